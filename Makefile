@@ -1,0 +1,67 @@
+# AEGIS. `make help` lists the targets. They need Python >= 3.11 with pip and venv, cargo >= 1.95 and a C compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+ENGINE_SOURCES := $(shell find aegis_engine -name target -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
+# Nothing here talks to the network but package installation.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+
+.PHONY: help demo test setup lint test-rust test-python bench-sim wheels test-wheels fuzz-short clean lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+demo: setup ## set up, then run the quickstart: five hospitals, with and without DP
+	@echo "aegis: set-up done, the demo starts"
+	$(BIN)/aegis run experiment=quickstart compare=true
+
+test: setup test-rust lint test-python test-wheels ## set up and run every test
+
+setup: $(VENV)/.installed ## make .venv with everything, build the engine
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.locked: requirements.lock | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml $(ENGINE_SOURCES)
+	cd aegis_engine && ../$(BIN)/maturin develop --release --quiet --uv
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+lint: setup ## formatters, linters, type checkers
+	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest aegis_engine._native --allowlist tests/stubtest-allow.txt
+
+test-rust: setup ## Rust tests
+	cd aegis_engine && cargo test --release --quiet
+
+test-python: setup ## Python tests, deployments with real processes among them
+	$(BIN)/pytest -q
+
+wheels: setup ## build both wheels into dist/
+	rm -rf dist
+	cd aegis_engine && ../$(BIN)/maturin build --release --quiet --out ../dist
+	$(BIN)/python -m build --quiet --wheel --sdist --no-isolation --outdir dist .
+
+test-wheels: wheels ## install both wheels into a clean environment elsewhere and use them
+	$(BIN)/python tests/wheels/check.py dist
+
+bench-sim: setup ## the inprocess runtime beside a bare torch loop
+	$(BIN)/python benches/sim.py
+
+lock: $(UV) ## renew requirements.lock (third-party packages only)
+	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--no-header --extra dev --extra ray .cache/lock/pyproject.toml -o requirements.lock
+
+clean: ## remove build results, keep the cargo target folder
+	rm -rf $(VENV) dist outputs multirun

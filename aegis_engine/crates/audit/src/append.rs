@@ -1,0 +1,319 @@
+//! Appends records: durable before the caller goes on.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use crate::read::wait;
+use crate::scan::{Scan, start};
+use crate::{AuditError, Head, Record, canonical, format, time};
+
+/// An open log. Threads share one; processes each open their own on the same folder.
+pub struct Log {
+    file: File,
+    path: PathBuf,
+    end: Mutex<End>,
+    /// `fdatasync`; a field so that a test can let it fail.
+    sync: fn(&File) -> io::Result<()>,
+}
+
+/// Where the checked part of the file ends.
+struct End {
+    offset: u64,
+    head: Head,
+    /// Why nothing may be appended any more.
+    broken: Option<String>,
+}
+
+impl Log {
+    /// Opens the log in `dir` for appending, creates it when there is none, and checks the whole chain.
+    ///
+    /// `origin` names what the log belongs to; a log made for another origin is [`AuditError::WrongOrigin`]. A torn
+    /// tail is cut and the cut is recorded; anything else that does not check is [`AuditError::Tampered`].
+    pub fn open(dir: &Path, origin: &str) -> Result<Self, AuditError> {
+        let path = format::file_in(dir);
+        create(dir, &path, origin)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(AuditError::io("open", &path))?;
+        let (offset, head) = start(&file, &path, Some(origin))?;
+        let log = Self {
+            file,
+            path,
+            end: Mutex::new(End {
+                offset,
+                head,
+                broken: None,
+            }),
+            sync: File::sync_data,
+        };
+        // The long way without the lock, so that opening a large log does not hold up others. An error here may be
+        // an append just under way; the short rest is decided under the lock.
+        let mut end = log.lock()?;
+        let length = log.length()?;
+        let mut scan = Scan::new(&log.file, &log.path, offset, head, length);
+        while let Ok(true) = scan.advance() {}
+        (end.offset, end.head) = (scan.offset(), scan.head());
+        log.exclusively(|| log.catch_up(&mut end))?;
+        drop(end);
+        Ok(log)
+    }
+
+    /// Appends one record and returns when it is on the disk.
+    ///
+    /// `body` is a JSON object without fractions; `"time"` is added when absent. Records of one log are in one order,
+    /// whichever thread or process wrote them. After a failed sync the log takes no records until it is opened again:
+    /// the kernel may have dropped the bytes and would report the next sync as good.
+    pub fn append(&self, body: &Value) -> Result<Record, AuditError> {
+        let body = with_time(body);
+        let payload = canonical::canonical(&body)?;
+        let mut end = self.lock()?;
+        self.exclusively(|| {
+            self.check_in_place()?;
+            self.catch_up(&mut end)?;
+            self.write(&mut end, &payload)
+        })?;
+        Ok(Record {
+            seq: end.head.seq - 1,
+            hash: end.head.hash,
+            body,
+        })
+    }
+
+    /// The head as this handle last saw it: at its opening or its last append.
+    pub fn head(&self) -> Head {
+        // Each change of the two fields is complete before anything can panic.
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).head
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, End>, AuditError> {
+        let end = self
+            .end
+            .lock()
+            .map_err(|_| self.unavailable("a thread failed while it appended"))?;
+        match &end.broken {
+            Some(reason) => Err(self.unavailable(reason)),
+            None => Ok(end),
+        }
+    }
+
+    /// Runs `work` while no other process appends.
+    fn exclusively<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, AuditError>,
+    ) -> Result<T, AuditError> {
+        wait(&self.path, || self.file.try_lock())?;
+        let result = work();
+        // Closing the file would release the lock as well; failing to release it changes nothing of the result.
+        let _ = self.file.unlock();
+        result
+    }
+
+    /// Takes in what other processes appended, and cuts what one of them left torn.
+    fn catch_up(&self, end: &mut End) -> Result<(), AuditError> {
+        let length = self.length()?;
+        if length < end.offset {
+            let reason = "the file became shorter while it was open";
+            return Err(AuditError::Tampered {
+                file: self.path.clone(),
+                seq: end.head.seq,
+                offset: length,
+                reason,
+            });
+        }
+        if length == end.offset {
+            return Ok(());
+        }
+        let mut scan = Scan::new(&self.file, &self.path, end.offset, end.head, length);
+        let found = loop {
+            match scan.advance() {
+                Ok(true) => {}
+                other => break other,
+            }
+        };
+        (end.offset, end.head) = (scan.offset(), scan.head());
+        match found {
+            Ok(_) => Ok(()),
+            Err(AuditError::Torn { bytes, .. }) => {
+                self.file
+                    .set_len(end.offset)
+                    .map_err(AuditError::io("truncate", &self.path))?;
+                let body = with_time(&json!({"event": "recovery.truncated", "bytes": bytes}));
+                self.write(end, &canonical::canonical(&body)?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, end: &mut End, payload: &[u8]) -> Result<(), AuditError> {
+        let frame = format::frame(&end.head, payload)?;
+        if let Err(source) = self.file.write_all_at(&frame, end.offset) {
+            // A full disk may pass: take back what was written, so that the next append finds a whole chain.
+            if let Err(undo) = self.file.set_len(end.offset) {
+                end.broken = Some(format!("half a record could not be taken back: {undo}"));
+            }
+            return Err(AuditError::io("append to", &self.path)(source));
+        }
+        if let Err(source) = (self.sync)(&self.file) {
+            let reason = format!("a record could not be made durable: {source}");
+            let error = self.unavailable(&reason);
+            end.broken = Some(reason);
+            return Err(error);
+        }
+        end.offset += frame.len() as u64;
+        end.head = format::chain(&end.head, payload);
+        Ok(())
+    }
+
+    /// Appending to a file that was replaced or removed would record into nowhere.
+    fn check_in_place(&self) -> Result<(), AuditError> {
+        let ours = self
+            .file
+            .metadata()
+            .map_err(AuditError::io("stat", &self.path))?;
+        match fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(AuditError::io("stat", &self.path)(source))
+            }
+            _ => Err(self.unavailable("its file was removed or replaced while it was open")),
+        }
+    }
+
+    fn length(&self) -> Result<u64, AuditError> {
+        Ok(self
+            .file
+            .metadata()
+            .map_err(AuditError::io("stat", &self.path))?
+            .len())
+    }
+
+    fn unavailable(&self, reason: &str) -> AuditError {
+        AuditError::Unavailable {
+            file: self.path.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("path", &self.path)
+            .field("head", &self.head())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes the file with its header, whole or not at all, and only when there is none.
+fn create(dir: &Path, path: &Path, origin: &str) -> Result<(), AuditError> {
+    if !dir.is_dir() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(AuditError::io("create", dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+    }
+    if path.exists() {
+        return Ok(());
+    }
+    // Locks on the folder keep two creators apart; the log's own lock has no file yet.
+    let folder = File::open(dir).map_err(AuditError::io("open", dir))?;
+    wait(dir, || folder.try_lock())?;
+    if path.exists() {
+        return Ok(());
+    }
+    let temp = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temp)
+        .map_err(AuditError::io("create", &temp))?;
+    file.write_all(&format::file_header(origin))
+        .and_then(|()| file.sync_all())
+        .map_err(AuditError::io("write", &temp))?;
+    fs::rename(&temp, path).map_err(AuditError::io("rename", &temp))?;
+    sync_dir(dir)
+}
+
+/// A new name is durable only when its folder is.
+fn sync_dir(dir: &Path) -> Result<(), AuditError> {
+    File::open(dir)
+        .and_then(|folder| folder.sync_all())
+        .map_err(AuditError::io("sync", dir))
+}
+
+fn with_time(body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Some(map) = body.as_object_mut()
+        && !map.contains_key("time")
+    {
+        map.insert("time".to_owned(), time::now().into());
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify;
+
+    #[test]
+    fn a_failed_sync_ends_all_appends_until_the_log_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(dir.path(), "test").unwrap();
+        log.append(&json!({"n": 0})).unwrap();
+        let head = log.head();
+        log.sync = |_| Err(io::Error::other("the disk is gone"));
+        assert!(matches!(
+            log.append(&json!({"n": 1})),
+            Err(AuditError::Unavailable { .. })
+        ));
+        log.sync = File::sync_data;
+        assert!(matches!(
+            log.append(&json!({"n": 2})),
+            Err(AuditError::Unavailable { .. })
+        ));
+        assert_eq!(
+            log.head(),
+            head,
+            "a record that may not be durable is not counted"
+        );
+        let again = Log::open(dir.path(), "test").unwrap();
+        again.append(&json!({"n": 3})).unwrap();
+        verify(dir.path(), Some("test"), Some(&head)).unwrap();
+    }
+
+    #[test]
+    fn a_record_returns_only_after_the_sync() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static SYNCS: AtomicU64 = AtomicU64::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(dir.path(), "test").unwrap();
+        log.sync = |file| {
+            SYNCS.fetch_add(1, Ordering::SeqCst);
+            file.sync_data()
+        };
+        for n in 1..=3_u64 {
+            log.append(&json!({"n": n})).unwrap();
+            assert_eq!(SYNCS.load(Ordering::SeqCst), n);
+        }
+    }
+}

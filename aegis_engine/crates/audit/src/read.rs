@@ -1,0 +1,145 @@
+//! Reads records back, checking the chain on the way.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::scan::{Scan, start};
+use crate::{AuditError, Head, Record, canonical, format};
+
+/// How long to wait for an append of another process. One takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A place in a log from which reading goes on later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    offset: u64,
+    head: Head,
+}
+
+impl Cursor {
+    /// The head of the log up to this place.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+}
+
+/// The records of a log as they were when reading began; ends after the first error.
+pub struct Records {
+    scan: Scan<File>,
+    failed: bool,
+}
+
+/// All records of the log in `dir`, oldest first, without writing anything.
+pub fn read(dir: &Path) -> Result<Records, AuditError> {
+    let (file, path) = open(dir)?;
+    let (offset, head) = start(&file, &path, None)?;
+    records(file, &path, Cursor { offset, head })
+}
+
+/// The records behind a place reached before. A log that is shorter now is [`AuditError::Rollback`]; one that was
+/// rewritten shows at the first new record, which does not follow the one remembered.
+pub fn read_from(dir: &Path, cursor: Cursor) -> Result<Records, AuditError> {
+    let (file, path) = open(dir)?;
+    records(file, &path, cursor)
+}
+
+impl Records {
+    /// The place behind the last record given out.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            offset: self.scan.offset(),
+            head: self.scan.head(),
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, AuditError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let item = self.scan.advance().and_then(|more| {
+            if !more {
+                return Ok(None);
+            }
+            let head = self.scan.head();
+            let body = canonical::parse(self.scan.payload()).ok_or_else(|| {
+                self.scan
+                    .tampered_before("its payload is not canonical JSON")
+            })?;
+            Ok(Some(Record {
+                seq: head.seq - 1,
+                hash: head.hash,
+                body,
+            }))
+        });
+        self.failed = item.is_err();
+        item.transpose()
+    }
+}
+
+fn records(file: File, path: &Path, from: Cursor) -> Result<Records, AuditError> {
+    let end = settled_length(&file, path)?;
+    if end < from.offset {
+        let (offset, head) = start(&file, path, None)?;
+        let mut scan = Scan::new(&file, path, offset, head, end);
+        while scan.advance()? {}
+        return Err(AuditError::Rollback {
+            file: path.to_path_buf(),
+            expected: from.head,
+            found: scan.head(),
+        });
+    }
+    Ok(Records {
+        scan: Scan::new(file, path, from.offset, from.head, end),
+        failed: false,
+    })
+}
+
+/// Opens the file of the log in `dir` for reading only.
+pub(crate) fn open(dir: &Path) -> Result<(File, PathBuf), AuditError> {
+    let path = format::file_in(dir);
+    let file = File::open(&path).map_err(AuditError::io("open", &path))?;
+    Ok((file, path))
+}
+
+/// The length of the file at a moment when no append is under way: half a record is then a torn one.
+pub(crate) fn settled_length(file: &File, path: &Path) -> Result<u64, AuditError> {
+    wait(path, || file.try_lock_shared())?;
+    let length = file.metadata().map(|metadata| metadata.len());
+    file.unlock().map_err(AuditError::io("unlock", path))?;
+    length.map_err(AuditError::io("stat", path))
+}
+
+/// Takes a lock, or says that somebody else does not let go of it: an error beats hanging for ever.
+pub(crate) fn wait(
+    path: &Path,
+    mut lock: impl FnMut() -> Result<(), TryLockError>,
+) -> Result<(), AuditError> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(source)) => return Err(AuditError::io("lock", path)(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let reason = format!(
+                    "another process has held its lock for {} s",
+                    PATIENCE.as_secs()
+                );
+                return Err(AuditError::Unavailable {
+                    file: path.to_path_buf(),
+                    reason,
+                });
+            }
+            Err(TryLockError::WouldBlock) => {
+                sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(5));
+            }
+        }
+    }
+}

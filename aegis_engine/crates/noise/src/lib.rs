@@ -1,0 +1,23 @@
+//! Randomness that protects somebody: Gaussian noise, Poisson sampling, and the clipping they rely on.
+//!
+//! - [`Rng`] is `ChaCha20` keyed by the operating system. No seed of a configuration reaches it.
+//! - [`gaussian`] and [`add_gaussian`] give noise on a power-of-two grid, so that low-order bits of a float carry
+//!   nothing about the value below the noise (Mironov, CCS 2012; Jin et al., arXiv 2112.05307).
+//! - [`poisson_rows`] takes each row independently: what amplification by subsampling assumes.
+//! - [`clip_l2`] bounds the norm as `f64` arithmetic sees it, so the sensitivity is what the accountant was told.
+//!
+//! What this is not: the samples are rounded floating-point Gaussians, not an exact discrete Gaussian (Canonne,
+//! Kamath, Steinke 2020); and rejection in the ziggurat takes a time that depends on the samples, so draw whole
+//! tensors rather than timing single values.
+
+mod clip;
+mod error;
+mod gaussian;
+mod poisson;
+mod rng;
+
+pub use clip::{clip_l2, l2_norm};
+pub use error::NoiseError;
+pub use gaussian::{add_gaussian, gaussian, grid};
+pub use poisson::poisson_rows;
+pub use rng::Rng;

@@ -1,0 +1,392 @@
+//! Rows of a dataset: which ones, of what kind, and what the steward fixed for all of them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{PolicyError, sha256};
+
+/// Pseudonym of a data subject, a keyed MAC of the person's identifier made by the vault.
+pub type Subject = [u8; 16];
+
+/// Most classes one dataset may have: each costs a policy decision.
+pub const MAX_CLASSES: usize = 4096;
+
+/// The legal bases of GDPR article 6(1), in the order of their codes in an encoded index.
+pub const BASES: [&str; 6] = [
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_task",
+    "legitimate_interests",
+];
+
+/// An immutable set of row numbers. Cloning is cheap.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RowSet {
+    inner: Arc<Inner>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Inner {
+    /// Sorted, without duplicates.
+    rows: Vec<u32>,
+    /// One bit a row; empty when the set is so sparse that the bitmap would outweigh the rows.
+    bits: Vec<u64>,
+}
+
+impl FromIterator<u32> for RowSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(rows: I) -> Self {
+        let mut rows: Vec<u32> = rows.into_iter().collect();
+        if !rows.is_sorted_by(|a, b| a < b) {
+            rows.sort_unstable();
+            rows.dedup();
+        }
+        let words = rows.last().map_or(0, |last| *last as usize / 64 + 1);
+        let mut bits = Vec::new();
+        if words <= 4 * rows.len() + 1024 {
+            bits.resize(words, 0_u64);
+            for row in &rows {
+                bits[*row as usize / 64] |= 1 << (row % 64);
+            }
+        }
+        Self {
+            inner: Arc::new(Inner { rows, bits }),
+        }
+    }
+}
+
+impl RowSet {
+    /// Whether the row is in the set.
+    pub fn contains(&self, row: u32) -> bool {
+        if self.inner.bits.is_empty() {
+            return self.inner.rows.binary_search(&row).is_ok();
+        }
+        self.inner
+            .bits
+            .get(row as usize / 64)
+            .is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> u64 {
+        self.inner.rows.len() as u64
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.inner.rows.is_empty()
+    }
+
+    /// Row numbers, ascending.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + DoubleEndedIterator + '_ {
+        self.inner.rows.iter().copied()
+    }
+
+    /// Row numbers, ascending, as a slice.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.inner.rows
+    }
+
+    /// The `k`-th row, counted from 0. Constant time.
+    pub fn nth(&self, k: u64) -> Option<u32> {
+        self.inner.rows.get(usize::try_from(k).ok()?).copied()
+    }
+
+    /// SHA-256 of `"aegis row set 1"` and the row numbers as u32 LE, each part behind its length as u64 LE.
+    /// The audit record holds it, so that the rows of a decision can be proved later.
+    pub fn hash(&self) -> [u8; 32] {
+        let bytes: Vec<u8> = self
+            .inner
+            .rows
+            .iter()
+            .flat_map(|row| row.to_le_bytes())
+            .collect();
+        sha256(&[b"aegis row set 1", &bytes])
+    }
+}
+
+impl fmt::Debug for RowSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowSet({} rows)", self.len())
+    }
+}
+
+/// What rows have in common before the law. Rows of one class and one state of consent get one decision.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Class {
+    /// Legal basis, one of [`BASES`].
+    pub basis: String,
+    /// Last day on which the rows may be used, in days since 1970-01-01.
+    pub delete_after: Option<u32>,
+    /// Special category of data (GDPR article 9).
+    pub special: bool,
+}
+
+/// The class and the subject of every row.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RowIndex {
+    /// The classes.
+    pub classes: Vec<Class>,
+    /// A row's class, by position in `classes`.
+    pub class_of: Vec<u16>,
+    /// A row's subject.
+    pub subjects: Vec<Subject>,
+}
+
+impl fmt::Debug for RowIndex {
+    // Pseudonyms are personal data too (GDPR recital 26).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "RowIndex({} rows, {} classes)",
+            self.class_of.len(),
+            self.classes.len()
+        )
+    }
+}
+
+pub(crate) const MAGIC: &[u8; 8] = b"AEGISRI1";
+const HEAD: usize = 16;
+const CLASS: usize = 8;
+const ROW: usize = 2 + 16;
+
+impl RowIndex {
+    /// Number of rows.
+    pub fn len(&self) -> u32 {
+        // `check` bounds it; an unchecked longer index only loses rows here, it never gains any.
+        u32::try_from(self.class_of.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.class_of.is_empty()
+    }
+
+    /// Whether the parts fit together: one class and one subject a row, known classes, known legal bases.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if self.classes.len() > MAX_CLASSES {
+            return Err(PolicyError::bad(format!(
+                "{} row classes, at most {MAX_CLASSES}: round retention dates to months",
+                self.classes.len()
+            )));
+        }
+        if u32::try_from(self.class_of.len()).is_err() {
+            return Err(PolicyError::bad(
+                "more than 2^32-1 rows in one dataset: split it",
+            ));
+        }
+        if self.class_of.len() != self.subjects.len() {
+            return Err(PolicyError::bad(format!(
+                "{} rows have a class but {} have a subject: give each row both",
+                self.class_of.len(),
+                self.subjects.len()
+            )));
+        }
+        if let Some(row) = self
+            .class_of
+            .iter()
+            .position(|c| usize::from(*c) >= self.classes.len())
+        {
+            return Err(PolicyError::bad(format!(
+                "row {row} names a class that the index does not have"
+            )));
+        }
+        if let Some(class) = self
+            .classes
+            .iter()
+            .position(|c| !BASES.contains(&c.basis.as_str()))
+        {
+            return Err(PolicyError::bad(format!(
+                "class {class} has an unknown legal basis: use one of {}",
+                BASES.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// Distinct subjects.
+    pub fn distinct_subjects(&self) -> u64 {
+        count_distinct(self.subjects.iter())
+    }
+
+    /// Bytes for a sealed object. Layout, integers little-endian: `AEGISRI1`, u32 classes, u32 rows; a class is
+    /// u8 basis (position in [`BASES`]), u8 bits (1 special, 2 has a last day), u16 zero, u32 last day or zero;
+    /// then u16 class a row; then 16 bytes subject a row.
+    pub fn encode(&self) -> Result<Vec<u8>, PolicyError> {
+        self.check()?;
+        let mut out =
+            Vec::with_capacity(HEAD + CLASS * self.classes.len() + ROW * self.class_of.len());
+        out.extend_from_slice(MAGIC);
+        // `check` bounds both: 4096 classes, 2^32-1 rows.
+        out.extend_from_slice(
+            &u32::try_from(self.classes.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
+        out.extend_from_slice(&self.len().to_le_bytes());
+        for class in &self.classes {
+            let basis = BASES
+                .iter()
+                .position(|b| *b == class.basis)
+                .unwrap_or(BASES.len());
+            out.push(u8::try_from(basis).unwrap_or(u8::MAX));
+            out.push(u8::from(class.special) | u8::from(class.delete_after.is_some()) << 1);
+            out.extend_from_slice(&[0, 0]);
+            out.extend_from_slice(&class.delete_after.unwrap_or(0).to_le_bytes());
+        }
+        out.extend(self.class_of.iter().flat_map(|class| class.to_le_bytes()));
+        out.extend(self.subjects.iter().flatten());
+        Ok(out)
+    }
+
+    /// Reads [`RowIndex::encode`]. Refuses anything that `encode` does not write, to the byte; lengths are checked
+    /// against the input before memory is taken.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PolicyError> {
+        let bad = |what: &str| {
+            PolicyError::bad(format!(
+                "row index is damaged: {what}; restore it from a copy"
+            ))
+        };
+        let (head, rest) = bytes
+            .split_first_chunk::<HEAD>()
+            .ok_or_else(|| bad("no header"))?;
+        if &head[..8] != MAGIC {
+            return Err(bad("wrong magic"));
+        }
+        let classes = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let rows = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
+        if classes > MAX_CLASSES
+            || rest.len() as u64 != (CLASS * classes) as u64 + ROW as u64 * rows as u64
+        {
+            return Err(bad("wrong length"));
+        }
+        let (kinds, rest) = rest.split_at(CLASS * classes);
+        let (class_of, subjects) = rest.split_at(2 * rows);
+        let classes = kinds
+            .chunks_exact(CLASS)
+            .map(decode_class)
+            .collect::<Option<_>>()
+            .ok_or_else(|| bad("class"))?;
+        let index = Self {
+            classes,
+            class_of: class_of
+                .chunks_exact(2)
+                .map(|c| u16::from_le_bytes([c[0], c[1]]))
+                .collect(),
+            subjects: subjects.as_chunks::<16>().0.to_vec(),
+        };
+        index.check()?;
+        Ok(index)
+    }
+}
+
+fn decode_class(bytes: &[u8]) -> Option<Class> {
+    let [basis, bits, 0, 0, day @ ..] = bytes else {
+        return None;
+    };
+    let day = u32::from_le_bytes(day.try_into().ok()?);
+    let dated = bits & 2 == 2;
+    // One meaning, one encoding: unknown bits and a day without its bit are refused.
+    if *bits > 3 || (!dated && day != 0) {
+        return None;
+    }
+    let basis = (*BASES.get(usize::from(*basis))?).to_owned();
+    Some(Class {
+        basis,
+        delete_after: dated.then_some(day),
+        special: bits & 1 == 1,
+    })
+}
+
+/// What the data steward fixed for a dataset at ingest. A researcher's request can only narrow it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetFacts {
+    /// Purposes the data may be used for.
+    pub purposes: BTreeSet<String>,
+    /// All columns, in record order.
+    pub columns: Vec<String>,
+    /// Columns that may be asked for.
+    pub approved_columns: BTreeSet<String>,
+    /// Fewest rows an update may rest on.
+    pub min_rows: u64,
+    /// Fewest distinct subjects an update may rest on.
+    pub min_subjects: u64,
+    /// Whether an update must carry differential privacy.
+    pub require_dp: bool,
+    /// Whether an update must be masked by secure aggregation.
+    pub require_secure_aggregation: bool,
+    /// Most privacy loss over the dataset's life, in millionths of epsilon.
+    pub budget_micro_epsilon: u64,
+    /// Who answers for the data (GDPR article 4(7)).
+    pub controller: String,
+}
+
+impl DatasetFacts {
+    /// SHA-256 over all fields: a permit keeps it, so that a release is judged by the facts of its decision.
+    pub fn hash(&self) -> [u8; 32] {
+        let list = |items: &mut dyn Iterator<Item = &String>| {
+            let parts: Vec<&[u8]> = items.map(String::as_bytes).collect();
+            sha256(&parts)
+        };
+        let mut numbers = Vec::new();
+        for number in [
+            self.min_rows,
+            self.min_subjects,
+            u64::from(self.require_dp),
+            u64::from(self.require_secure_aggregation),
+            self.budget_micro_epsilon,
+        ] {
+            numbers.extend_from_slice(&number.to_le_bytes());
+        }
+        sha256(&[
+            b"aegis dataset facts 1",
+            &list(&mut self.purposes.iter()),
+            &list(&mut self.columns.iter()),
+            &list(&mut self.approved_columns.iter()),
+            &numbers,
+            self.controller.as_bytes(),
+        ])
+    }
+}
+
+/// Hashes pseudonyms by mixing their two halves: they are keyed MACs, so nobody chooses their collisions.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct SubjectHasher(u64);
+
+impl Hasher for SubjectHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(word))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    // The length in front of an array: always 16.
+    fn write_usize(&mut self, _: usize) {}
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+pub(crate) type BySubject = BuildHasherDefault<SubjectHasher>;
+
+/// Number of different subjects among these.
+pub(crate) fn count_distinct<'s>(subjects: impl Iterator<Item = &'s Subject>) -> u64 {
+    let mut seen: HashSet<Subject, BySubject> = HashSet::default();
+    let mut last = None;
+    for subject in subjects {
+        // Rows of one person mostly lie together.
+        if last != Some(subject) {
+            seen.insert(*subject);
+            last = Some(subject);
+        }
+    }
+    seen.len() as u64
+}

@@ -1,0 +1,58 @@
+//! Audit logs, read and verified without a vault or a key.
+
+use std::path::{Path, PathBuf};
+
+use aegis_audit::{AuditError, Head, Record};
+use pyo3::prelude::*;
+use serde_json::{Value, json};
+
+use crate::convert::{digest, hex, to_python};
+use crate::error::Result;
+
+/// The record's body with its place and hash.
+pub fn shown(record: Record) -> Value {
+    let mut body = record.body;
+    if let Value::Object(fields) = &mut body {
+        fields.insert("seq".into(), record.seq.into());
+        fields.insert("hash".into(), hex(&record.hash).into());
+    }
+    body
+}
+
+/// Records for which `keep` holds, oldest first.
+pub fn select(dir: &Path, keep: impl Fn(&Value) -> bool) -> std::result::Result<Vec<Value>, AuditError> {
+    let mut found = Vec::new();
+    for record in aegis_audit::read(dir)? {
+        let record = record?;
+        if keep(&record.body) {
+            found.push(shown(record));
+        }
+    }
+    Ok(found)
+}
+
+#[pyfunction]
+#[pyo3(signature = (folder, *, expect=None))]
+fn audit_verify<'py>(
+    py: Python<'py>,
+    folder: PathBuf,
+    expect: Option<(u64, Vec<u8>)>,
+) -> Result<Bound<'py, PyAny>> {
+    let expect = expect
+        .map(|(seq, hash)| digest(&hash).map(|hash| Head { seq, hash }))
+        .transpose()?;
+    let report = py.detach(|| aegis_audit::verify(&folder, None, expect.as_ref()))?;
+    let shown = json!({"records": report.records, "head": hex(&report.head.hash), "bytes": report.bytes});
+    Ok(to_python(py, &shown)?)
+}
+
+#[pyfunction]
+fn audit_read(py: Python<'_>, folder: PathBuf) -> Result<Bound<'_, PyAny>> {
+    let records = py.detach(|| select(&folder, |_| true))?;
+    Ok(to_python(py, &Value::Array(records))?)
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(audit_verify, m)?)?;
+    m.add_function(wrap_pyfunction!(audit_read, m)?)
+}

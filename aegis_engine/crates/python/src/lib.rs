@@ -1,0 +1,38 @@
+//! `aegis_engine._native`: conversion and registration, nothing else. Work is done with the GIL released.
+//!
+//! Buffers are copied at the boundary: a Python buffer may be written by another thread while the engine reads it, and
+//! safe Rust has no words for that. Copies of plaintext are cleared.
+
+// Nobody reads Rust documentation of this crate: the Python stub `_native.pyi` documents every name.
+#![allow(missing_docs, clippy::missing_docs_in_private_items)]
+// PyO3 extracts arguments by value.
+#![allow(clippy::needless_pass_by_value)]
+// Python signatures have keyword arguments; in Rust they are plain parameters.
+#![allow(clippy::too_many_arguments)]
+
+mod audit;
+mod convert;
+mod error;
+mod noise;
+mod policy;
+mod secagg;
+mod vault;
+
+use pyo3::prelude::*;
+
+/// Whether the engine was compiled without optimisation.
+#[pyfunction]
+fn debug_build() -> bool {
+    cfg!(debug_assertions)
+}
+
+#[pymodule]
+fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_function(wrap_pyfunction!(debug_build, m)?)?;
+    audit::register(m)?;
+    noise::register(m)?;
+    policy::register(m)?;
+    secagg::register(m)?;
+    vault::register(m)
+}

@@ -1,0 +1,227 @@
+//! Secure aggregation: the state machines of client and server.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aegis_secagg::{ClientLimits, ClientRun, Encoding, Plan, SecAggError, ServerRun};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::convert::floats;
+use crate::error::Result;
+use crate::policy::Release;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The machines change nothing when they refuse, so a panic half-way is the only way here; their own checks hold.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[pyclass(frozen, module = "aegis_engine")]
+struct SecAggClient {
+    inner: Mutex<ClientRun>,
+}
+
+#[pymethods]
+impl SecAggClient {
+    #[new]
+    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold))]
+    fn new(run_id: u64, node_id: u64, min_cohort: u32, min_threshold: u32) -> Result<Self> {
+        let limits = ClientLimits { min_cohort, min_threshold, roster: None };
+        Ok(Self { inner: Mutex::new(ClientRun::new(run_id, node_id, limits)?) })
+    }
+
+    #[staticmethod]
+    fn from_bytes(state: &[u8]) -> Result<Self> {
+        Ok(Self { inner: Mutex::new(ClientRun::from_bytes(state)?) })
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &lock(&self.inner).to_bytes())
+    }
+
+    fn advertise<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &lock(&self.inner).advertise()?))
+    }
+
+    fn share<'py>(&self, py: Python<'py>, request: &[u8]) -> Result<Bound<'py, PyBytes>> {
+        let reply = py.detach(|| lock(&self.inner).share(request))?;
+        Ok(PyBytes::new(py, &reply))
+    }
+
+    fn masked_input<'py>(
+        &self,
+        py: Python<'py>,
+        request: &[u8],
+        release: &Release,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let release = &release.inner;
+        let reply = py.detach(|| {
+            let mut client = lock(&self.inner);
+            let plan = client.plan().ok_or(SecAggError::WrongStep {
+                step: "masked input",
+                reason: "no round was begun; the share step comes first",
+            })?;
+            let metrics: Vec<i64> =
+                plan.metrics.iter().map(|name| release.metrics().get(name).copied().unwrap_or(0)).collect();
+            // A release of metrics alone adds nothing to the model.
+            let none = if release.update().is_empty() {
+                vec![0.0; usize::try_from(plan.dim).unwrap_or(usize::MAX)]
+            } else {
+                Vec::new()
+            };
+            let update = if none.is_empty() { release.update() } else { &none };
+            client.masked_input(request, update, release.weight(), &metrics)
+        })?;
+        Ok(PyBytes::new(py, &reply))
+    }
+
+    fn unmask<'py>(&self, py: Python<'py>, request: &[u8]) -> Result<Bound<'py, PyBytes>> {
+        let reply = py.detach(|| lock(&self.inner).unmask(request))?;
+        Ok(PyBytes::new(py, &reply))
+    }
+}
+
+fn plan(
+    dim: u64,
+    metrics: Vec<String>,
+    clip: f64,
+    value_bits: u8,
+    weight_max: u64,
+    metric_max: u64,
+    max_clients: u32,
+) -> Plan {
+    Plan { dim, metrics, encoding: Encoding { clip, value_bits, weight_max, metric_max }, n_max: max_clients }
+}
+
+#[pyclass(frozen, module = "aegis_engine")]
+struct SecAggServer {
+    inner: Mutex<ServerRun>,
+    threshold: Mutex<u32>,
+}
+
+#[pymethods]
+impl SecAggServer {
+    #[new]
+    #[pyo3(signature = (run_id, *, dim, metrics, clip, value_bits, weight_max, metric_max, max_clients, min_clients))]
+    fn new(
+        run_id: u64,
+        dim: u64,
+        metrics: Vec<String>,
+        clip: f64,
+        value_bits: u8,
+        weight_max: u64,
+        metric_max: u64,
+        max_clients: u32,
+        min_clients: u32,
+    ) -> Result<Self> {
+        let plan = plan(dim, metrics, clip, value_bits, weight_max, metric_max, max_clients);
+        Ok(Self { inner: Mutex::new(ServerRun::new(run_id, plan, min_clients)?), threshold: Mutex::new(0) })
+    }
+
+    #[getter]
+    fn threshold(&self) -> u32 {
+        *lock(&self.threshold)
+    }
+
+    #[getter]
+    fn ring_bits(&self) -> Result<u32> {
+        Ok(lock(&self.inner).plan().width()?.bits())
+    }
+
+    fn add_advert(&self, node: u64, message: &[u8]) -> Result<()> {
+        Ok(lock(&self.inner).add_advert(node, message)?)
+    }
+
+    fn begin_round<'py>(&self, py: Python<'py>, round: u64, cohort: Vec<u64>) -> Result<Bound<'py, PyBytes>> {
+        let request = lock(&self.inner).begin_round(round, &cohort)?;
+        // floor(2n/3) + 1, research/secagg.md section 3.3
+        *lock(&self.threshold) = u32::try_from(2 * cohort.len() / 3 + 1).unwrap_or(u32::MAX);
+        Ok(PyBytes::new(py, &request))
+    }
+
+    fn add_share(&self, node: u64, message: &[u8]) -> Result<()> {
+        Ok(lock(&self.inner).add_share(node, message)?)
+    }
+
+    fn masked_requests<'py>(&self, py: Python<'py>) -> Result<Vec<(u64, Bound<'py, PyBytes>)>> {
+        let requests = lock(&self.inner).masked_requests()?;
+        Ok(requests.into_iter().map(|(node, raw)| (node, PyBytes::new(py, &raw))).collect())
+    }
+
+    fn add_masked(&self, py: Python<'_>, node: u64, message: &[u8]) -> Result<()> {
+        Ok(py.detach(|| lock(&self.inner).add_masked(node, message))?)
+    }
+
+    fn unmask_request<'py>(&self, py: Python<'py>) -> Result<(Bound<'py, PyBytes>, Vec<u64>)> {
+        let mut server = lock(&self.inner);
+        let request = server.unmask_request()?;
+        Ok((PyBytes::new(py, &request), server.survivors().to_vec()))
+    }
+
+    fn add_unmask(&self, node: u64, message: &[u8]) -> Result<()> {
+        Ok(lock(&self.inner).add_unmask(node, message)?)
+    }
+
+    fn finish(&self, py: Python<'_>) -> Result<SecAggSum> {
+        Ok(SecAggSum { inner: py.detach(|| lock(&self.inner).finish())? })
+    }
+}
+
+#[pyclass(frozen, module = "aegis_engine")]
+struct SecAggSum {
+    inner: aegis_secagg::Sum,
+}
+
+#[pymethods]
+impl SecAggSum {
+    #[getter]
+    fn contributors(&self) -> Vec<u64> {
+        self.inner.contributors.clone()
+    }
+
+    #[getter]
+    fn weight(&self) -> u64 {
+        self.inner.weight
+    }
+
+    #[getter]
+    fn metrics(&self) -> BTreeMap<String, i64> {
+        self.inner.metrics.clone()
+    }
+
+    fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let raw: Vec<u8> = self.inner.mean.iter().flat_map(|v| v.to_le_bytes()).collect();
+        PyBytes::new(py, &raw)
+    }
+
+    fn integers(&self) -> Vec<i64> {
+        self.inner.integers.clone()
+    }
+}
+
+/// The plain integers of one contribution, for comparisons with an unmasked sum.
+#[pyfunction]
+#[pyo3(signature = (update, weight, metrics, *, names, clip, value_bits, weight_max, metric_max, max_clients))]
+fn encode_update(
+    py: Python<'_>,
+    update: &Bound<'_, PyAny>,
+    weight: u64,
+    metrics: Vec<i64>,
+    names: Vec<String>,
+    clip: f64,
+    value_bits: u8,
+    weight_max: u64,
+    metric_max: u64,
+    max_clients: u32,
+) -> Result<Vec<i64>> {
+    let values = floats(py, update)?;
+    let plan = plan(values.len() as u64, names, clip, value_bits, weight_max, metric_max, max_clients);
+    Ok(aegis_secagg::encode(&values, weight, &metrics, &plan)?)
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<SecAggClient>()?;
+    m.add_class::<SecAggServer>()?;
+    m.add_class::<SecAggSum>()?;
+    m.add_function(wrap_pyfunction!(encode_update, m)?)
+}

@@ -1,0 +1,545 @@
+//! Vaults, readers of objects and records.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aegis_policy::{Class, DatasetFacts, RowIndex};
+use aegis_vault::{Column, Dtype, Level, Meta, Provider, RecordSchema, Secret, VaultError};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use serde_json::{Value, json};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::audit::{select, shown};
+use crate::convert::{bytes, fill, length, to_json, to_python, uuid};
+use crate::error::{Fault, Result};
+use crate::policy::{Permit, action, bundle, keep};
+
+#[pyclass(frozen, module = "aegis_engine")]
+pub struct Vault {
+    pub inner: aegis_vault::Vault,
+}
+
+fn provider(py: Python<'_>, key: Option<&Bound<'_, PyAny>>, key_file: Option<PathBuf>) -> Result<Provider> {
+    match (key, key_file) {
+        (Some(key), None) => Ok(Provider::raw(&Zeroizing::new(bytes(py, key)?))?),
+        (None, Some(path)) => Ok(Provider::KeyFile(path)),
+        _ => Err(PyValueError::new_err("give key=... (32 bytes) or key_file=... (a path), one of them").into()),
+    }
+}
+
+/// Writes a new random key; refuses a path that exists.
+fn new_key(path: &Path) -> Result<()> {
+    let refuse = |e: std::io::Error| VaultError::ProviderError {
+        reason: format!("cannot make key file {}: {e}; choose a new path in a folder you may write", path.display()),
+    };
+    let key = Secret::<32>::random()?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(refuse)?;
+    file.write_all(key.expose()).and_then(|()| file.sync_all()).map_err(refuse)?;
+    Ok(())
+}
+
+fn info(o: aegis_vault::ObjectInfo) -> Value {
+    json!({
+        "id": o.id.to_string(), "name": o.name, "media_type": o.media_type, "subject": o.subject, "attrs": o.attrs,
+        "created": o.created, "bytes": o.bytes, "chunks": o.chunks, "chunk_bytes": o.chunk_bytes,
+    })
+}
+
+#[pymethods]
+impl Vault {
+    #[staticmethod]
+    #[pyo3(signature = (path, key=None, *, key_file=None))]
+    fn new(py: Python<'_>, path: PathBuf, key: Option<&Bound<'_, PyAny>>, key_file: Option<PathBuf>) -> Result<Self> {
+        let provider = provider(py, key, key_file)?;
+        Ok(Self { inner: py.detach(|| aegis_vault::Vault::open_or_create(&path, &provider))? })
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (path, key=None, *, key_file=None, make_key=false))]
+    fn create(
+        py: Python<'_>,
+        path: PathBuf,
+        key: Option<&Bound<'_, PyAny>>,
+        key_file: Option<PathBuf>,
+        make_key: bool,
+    ) -> Result<Self> {
+        if make_key {
+            let Some(file) = &key_file else {
+                return Err(PyValueError::new_err("make_key needs key_file, the path to write the new key to").into());
+            };
+            new_key(file)?;
+        }
+        let provider = provider(py, key, key_file)?;
+        Ok(Self { inner: py.detach(|| aegis_vault::Vault::create(&path, &provider))? })
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (path, key=None, *, key_file=None))]
+    fn open(py: Python<'_>, path: PathBuf, key: Option<&Bound<'_, PyAny>>, key_file: Option<PathBuf>) -> Result<Self> {
+        let provider = provider(py, key, key_file)?;
+        Ok(Self { inner: py.detach(|| aegis_vault::Vault::open(&path, &provider))? })
+    }
+
+    #[getter]
+    fn id(&self) -> String {
+        self.inner.id().to_string()
+    }
+
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.inner.path().to_path_buf()
+    }
+
+    #[getter]
+    fn epoch(&self) -> Result<u64> {
+        Ok(self.inner.epoch()?)
+    }
+
+    #[getter]
+    fn governed(&self) -> Result<bool> {
+        Ok(self.inner.bundle_hash()?.is_some())
+    }
+
+    fn govern(&self, py: Python<'_>, name: &str) -> Result<()> {
+        let bundle = bundle(name)?;
+        py.detach(|| {
+            if name != "core" {
+                keep(&bundle, Path::new(name), self.inner.path())?;
+            }
+            Ok(self.inner.govern(&bundle)?)
+        })
+    }
+
+    #[pyo3(signature = (path, *, name=None, media_type="", subject=None, attrs=None, progress=None))]
+    fn store_file<'py>(
+        &self,
+        py: Python<'py>,
+        path: PathBuf,
+        name: Option<String>,
+        media_type: &str,
+        subject: Option<String>,
+        attrs: Option<BTreeMap<String, String>>,
+        progress: Option<Py<PyAny>>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let meta = Meta {
+            name: name.unwrap_or_default(),
+            media_type: media_type.to_owned(),
+            subject,
+            attrs: attrs.unwrap_or_default(),
+        };
+        let mut failed: Option<PyErr> = None;
+        let stored = py.detach(|| {
+            let mut tell = |done: u64| {
+                if let Some(callback) = &progress
+                    && failed.is_none()
+                {
+                    failed = Python::attach(|py| callback.call1(py, (done,)).err());
+                }
+            };
+            self.inner.store_file(&path, meta, Some(&mut tell))
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        python_uuid(py, stored)
+    }
+
+    #[pyo3(signature = (data, name, *, media_type="", subject=None, attrs=None))]
+    fn store_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'_, PyAny>,
+        name: &str,
+        media_type: &str,
+        subject: Option<String>,
+        attrs: Option<BTreeMap<String, String>>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let data = Zeroizing::new(bytes(py, data)?);
+        let meta = Meta {
+            name: name.to_owned(),
+            media_type: media_type.to_owned(),
+            subject,
+            attrs: attrs.unwrap_or_default(),
+        };
+        python_uuid(py, py.detach(|| self.inner.store_bytes(&data, meta))?)
+    }
+
+    #[pyo3(signature = (name, schema, data, subjects, classes, facts, class_of=None))]
+    fn store_records(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        schema: Vec<(String, String, u32)>,
+        data: &Bound<'_, PyAny>,
+        subjects: Vec<String>,
+        classes: Vec<(String, Option<u32>, bool)>,
+        facts: &Bound<'_, PyDict>,
+        class_of: Option<Vec<u16>>,
+    ) -> Result<String> {
+        let data = Zeroizing::new(bytes(py, data)?);
+        let facts: DatasetFacts = serde_json::from_value(to_json(facts)?)
+            .map_err(|e| PyValueError::new_err(format!("terms of the data set: {e}")))?;
+        let columns = schema
+            .into_iter()
+            .map(|(name, dtype, count)| {
+                let dtype = Dtype::parse(&dtype)
+                    .ok_or_else(|| PyValueError::new_err(format!("{dtype:?} is no dtype; take f32, f64, i64, i32 or u8")))?;
+                Ok(Column { name, dtype, count })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let id = py.detach(|| -> Result<Uuid> {
+            let subjects =
+                subjects.iter().map(|s| self.inner.pseudonym(s)).collect::<aegis_vault::Result<Vec<_>>>()?;
+            let index = RowIndex {
+                classes: classes
+                    .into_iter()
+                    .map(|(basis, delete_after, special)| Class { basis, delete_after, special })
+                    .collect(),
+                class_of: class_of.unwrap_or_else(|| vec![0; subjects.len()]),
+                subjects,
+            };
+            Ok(self.inner.store_records(Meta::named(name), &RecordSchema { columns }, &data, &index, &facts)?)
+        })?;
+        Ok(id.to_string())
+    }
+
+    fn list<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+        let all = py.detach(|| self.inner.list())?;
+        Ok(to_python(py, &Value::Array(all.into_iter().map(info).collect()))?)
+    }
+
+    fn stat<'py>(&self, py: Python<'py>, object: &Bound<'_, PyAny>) -> Result<Bound<'py, PyAny>> {
+        let id = object_id(object)?;
+        let one = py.detach(|| self.inner.stat(id))?;
+        Ok(to_python(py, &info(one))?)
+    }
+
+    /// Ids of everything stored, governance rows of data sets included.
+    fn object_ids(&self, py: Python<'_>) -> Result<Vec<String>> {
+        let all = py.detach(|| self.inner.list())?;
+        Ok(all.into_iter().flat_map(|mut o| [Some(o.id.to_string()), o.attrs.remove("aegis.rows")]).flatten().collect())
+    }
+
+    /// Data sets of records: name to id.
+    fn datasets(&self, py: Python<'_>) -> Result<BTreeMap<String, String>> {
+        let all = py.detach(|| self.inner.list())?;
+        let sets = all.into_iter().filter(|o| o.attrs.contains_key("aegis.rows"));
+        Ok(sets.map(|o| (o.name, o.id.to_string())).collect())
+    }
+
+    #[pyo3(signature = (object, permit=None))]
+    fn open_object(&self, py: Python<'_>, object: &Bound<'_, PyAny>, permit: Option<&Permit>) -> Result<ObjectReader> {
+        let id = object_id(object)?;
+        let reader = py.detach(|| -> Result<_> {
+            let permit = match permit {
+                Some(permit) => Arc::clone(&permit.inner),
+                None => Arc::new(self.inner.owner_permit(id, aegis_policy::Action::Read)?),
+            };
+            Ok(self.inner.reader(&permit, id)?)
+        })?;
+        Ok(ObjectReader { inner: Mutex::new(Some(reader)), place: Mutex::new(0) })
+    }
+
+    /// The owner's permit, on a vault without a policy bundle.
+    #[pyo3(signature = (object, action_name="read"))]
+    fn owner_permit(&self, py: Python<'_>, object: &Bound<'_, PyAny>, action_name: &str) -> Result<Permit> {
+        let (id, action) = (object_id(object)?, action(action_name)?);
+        Ok(Permit { inner: Arc::new(py.detach(|| self.inner.owner_permit(id, action))?) })
+    }
+
+    fn records(&self, py: Python<'_>, permit: &Permit) -> Result<RecordReader> {
+        let permit = Arc::clone(&permit.inner);
+        Ok(RecordReader { inner: py.detach(|| self.inner.records(&permit, permit.object()))? })
+    }
+
+    /// Authenticates one object; gives the number of chunks.
+    fn verify(&self, py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<u64> {
+        let id = object_id(object)?;
+        Ok(py.detach(|| self.inner.verify(id))?.chunks)
+    }
+
+    #[pyo3(signature = (object, *, require=None))]
+    fn shred<'py>(
+        &self,
+        py: Python<'py>,
+        object: &Bound<'_, PyAny>,
+        require: Option<&str>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let id = object_id(object)?;
+        let level = require
+            .map(|name| {
+                Level::parse(name).ok_or_else(|| {
+                    PyValueError::new_err(format!(
+                        "{name:?} is no level; take logical, ratcheted-file, hardware or kms"
+                    ))
+                })
+            })
+            .transpose()?;
+        let r = py.detach(|| self.inner.shred(id, level))?;
+        let objects: Vec<String> = r.objects.iter().map(Uuid::to_string).collect();
+        let shown = json!({
+            "objects": objects, "level": r.level.name(), "epoch_before": r.epoch_before, "epoch_after": r.epoch_after,
+            "when": r.when, "file_removed": r.file_removed, "audit_seq": r.audit_seq, "caveats": r.caveats,
+        });
+        Ok(to_python(py, &shown)?)
+    }
+
+    // -- consent ----------------------------------------------------------------------------------------------------
+
+    fn consent_grant(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str) -> Result<u64> {
+        py.detach(|| {
+            let keys = subjects.iter().map(|s| self.inner.pseudonym(s)).collect::<aegis_vault::Result<Vec<_>>>()?;
+            Ok(self.inner.consent().grant_many(&keys, purpose).map_err(aegis_policy::PolicyError::from)?)
+        })
+    }
+
+    fn consent_withdraw(&self, py: Python<'_>, subject: &str, purpose: &str) -> Result<u64> {
+        self.consent(py, subject, |ledger, key| ledger.withdraw(key, purpose))
+    }
+
+    #[pyo3(signature = (subject, purpose=None))]
+    fn consent_object(&self, py: Python<'_>, subject: &str, purpose: Option<&str>) -> Result<u64> {
+        self.consent(py, subject, |ledger, key| ledger.object(key, purpose))
+    }
+
+    #[pyo3(signature = (subject, purpose=None))]
+    fn consent_restrict(&self, py: Python<'_>, subject: &str, purpose: Option<&str>) -> Result<u64> {
+        self.consent(py, subject, |ledger, key| ledger.restrict(key, purpose))
+    }
+
+    #[pyo3(signature = (subject, purpose=None))]
+    fn consent_lift(&self, py: Python<'_>, subject: &str, purpose: Option<&str>) -> Result<u64> {
+        self.consent(py, subject, |ledger, key| ledger.lift(key, purpose))
+    }
+
+    fn consent_erase(&self, py: Python<'_>, subject: &str) -> Result<u64> {
+        self.consent(py, subject, aegis_policy::ConsentLedger::erase)
+    }
+
+    // -- audit ------------------------------------------------------------------------------------------------------
+
+    /// Writes a record of the plugin into the audit log, durably.
+    fn record(&self, py: Python<'_>, event: &str, facts: &Bound<'_, PyDict>) -> Result<u64> {
+        let mut body = to_json(facts)?;
+        if let Value::Object(fields) = &mut body {
+            fields.insert("event".into(), event.into());
+        }
+        Ok(py.detach(|| self.inner.audit().append(&body))?.seq)
+    }
+
+    /// Records and hash of the newest state of the log.
+    fn audit_head<'py>(&self, py: Python<'py>) -> (u64, Bound<'py, PyBytes>) {
+        let head = self.inner.audit().head();
+        (head.seq, PyBytes::new(py, &head.hash))
+    }
+
+    fn audit_records<'py>(&self, py: Python<'py>, event: &str) -> Result<Bound<'py, PyAny>> {
+        let folder = self.inner.path().join("audit");
+        let found = py.detach(|| select(&folder, |body| body["event"] == event))?;
+        Ok(to_python(py, &Value::Array(found))?)
+    }
+
+    fn audit_find_last<'py>(
+        &self,
+        py: Python<'py>,
+        event: &str,
+        field: &str,
+        value: &str,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let folder = self.inner.path().join("audit");
+        let last = py.detach(|| -> Result<_> {
+            let mut last = None;
+            for record in aegis_audit::read(&folder)? {
+                let record = record?;
+                if record.body["event"] == event && record.body[field] == value {
+                    last = Some(record);
+                }
+            }
+            Ok(last)
+        })?;
+        Ok(last.map(|record| to_python(py, &shown(record))).transpose()?)
+    }
+
+    // -- keyed helpers ----------------------------------------------------------------------------------------------
+
+    fn mac<'py>(&self, py: Python<'py>, domain: &str, data: &[u8]) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner.mac(domain, data)?))
+    }
+
+    fn seal_blob<'py>(&self, py: Python<'py>, domain: &str, aad: &[u8], plain: &[u8]) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner.seal_blob(domain, aad, plain)?))
+    }
+
+    fn open_blob<'py>(&self, py: Python<'py>, domain: &str, aad: &[u8], blob: &[u8]) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner.open_blob(domain, aad, blob)?))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Vault {} at {}>", self.inner.id(), self.inner.path().display())
+    }
+}
+
+impl Vault {
+    fn consent(
+        &self,
+        py: Python<'_>,
+        subject: &str,
+        change: impl FnOnce(&aegis_policy::ConsentLedger, [u8; 16]) -> std::result::Result<u64, aegis_policy::ConsentError>
+        + Send,
+    ) -> Result<u64> {
+        py.detach(|| {
+            let key = self.inner.pseudonym(subject)?;
+            Ok(change(self.inner.consent(), key).map_err(aegis_policy::PolicyError::from)?)
+        })
+    }
+}
+
+fn python_uuid(py: Python<'_>, id: Uuid) -> Result<Bound<'_, PyAny>> {
+    Ok(py.import("uuid")?.getattr("UUID")?.call1((id.to_string(),))?)
+}
+
+/// An id as text or `uuid.UUID`.
+fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
+    uuid(&value.str()?.to_string_lossy())
+}
+
+/// A seekable reader over one object's plaintext.
+#[pyclass(frozen, module = "aegis_engine")]
+pub struct ObjectReader {
+    inner: Mutex<Option<aegis_vault::ObjectReader>>,
+    place: Mutex<u64>,
+}
+
+impl ObjectReader {
+    fn with<T>(&self, work: impl FnOnce(&aegis_vault::ObjectReader) -> Result<T>) -> Result<T> {
+        let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        work(guard.as_ref().ok_or(Fault::Vault(VaultError::Closed))?)
+    }
+
+    fn at(&self, py: Python<'_>, offset: u64, size: Option<u64>) -> Result<Zeroizing<Vec<u8>>> {
+        py.detach(|| {
+            self.with(|reader| {
+                let left = reader.len().saturating_sub(offset);
+                let want = usize::try_from(size.unwrap_or(left).min(left)).unwrap_or(usize::MAX);
+                let mut out = Zeroizing::new(vec![0; want]);
+                let got = reader.read_at(offset, &mut out)?;
+                out.truncate(got);
+                Ok(out)
+            })
+        })
+    }
+}
+
+#[pymethods]
+impl ObjectReader {
+    fn __len__(&self) -> Result<usize> {
+        self.with(|reader| Ok(usize::try_from(reader.len()).unwrap_or(usize::MAX)))
+    }
+
+    /// Up to `size` bytes from the current place; all that is left with a negative size.
+    #[pyo3(signature = (size=-1))]
+    fn read<'py>(&self, py: Python<'py>, size: i64) -> Result<Bound<'py, PyBytes>> {
+        let place = *self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = self.at(py, place, u64::try_from(size).ok())?;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place + data.len() as u64;
+        Ok(PyBytes::new(py, &data))
+    }
+
+    fn read_at<'py>(&self, py: Python<'py>, offset: u64, size: u64) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.at(py, offset, Some(size))?))
+    }
+
+    fn readinto(&self, py: Python<'_>, target: &Bound<'_, PyAny>) -> Result<usize> {
+        let (place, want) = (*self.place.lock().unwrap_or_else(PoisonError::into_inner), length(target)?);
+        let data = self.at(py, place, Some(want as u64))?;
+        if data.len() == want {
+            fill(py, target, &data)?;
+        } else {
+            let view = py.import("builtins")?.getattr("memoryview")?.call1((target,))?;
+            let part = view.get_item(pyo3::types::PySlice::new(py, 0, isize::try_from(data.len()).unwrap_or(0), 1))?;
+            fill(py, &part, &data)?;
+        }
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place + data.len() as u64;
+        Ok(data.len())
+    }
+
+    #[pyo3(signature = (offset, whence=0))]
+    fn seek(&self, offset: i64, whence: i32) -> Result<u64> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = match whence {
+            0 => 0,
+            1 => *place,
+            2 => self.with(|reader| Ok(reader.len()))?,
+            _ => return Err(PyValueError::new_err("whence is 0, 1 or 2").into()),
+        };
+        *place = from
+            .checked_add_signed(offset)
+            .ok_or_else(|| PyValueError::new_err("cannot seek before the start"))?;
+        Ok(*place)
+    }
+
+    fn tell(&self) -> u64 {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, _args: &Bound<'_, PyAny>) {
+        self.close();
+    }
+}
+
+/// Reads the rows and columns a permit opens.
+#[pyclass(frozen, module = "aegis_engine")]
+pub struct RecordReader {
+    inner: aegis_vault::RecordReader,
+}
+
+#[pymethods]
+impl RecordReader {
+    /// Permitted columns: name, dtype, values a record.
+    fn columns(&self) -> Vec<(String, String, u32)> {
+        self.inner.columns().iter().map(|c| (c.name.clone(), c.dtype.name().to_owned(), c.count)).collect()
+    }
+
+    #[getter]
+    fn record_len(&self) -> usize {
+        self.inner.record_len()
+    }
+
+    /// Permitted row numbers, as little-endian u32.
+    fn rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let raw: Vec<u8> = self.inner.rows().iter().flat_map(u32::to_le_bytes).collect();
+        PyBytes::new(py, &raw)
+    }
+
+    /// Fills `out` with the permitted columns of `rows` (a buffer of little-endian u32).
+    fn read_rows(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>) -> Result<()> {
+        let raw = bytes(py, rows)?;
+        let (words, _) = raw.as_chunks::<4>();
+        let rows: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();
+        let mut plain = Zeroizing::new(vec![0; length(out)?]);
+        py.detach(|| self.inner.read_rows(&rows, &mut plain))?;
+        Ok(fill(py, out, &plain)?)
+    }
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Vault>()?;
+    m.add_class::<ObjectReader>()?;
+    m.add_class::<RecordReader>()
+}

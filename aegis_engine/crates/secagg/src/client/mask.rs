@@ -1,0 +1,182 @@
+//! Mask step: check everyone's round keys and shares, then encode, mask and pack in one pass.
+
+use super::{ClientRun, Phase, Round};
+use crate::SecAggError;
+use crate::encode::Encoder;
+use crate::keys::{self, Place};
+use crate::mask::{CHUNK, Mask, Scratch, apply};
+use crate::message::{MaskedInput, MaskedRequest, RoundKey};
+use crate::ring::{Lane, RingWidth, pack};
+use crate::shamir::{SHARE_LEN, Share};
+use crate::wire::Header;
+use zeroize::Zeroizing;
+
+const MASKS: &[u8] = b"aegis/secagg/v1/transcript/masks";
+const STEP: &str = "masked input";
+
+/// Hash of what all clients must have seen alike before they mask: the cohort and the round's keys.
+pub(crate) fn mask_transcript(cohort: &[u8; 32], keys: &[RoundKey]) -> [u8; 32] {
+    keys::hash(MASKS, &[cohort, &RoundKey::list(keys)])
+}
+
+impl ClientRun {
+    /// Answers a masked request with the masked vector of `update` (plan order, `dim` values; clipped and noised
+    /// before), `weight` (1 to `weight_max`) and `metrics` (plan order). Afterwards the round's own secrets are wiped.
+    ///
+    /// # Errors
+    /// [`SecAggError::AlreadyAnswered`] the second time in a round, [`SecAggError::NotEnoughClients`] below the
+    /// threshold, [`SecAggError::BadSignature`], [`SecAggError::ShareRejected`], [`SecAggError::BadUpdate`].
+    /// A refused call changes nothing.
+    pub fn masked_input(
+        &mut self,
+        request: &[u8],
+        update: &[f32],
+        weight: u64,
+        metrics: &[i64],
+    ) -> Result<Vec<u8>, SecAggError> {
+        let (header, parsed) = MaskedRequest::from_bytes(request)?;
+        let round = self.current(STEP, &header)?;
+        let Phase::Shared {
+            mask_secret,
+            self_seed,
+        } = &round.phase
+        else {
+            return Err(SecAggError::AlreadyAnswered {
+                step: STEP,
+                round: header.round,
+            });
+        };
+        if header.node != self.node {
+            let reason = "it is addressed to another client";
+            return Err(SecAggError::WrongStep { step: STEP, reason });
+        }
+        self.check_keys(&header, round, &parsed, &keys::public_key(mask_secret)?)?;
+        self.check_shares(round, &parsed)?;
+        let encoder = Encoder::new(update, weight, metrics, &round.plan)?;
+
+        let place = self.place(mask_transcript(&round.transcript, &parsed.keys));
+        let mut masks = Vec::with_capacity(parsed.keys.len());
+        masks.push(Mask::new(
+            &place.self_mask_key(self_seed, self.node)?,
+            false,
+        )?);
+        for peer in parsed.keys.iter().filter(|key| key.node != self.node) {
+            let key = place.pair_mask_key(mask_secret, self.node, peer.node, &peer.mask_key)?;
+            // the lower id adds, the higher subtracts (Bonawitz 2017, section 4)
+            masks.push(Mask::new(&key, self.node > peer.node)?);
+        }
+        let (width, len) = (round.plan.width()?, round.plan.len()?);
+        let out = if width.bytes() <= 4 {
+            mask_vector::<u32>(&header, width, len, &encoder, &masks)?
+        } else {
+            mask_vector::<u64>(&header, width, len, &encoder, &masks)?
+        };
+        if let Some(round) = &mut self.round {
+            round.phase = Phase::Masked {
+                sealed: parsed.sealed,
+                answered: None,
+            };
+        }
+        Ok(out)
+    }
+
+    /// Members of the cohort, at least the threshold, this client among them with its own key, all signed.
+    fn check_keys(
+        &self,
+        header: &Header,
+        round: &Round,
+        request: &MaskedRequest,
+        own_key: &[u8; 32],
+    ) -> Result<(), SecAggError> {
+        let have = u32::try_from(request.keys.len()).unwrap_or(u32::MAX);
+        if have < round.threshold {
+            return Err(SecAggError::NotEnoughClients {
+                have,
+                need: round.threshold,
+            });
+        }
+        if !request
+            .keys
+            .iter()
+            .any(|key| key.node == self.node && key.mask_key == *own_key)
+        {
+            let reason = "this client's own round key is missing or replaced";
+            return Err(SecAggError::InconsistentCohort {
+                round: header.round,
+                reason,
+            });
+        }
+        for key in &request.keys {
+            let member = round.member(key.node)?;
+            let sender = Header {
+                node: key.node,
+                ..*header
+            };
+            let message = RoundKey::signed(&sender, &round.transcript, &key.mask_key);
+            keys::verify(key.node, &member.identity, &message, &key.signature)?;
+        }
+        Ok(())
+    }
+
+    /// One share pair from everyone else, each of which opens: a split view of the cohort is found here,
+    /// before anything about the update leaves.
+    fn check_shares(&self, round: &Round, request: &MaskedRequest) -> Result<(), SecAggError> {
+        let others = request
+            .keys
+            .iter()
+            .map(|key| key.node)
+            .filter(|node| *node != self.node);
+        if !others.eq(request.sealed.iter().map(|(node, _)| *node)) {
+            let reason = "sealed shares and round keys name different clients";
+            return Err(SecAggError::InconsistentCohort {
+                round: self.last_round,
+                reason,
+            });
+        }
+        for (node, sealed) in &request.sealed {
+            self.open_shares(round, *node, sealed)?;
+        }
+        Ok(())
+    }
+
+    /// The pair of shares `node` sealed for this client: of its self-mask seed, then of its mask secret.
+    pub(super) fn open_shares(
+        &self,
+        round: &Round,
+        node: u64,
+        sealed: &keys::Sealed,
+    ) -> Result<[Share; 2], SecAggError> {
+        let place: Place = self.place(round.transcript);
+        let way = (node, self.node);
+        let channel = &round.member(node)?.channel;
+        let key = place.channel_key(&self.channel, node, channel, way)?;
+        let pair = place.open(&key, way, sealed)?;
+        let read = |half: &[u8]| half.try_into().ok().and_then(Share::from_bytes);
+        let (seed, secret) = pair.split_at(SHARE_LEN);
+        match (read(seed), read(secret)) {
+            (Some(seed), Some(secret)) => Ok([seed, secret]),
+            _ => Err(SecAggError::ShareRejected { node }),
+        }
+    }
+}
+
+fn mask_vector<L: Lane + zeroize::DefaultIsZeroes>(
+    header: &Header,
+    width: RingWidth,
+    len: usize,
+    encoder: &Encoder,
+    masks: &[Mask],
+) -> Result<Vec<u8>, SecAggError> {
+    let mut out = MaskedInput::prefix(header, width, len);
+    let start = out.len();
+    out.resize(start + len * width.bytes(), 0);
+    let mut scratch = Scratch::new(width);
+    let mut lanes = Zeroizing::new([L::default(); CHUNK]);
+    for (chunk, packed) in out[start..].chunks_mut(CHUNK * width.bytes()).enumerate() {
+        let lanes = &mut lanes[..packed.len() / width.bytes()];
+        encoder.fill(chunk * CHUNK, lanes);
+        apply(width, lanes, chunk, masks, &mut scratch)?;
+        pack(width, lanes, packed);
+    }
+    Ok(out)
+}

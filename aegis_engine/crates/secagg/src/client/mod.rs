@@ -1,0 +1,214 @@
+//! The client's half: what it holds, and how it answers each step.
+
+pub(crate) mod mask;
+pub(crate) mod share;
+mod state;
+mod unmask;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::SecAggError;
+use crate::encode::Plan;
+use crate::keys::{self, Key32, Place, Sealed};
+use crate::message::Advert;
+use crate::shamir::Share;
+use crate::wire::Header;
+
+/// Ed25519 verification keys by node, from the operator's file.
+pub type Roster = BTreeMap<u64, [u8; 32]>;
+
+/// What this client insists on, whatever the server proposes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Smallest cohort it joins; never below 2.
+    pub min_cohort: u32,
+    /// Smallest threshold it accepts; never below `floor(2n/3) + 1`.
+    pub min_threshold: u32,
+    /// Pinned identities. With a roster, keys without a valid signature of the pinned identity are refused;
+    /// without one, the identities the server relays are taken as they are.
+    pub roster: Option<Roster>,
+}
+
+/// One client in one run. Small: the update itself is never kept.
+pub struct ClientRun {
+    run: u64,
+    node: u64,
+    pub(crate) limits: ClientLimits,
+    identity: Key32,
+    channel: Key32,
+    /// Last round begun, 0 before the first.
+    last_round: u64,
+    round: Option<Round>,
+}
+
+/// A client of the cohort as the share request named it.
+struct Member {
+    node: u64,
+    identity: [u8; 32],
+    channel: [u8; 32],
+}
+
+struct Round {
+    threshold: u32,
+    plan: Plan,
+    cohort: Vec<Member>,
+    /// Hash of the share request: cohort, threshold and plan.
+    transcript: [u8; 32],
+    /// This client's share of its own seed.
+    own_share: Share,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Shares are out, the masked input is not.
+    Shared {
+        mask_secret: Key32,
+        self_seed: Key32,
+    },
+    /// The masked input is out; the own mask secrets are gone.
+    Masked {
+        /// Shares the others sealed for this client, by node: everyone of the mask step but itself.
+        sealed: Vec<(u64, Sealed)>,
+        /// Hash of the unmask request that was answered.
+        answered: Option<[u8; 32]>,
+    },
+}
+
+impl ClientRun {
+    /// A client with a fresh identity: for runs without rosters.
+    ///
+    /// # Errors
+    /// [`SecAggError::Crypto`] when the operating system gives no randomness.
+    pub fn new(run_id: u64, node_id: u64, limits: ClientLimits) -> Result<Self, SecAggError> {
+        Self::with_identity(run_id, node_id, limits, &*keys::random::<32>()?)
+    }
+
+    /// A client with a lasting identity: `seed` is its Ed25519 private key (RFC 8032 section 5.1.5).
+    ///
+    /// # Errors
+    /// As [`ClientRun::new`].
+    pub fn with_identity(
+        run_id: u64,
+        node_id: u64,
+        limits: ClientLimits,
+        seed: &[u8; 32],
+    ) -> Result<Self, SecAggError> {
+        Ok(Self {
+            run: run_id,
+            node: node_id,
+            limits,
+            identity: Key32::new(*seed),
+            channel: keys::random::<32>()?,
+            last_round: 0,
+            round: None,
+        })
+    }
+
+    /// The Ed25519 verification key others put in their roster.
+    ///
+    /// # Errors
+    /// [`SecAggError::Crypto`].
+    pub fn identity(&self) -> Result<[u8; 32], SecAggError> {
+        keys::identity(&self.identity)
+    }
+
+    /// This client's node id.
+    pub fn node_id(&self) -> u64 {
+        self.node
+    }
+
+    /// The run it belongs to.
+    pub fn run_id(&self) -> u64 {
+        self.run
+    }
+
+    /// The last round it began; 0 before the first.
+    pub fn round(&self) -> u64 {
+        self.last_round
+    }
+
+    /// The plan of the round it is in: names and order of the metrics, `dim`, the encoding.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.round.as_ref().map(|round| &round.plan)
+    }
+
+    /// Identity and channel key, signed; the same bytes every time.
+    ///
+    /// # Errors
+    /// [`SecAggError::Crypto`].
+    pub fn advertise(&self) -> Result<Vec<u8>, SecAggError> {
+        let (identity, channel) = (self.identity()?, keys::public_key(&self.channel)?);
+        let message = Advert::signed(self.run, self.node, &identity, &channel);
+        let signature = keys::sign(&self.identity, &message)?;
+        Ok(Advert {
+            node: self.node,
+            identity,
+            channel,
+            signature,
+        }
+        .to_bytes(self.run))
+    }
+
+    /// The identity a key of `node` must be signed by.
+    fn expected_identity<'a>(
+        &'a self,
+        node: u64,
+        relayed: &'a [u8; 32],
+    ) -> Result<&'a [u8; 32], SecAggError> {
+        match &self.limits.roster {
+            Some(roster) => roster.get(&node).ok_or(SecAggError::UnknownNode { node }),
+            None => Ok(relayed),
+        }
+    }
+
+    const fn place(&self, transcript: [u8; 32]) -> Place {
+        Place {
+            run: self.run,
+            round: self.last_round,
+            transcript,
+        }
+    }
+
+    fn same_run(&self, header: &Header) -> Result<(), SecAggError> {
+        if header.run == self.run {
+            Ok(())
+        } else {
+            Err(SecAggError::WrongRun {
+                expected: self.run,
+                found: header.run,
+            })
+        }
+    }
+
+    /// The round in progress, if the message belongs to it.
+    fn current(&self, step: &'static str, header: &Header) -> Result<&Round, SecAggError> {
+        self.same_run(header)?;
+        match &self.round {
+            Some(round) if header.round == self.last_round => Ok(round),
+            _ => Err(SecAggError::WrongStep {
+                step,
+                reason: "it is not of the round in progress",
+            }),
+        }
+    }
+}
+
+impl Round {
+    fn member(&self, node: u64) -> Result<&Member, SecAggError> {
+        self.cohort
+            .binary_search_by_key(&node, |member| member.node)
+            .map(|place| &self.cohort[place])
+            .map_err(|_| SecAggError::UnknownNode { node })
+    }
+}
+
+impl fmt::Debug for ClientRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRun")
+            .field("run", &self.run)
+            .field("node", &self.node)
+            .field("round", &self.last_round)
+            .finish_non_exhaustive()
+    }
+}

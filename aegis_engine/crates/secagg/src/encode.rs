@@ -1,0 +1,282 @@
+//! From floats to integers that can be summed exactly, and back.
+
+use crate::SecAggError;
+use crate::ring::{Lane, RingWidth};
+
+/// How one contribution becomes integers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Encoding {
+    /// Values are clamped to [-clip, clip]; finite and above 0.
+    pub clip: f64,
+    /// Bits of one value with its sign, 8 to 30: steps of `clip / (2^(value_bits-1) - 1)`.
+    pub value_bits: u8,
+    /// Largest weight of one client, 1 or more.
+    pub weight_max: u64,
+    /// Largest absolute value of one client's metric; 0 when there are no metrics.
+    pub metric_max: u64,
+}
+
+/// What is summed: `dim` weighted values, then the weight, then the metrics. The same for all clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Number of model values, 1 to 2^40.
+    pub dim: u64,
+    /// Names of the metrics, in the order their values are given; distinct, at most 4096.
+    pub metrics: Vec<String>,
+    /// How numbers become integers.
+    pub encoding: Encoding,
+    /// Largest cohort of this run; the ring is wide enough for it.
+    pub n_max: u32,
+}
+
+/// Largest cohort the codecs accept.
+pub(crate) const MAX_CLIENTS: u32 = 1 << 16;
+pub(crate) const MAX_METRICS: usize = 4096;
+pub(crate) const MAX_NAME: usize = 256;
+const MAX_DIM: u64 = 1 << 40;
+
+impl Encoding {
+    /// The smallest ring in which the sum over `n` clients cannot wrap.
+    ///
+    /// # Errors
+    /// [`SecAggError::EncodingDoesNotFit`] above 64 bits, [`SecAggError::InvalidPlan`] for impossible fields.
+    pub fn width(&self, n: u64) -> Result<RingWidth, SecAggError> {
+        let invalid = |reason| Err(SecAggError::InvalidPlan { reason });
+        if !(self.clip.is_finite() && self.clip > 0.0) {
+            return invalid("clip must be finite and above 0");
+        }
+        if !(8..=30).contains(&self.value_bits) {
+            return invalid("value_bits must be 8 to 30");
+        }
+        if self.weight_max == 0 {
+            return invalid("weight_max must be 1 or more");
+        }
+        let one = (u128::from(self.steps()) * u128::from(self.weight_max))
+            .max(u128::from(self.metric_max));
+        let does_not_fit = SecAggError::EncodingDoesNotFit { clients: n };
+        let Some(sum) = one.checked_mul(u128::from(n)) else {
+            return Err(does_not_fit);
+        };
+        (2..=8)
+            .filter_map(RingWidth::from_bytes)
+            .find(|width| sum < 1 << (width.bits() - 1))
+            .ok_or(does_not_fit)
+    }
+
+    /// Largest quantised value: 2^(q-1) - 1, so that the range is symmetric.
+    pub(crate) const fn steps(&self) -> u64 {
+        (1 << (self.value_bits - 1)) - 1
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "steps are below 2^29")]
+    pub(crate) fn scale(&self) -> f64 {
+        self.steps() as f64 / self.clip
+    }
+}
+
+impl Plan {
+    /// Width of the ring for the largest cohort.
+    ///
+    /// # Errors
+    /// [`SecAggError::EncodingDoesNotFit`] and [`SecAggError::InvalidPlan`].
+    pub fn width(&self) -> Result<RingWidth, SecAggError> {
+        let invalid = |reason| Err(SecAggError::InvalidPlan { reason });
+        if !(1..=MAX_DIM).contains(&self.dim) {
+            return invalid("dim must be 1 to 2^40");
+        }
+        if !(2..=MAX_CLIENTS).contains(&self.n_max) {
+            return invalid("n_max must be 2 to 65536");
+        }
+        if self.metrics.len() > MAX_METRICS || self.metrics.iter().any(|m| m.len() > MAX_NAME) {
+            return invalid("at most 4096 metrics with names of at most 256 bytes");
+        }
+        let mut names: Vec<&String> = self.metrics.iter().collect();
+        names.sort();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return invalid("metric names must be distinct");
+        }
+        self.encoding.width(u64::from(self.n_max))
+    }
+
+    /// Number of ring elements: values, weight, metrics.
+    pub(crate) fn len(&self) -> Result<usize, SecAggError> {
+        let too_large = SecAggError::InvalidPlan {
+            reason: "vector does not fit this machine",
+        };
+        usize::try_from(self.dim)
+            .map(|dim| dim + 1 + self.metrics.len())
+            .map_err(|_| too_large)
+    }
+}
+
+/// A checked contribution, encoded piece by piece without a copy of the update.
+pub(crate) struct Encoder<'a> {
+    update: &'a [f32],
+    tail: Vec<i64>,
+    weight: i64,
+    clip: f64,
+    scale: f64,
+}
+
+impl<'a> Encoder<'a> {
+    pub(crate) fn new(
+        update: &'a [f32],
+        weight: u64,
+        metrics: &[i64],
+        plan: &Plan,
+    ) -> Result<Self, SecAggError> {
+        let bad = |reason| Err(SecAggError::BadUpdate { reason });
+        plan.width()?;
+        if update.len() as u64 != plan.dim {
+            return bad("its length differs from the plan's dim");
+        }
+        if metrics.len() != plan.metrics.len() {
+            return bad("one value is needed for each metric of the plan");
+        }
+        if weight == 0 || weight > plan.encoding.weight_max {
+            return bad("weight must be 1 to weight_max");
+        }
+        if metrics
+            .iter()
+            .any(|m| m.unsigned_abs() > plan.encoding.metric_max)
+        {
+            return bad("a metric is larger than metric_max");
+        }
+        // a plain fold, so that the loop stays vector code; an early exit would not pay
+        if !update.iter().fold(true, |all, x| all & x.is_finite()) {
+            return bad("a value is not finite");
+        }
+        // the width check above bounds weight_max below 2^63
+        let weight = i64::try_from(weight).unwrap_or(i64::MAX);
+        let tail = std::iter::once(weight)
+            .chain(metrics.iter().copied())
+            .collect();
+        let (clip, scale) = (plan.encoding.clip, plan.encoding.scale());
+        Ok(Self {
+            update,
+            tail,
+            weight,
+            clip,
+            scale,
+        })
+    }
+
+    /// Writes elements `start..start + out.len()`.
+    pub(crate) fn fill<L: Lane>(&self, start: usize, out: &mut [L]) {
+        let values = self.update.get(start..).unwrap_or_default();
+        let values = &values[..values.len().min(out.len())];
+        let (body, rest) = out.split_at_mut(values.len());
+        for (lane, x) in body.iter_mut().zip(values) {
+            let clamped = f64::from(*x).clamp(-self.clip, self.clip);
+            *lane = L::from_i64(round(clamped * self.scale).wrapping_mul(self.weight));
+        }
+        let offset = (start + body.len()).saturating_sub(self.update.len());
+        for (lane, value) in rest.iter_mut().zip(self.tail.iter().skip(offset)) {
+            *lane = L::from_i64(*value);
+        }
+    }
+}
+
+/// Nearest integer, ties to even, for |x| < 2^51: adding 1.5 * 2^52 leaves the integer in the low bits
+/// of the significand. Baseline x86-64 has no rounding instruction; this one is an add.
+fn round(x: f64) -> i64 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    (x + MAGIC)
+        .to_bits()
+        .wrapping_sub(MAGIC.to_bits())
+        .cast_signed()
+}
+
+/// The plain integers of one contribution, in the order of the masked vector: values times weight, the weight,
+/// the metrics. For checks against the plain integer sum; it is never sent.
+///
+/// # Errors
+/// [`SecAggError::BadUpdate`] for a wrong length, a value that is not finite, a weight or metric out of range;
+/// plan errors as in [`Plan::width`].
+pub fn encode(
+    update: &[f32],
+    weight: u64,
+    metrics: &[i64],
+    plan: &Plan,
+) -> Result<Vec<i64>, SecAggError> {
+    let encoder = Encoder::new(update, weight, metrics, plan)?;
+    let mut lanes = vec![0u64; plan.len()?];
+    encoder.fill(0, &mut lanes);
+    Ok(lanes.into_iter().map(u64::cast_signed).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Encoding, Plan, encode, round};
+    use crate::SecAggError;
+
+    fn plan(value_bits: u8, weight_max: u64) -> Plan {
+        let encoding = Encoding {
+            clip: 0.5,
+            value_bits,
+            weight_max,
+            metric_max: 1000,
+        };
+        Plan {
+            dim: 4,
+            metrics: vec!["loss".into()],
+            encoding,
+            n_max: 100,
+        }
+    }
+
+    #[test]
+    fn the_ring_is_the_smallest_whole_bytes_that_never_wrap() {
+        let width = |q, n| plan(q, 1).encoding.width(n).unwrap().bits();
+        assert_eq!(width(16, 100), 24);
+        assert_eq!(width(16, 1000), 32);
+        assert_eq!(width(8, 32), 16);
+        // 2^15 - 1 = 32767 steps: exactly one contribution fits 16 bits, two do not
+        assert_eq!(width(16, 1), 16);
+        assert_eq!(width(16, 2), 24);
+        assert!(matches!(
+            plan(30, u64::MAX).width(),
+            Err(SecAggError::EncodingDoesNotFit { clients: 100 })
+        ));
+    }
+
+    #[test]
+    fn values_are_clamped_weighted_and_followed_by_weight_and_metrics() {
+        let found = encode(&[0.5, -9.0, 0.0, 0.25], 3, &[-7], &plan(8, 10)).unwrap();
+        assert_eq!(found, [381, -381, 0, 192, 3, -7]); // 63.5 ties to 64
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_is_refused() {
+        let plan = plan(8, 10);
+        let good = [0.0; 4];
+        for (update, weight, metrics) in [
+            (&good[..3], 1, &[0][..]),
+            (&[0.0, f32::NAN, 0.0, 0.0], 1, &[0]),
+            (&[0.0, f32::INFINITY, 0.0, 0.0], 1, &[0]),
+            (&good, 0, &[0]),
+            (&good, 11, &[0]),
+            (&good, 1, &[1001]),
+            (&good, 1, &[i64::MIN]),
+            (&good, 1, &[]),
+        ] {
+            let found = encode(update, weight, metrics, &plan);
+            assert!(matches!(found, Err(SecAggError::BadUpdate { .. })));
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_ties_to_even() {
+        for (x, expected) in [
+            (0.5, 0),
+            (1.5, 2),
+            (-0.5, 0),
+            (-1.5, -2),
+            (2.4, 2),
+            (-2.6, -3),
+        ] {
+            assert_eq!(round(x), expected);
+        }
+        assert_eq!(round(536_870_911.0), 536_870_911);
+    }
+}

@@ -1,0 +1,183 @@
+//! Everything that can go wrong in secure aggregation, one enum with stable codes.
+
+/// Why a step was refused. No variant carries a key, a share or a value of an update.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecAggError {
+    /// Bytes are not a well-formed message (or state) of the expected kind.
+    #[error("{message} is malformed: {reason}; check that both sides run the same AEGIS version")]
+    Malformed {
+        /// Which message was expected.
+        message: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No ring of at most 64 bits holds the sum of `clients` contributions.
+    #[error(
+        "the sum of {clients} clients does not fit 64 bits; lower value_bits, weight_max or metric_max"
+    )]
+    EncodingDoesNotFit {
+        /// Number of clients the ring was asked to hold.
+        clients: u64,
+    },
+    /// A plan with impossible numbers.
+    #[error("aggregation plan refused: {reason}")]
+    InvalidPlan {
+        /// Which field and its allowed range.
+        reason: &'static str,
+    },
+    /// The cohort is below this client's own minimum.
+    #[error("cohort of {n} clients refused: this client joins {minimum} or more")]
+    CohortTooSmall {
+        /// Size of the proposed cohort.
+        n: u32,
+        /// This client's minimum.
+        minimum: u32,
+    },
+    /// The threshold is below max(own minimum, floor(2n/3)+1), or above n.
+    #[error(
+        "threshold {threshold} refused for {n} clients: {minimum} or more is needed, at most {n}"
+    )]
+    ThresholdRefused {
+        /// Proposed threshold.
+        threshold: u32,
+        /// Lowest threshold this client accepts.
+        minimum: u32,
+        /// Size of the cohort.
+        n: u32,
+    },
+    /// Round numbers must grow strictly.
+    #[error("round {round} refused: round {last} was already begun; start a later round")]
+    RoundOrder {
+        /// Proposed round.
+        round: u64,
+        /// Last round that was begun.
+        last: u64,
+    },
+    /// A step was already answered in this round; answering again could leak.
+    #[error("{step} of round {round} was already answered; start a later round")]
+    AlreadyAnswered {
+        /// Which step.
+        step: &'static str,
+        /// In which round.
+        round: u64,
+    },
+    /// A message came in a step where it cannot be used (late, early, or of another round).
+    #[error("{step} refused: {reason}")]
+    WrongStep {
+        /// Which step was asked for.
+        step: &'static str,
+        /// Why it cannot be served.
+        reason: &'static str,
+    },
+    /// A message of another run.
+    #[error("message of run {found} refused in run {expected}")]
+    WrongRun {
+        /// The run of this object.
+        expected: u64,
+        /// The run named by the message.
+        found: u64,
+    },
+    /// A node that is not in the roster, the cohort or the round.
+    #[error("node {node} is not known here: add it to the roster, or wait for the next round")]
+    UnknownNode {
+        /// The node.
+        node: u64,
+    },
+    /// A signature is missing or wrong, or made by another identity than the pinned one.
+    #[error("node {node}: signature does not verify under its pinned identity; check the roster")]
+    BadSignature {
+        /// The node whose signature failed.
+        node: u64,
+    },
+    /// The cohort message contradicts what this client knows.
+    #[error("cohort of round {round} refused: {reason}")]
+    InconsistentCohort {
+        /// The round.
+        round: u64,
+        /// What contradicts.
+        reason: &'static str,
+    },
+    /// A sealed share cannot be opened: changed on the way, or sealed in another view of the round.
+    #[error(
+        "sealed share of node {node} refused: altered, or sealed for another cohort; exclude that node"
+    )]
+    ShareRejected {
+        /// Who sealed it.
+        node: u64,
+    },
+    /// Survivors and dropped clients do not form an acceptable unmask request.
+    #[error("unmask request of round {round} refused: {reason}")]
+    InconsistentSets {
+        /// The round.
+        round: u64,
+        /// Which rule is broken.
+        reason: &'static str,
+    },
+    /// Too few clients remain; the round is over and the model unchanged.
+    #[error("not enough clients: {have} remain, {need} are needed")]
+    NotEnoughClients {
+        /// How many remain.
+        have: u32,
+        /// How many are needed.
+        need: u32,
+    },
+    /// The update, the weight or a metric cannot be encoded under the plan.
+    #[error("update refused: {reason}")]
+    BadUpdate {
+        /// Which rule is broken; never a value.
+        reason: &'static str,
+    },
+    /// X25519 with this peer failed (an all-zero result is refused, RFC 7748 section 6.1).
+    #[error("key agreement with node {node} failed: its public key is not usable")]
+    KeyAgreement {
+        /// The peer.
+        node: u64,
+    },
+    /// Shares of a secret of this node do not fit together.
+    #[error("shares of node {node} do not reconstruct its secret; some client sent wrong shares")]
+    SharesDisagree {
+        /// Whose secret.
+        node: u64,
+    },
+    /// The unmasked sum lies outside what honest clients can produce.
+    #[error("the unmasked sum is impossible ({reason}); some client sent a malformed contribution")]
+    ImplausibleSum {
+        /// What is impossible.
+        reason: &'static str,
+    },
+    /// The operating system's randomness or the cryptographic library failed.
+    #[error("cryptographic operation failed: {what}")]
+    Crypto {
+        /// Which operation.
+        what: &'static str,
+    },
+}
+
+impl SecAggError {
+    /// Stable code for logs and for the error records sent to the server.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "AEG-S001",
+            Self::EncodingDoesNotFit { .. } => "AEG-S002",
+            Self::InvalidPlan { .. } => "AEG-S003",
+            Self::CohortTooSmall { .. } => "AEG-S004",
+            Self::ThresholdRefused { .. } => "AEG-S005",
+            Self::RoundOrder { .. } => "AEG-S006",
+            Self::AlreadyAnswered { .. } => "AEG-S007",
+            Self::WrongStep { .. } => "AEG-S008",
+            Self::WrongRun { .. } => "AEG-S009",
+            Self::UnknownNode { .. } => "AEG-S010",
+            Self::BadSignature { .. } => "AEG-S011",
+            Self::InconsistentCohort { .. } => "AEG-S012",
+            Self::ShareRejected { .. } => "AEG-S013",
+            Self::InconsistentSets { .. } => "AEG-S014",
+            Self::NotEnoughClients { .. } => "AEG-S015",
+            Self::BadUpdate { .. } => "AEG-S016",
+            Self::KeyAgreement { .. } => "AEG-S017",
+            Self::SharesDisagree { .. } => "AEG-S018",
+            Self::ImplausibleSum { .. } => "AEG-S019",
+            Self::Crypto { .. } => "AEG-S020",
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Secure aggregation: a server learns the exact sum of its clients' updates, weights and metrics, and nothing
+//! about one client, while any `t = floor(2n/3) + 1` of `n` clients remain (after Bonawitz et al. 2017).
+//!
+//! Pure state machines: bytes in, bytes out, no I/O, no clock; randomness comes from the operating system.
+//! One round, with the messages of a complete graph:
+//!
+//! | step | server | client |
+//! |---|---|---|
+//! | advertise (once a run) | [`ServerRun::add_advert`] | [`ClientRun::advertise`] |
+//! | share | [`ServerRun::begin_round`], [`ServerRun::add_share`] | [`ClientRun::share`] |
+//! | masked input | [`ServerRun::masked_requests`], [`ServerRun::add_masked`] | [`ClientRun::masked_input`] |
+//! | unmask | [`ServerRun::unmask_request`], [`ServerRun::add_unmask`], [`ServerRun::finish`] | [`ClientRun::unmask`] |
+//!
+//! **What a client refuses**, whatever the server asks: a cohort or threshold below its own; a round it has begun;
+//! a second answer to the share or mask step; cohorts without itself; keys that their pinned identity did not
+//! sign; shares that were sealed in another view of the cohort; fewer survivors than the threshold; a second,
+//! different unmask request; both kinds of share of one peer.
+//!
+//! **Without a roster** the keys the server relays are taken as they are: the server is then trusted not to put
+//! its own in their place. Give [`ClientLimits::roster`] to take that trust away.
+//!
+//! **State.** [`ClientRun::to_bytes`] holds secrets: seal it. Store it *before* the answer is sent; a state put
+//! back to before an answer would answer twice.
+//!
+//! **Privacy rests on** fewer than n/3 clients working with the server. A client that sends a false update is not
+//! found here; gates and robust rules are other crates' work.
+
+mod client;
+mod encode;
+mod error;
+mod field;
+mod keys;
+mod mask;
+mod message;
+mod ring;
+mod server;
+mod shamir;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{ClientLimits, ClientRun, Roster};
+pub use encode::{Encoding, Plan, encode};
+pub use error::SecAggError;
+pub use ring::RingWidth;
+pub use server::{ServerRun, Sum};
+
+/// The threshold of a complete graph: any two sets of `t` clients share more than n/3, so that fewer than n/3
+/// colluders cannot be asked for both kinds of share of one client in two views.
+pub const fn threshold(n: u32) -> u32 {
+    // floor(2n/3) without a product that could overflow
+    n / 3 * 2 + n % 3 * 2 / 3 + 1
+}

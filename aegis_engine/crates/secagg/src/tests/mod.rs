@@ -1,0 +1,121 @@
+//! Whole-protocol tests, and the cohort they all drive.
+
+mod codec;
+mod hostile_cohort;
+mod hostile_round;
+mod protocol;
+mod uniform;
+
+use std::collections::BTreeMap;
+
+use crate::{ClientLimits, ClientRun, Encoding, Plan, Roster, SecAggError, ServerRun};
+
+pub(super) const RUN: u64 = 77;
+
+pub(super) fn plan(dim: u64, metrics: &[&str]) -> Plan {
+    Plan {
+        dim,
+        metrics: metrics.iter().map(|name| (*name).to_owned()).collect(),
+        encoding: Encoding {
+            clip: 1.0,
+            value_bits: 16,
+            weight_max: 50,
+            metric_max: 1_000_000,
+        },
+        n_max: 64,
+    }
+}
+
+pub(super) fn limits(min_cohort: u32) -> ClientLimits {
+    ClientLimits {
+        min_cohort,
+        min_threshold: 2,
+        roster: None,
+    }
+}
+
+/// A server and its clients, stepped by hand.
+pub(super) struct Cohort {
+    pub server: ServerRun,
+    pub clients: BTreeMap<u64, ClientRun>,
+}
+
+impl Cohort {
+    /// Clients with scattered, ordered ids.
+    pub(super) fn new(n: u64, plan: Plan) -> Self {
+        let server = ServerRun::new(RUN, plan, 2).unwrap();
+        let ids = (0..n).map(|i| i * 1_000_003 + 5);
+        let clients = ids
+            .map(|id| (id, ClientRun::new(RUN, id, limits(2)).unwrap()))
+            .collect();
+        let mut cohort = Self { server, clients };
+        for (id, client) in &cohort.clients {
+            cohort
+                .server
+                .add_advert(*id, &client.advertise().unwrap())
+                .unwrap();
+        }
+        cohort
+    }
+
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.clients.keys().copied().collect()
+    }
+
+    pub(super) fn roster(&self) -> Roster {
+        self.clients
+            .iter()
+            .map(|(id, client)| (*id, client.identity().unwrap()))
+            .collect()
+    }
+
+    /// The share step for all but `lost`; every client is written to bytes and read back on the way.
+    pub(super) fn share(&mut self, round: u64, lost: &[u64]) -> Result<(), SecAggError> {
+        let request = self.server.begin_round(round, &self.ids())?;
+        for (id, client) in self.clients.iter_mut().filter(|(id, _)| !lost.contains(id)) {
+            let reply = client.share(&request)?;
+            *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
+            self.server.add_share(*id, &reply)?;
+        }
+        Ok(())
+    }
+
+    /// The mask step; `update` gives each client's contribution.
+    pub(super) fn mask(
+        &mut self,
+        lost: &[u64],
+        update: impl Fn(u64) -> (Vec<f32>, u64, Vec<i64>),
+    ) -> Result<(), SecAggError> {
+        for (id, request) in self.server.masked_requests()? {
+            let Some(client) = self.clients.get_mut(&id).filter(|_| !lost.contains(&id)) else {
+                continue;
+            };
+            let (values, weight, metrics) = update(id);
+            let reply = client.masked_input(&request, &values, weight, &metrics)?;
+            *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
+            self.server.add_masked(id, &reply)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn unmask(&mut self, lost: &[u64]) -> Result<crate::Sum, SecAggError> {
+        let request = self.server.unmask_request()?;
+        for id in self.server.survivors().to_vec() {
+            if lost.contains(&id) {
+                continue;
+            }
+            let client = self.clients.get_mut(&id).unwrap();
+            let reply = client.unmask(&request)?;
+            *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
+            self.server.add_unmask(id, &reply)?;
+        }
+        self.server.finish()
+    }
+}
+
+#[test]
+fn state_machines_can_move_between_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<ClientRun>();
+    check::<ServerRun>();
+}

@@ -1,0 +1,209 @@
+//! A dataset: records in one object, governance metadata (schema, facts, classes and pseudonyms) in a second one.
+//!
+//! Content of the second object:
+//! `AEGISRW1` ‖ data object id 16 ‖ u64 n, schema JSON ‖ u64 n, facts JSON ‖ u64 n, row index (aegis-policy's encoding)
+
+use aegis_policy::{DatasetFacts, RowIndex};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::chunk;
+use crate::error::{Result, VaultError};
+use crate::header::CHUNK_LOG2;
+use crate::keystore::{Kind, Record};
+use crate::meta::Meta;
+use crate::object::ObjectFile;
+use crate::schema::RecordSchema;
+use crate::store;
+use crate::vault::Vault;
+use crate::writer::{ObjectWriter, Seed};
+
+/// Media type of governance rows.
+pub const ROWS_MEDIA_TYPE: &str = "application/vnd.aegis.rows";
+/// Media type of records, unless the caller names another.
+const RECORDS_MEDIA_TYPE: &str = "application/vnd.aegis.records";
+/// Attribute of the data object that names its rows object.
+const ROWS_ATTR: &str = "aegis.rows";
+const MAGIC: &[u8; 8] = b"AEGISRW1";
+/// 64 KiB: shuffled batches touch many chunks, and the cipher is as fast as with 1 MiB.
+const RECORDS_CHUNK_LOG2: u8 = 16;
+
+/// Governance metadata of a dataset; no training data.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The data object.
+    pub id: Uuid,
+    /// Columns of a record.
+    pub schema: RecordSchema,
+    /// What the data steward fixed.
+    pub facts: DatasetFacts,
+    /// Class and subject of every row.
+    pub index: RowIndex,
+    /// Number of rows.
+    pub rows: u32,
+}
+
+fn bad(what: String) -> VaultError {
+    VaultError::BadRequest { what }
+}
+
+impl Vault {
+    /// Stores `data`, whole records back to back, with one row of `index` a record. Both objects appear, or none.
+    pub fn store_records(
+        &self,
+        mut meta: Meta,
+        schema: &RecordSchema,
+        data: &[u8],
+        index: &RowIndex,
+        facts: &DatasetFacts,
+    ) -> Result<Uuid> {
+        meta.check()?;
+        schema.check()?;
+        index.check()?;
+        let rows = index.len();
+        if data.len() as u64 != u64::from(rows) * schema.record_len() as u64 {
+            return Err(bad(format!(
+                "{} bytes are not {rows} records of {} bytes; make data, schema and row index agree",
+                data.len(),
+                schema.record_len()
+            )));
+        }
+        if !schema
+            .columns
+            .iter()
+            .map(|column| &column.name)
+            .eq(&facts.columns)
+        {
+            return Err(bad(
+                "the columns of the facts are not the schema's, in order; make them agree"
+                    .to_owned(),
+            ));
+        }
+        let seed = Seed::fresh()?;
+        let content = encode(seed.object, schema, facts, index)?;
+        let mut sidecar = Meta::named(meta.name.clone());
+        ROWS_MEDIA_TYPE.clone_into(&mut sidecar.media_type);
+        let mut writer = ObjectWriter::begin(
+            &self.inner,
+            sidecar,
+            CHUNK_LOG2,
+            Kind::Rows,
+            None,
+            Seed::fresh()?,
+        )?;
+        writer.append(&content)?;
+        let sidecar = writer.complete()?;
+        if meta.media_type.is_empty() {
+            RECORDS_MEDIA_TYPE.clone_into(&mut meta.media_type);
+        }
+        meta.attrs
+            .insert(ROWS_ATTR.to_owned(), sidecar.id().to_string());
+        let rows = Some(sidecar.id());
+        let mut writer = ObjectWriter::begin(
+            &self.inner,
+            meta,
+            RECORDS_CHUNK_LOG2,
+            Kind::Data,
+            rows,
+            seed,
+        )?;
+        writer.append(data)?;
+        let data = writer.complete()?;
+        let id = data.id();
+        store::commit(&self.inner, vec![sidecar, data])?;
+        Ok(id)
+    }
+
+    /// Governance metadata of a dataset: what a policy decision needs. No permit, no training data.
+    pub fn dataset(&self, object: Uuid) -> Result<Dataset> {
+        let not = |reason: &str| VaultError::NotRecords {
+            object,
+            reason: reason.to_owned(),
+        };
+        let state = self.inner.current()?;
+        let record = state.body.live(object)?;
+        let rows = record
+            .rows
+            .ok_or_else(|| not("it was not stored as records"))?;
+        let rows: &Record = state.body.live(rows)?;
+        let file = ObjectFile::open(&self.inner, rows)?;
+        let key = file.locked(&self.inner, &state.body, rows).rows()?;
+        let length = record.length;
+        drop(state);
+        file.check_size()?;
+        let mut content = Zeroizing::new(vec![
+            0;
+            usize::try_from(file.header.length)
+                .unwrap_or(usize::MAX)
+        ]);
+        let mut sealed = Vec::new();
+        for (index, plain) in (0..file.header.chunks).zip(content.chunks_mut(file.header.chunk())) {
+            let sealed = file.sealed(index, &mut sealed)?;
+            chunk::open(&key, index, file.is_last(index), sealed, plain)
+                .ok_or_else(|| file.chunk_failed(index))?;
+        }
+        let dataset =
+            decode(object, &content).ok_or_else(|| not("its governance rows do not parse"))?;
+        dataset.schema.check()?;
+        if length != u64::from(dataset.rows) * dataset.schema.record_len() as u64 {
+            return Err(not("its governance rows do not fit its length"));
+        }
+        Ok(dataset)
+    }
+}
+
+fn encode(
+    object: Uuid,
+    schema: &RecordSchema,
+    facts: &DatasetFacts,
+    index: &RowIndex,
+) -> Result<Zeroizing<Vec<u8>>> {
+    fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+        serde_json::to_vec(value).map_err(|error| {
+            bad(format!(
+                "schema or facts cannot be written as JSON: {error}"
+            ))
+        })
+    }
+    let index = Zeroizing::new(index.encode()?);
+    let (schema, facts) = (json(schema)?, json(facts)?);
+    let mut out = Zeroizing::new(Vec::with_capacity(
+        48 + schema.len() + facts.len() + index.len(),
+    ));
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(object.as_bytes());
+    for part in [&schema, &facts, &*index] {
+        out.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+    Ok(out)
+}
+
+/// Strict; `None` = malformed or of another data object.
+fn decode(object: Uuid, bytes: &[u8]) -> Option<Dataset> {
+    fn json<T: DeserializeOwned>(part: &[u8]) -> Option<T> {
+        serde_json::from_slice(part).ok()
+    }
+    fn part<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
+        let (len, tail) = rest.split_first_chunk::<8>()?;
+        let (part, tail) =
+            tail.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+        *rest = tail;
+        Some(part)
+    }
+    let mut rest = bytes.strip_prefix(MAGIC)?.strip_prefix(object.as_bytes())?;
+    let (schema, facts, index) = (part(&mut rest)?, part(&mut rest)?, part(&mut rest)?);
+    if !rest.is_empty() {
+        return None;
+    }
+    let index = RowIndex::decode(index).ok()?;
+    Some(Dataset {
+        id: object,
+        schema: json(schema)?,
+        facts: json(facts)?,
+        rows: index.len(),
+        index,
+    })
+}

@@ -1,0 +1,346 @@
+//! One error tree: what happened, to which object, what to do. Never a key, plaintext or a decrypted name.
+
+use std::path::{Path, PathBuf};
+
+use aegis_audit::AuditError;
+use aegis_policy::{PermitError, PolicyError};
+use uuid::Uuid;
+
+use crate::receipt::Level;
+
+/// Shorthand of this crate.
+pub type Result<T, E = VaultError> = std::result::Result<T, E>;
+
+/// Everything the vault refuses, and why.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The folder holds something else.
+    #[error("{} is not a vault: {reason}; give the path of a vault, or an empty or new folder to create one", path.display())]
+    NotAVault {
+        /// Where.
+        path: PathBuf,
+        /// What was missing or wrong.
+        reason: String,
+    },
+    /// Nothing is there.
+    #[error("there is no vault at {}; create one there, or correct the path", path.display())]
+    NotFound {
+        /// Where.
+        path: PathBuf,
+    },
+    /// `create` found a vault.
+    #[error("there is already a vault at {}; open it, or choose another path", path.display())]
+    AlreadyExists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Written by a later version, or with a feature this one does not have.
+    #[error(
+        "{what} has a format this version does not read ({detail}); upgrade aegis-flower-engine"
+    )]
+    UnsupportedFormat {
+        /// Which file.
+        what: String,
+        /// Which field.
+        detail: String,
+    },
+    /// A key of another length than 32 bytes.
+    #[error(
+        "the key has {found} bytes, it must have exactly {expected}; make one with `openssl rand -out key 32` or `openssl rand -hex 32`"
+    )]
+    WrongKeyLength {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The key is not this vault's.
+    #[error(
+        "the key does not open the vault at {}; give the key the vault was created with (nothing was changed)", path.display()
+    )]
+    WrongKey {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The key provider could not give a key.
+    #[error("key provider: {reason}")]
+    ProviderError {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The header of an object is not what the vault wrote.
+    #[error(
+        "the header of object {object} was altered ({reason}); restore its file from a backup, then verify it"
+    )]
+    HeaderTampered {
+        /// Which object.
+        object: Uuid,
+        /// Which check failed.
+        reason: &'static str,
+    },
+    /// A chunk of an object is not what the vault wrote.
+    #[error(
+        "chunk {index} of object {object} failed authentication; restore its file from a backup, then verify it (no plaintext was given out)"
+    )]
+    ChunkAuthFailed {
+        /// Which object.
+        object: Uuid,
+        /// Which chunk, from 0.
+        index: u64,
+    },
+    /// Bytes are missing at the end of an object file.
+    #[error(
+        "the file of object {object} is truncated: {found} of {expected} bytes; restore it from a backup"
+    )]
+    Truncated {
+        /// Which object.
+        object: Uuid,
+        /// Size by the authenticated header (4096 when even that is short).
+        expected: u64,
+        /// Size found.
+        found: u64,
+    },
+    /// Bytes follow the end of an object file.
+    #[error(
+        "the file of object {object} has {extra} bytes after its end; restore it from a backup"
+    )]
+    TrailingData {
+        /// Which object.
+        object: Uuid,
+        /// How many.
+        extra: u64,
+    },
+    /// The keystore knows the object, its file is gone.
+    #[error(
+        "the file of object {object} is missing; restore it from a backup, or shred the object"
+    )]
+    ObjectMissing {
+        /// Which object.
+        object: Uuid,
+    },
+    /// No such object.
+    #[error("there is no object {object} in this vault; list the vault for the ids it has")]
+    ObjectNotFound {
+        /// Which object.
+        object: Uuid,
+    },
+    /// The object's keys were destroyed on purpose.
+    #[error("object {object} was shredded at {when} (unix time); it cannot be read any more")]
+    ObjectShredded {
+        /// Which object.
+        object: Uuid,
+        /// When, seconds since 1970.
+        when: u64,
+    },
+    /// The epoch secret that opens this keystore is gone.
+    #[error(
+        "the epoch key of this keystore is gone ({reason}); an old copy of a keystore cannot be opened after a shred, restore keystore.akv and epoch.key of the same epoch"
+    )]
+    KeyDestroyed {
+        /// What was found.
+        reason: String,
+    },
+    /// The keystore is not what the vault wrote.
+    #[error(
+        "keystore.akv is damaged or was altered ({reason}); restore it from a backup of the same epoch"
+    )]
+    KeystoreCorrupt {
+        /// Which check failed.
+        reason: String,
+    },
+    /// An older keystore was put back.
+    #[error(
+        "the keystore is of epoch {found}, this vault has reached epoch {expected}: an older copy was put back; restore the current one"
+    )]
+    KeystoreRollback {
+        /// The epoch on record.
+        expected: u64,
+        /// The keystore's.
+        found: u64,
+    },
+    /// The audit log lost records that the keystore remembers.
+    #[error(
+        "the audit log does not contain the record the keystore remembers ({reason}); restore the audit folder, the vault stays closed until then"
+    )]
+    AuditRollback {
+        /// What differs.
+        reason: String,
+    },
+    /// Somebody else holds the lock.
+    #[error(
+        "the vault is locked by {by} and did not become free in {waited_ms} ms; try again when it has finished"
+    )]
+    Locked {
+        /// Process, as far as known.
+        by: String,
+        /// How long we waited.
+        waited_ms: u64,
+    },
+    /// A shred cannot reach the level asked for.
+    #[error(
+        "shredding here reaches {attainable}, {required} was required; nothing was shredded, use a provider that reaches it or lower the requirement"
+    )]
+    InsufficientAssurance {
+        /// Asked for.
+        required: Level,
+        /// What this provider reaches.
+        attainable: Level,
+    },
+    /// The vault has a policy bundle; its owner policy is off.
+    #[error(
+        "object {object} is governed by a policy bundle ({reason}); ask the compliance engine for a permit under the vault's bundle"
+    )]
+    PermitRequired {
+        /// Which object.
+        object: Uuid,
+        /// What was presented.
+        reason: &'static str,
+    },
+    /// The object has no records.
+    #[error(
+        "object {object} holds no records ({reason}); store it as a dataset of records, or read it as a whole"
+    )]
+    NotRecords {
+        /// Which object.
+        object: Uuid,
+        /// What is missing.
+        reason: String,
+    },
+    /// Arguments that do not fit together.
+    #[error("{what}")]
+    BadRequest {
+        /// What, and what to do.
+        what: String,
+    },
+    /// Name and attributes do not fit the header.
+    #[error(
+        "name, media type, subject and attributes need {found} bytes, the header holds {limit}; shorten the attributes"
+    )]
+    MetadataTooLarge {
+        /// Bytes that fit.
+        limit: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// More than 2^24 chunks.
+    #[error(
+        "an object holds at most 2^24 chunks ({limit} bytes here); split the source, or use larger chunks"
+    )]
+    ObjectTooLarge {
+        /// Bytes that fit with this chunk size.
+        limit: u64,
+    },
+    /// A sealed blob does not open.
+    #[error(
+        "a sealed blob of domain {domain} failed authentication; it was altered, or belongs to another vault or domain"
+    )]
+    BlobAuthFailed {
+        /// Its domain.
+        domain: String,
+    },
+    /// The disk is full.
+    #[error(
+        "no space left on the disk of the vault ({op}); free some and try again, nothing stored before was lost"
+    )]
+    NoSpace {
+        /// What was being done.
+        op: &'static str,
+    },
+    /// The operating system refused.
+    #[error("{op} {path}: {source}")]
+    Io {
+        /// What was being done.
+        op: &'static str,
+        /// File name within the vault.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The process forked after the vault was opened.
+    #[error(
+        "the vault was opened before this process forked; open it again here (use spawn, not fork, for workers)"
+    )]
+    ForkedProcess,
+    /// An earlier failure took a reader or writer out of use.
+    #[error("this reader or writer is closed; open the object again")]
+    Closed,
+    /// The cryptographic module failed.
+    #[error(
+        "the cryptographic module failed at {op}; the system random source or the build is broken"
+    )]
+    Crypto {
+        /// At what.
+        op: &'static str,
+    },
+    /// The permit does not open this.
+    #[error(transparent)]
+    Permit(#[from] PermitError),
+    /// The compliance engine refused.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The audit log refused.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+impl VaultError {
+    /// Stable code, for people who search and programs that match.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAVault { .. } => "AEG-V001",
+            Self::NotFound { .. } => "AEG-V002",
+            Self::AlreadyExists { .. } => "AEG-V003",
+            Self::UnsupportedFormat { .. } => "AEG-V004",
+            Self::WrongKeyLength { .. } => "AEG-V005",
+            Self::WrongKey { .. } => "AEG-V006",
+            Self::ProviderError { .. } => "AEG-V007",
+            Self::HeaderTampered { .. } => "AEG-V008",
+            Self::ChunkAuthFailed { .. } => "AEG-V009",
+            Self::Truncated { .. } => "AEG-V010",
+            Self::TrailingData { .. } => "AEG-V011",
+            Self::ObjectMissing { .. } => "AEG-V012",
+            Self::ObjectNotFound { .. } => "AEG-V013",
+            Self::ObjectShredded { .. } => "AEG-V014",
+            Self::KeyDestroyed { .. } => "AEG-V015",
+            Self::KeystoreCorrupt { .. } => "AEG-V016",
+            Self::KeystoreRollback { .. } => "AEG-V017",
+            Self::AuditRollback { .. } => "AEG-V018",
+            Self::Locked { .. } => "AEG-V019",
+            Self::InsufficientAssurance { .. } => "AEG-V020",
+            Self::PermitRequired { .. } => "AEG-V021",
+            Self::NotRecords { .. } => "AEG-V022",
+            Self::BadRequest { .. } => "AEG-V023",
+            Self::MetadataTooLarge { .. } => "AEG-V024",
+            Self::ObjectTooLarge { .. } => "AEG-V025",
+            Self::BlobAuthFailed { .. } => "AEG-V026",
+            Self::NoSpace { .. } => "AEG-V027",
+            Self::Io { .. } => "AEG-V028",
+            Self::ForkedProcess => "AEG-V029",
+            Self::Closed => "AEG-V030",
+            Self::Crypto { .. } => "AEG-V031",
+            Self::Permit(_) => "AEG-V032",
+            Self::Policy(_) => "AEG-V033",
+            Self::Audit(_) => "AEG-V034",
+        }
+    }
+
+    /// For `map_err`: names the operation and the file, not the folders above it.
+    pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.file_name().map_or_else(
+            || path.display().to_string(),
+            |n| n.to_string_lossy().into_owned(),
+        );
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { op }
+            }
+            _ => Self::Io { op, path, source },
+        }
+    }
+
+    /// For `map_err` over the opaque error of aws-lc.
+    pub(crate) fn crypto(op: &'static str) -> impl FnOnce(aws_lc_rs::error::Unspecified) -> Self {
+        move |_| Self::Crypto { op }
+    }
+}

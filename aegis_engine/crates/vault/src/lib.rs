@@ -1,0 +1,58 @@
+//! Encrypted storage of training data: streaming objects, sealed in chunks, opened only against a permit.
+//!
+//! - [`Vault`] creates, opens, lists and describes; [`ObjectWriter`] stores; [`ObjectReader`] and [`RecordReader`]
+//!   read under a [`Permit`](aegis_policy::Permit), which they redeem again at every call.
+//! - The format of an object file is in `header.rs` and `chunk.rs`, of the keystore in `envelope.rs` and
+//!   `keystore.rs`, of the epoch secret in `epoch.rs`: an independent reader can be written from them.
+//! - Unwrapping a content key takes a [`Witness`](aegis_policy::Witness): a read without a redeemed permit does not
+//!   compile. [`Vault::verify`] authenticates without a permit, and clears what it opened.
+//! - [`Vault::shred`] ratchets the epoch secret, so that old copies of the keystore stop opening, and says in a
+//!   [`ShredReceipt`] what it did not reach.
+
+mod blob;
+mod chunk;
+mod create;
+mod dataset;
+mod envelope;
+mod epoch;
+mod error;
+mod exclusive;
+mod fail;
+mod files;
+mod govern;
+mod header;
+mod kdf;
+mod keys;
+mod keystore;
+mod layout;
+mod list;
+mod lock;
+mod meta;
+mod object;
+mod project;
+mod provider;
+mod read;
+mod receipt;
+mod recover;
+mod schema;
+mod secret;
+mod shred;
+mod store;
+#[cfg(test)]
+mod tests;
+mod vault;
+mod verify;
+mod writer;
+
+pub use dataset::{Dataset, ROWS_MEDIA_TYPE};
+pub use error::{Result, VaultError};
+pub use meta::{Meta, ObjectInfo};
+pub use project::RecordReader;
+pub use provider::Provider;
+pub use read::ObjectReader;
+pub use receipt::{Level, ShredReceipt};
+pub use schema::{Column, Dtype, RecordSchema};
+pub use secret::Secret;
+pub use vault::Vault;
+pub use verify::{VerifyProgress, VerifyReport};
+pub use writer::ObjectWriter;

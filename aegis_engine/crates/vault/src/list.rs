@@ -1,0 +1,55 @@
+//! What is in the vault: names and attributes, from authenticated headers.
+
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::keystore::{Body, Kind, Record};
+use crate::meta::{ObjectInfo, Sealed};
+use crate::object::ObjectFile;
+use crate::vault::{Inner, Vault};
+
+impl Inner {
+    pub fn describe(&self, body: &Body, record: &Record) -> Result<ObjectInfo> {
+        let file = ObjectFile::open(self, record)?;
+        let keys = file.locked(self, body, record).header_keys()?;
+        file.check_size()?;
+        let header = &file.header;
+        let Sealed {
+            name,
+            media_type,
+            created,
+            subject,
+            attrs,
+        } = Sealed::decode(&keys.open_meta(header)?, record.object)?;
+        Ok(ObjectInfo {
+            id: record.object,
+            name,
+            media_type,
+            subject,
+            attrs,
+            created,
+            bytes: header.length,
+            chunks: header.chunks,
+            chunk_bytes: header.chunk() as u64,
+        })
+    }
+}
+
+impl Vault {
+    /// Every stored object, by id; the governance rows of datasets are not listed.
+    pub fn list(&self) -> Result<Vec<ObjectInfo>> {
+        let state = self.inner.current()?;
+        let data = state
+            .body
+            .records()
+            .filter(|record| record.kind == Kind::Data);
+        data.map(|record| self.inner.describe(&state.body, record))
+            .collect()
+    }
+
+    /// One object.
+    pub fn stat(&self, object: Uuid) -> Result<ObjectInfo> {
+        let state = self.inner.current()?;
+        self.inner.describe(&state.body, state.body.live(object)?)
+    }
+}

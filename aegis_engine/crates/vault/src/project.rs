@@ -1,0 +1,215 @@
+//! Reading records: only the permitted columns of only the permitted rows leave the vault.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aegis_policy::{Permit, PermitError, RowSet, Scope};
+use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::chunk::GcmKey;
+use crate::error::{Result, VaultError};
+use crate::read::Unlocked;
+use crate::schema::{Column, RecordSchema};
+use crate::vault::Vault;
+
+/// Decrypted chunks kept: a batch is read in row order, so a record that spans two chunks needs two.
+const CACHE: usize = 8;
+
+/// Reads rows of a dataset under a permit. `Send + Sync`.
+///
+/// # Guarantees
+/// - Every call redeems the permit again: expiry, consent ledger, vault, object, governing bundle.
+/// - Whole chunks are decrypted only into memory of the engine that is cleared; permitted bytes are copied out.
+pub struct RecordReader {
+    unlocked: Unlocked,
+    stride: u64,
+    columns: Vec<Column>,
+    /// Byte ranges of a record, in output order.
+    segments: Vec<Range<usize>>,
+    record_len: usize,
+    rows: RowSet,
+    cache: Mutex<Cache>,
+}
+
+/// Decrypted chunks, least recently used first.
+#[derive(Default)]
+struct Cache {
+    sealed: Vec<u8>,
+    chunks: Vec<(u64, Zeroizing<Vec<u8>>)>,
+}
+
+impl Vault {
+    /// Opens a dataset under a permit: its rows and columns, in the permit's order. The owner's permit (on a vault
+    /// without a bundle) opens all rows and columns.
+    pub fn records(&self, permit: &Arc<Permit>, object: Uuid) -> Result<RecordReader> {
+        let unlocked = Unlocked::open(&self.inner, permit, object)?;
+        let dataset = self.dataset(object)?;
+        let scope = |what: String| PermitError::Scope {
+            permit: permit.id(),
+            what,
+        };
+        let (rows, names) = match permit.scope() {
+            Scope::Whole => (
+                (0..dataset.rows).collect(),
+                dataset.schema.columns.iter().map(|c| &c.name).collect(),
+            ),
+            Scope::Rows { rows, columns } => (rows.clone(), columns.iter().collect::<Vec<_>>()),
+        };
+        if rows
+            .iter()
+            .next_back()
+            .is_some_and(|last| last >= dataset.rows)
+        {
+            return Err(scope("rows this dataset does not have".to_owned()).into());
+        }
+        let mut columns = Vec::with_capacity(names.len());
+        let mut segments: Vec<Range<usize>> = Vec::new();
+        for name in names {
+            let (at, column) = dataset
+                .schema
+                .find(name)
+                .ok_or_else(|| scope(format!("column {name:?}")))?;
+            let range = at..at + column.bytes();
+            match segments.last_mut() {
+                // Neighbours in the record and in the output: one copy.
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => segments.push(range),
+            }
+            columns.push(column.clone());
+        }
+        let record_len = RecordSchema {
+            columns: columns.clone(),
+        }
+        .record_len();
+        let stride = dataset.schema.record_len() as u64;
+        Ok(RecordReader {
+            unlocked,
+            stride,
+            columns,
+            segments,
+            record_len,
+            rows,
+            cache: Mutex::default(),
+        })
+    }
+}
+
+impl RecordReader {
+    /// Permitted columns, in the permit's order.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Bytes of one record as it is read: the permitted columns only.
+    pub fn record_len(&self) -> usize {
+        self.record_len
+    }
+
+    /// Permitted rows.
+    pub fn rows(&self) -> &RowSet {
+        &self.rows
+    }
+
+    /// Copies the permitted columns of `rows` to `out`, `record_len` bytes each, in the order asked for. On an error
+    /// `out` is cleared.
+    pub fn read_rows(&self, rows: &[u32], out: &mut [u8]) -> Result<()> {
+        let done = self.read(rows, out);
+        if done.is_err() {
+            out.zeroize();
+            // Nothing decrypted stays behind a permit that has ended.
+            self.cache
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .chunks
+                .clear();
+        }
+        done
+    }
+
+    fn read(&self, rows: &[u32], out: &mut [u8]) -> Result<()> {
+        if out.len() != rows.len() * self.record_len {
+            let what = format!(
+                "{} bytes do not hold {} records of {} bytes; give a buffer of that size",
+                out.len(),
+                rows.len(),
+                self.record_len
+            );
+            return Err(VaultError::BadRequest { what });
+        }
+        if let Some(row) = rows.iter().find(|row| !self.rows.contains(**row)) {
+            let what = format!("row {row}");
+            return Err(PermitError::Scope {
+                permit: self.unlocked.permit.id(),
+                what,
+            }
+            .into());
+        }
+        // In row order each chunk is decrypted once a call.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_unstable_by_key(|at| rows[*at]);
+        self.unlocked.with_key(|key| {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            for at in order {
+                let record = &mut out[at * self.record_len..(at + 1) * self.record_len];
+                self.copy(key, &mut cache, u64::from(rows[at]) * self.stride, record)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn copy(
+        &self,
+        key: &GcmKey,
+        cache: &mut Cache,
+        start: u64,
+        mut record: &mut [u8],
+    ) -> Result<()> {
+        let size = self.unlocked.file.header.chunk() as u64;
+        for segment in &self.segments {
+            let mut from = start + segment.start as u64;
+            let mut left = segment.len();
+            while left > 0 {
+                let chunk = cache.chunk(&self.unlocked, key, from / size)?;
+                // Below the chunk size, which fits usize.
+                let at = usize::try_from(from % size).unwrap_or(0);
+                let n = left.min(chunk.len() - at);
+                let (now, rest) = record.split_at_mut(n);
+                now.copy_from_slice(&chunk[at..at + n]);
+                record = rest;
+                from += n as u64;
+                left -= n;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cache {
+    fn chunk(&mut self, unlocked: &Unlocked, key: &GcmKey, index: u64) -> Result<&[u8]> {
+        let known = self.chunks.iter().rposition(|(known, _)| *known == index);
+        // Most often the one used last: nothing moves then.
+        if known.is_none_or(|place| place + 1 != self.chunks.len()) {
+            let entry = if let Some(place) = known {
+                self.chunks.remove(place)
+            } else {
+                // The allocation of the chunk that goes is used again; it is cleared on drop at the latest.
+                let mut plain = if self.chunks.len() < CACHE {
+                    Zeroizing::new(vec![0; unlocked.file.header.chunk()])
+                } else {
+                    self.chunks.remove(0).1
+                };
+                // Shrinks only for the last chunk; the capacity stays, so no copy is left behind.
+                let len = unlocked.file.header.chunk_len(index);
+                plain.resize(len, 0);
+                unlocked.chunk(key, index, &mut self.sealed, &mut plain)?;
+                (index, plain)
+            };
+            self.chunks.push(entry);
+        }
+        self.chunks
+            .last()
+            .map(|(_, plain)| &plain[..])
+            .ok_or(VaultError::Closed)
+    }
+}

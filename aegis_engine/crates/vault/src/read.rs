@@ -1,0 +1,243 @@
+//! Reading under a permit, which is redeemed again at every call.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use aegis_policy::{Authority, Permit, PermitError, Scope, Witness};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::chunk::{self, GcmKey};
+use crate::error::{Result, VaultError};
+use crate::keystore::{Body, Record};
+use crate::object::ObjectFile;
+use crate::vault::{Inner, Vault};
+
+/// Scratches kept for threads that read one object at the same time.
+const SCRATCHES: usize = 4;
+
+impl Inner {
+    /// The one gate of every read: the object lives, the permit is good now, and it comes from whom the vault obeys.
+    pub fn admit<'p>(&self, body: &Body, permit: &'p Permit, object: Uuid) -> Result<Witness<'p>> {
+        body.live(object)?;
+        let refuse = |reason| Err(VaultError::PermitRequired { object, reason });
+        match (body.bundle, permit.authority()) {
+            (Some(_), Authority::Owner) => return refuse("the permit is the owner's"),
+            (Some(pinned), Authority::Bundle(hash)) if pinned != hash => {
+                return refuse("another bundle decided");
+            }
+            _ => {}
+        }
+        Ok(permit.redeem(self.id, object)?)
+    }
+}
+
+/// An object, its permit and its content key.
+pub(crate) struct Unlocked {
+    pub inner: Arc<Inner>,
+    pub permit: Arc<Permit>,
+    pub file: ObjectFile,
+    /// Gone once the object is shredded.
+    content: RwLock<Option<GcmKey>>,
+}
+
+impl Unlocked {
+    pub fn open(inner: &Arc<Inner>, permit: &Arc<Permit>, object: Uuid) -> Result<Self> {
+        let state = inner.current()?;
+        let witness = inner.admit(&state.body, permit, object)?;
+        let record: &Record = state.body.live(object)?;
+        let file = ObjectFile::open(inner, record)?;
+        let content = file.locked(inner, &state.body, record).content(&witness)?;
+        file.check_size()?;
+        drop(state);
+        let (inner, permit) = (Arc::clone(inner), Arc::clone(permit));
+        Ok(Self {
+            inner,
+            permit,
+            file,
+            content: RwLock::new(Some(content)),
+        })
+    }
+
+    /// Runs `read` with the content key, after checking the permit and the keystore again.
+    pub fn with_key<T>(&self, read: impl FnOnce(&GcmKey) -> Result<T>) -> Result<T> {
+        {
+            let state = self.inner.current()?;
+            let admitted = self
+                .inner
+                .admit(&state.body, &self.permit, self.file.header.object);
+            if let Err(VaultError::ObjectShredded { .. } | VaultError::ObjectNotFound { .. }) =
+                admitted
+            {
+                self.content
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+            }
+            admitted?;
+        }
+        let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
+        read(content.as_ref().ok_or(VaultError::Closed)?)
+    }
+
+    /// Opens chunk `index` into `plain`, which has exactly its length.
+    pub fn chunk(
+        &self,
+        key: &GcmKey,
+        index: u64,
+        sealed: &mut Vec<u8>,
+        plain: &mut [u8],
+    ) -> Result<()> {
+        let sealed = self.file.sealed(index, sealed)?;
+        chunk::open(key, index, self.file.is_last(index), sealed, plain)
+            .ok_or_else(|| self.file.chunk_failed(index))
+    }
+}
+
+/// Buffers of one reading thread.
+#[derive(Default)]
+struct Scratch {
+    sealed: Vec<u8>,
+    plain: Zeroizing<Vec<u8>>,
+    /// The chunk in `plain`.
+    index: Option<u64>,
+}
+
+/// Reads a whole object at any place. `Send + Sync`; [`read_at`](Self::read_at) may be called from many threads.
+pub struct ObjectReader {
+    unlocked: Unlocked,
+    scratches: Mutex<Vec<Scratch>>,
+    position: u64,
+}
+
+impl Vault {
+    /// Opens an object under a permit for all of it.
+    ///
+    /// # Errors
+    /// [`PermitError::Scope`] when the permit is for rows: use [`Vault::records`] then.
+    pub fn reader(&self, permit: &Arc<Permit>, object: Uuid) -> Result<ObjectReader> {
+        if !matches!(permit.scope(), Scope::Whole) {
+            let what = "the object as a whole, only rows of it".to_owned();
+            return Err(PermitError::Scope {
+                permit: permit.id(),
+                what,
+            }
+            .into());
+        }
+        let unlocked = Unlocked::open(&self.inner, permit, object)?;
+        Ok(ObjectReader {
+            unlocked,
+            scratches: Mutex::default(),
+            position: 0,
+        })
+    }
+}
+
+impl ObjectReader {
+    /// The object's id.
+    pub fn id(&self) -> Uuid {
+        self.unlocked.file.header.object
+    }
+
+    /// Plaintext bytes.
+    pub fn len(&self) -> u64 {
+        self.unlocked.file.header.length
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `out` from `offset`; returns fewer bytes only at the end. No byte of an unauthenticated chunk is given
+    /// out: on an error `out` is cleared.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
+        let left = self.len().saturating_sub(offset);
+        let n = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+        let out = &mut out[..n];
+        let pool = || {
+            self.scratches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let mut scratch = pool().pop().unwrap_or_default();
+        let done = self
+            .unlocked
+            .with_key(|key| self.fill(key, offset, out, &mut scratch));
+        if done.is_err() {
+            zeroize::Zeroize::zeroize(out);
+            return done.map(|()| 0);
+        }
+        let mut pool = pool();
+        if pool.len() < SCRATCHES {
+            pool.push(scratch);
+        }
+        Ok(n)
+    }
+
+    fn fill(
+        &self,
+        key: &GcmKey,
+        mut offset: u64,
+        mut out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let header = &self.unlocked.file.header;
+        let size = header.chunk() as u64;
+        while !out.is_empty() {
+            let index = offset / size;
+            let len = header.chunk_len(index);
+            // Below the chunk size, which fits usize.
+            let from = usize::try_from(offset % size).unwrap_or(0);
+            let take = (len - from).min(out.len());
+            let (now, rest) = out.split_at_mut(take);
+            if take == len {
+                // A whole chunk: in one pass to where it belongs.
+                self.unlocked.chunk(key, index, &mut scratch.sealed, now)?;
+            } else {
+                if scratch.index != Some(index) {
+                    scratch.index = None;
+                    if scratch.plain.is_empty() {
+                        scratch.plain = Zeroizing::new(vec![0; header.chunk()]);
+                    }
+                    self.unlocked.chunk(
+                        key,
+                        index,
+                        &mut scratch.sealed,
+                        &mut scratch.plain[..len],
+                    )?;
+                    scratch.index = Some(index);
+                }
+                now.copy_from_slice(&scratch.plain[from..from + take]);
+            }
+            offset += take as u64;
+            out = rest;
+        }
+        Ok(())
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.read_at(self.position, out).map_err(io::Error::other)?;
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for ObjectReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let place = match to {
+            SeekFrom::Start(place) => Some(place),
+            SeekFrom::End(by) => self.len().checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = place.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "seek before the start of the object",
+            )
+        })?;
+        Ok(self.position)
+    }
+}

@@ -1,0 +1,63 @@
+//! What a crash left in the journal. A shred goes forward; an unfinished store goes back.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::error::{Result, VaultError};
+use crate::exclusive::Exclusive;
+use crate::files;
+use crate::lock;
+use crate::shred;
+
+/// Finishes every intent nobody works on any more.
+pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
+    let journal = exclusive.inner.layout.journal();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&journal).map_err(VaultError::io("list", &journal))? {
+        names.push(entry.map_err(VaultError::io("list", &journal))?.path());
+    }
+    names.sort();
+    for path in names {
+        let id = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.parse::<Uuid>().ok());
+        match (id, path.extension().and_then(|e| e.to_str())) {
+            (Some(id), Some("store")) => undo_store(exclusive, id, &path)?,
+            (Some(_), Some("shred")) => shred::forward(exclusive, &path)?,
+            (_, Some("tmp")) => {
+                // An intent that was never renamed in place: nothing happened.
+                files::remove(&path)?;
+            }
+            // Not ours; leave it to its owner.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A store whose writer is gone: without a keystore record its ciphertext is only waste.
+fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> {
+    let Ok(file) = File::open(intent) else {
+        return Ok(());
+    };
+    if !lock::take(&file) {
+        return Ok(()); // its writer lives
+    }
+    let layout = &exclusive.inner.layout;
+    let mut removed = files::remove(&layout.object_tmp(id))?;
+    if exclusive.body.live(id).is_err() {
+        removed |= files::remove(&layout.object(id))?;
+    }
+    if removed {
+        exclusive
+            .inner
+            .log
+            .append(&json!({"event": "store.rolled_back", "object": id.to_string()}))?;
+    }
+    files::remove(intent)?;
+    files::sync_parent(intent)
+}

@@ -1,0 +1,116 @@
+//! Storing: finished files are renamed into place, then their key records are committed in one keystore write.
+
+use std::collections::btree_map;
+use std::fs::File;
+use std::path::Path;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::error::{Result, VaultError};
+use crate::fail;
+use crate::files;
+use crate::header::CHUNK_LOG2;
+use crate::kdf::{self, Prk};
+use crate::keys;
+use crate::keystore::{Entry, Kind};
+use crate::meta::Meta;
+use crate::secret::{self, Secret};
+use crate::vault::{Inner, Vault};
+use crate::writer::{Finished, ObjectWriter, Seed};
+
+/// Renames the files in place, then writes all key records in one keystore write: all objects appear, or none.
+pub(crate) fn commit(inner: &Inner, objects: Vec<Finished>) -> Result<()> {
+    let mut exclusive = inner.exclusive()?;
+    let mut intents = Vec::new();
+    for mut object in objects {
+        let id = object.record.object;
+        object.draft.renamed = true;
+        files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
+        object.record.subject = subject_id(&exclusive.body.node, object.subject.as_deref())?;
+        let record = &mut object.record;
+        let subject_key = match exclusive.body.subjects.entry(record.subject) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => new.insert(Secret::random()?),
+        };
+        let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
+        record.wrapped = keys::wrap(subject_key, &aad, &object.dek)?;
+        inner.log.append(&json!({
+            "event": "store",
+            "object": id.to_string(),
+            "bytes": record.length,
+            "chunks": object.chunks,
+            "kind": if record.kind == Kind::Rows { "rows" } else { "data" },
+            "epoch": exclusive.epoch,
+        }))?;
+        exclusive
+            .body
+            .entries
+            .insert(id, Entry::Live(Box::new(object.record)));
+        intents.push((inner.layout.store_intent(id), object.draft));
+    }
+    fail::point("store.renamed")?;
+    exclusive.commit()?;
+    for (path, draft) in intents {
+        files::remove(&path)?;
+        drop(draft);
+    }
+    exclusive.done()
+}
+
+/// A named subject has the same id in every object; an object without one gets its own.
+fn subject_id(node: &Secret<32>, subject: Option<&str>) -> Result<[u8; 16]> {
+    let Some(subject) = subject else {
+        return secret::random();
+    };
+    let key = Prk::extract(b"aegis/v1/node", node.expose()).expand(&[b"aegis/v1/subject-id"])?;
+    let mut id = [0; 16];
+    id.copy_from_slice(&kdf::mac(&key, &[subject.as_bytes()])[..16]);
+    Ok(id)
+}
+
+impl Vault {
+    /// Starts an object of unknown length, in chunks of 1 MiB.
+    pub fn writer(&self, meta: Meta) -> Result<ObjectWriter> {
+        self.writer_chunked(meta, CHUNK_LOG2)
+    }
+
+    /// As [`writer`](Self::writer) with chunks of `2^chunk_log2` bytes, 12 to 24: small chunks for random access.
+    pub fn writer_chunked(&self, meta: Meta, chunk_log2: u8) -> Result<ObjectWriter> {
+        meta.check()?;
+        ObjectWriter::begin(
+            &self.inner,
+            meta,
+            chunk_log2,
+            Kind::Data,
+            None,
+            Seed::fresh()?,
+        )
+    }
+
+    /// Stores a file; memory does not depend on its size. An empty name becomes the file's name; `progress` gets
+    /// the bytes stored so far.
+    pub fn store_file(
+        &self,
+        source: &Path,
+        mut meta: Meta,
+        progress: Option<&mut dyn FnMut(u64)>,
+    ) -> Result<Uuid> {
+        if meta.name.is_empty() {
+            meta.name = source
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        }
+        let mut file = File::open(source).map_err(VaultError::io("open", source))?;
+        let mut writer = self.writer(meta)?;
+        writer.drain(&mut file, source, progress)?;
+        writer.finish()
+    }
+
+    /// Stores bytes from memory.
+    pub fn store_bytes(&self, data: &[u8], meta: Meta) -> Result<Uuid> {
+        let mut writer = self.writer(meta)?;
+        writer.append(data)?;
+        writer.finish()
+    }
+}

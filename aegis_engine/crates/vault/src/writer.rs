@@ -1,0 +1,324 @@
+//! Writing one object: seal chunk by chunk into a temporary file, the header last, so that it carries the length.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::chunk;
+use crate::error::{Result, VaultError};
+use crate::fail;
+use crate::files;
+use crate::header::{HEADER, Header, MAX_CHUNKS, TAG};
+use crate::keys::{WRAPPED, WriteKeys};
+use crate::keystore::{Kind, Record};
+use crate::lock;
+use crate::meta::{Meta, Sealed};
+use crate::secret::{self, Secret};
+use crate::store;
+use crate::vault::{Inner, now};
+
+/// Everything random of one object; tests fix it.
+pub(crate) struct Seed {
+    pub object: Uuid,
+    pub key_record: Uuid,
+    pub salt: [u8; 32],
+    pub dek: Secret<32>,
+    pub created: u64,
+}
+
+impl Seed {
+    pub fn fresh() -> Result<Self> {
+        Ok(Self {
+            object: Uuid::new_v4(),
+            key_record: Uuid::new_v4(),
+            salt: secret::random()?,
+            dek: Secret::random()?,
+            created: now(),
+        })
+    }
+}
+
+/// Files of an object that is not committed yet: removed on drop, unless they may already be in use.
+pub(crate) struct Draft {
+    inner: Arc<Inner>,
+    object: Uuid,
+    /// Locked while the writer lives, so that recovery leaves it alone.
+    _intent: File,
+    pub renamed: bool,
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let layout = &self.inner.layout;
+            // Best effort: what stays is ciphertext without a key, and recovery removes it.
+            let _ = files::remove(&layout.object_tmp(self.object));
+            let _ = files::remove(&layout.store_intent(self.object));
+        }
+    }
+}
+
+/// Writes one object; nothing is visible before [`finish`](Self::finish), and dropping it aborts.
+pub struct ObjectWriter {
+    draft: Draft,
+    file: File,
+    header: Header,
+    keys: WriteKeys,
+    dek: Secret<32>,
+    subject: Option<String>,
+    kind: Kind,
+    rows: Option<Uuid>,
+    created: u64,
+    buffer: Zeroizing<Vec<u8>>,
+    filled: usize,
+    index: u64,
+    failed: bool,
+}
+
+/// An object whose file is complete and durable, without a key record.
+pub(crate) struct Finished {
+    pub draft: Draft,
+    pub dek: Secret<32>,
+    pub subject: Option<String>,
+    pub record: Record,
+    pub chunks: u64,
+}
+
+impl Finished {
+    pub fn id(&self) -> Uuid {
+        self.record.object
+    }
+}
+
+impl ObjectWriter {
+    pub(crate) fn begin(
+        inner: &Arc<Inner>,
+        meta: Meta,
+        chunk_log2: u8,
+        kind: Kind,
+        rows: Option<Uuid>,
+        seed: Seed,
+    ) -> Result<Self> {
+        inner.same_process()?;
+        if !(12..=24).contains(&chunk_log2) {
+            let what = format!("chunks of 2^{chunk_log2} bytes are not supported; use 12 to 24");
+            return Err(VaultError::BadRequest { what });
+        }
+        let Seed {
+            object,
+            key_record,
+            salt,
+            dek,
+            created,
+        } = seed;
+        let mut header = Header {
+            chunk_log2,
+            vault: inner.id,
+            object,
+            key_record,
+            salt,
+            commitment: [0; 32],
+            length: 0,
+            chunks: 1,
+            meta: Vec::new(),
+        };
+        let keys = WriteKeys::derive(&dek, &header)?;
+        header.commitment = keys.header.commitment;
+        let subject = meta.subject.clone();
+        header.meta = keys
+            .header
+            .seal_meta(Sealed::new(meta, created).encode()?)?;
+        let layout = &inner.layout;
+        // Recovery holds the vault's lock exclusively: between its creation and its own lock it cannot see the intent.
+        let held = lock::shared(&layout.lock(), inner.lock_wait())?;
+        let intent = files::write_synced(&layout.store_intent(object), b"")?;
+        if !lock::take(&intent) {
+            return Err(VaultError::Closed); // a fresh random id: nobody else can hold it
+        }
+        let draft = Draft {
+            inner: Arc::clone(inner),
+            object,
+            _intent: intent,
+            renamed: false,
+        };
+        drop(held);
+        let path = layout.object_tmp(object);
+        if let Some(folder) = path.parent() {
+            files::create_dir(folder)?;
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(VaultError::io("create", &path))?;
+        // Room for the tag; a full chunk is sealed only when more follows, so that the last one is known.
+        let buffer = Zeroizing::new(vec![0; header.chunk() + TAG]);
+        Ok(Self {
+            draft,
+            file,
+            header,
+            keys,
+            dek,
+            subject,
+            kind,
+            rows,
+            created,
+            buffer,
+            filled: 0,
+            index: 0,
+            failed: false,
+        })
+    }
+
+    /// The id it will have.
+    pub fn id(&self) -> Uuid {
+        self.header.object
+    }
+
+    /// Space for at least one byte. One byte beyond the chunk tells that more follows.
+    fn spare(&mut self) -> Result<&mut [u8]> {
+        if self.failed {
+            return Err(VaultError::Closed);
+        }
+        let chunk = self.header.chunk();
+        if self.filled > chunk {
+            let carry = self.buffer[chunk];
+            self.seal(chunk, false)?;
+            self.buffer[0] = carry;
+            self.filled = 1;
+        }
+        let filled = self.filled;
+        Ok(&mut self.buffer[filled..=chunk])
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.filled += n;
+        self.header.length += n as u64;
+    }
+
+    fn seal(&mut self, len: usize, last: bool) -> Result<()> {
+        // Stays set when anything below fails: a half-written object cannot be finished.
+        self.failed = true;
+        if self.index >= MAX_CHUNKS {
+            return Err(VaultError::ObjectTooLarge {
+                limit: MAX_CHUNKS << self.header.chunk_log2,
+            });
+        }
+        let tag = chunk::seal(
+            &self.keys.content,
+            self.index,
+            last,
+            &mut self.buffer[..len],
+        )?;
+        self.buffer[len..len + TAG].copy_from_slice(&tag);
+        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let at = self.header.chunk_at(self.index);
+        self.file
+            .write_all_at(&self.buffer[..len + TAG], at)
+            .map_err(VaultError::io("write", &path))?;
+        self.index += 1;
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Copies all of `data`.
+    pub fn append(&mut self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            let spare = self.spare()?;
+            let n = spare.len().min(data.len());
+            spare[..n].copy_from_slice(&data[..n]);
+            self.advance(n);
+            data = &data[n..];
+        }
+        Ok(())
+    }
+
+    /// Reads `source` to its end, straight into the chunk buffer; `progress` gets the bytes so far.
+    pub(crate) fn drain(
+        &mut self,
+        source: &mut File,
+        path: &Path,
+        mut progress: Option<&mut dyn FnMut(u64)>,
+    ) -> Result<()> {
+        loop {
+            let spare = self.spare()?;
+            match source.read(spare) {
+                Ok(0) => return Ok(()),
+                Ok(n) => self.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(VaultError::io("read", path)(error)),
+            }
+            if let Some(report) = progress.as_mut() {
+                report(self.header.length);
+            }
+        }
+    }
+
+    /// Seals the last chunk, writes the header and makes the file durable under its temporary name.
+    pub(crate) fn complete(mut self) -> Result<Finished> {
+        if self.failed {
+            return Err(VaultError::Closed);
+        }
+        if self.filled > self.header.chunk() {
+            self.spare()?;
+        }
+        self.seal(self.filled, true)?;
+        self.header.chunks = self.index;
+        let mut bytes = self.header.encode();
+        let mac = self.keys.header.mac(&bytes);
+        bytes.extend_from_slice(&mac);
+        debug_assert_eq!(bytes.len(), HEADER);
+        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        self.file
+            .write_all_at(&bytes, 0)
+            .map_err(VaultError::io("write", &path))?;
+        self.file
+            .sync_all()
+            .map_err(VaultError::io("fsync", &path))?;
+        fail::point("store.synced")?;
+        let record = Record {
+            object: self.header.object,
+            kind: self.kind,
+            key_record: self.header.key_record,
+            subject: [0; 16], // at commit
+            rows: self.rows,
+            wrapped: [0; WRAPPED], // at commit
+            header_mac: mac,
+            length: self.header.length,
+            created: self.created,
+        };
+        Ok(Finished {
+            draft: self.draft,
+            dek: self.dek,
+            subject: self.subject,
+            record,
+            chunks: self.header.chunks,
+        })
+    }
+
+    /// Makes the object durable and visible, and returns its id.
+    pub fn finish(self) -> Result<Uuid> {
+        let inner = Arc::clone(&self.draft.inner);
+        let finished = self.complete()?;
+        let id = finished.id();
+        store::commit(&inner, vec![finished])?;
+        Ok(id)
+    }
+}
+
+impl Write for ObjectWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.append(data).map_err(io::Error::other)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is visible before `finish`
+    }
+}

@@ -1,0 +1,46 @@
+"""AEGIS for Flower: federated learning on data that nobody has to hand over.
+
+Names load when they are first used, so that `import aegis_flower` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aegis_flower.client import VaultClient as VaultClient
+    from aegis_flower.client import aegis_client_app as aegis_client_app
+    from aegis_flower.config import Config as Config
+    from aegis_flower.config import compose as compose
+    from aegis_flower.experiment import run_experiment as run_experiment
+    from aegis_flower.ingest import Terms as Terms
+    from aegis_flower.ledger import Ledger as Ledger
+    from aegis_flower.server import aegis_server_app as aegis_server_app
+    from aegis_flower.simulations.inprocess import InProcessGrid as InProcessGrid
+    from aegis_flower.simulations.inprocess import run_inprocess as run_inprocess
+    from aegis_flower.stream import PermitDataset as PermitDataset
+    from aegis_flower.strategies import SecureAggregation as SecureAggregation
+
+_WHERE = {
+    "Config": "config",
+    "InProcessGrid": "simulations.inprocess",
+    "Ledger": "ledger",
+    "PermitDataset": "stream",
+    "SecureAggregation": "strategies",
+    "Terms": "ingest",
+    "VaultClient": "client",
+    "aegis_client_app": "client",
+    "aegis_server_app": "server",
+    "compose": "config",
+    "run_experiment": "experiment",
+    "run_inprocess": "simulations.inprocess",
+}
+
+__all__ = list(_WHERE)  # noqa: PLE0605 - built from the table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'aegis_flower' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"aegis_flower.{_WHERE[name]}"), name)

@@ -1,0 +1,382 @@
+"""Configuration: frozen dataclasses, composed by Hydra, validated once.
+
+`PrivacyConfig` and `StrategyConfig.rounds` change the privacy guarantee; `RuntimeConfig` and `TrackingConfig` never do.
+The same composition runs on the command line (`aegis run`) and inside a Flower App (`compose` with the experiment's name
+and the overrides that the run config carries).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast, get_args, get_type_hints
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aegis_flower.errors import ConfigError
+
+CONFIG_MODULE = "aegis_flower.configs"
+LOSS_STEPS = ("advertise", "share", "masked", "unmask", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how a simulation splits it over its nodes."""
+
+    name: str = "breast_cancer"
+    clients: int = 5
+    partition: str = "dirichlet"  # dirichlet | iid
+    alpha: float = 1.0  # Dirichlet concentration over labels; smaller is less alike
+    holdout: float = 0.2  # fraction of each node's rows that is only evaluated on
+    limit: int | None = None  # rows used of the source, for quick trials
+    path: str | None = None  # folder of the IDX files (fashion_mnist)
+    withdrawn: float = 0.05  # fraction of subjects who withdrew their consent before the run
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model and its local optimiser."""
+
+    kind: str = "logistic"  # logistic | mlp | cnn
+    hidden: list[int] = field(default_factory=list)
+    learning_rate: float = 0.5
+    momentum: float = 0.0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class VaultConfig:
+    """Where a simulation keeps its nodes' vaults. A SuperNode's operator names his own in the node config."""
+
+    root: str | None = None  # None: a folder of the run
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """What the run asks for, and what a simulation's data stewards grant at ingest."""
+
+    bundle: str = "core"
+    purpose: str = "research"  # asked for by the run
+    columns: list[str] | None = None  # asked for by the run; None: every approved column
+    granted_purposes: list[str] = field(default_factory=lambda: ["research"])
+    basis: str = "consent"
+    retention_days: int = 365
+    min_rows: int = 16
+    min_subjects: int = 10
+    budget_epsilon: float = 10.0
+    require_dp: bool = True
+    require_secure_aggregation: bool = True
+    permit_minutes: float = 10.0
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """Example-level differential privacy (DP-SGD). Every field changes the guarantee."""
+
+    mode: str = "example"  # example | off
+    epsilon: float = 3.0
+    delta: float = 1e-5
+    clip: float = 1.0  # L2 bound of one record's gradient
+    sample_rate: float = 0.25  # Poisson: each record joins a step with this probability
+    steps_per_round: int = 4
+    noise_multiplier: float | None = None  # None: calibrated from epsilon, delta, sample_rate and the run's steps
+    noise: str = "secure"  # secure | insecure_test (stamped NOT PRIVATE)
+
+
+@dataclass(frozen=True)
+class SecaggConfig:
+    """Secure aggregation, profile S."""
+
+    enabled: bool = True
+    value_bits: int = 20
+    min_cohort: int = 3  # fewest clients a client masks with
+    weighting: str = "uniform"  # uniform | rows (row counts then enter the sum, without noise)
+    weight_max: int = 65536
+
+
+@dataclass(frozen=True)
+class StrategyConfig:
+    """The server's optimiser around the securely summed mean."""
+
+    name: str = "fedavg"  # fedavg | fedavgm | fedadam | fedyogi | fedprox
+    rounds: int = 10
+    max_norm: float = 4.0  # L2 bound of one client's update: clipped by the engine, checked by the gate
+    server_learning_rate: float | None = None
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where the apps run. Nothing here changes a privacy guarantee."""
+
+    kind: str = "inprocess"  # inprocess | ray | deployment
+    workers: int = 0  # 0: chosen by the number of cores
+    round_deadline: float = 120.0  # seconds a message may take
+    join_deadline: float = 60.0  # seconds to wait for the cohort
+    lose: list[str] = field(default_factory=list)  # node loss to inject, "NODE@ROUND:STEP"
+    superlink: str = ""  # name of a SuperLink connection (deployment)
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """What is shown and kept of a run."""
+
+    progress: bool = True
+    html: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, whole."""
+
+    name: str = "custom"
+    seed: int = 20261123  # splits, sampling of nodes, initial weights; never noise, masks or Poisson sampling
+    compare: bool = False  # also run without DP, on throw-away vaults, for the report
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    vault: VaultConfig = field(default_factory=VaultConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    secagg: SecaggConfig = field(default_factory=SecaggConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    @property
+    def total_steps(self) -> int:
+        """DP-SGD steps of a client that takes part in every round."""
+        return self.strategy.rounds * self.privacy.steps_per_round
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved configuration as plain values."""
+        return dataclasses.asdict(self)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical JSON of the resolved configuration."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def parse_loss(text: str) -> tuple[int, int, str]:
+    """Node number, round and step of a ``NODE@ROUND:STEP`` entry of ``runtime.lose``."""
+    match = re.fullmatch(r"(\d+)@(\d+):(\w+)", text)
+    if match is None or match[3] not in LOSS_STEPS:
+        raise ConfigError("runtime.lose", f"{text!r} is not NODE@ROUND:STEP with STEP one of {', '.join(LOSS_STEPS)}")
+    return int(match[1]), int(match[2]), match[3]
+
+
+def _validate(cfg: Config) -> None:
+    def check(path: str, ok: bool, problem: str) -> None:
+        if not ok:
+            value: Any = cfg
+            for part in path.split("."):
+                value = getattr(value, part)
+            raise ConfigError(path, f"{problem} (got {value!r})")
+
+    def choice(path: str, *names: str) -> None:
+        value: Any = cfg
+        for part in path.split("."):
+            value = getattr(value, part)
+        if value not in names:
+            close = difflib.get_close_matches(str(value), names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(path, f"{value!r} is not one of {', '.join(names)}{hint}")
+
+    d, m, p, g, s, a, r = cfg.data, cfg.model, cfg.policy, cfg.privacy, cfg.strategy, cfg.secagg, cfg.runtime
+    choice("data.name", "breast_cancer", "digits", "fashion_mnist")
+    choice("data.partition", "dirichlet", "iid")
+    check("data.clients", d.clients >= 1, "must be at least 1")
+    check("data.alpha", d.alpha > 0, "must be positive")
+    check("data.holdout", 0 < d.holdout < 1, "must lie between 0 and 1")
+    check("data.withdrawn", 0 <= d.withdrawn < 1, "must be at least 0 and below 1")
+    check("data.limit", d.limit is None or d.limit > 0, "must be positive, or null for all rows")
+    choice("model.kind", "logistic", "mlp", "cnn")
+    check("model.learning_rate", m.learning_rate > 0, "must be positive")
+    check("model.momentum", 0 <= m.momentum < 1, "must be at least 0 and below 1")
+    check("model.hidden", all(h > 0 for h in m.hidden), "layer sizes must be positive")
+    check("model.hidden", m.kind != "mlp" or bool(m.hidden), "an mlp needs at least one hidden layer, such as [32]")
+    check("policy.purpose", bool(p.purpose), "must not be empty")
+    choice(
+        "policy.basis",
+        "consent",
+        "contract",
+        "legal_obligation",
+        "vital_interests",
+        "public_task",
+        "legitimate_interests",
+    )
+    check("policy.retention_days", p.retention_days >= 0, "must not be negative")
+    check("policy.min_rows", p.min_rows >= 1, "must be at least 1")
+    check("policy.min_subjects", p.min_subjects >= 1, "must be at least 1")
+    check("policy.budget_epsilon", p.budget_epsilon > 0, "must be positive")
+    check("policy.permit_minutes", p.permit_minutes > 0, "must be positive")
+    choice("privacy.mode", "example", "off")
+    choice("privacy.noise", "secure", "insecure_test")
+    check("privacy.epsilon", 0 < g.epsilon < 1000, "must be positive and below 1000")
+    check("privacy.delta", 0 < g.delta < 0.01, "must be positive and below 0.01")
+    check("privacy.clip", g.clip > 0, "must be positive")
+    check("privacy.sample_rate", 0 < g.sample_rate <= 1, "must be above 0 and at most 1")
+    check("privacy.steps_per_round", g.steps_per_round >= 1, "must be at least 1")
+    check("privacy.noise_multiplier", g.noise_multiplier is None or g.noise_multiplier > 0, "must be positive or null")
+    check("strategy.rounds", s.rounds >= 1, "must be at least 1")
+    choice("strategy.name", "fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
+    check("strategy.max_norm", s.max_norm > 0, "must be positive")
+    check("strategy.proximal_mu", s.proximal_mu >= 0, "must not be negative")
+    check("secagg.value_bits", 8 <= a.value_bits <= 30, "must lie between 8 and 30")
+    check("secagg.min_cohort", a.min_cohort >= 2, "must be at least 2: a sum over one client is that client's update")
+    check("secagg.weight_max", 1 <= a.weight_max <= 2**24, "must lie between 1 and 2^24")
+    choice("secagg.weighting", "uniform", "rows")
+    choice("runtime.kind", "inprocess", "ray", "deployment")
+    check("runtime.workers", r.workers >= 0, "must not be negative")
+    check("runtime.round_deadline", r.round_deadline > 0, "must be positive")
+    check("runtime.join_deadline", r.join_deadline > 0, "must be positive")
+    for text in r.lose:
+        parse_loss(text)
+    if a.enabled and r.kind != "deployment" and d.clients < a.min_cohort:
+        raise ConfigError(
+            "data.clients", f"{d.clients} clients cannot form the cohort of secagg.min_cohort={a.min_cohort}"
+        )
+    if g.mode == "example" and g.noise == "insecure_test" and p.require_dp:
+        raise ConfigError("privacy.noise", "insecure_test noise protects nobody; it needs policy.require_dp=false")
+    if g.mode == "off" and p.require_dp:
+        raise ConfigError("privacy.mode", "the data's policy requires DP; policy.require_dp=false lifts that")
+    if not a.enabled and p.require_secure_aggregation:
+        raise ConfigError(
+            "secagg.enabled",
+            "the data's policy requires secure aggregation; policy.require_secure_aggregation=false lifts that",
+        )
+
+
+def _schema(cls: type) -> type:
+    """A mutable twin of a frozen config class: OmegaConf makes frozen classes read-only before overrides apply."""
+    hints = get_type_hints(cls)
+    fields: list[Any] = []
+    for f in dataclasses.fields(cls):
+        kind = hints[f.name]
+        if dataclasses.is_dataclass(kind):
+            twin = _schema(cast(type, kind))
+            fields.append((f.name, twin, field(default_factory=twin)))
+        elif f.default_factory is not dataclasses.MISSING:
+            fields.append((f.name, kind, field(default_factory=f.default_factory)))
+        else:
+            fields.append((f.name, kind, field(default=f.default)))
+    return dataclasses.make_dataclass(f"{cls.__name__}Schema", fields)
+
+
+def register_schema() -> None:
+    """Registers the structured schema with Hydra's ConfigStore (idempotent)."""
+    ConfigStore.instance().store(name="schema", node=_schema(Config), provider="aegis_flower")
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Builds and validates a `Config` from nested plain values.
+
+    Raises:
+        ConfigError: an unknown key or an impossible value, with the key's path.
+    """
+    return cast(Config, _build(Config, values, ""))
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> object:
+    hints = get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise ConfigError(f"{prefix}{key}", f"no such key{hint}")
+    kwargs = {}
+    for key, value in values.items():
+        kind = hints[key]
+        if dataclasses.is_dataclass(kind):
+            kwargs[key] = _build(cast(type, kind), value, f"{prefix}{key}.")
+        else:
+            kwargs[key] = _number(kind, value)
+    return cls(**kwargs)
+
+
+def _number(kind: Any, value: Any) -> Any:
+    """JSON does not tell 3 from 3.0; the hash of a config must not depend on which was written."""
+    is_float = kind is float or float in get_args(kind)
+    return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def explain_hydra(error: Exception) -> ConfigError:
+    """Turns an error of Hydra or OmegaConf into one that names the key."""
+    texts = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    whole = "\n".join(texts)
+    key = re.search(r"full_key: (\S+)", whole)
+    path = key[1] if key else ""
+    if path and "not in struct" in whole or "Key '" in whole and "not in" in whole:
+        return ConfigError(path, f"no such key{_suggest(path)}; `aegis run --help` lists them")
+    if path and (bad := re.search(r"Value '(.*?)'.*?(?:could not be converted to|is not a valid|of type)", whole)):
+        return ConfigError(path, f"{bad[1]!r} is not a value of the type that is needed there")
+    first = texts[0].strip().splitlines()
+    return ConfigError(path, " ".join(line.strip() for line in first if line.strip()) or "cannot be composed")
+
+
+def _suggest(path: str) -> str:
+    paths = []
+    for group in dataclasses.fields(Config):
+        kind = get_type_hints(Config)[group.name]
+        if dataclasses.is_dataclass(kind):
+            paths += [f"{group.name}.{f.name}" for f in dataclasses.fields(kind)]
+        else:
+            paths.append(group.name)
+    close = difflib.get_close_matches(path, paths, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def from_hydra(cfg: Any) -> Config:
+    """Validates a composed Hydra config."""
+    values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    return from_dict({k: v for k, v in values.items() if k != "hydra"})
+
+
+def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Composes a configuration as ``aegis run experiment=NAME KEY=VALUE ...`` does.
+
+    Args:
+        experiment: name of a file in ``configs/experiment``; None for the defaults.
+        overrides: Hydra overrides, such as ``privacy.epsilon=3``.
+
+    Raises:
+        ConfigError: unknown experiment or key, or an impossible value.
+    """
+    register_schema()
+    chosen = ([f"experiment={experiment}"] if experiment else []) + list(overrides)
+    previous = GlobalHydra.instance().hydra  # a compose inside a running Hydra job must not end that job's Hydra
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            return from_hydra(hydra_compose("config", overrides=chosen))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain_hydra(error) from error
+    finally:
+        GlobalHydra.instance().hydra = previous
+
+
+def overrides_from_run_config(run_config: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """Experiment name and overrides carried by a Flower run config (``aegis-experiment``, ``aegis-overrides``)."""
+    name = str(run_config.get("aegis-experiment", "") or "") or None
+    return name, shlex.split(str(run_config.get("aegis-overrides", "") or ""))

@@ -1,0 +1,1 @@
+"""AEGIS quickstart: a Flower App."""

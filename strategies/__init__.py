@@ -1,0 +1,6 @@
+"""Server side: strategies that learn only sums, and the one in clear for comparison."""
+
+from aegis_flower.strategies.clear import ClearAggregation
+from aegis_flower.strategies.secure_aggregation import Lost, RoundRecord, SecureAggregation
+
+__all__ = ["ClearAggregation", "Lost", "RoundRecord", "SecureAggregation"]

@@ -1,0 +1,453 @@
+"""`SecureAggregation`: a Message-API strategy around any Flower strategy that needs only the mean.
+
+A round is three trips: share (round keys and sealed shares), masked input (training happens here), unmask. The adverts of
+the clients' channel keys are one more trip, once a run. The evaluation of the model that clients receive rides in the
+masked input; ``evaluate_rounds`` adds a metrics-only masked round where the newest model is to be measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from aegis_engine import SecAggServer
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import Strategy
+
+from aegis_flower import wire
+from aegis_flower.client import apply_update
+from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
+from aegis_flower.gate import METRICS
+
+log = logging.getLogger("aegis")
+
+METRIC_MAX = 2**31 - 1
+NEEDS_SINGLE_UPDATES = (
+    flower.Krum,
+    flower.MultiKrum,
+    flower.Bulyan,
+    flower.FedMedian,
+    flower.FedTrimmedAvg,
+    flower.QFedAvg,
+    flower.FedXgbBagging,
+    flower.FedXgbCyclic,
+)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A client that dropped out of a round, at which step and why."""
+
+    node: int
+    step: str
+    reason: str
+    code: str = ""
+
+
+@dataclass
+class RoundRecord:
+    """What the server knows of a round: who took part, who was lost, the sums.
+
+    Attributes:
+        task: ``train`` or ``evaluate``.
+        weight: sum of the clients' weights.
+        metrics: sums over the clients that took part.
+        seconds: wall time by step.
+        failed: why the round gave no model; empty when it did.
+    """
+
+    round: int
+    task: str = "train"
+    participants: list[int] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    weight: int = 0
+    metrics: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    failed: str = ""
+
+
+class _Cohort(Grid):
+    """The grid as the inner strategy may see it: only the cohort, so that its sampling cannot wait for ever."""
+
+    def __init__(self, grid: Grid, nodes: list[int]) -> None:
+        self._grid, self._nodes = grid, nodes
+
+    def set_run(self, run: Any) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        return self._grid.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self._grid.create_message(*args, **kwargs)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._nodes)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [n for n in self._grid.get_nodes() if n.node_id in self._nodes]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+class SecureAggregation(Strategy):
+    """Hands an inner strategy one synthetic reply with the mean; nobody here ever sees a single update.
+
+    Args:
+        inner: FedAvg, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedProx or any strategy that needs only the mean.
+        max_norm: L2 bound of a client's update; also the range of one value in the encoding.
+        value_bits: bits of one quantised value.
+        weight_max: largest weight a client may have.
+        min_cohort: fewest clients a sum may be over.
+        cohort: clients to wait for at the start; None takes who is there, at least `min_cohort`.
+        join_deadline: seconds to wait for them.
+        deadline: seconds a message may take.
+        noise_multiplier: σ of the clients' DP-SGD, told to them; 0 without DP.
+        evaluate_rounds: rounds after which the new model is measured in a metrics-only masked round.
+        on_round: called with each finished `RoundRecord`, for progress.
+        observer: called with (round, node, masked vector), for tests and audits of what the server receives.
+
+    Raises:
+        ConfigError: the inner strategy needs single updates, or is of Flower's old API.
+
+    Guarantees:
+        - The unmasked sum equals the plain integer sum of the survivors bit for bit.
+        - A client lost at any step never costs the round while the threshold and `min_cohort` hold.
+        - Below them the round ends with `NotEnoughClients` in its record, and the model is unchanged.
+        - Every wait has a deadline.
+    """
+
+    def __init__(
+        self,
+        inner: Strategy,
+        *,
+        max_norm: float = 4.0,
+        value_bits: int = 20,
+        weight_max: int = 65536,
+        min_cohort: int = 3,
+        cohort: int | None = None,
+        join_deadline: float = 60.0,
+        deadline: float = 120.0,
+        noise_multiplier: float = 0.0,
+        evaluate_rounds: Collection[int] = (),
+        on_round: Callable[[RoundRecord], None] | None = None,
+        observer: Callable[[int, int, bytes], None] | None = None,
+    ) -> None:
+        _check_inner(inner)
+        if min_cohort < 2:
+            raise ConfigError("secagg.min_cohort", "must be at least 2: a sum over one client is that client's update")
+        self.inner = inner
+        self.max_norm, self.value_bits, self.weight_max = max_norm, value_bits, weight_max
+        self.min_cohort, self.cohort = min_cohort, cohort
+        self.join_deadline, self.deadline = join_deadline, deadline
+        self.noise_multiplier = noise_multiplier
+        self.evaluate_rounds = frozenset(evaluate_rounds)
+        self.on_round, self.observer = on_round, observer
+        self.rounds: list[RoundRecord] = []
+        self.checkpoints: dict[int, tuple[int, bytes]] = {}
+        self.threshold = 0
+        self.ring_bits = 0
+        self._server: SecAggServer | None = None
+        self._advertised: set[int] = set()
+        self._protocol_round = 0
+        self._grid: Grid | None = None
+        self._arrays: ArrayRecord = ArrayRecord()
+        self._current: RoundRecord | None = None
+        self._sent: dict[int, Message] = {}
+
+    def summary(self) -> None:
+        """Logs the settings."""
+        log.info(
+            "aegis: secure aggregation around %s, %d-bit values, norm at most %g, cohort at least %d",
+            type(self.inner).__name__,
+            self.value_bits,
+            self.max_norm,
+            self.min_cohort,
+        )
+        self.inner.summary()
+
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, timeout: float = 0.0, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Runs the rounds; `timeout` is the deadline of a trip, by default the strategy's own."""
+        if timeout:
+            self.deadline = timeout
+        return super().start(grid, initial_arrays, num_rounds, timeout=self.deadline, **kwargs)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Runs the advertise and share trips; the messages it returns are the masked-input trip."""
+        nodes = self._join(grid)
+        mine = ConfigRecord(dict(config))  # the inner strategy writes into it
+        try:
+            if len(nodes) < getattr(self.inner, "min_available_nodes", 0):
+                raise NotEnoughClients(
+                    f"{len(nodes)} clients joined, the inner strategy wants {self.inner.min_available_nodes}; lower its "  # type: ignore[attr-defined]
+                    "min_available_nodes"
+                )
+            chosen = list(self.inner.configure_train(server_round, arrays, mine, _Cohort(grid, nodes)))
+        except NotEnoughClients as error:
+            self._begin(server_round, "train", grid, arrays)
+            return self._fail(error)
+        contents = {m.metadata.dst_node_id: m.content for m in chosen}
+        return self._open_round(server_round, "train", arrays, contents, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Adds the masked inputs, runs the unmask trip, and gives the inner strategy the mean."""
+        summed = self._close_round(replies)
+        if summed is None:
+            return None, None
+        names = list(self._arrays)
+        before = self._arrays.to_numpy_ndarrays()
+        mean = np.frombuffer(summed.mean(), dtype=np.float64)
+        after = apply_update(before, mean)
+        reply_to = next(iter(self._sent.values()))
+        metrics = MetricRecord({"num-examples": float(summed.weight), **_means(summed.metrics)})
+        content = RecordDict(
+            {
+                wire.ARRAYS: ArrayRecord({n: Array(a) for n, a in zip(names, after, strict=True)}),
+                "metrics": metrics,
+            }
+        )
+        return self.inner.aggregate_train(server_round, [Message(content, reply_to=reply_to)])
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """In `evaluate_rounds`, opens a metrics-only masked round over the newest model."""
+        if server_round not in self.evaluate_rounds:
+            self._current = None
+            return []
+        contents = {n: RecordDict({wire.ARRAYS: arrays, "config": ConfigRecord(dict(config))}) for n in self._alive(grid)}
+        return self._open_round(server_round, "evaluate", arrays, contents, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Means over all clients' holdout rows, from the secure sum."""
+        if self._current is None or self._current.task != "evaluate":
+            return None
+        summed = self._close_round(replies)
+        return MetricRecord(_means(summed.metrics)) if summed is not None else None
+
+    # -- one round ------------------------------------------------------------------------------------------------
+
+    def _begin(self, server_round: int, task: str, grid: Grid, arrays: ArrayRecord) -> RoundRecord:
+        self._current = RoundRecord(server_round, task)
+        self._grid, self._arrays, self._sent = grid, arrays, {}
+        return self._current
+
+    def _open_round(
+        self, server_round: int, task: str, arrays: ArrayRecord, contents: dict[int, RecordDict], grid: Grid
+    ) -> list[Message]:
+        record = self._begin(server_round, task, grid, arrays)
+        server = self._engine(arrays, len(contents))
+        started = time.monotonic()
+        try:
+            new = [n for n in contents if n not in self._advertised]
+            for node, payload in self._trip(wire.ADVERTISE, {n: wire.Request(server_round) for n in new}):
+                if self._take(node, "advertise", server.add_advert, payload):
+                    self._advertised.add(node)
+            cohort = sorted(n for n in contents if n in self._advertised)
+            self._protocol_round += 1
+            request = server.begin_round(self._protocol_round, cohort)
+            for node, payload in self._trip(wire.SHARE, {n: wire.Request(server_round, request) for n in cohort}):
+                self._take(node, "share", server.add_share, payload)
+            requests = server.masked_requests()
+        except AegisError as error:
+            return self._fail(error)
+        self.threshold, self.ring_bits = server.threshold, server.ring_bits
+        record.seconds["share"] = time.monotonic() - started
+        messages = []
+        for node, payload in requests:
+            ask = wire.Request(server_round, payload, task, self.noise_multiplier)
+            content = RecordDict({**contents[node], wire.RECORD: ask.to_record()})
+            message = Message(content=content, message_type=wire.MASKED, dst_node_id=node)
+            self._sent[node] = message
+            messages.append(message)
+        self._masked_since = time.monotonic()
+        return messages
+
+    def _close_round(self, replies: Iterable[Message]) -> Any:
+        record, server = self._current, self._server
+        if record is None or record.failed or server is None:
+            return None
+        for node, payload in self._payloads(replies, "masked", set(self._sent)):
+            if self.observer is not None:
+                self.observer(record.round, node, payload)
+            self._take(node, "masked", server.add_masked, payload)
+            record.bytes_up = max(record.bytes_up, len(payload))
+        record.seconds["train"] = time.monotonic() - self._masked_since
+        started = time.monotonic()
+        try:
+            request, survivors = server.unmask_request()
+            for node, payload in self._trip(wire.UNMASK, {n: wire.Request(record.round, request) for n in survivors}):
+                self._take(node, "unmask", server.add_unmask, payload)
+            summed = server.finish()
+        except AegisError as error:
+            self._fail(error)
+            return None
+        record.seconds["unmask"] = time.monotonic() - started
+        record.participants = list(summed.contributors)
+        record.weight, record.metrics = summed.weight, dict(summed.metrics)
+        self._finish(record)
+        return summed
+
+    def _fail(self, error: AegisError) -> list[Message]:
+        assert self._current is not None
+        self._current.failed = f"[{error.code}] {error}"
+        log.warning("aegis: round %d gave no model: %s", self._current.round, self._current.failed)
+        self._finish(self._current)
+        return []
+
+    def _finish(self, record: RoundRecord) -> None:
+        record.seconds["total"] = sum(v for k, v in record.seconds.items() if k != "total")
+        self.rounds.append(record)
+        if self.on_round is not None:
+            self.on_round(record)
+
+    def _engine(self, arrays: ArrayRecord, cohort: int) -> SecAggServer:
+        if self._server is None:
+            assert self._grid is not None
+            dim = sum(int(np.prod(a.shape)) for a in arrays.values())
+            self._server = SecAggServer(
+                self._grid.run.run_id,
+                dim=dim,
+                metrics=list(METRICS),
+                clip=self.max_norm,
+                value_bits=self.value_bits,
+                weight_max=self.weight_max,
+                metric_max=METRIC_MAX,
+                max_clients=max(cohort, self.cohort or 0),
+                min_clients=self.min_cohort,
+            )
+        return self._server
+
+    # -- messages -------------------------------------------------------------------------------------------------
+
+    def _alive(self, grid: Grid) -> list[int]:
+        return sorted(grid.get_node_ids())
+
+    def _join(self, grid: Grid) -> list[int]:
+        """Waits for the cohort, at most `join_deadline`, and says how far it got."""
+        want = max(self.cohort or 0, self.min_cohort) if not self._advertised else self.min_cohort
+        until = time.monotonic() + self.join_deadline
+        nodes = self._alive(grid)
+        while len(nodes) < want and time.monotonic() < until:
+            log.info("aegis: %d of %d clients joined", len(nodes), want)
+            time.sleep(min(1.0, max(0.01, until - time.monotonic())))
+            nodes = self._alive(grid)
+        if len(nodes) < want:
+            log.warning("aegis: %d of %d clients joined in %g s; going on with them", len(nodes), want, self.join_deadline)
+        return nodes
+
+    def _trip(self, message_type: str, requests: dict[int, wire.Request]) -> Iterable[tuple[int, bytes]]:
+        if not requests:
+            return []
+        assert self._grid is not None
+        messages = [
+            Message(content=RecordDict({wire.RECORD: r.to_record()}), message_type=message_type, dst_node_id=n)
+            for n, r in requests.items()
+        ]
+        replies = self._grid.send_and_receive(messages, timeout=self.deadline)
+        return self._payloads(replies, message_type.rpartition("_")[2], set(requests))
+
+    def _payloads(self, replies: Iterable[Message], step: str, asked: set[int]) -> list[tuple[int, bytes]]:
+        """Payloads by client in a fixed order; whoever sent none is noted as lost."""
+        assert self._current is not None
+        got: dict[int, bytes] = {}
+        reasons: dict[int, tuple[str, str]] = {}
+        unheard = f"no reply within {self.deadline:g} s"
+        for message in replies:
+            node = message.metadata.src_node_id
+            if message.has_error():
+                reason = explain_error(message.error.reason or f"Flower error {message.error.code}")
+                if node in asked:
+                    reasons[node] = ("", reason)
+                else:  # a SuperLink reports a dead node in its own name
+                    unheard = reason
+                continue
+            reply = wire.Reply.from_content(message.content)
+            if reply is None:
+                reasons[node] = ("AEG-F001", "the reply is not AEGIS's; make the node's app with aegis_client_app()")
+                continue
+            if reply.code:
+                reasons[node] = (reply.code, reply.reason)
+            elif node in asked:
+                got[node] = reply.payload
+            if not self._witness(node, reply):
+                reasons[node] = ("AEG-A001", "the node's audit log went back or was rewritten")
+                got.pop(node, None)
+        for node in sorted(asked - set(got)):
+            code, reason = reasons.get(node, ("", unheard))
+            self._current.lost.append(Lost(node, step, reason, code))
+        return sorted(got.items())
+
+    def _witness(self, node: int, reply: wire.Reply) -> bool:
+        """Keeps the newest audit checkpoint of a node; False when it contradicts the one kept."""
+        if not reply.audit_records:
+            return True
+        records, head = self.checkpoints.get(node, (0, b""))
+        if reply.audit_records < records or (reply.audit_records == records and reply.audit_head != head):
+            return False
+        self.checkpoints[node] = (reply.audit_records, reply.audit_head)
+        return True
+
+    def _take(self, node: int, step: str, add: Callable[[int, bytes], None], payload: bytes) -> bool:
+        """Gives a payload to the state machine; a bad one loses its sender, never the round."""
+        assert self._current is not None
+        try:
+            add(node, payload)
+        except AegisError as error:
+            self._current.lost.append(Lost(node, step, str(error), error.code))
+            return False
+        return True
+
+
+def _means(sums: dict[str, int]) -> dict[str, float]:
+    rows = sums.get("examples", 0)
+    if not rows:
+        return {}
+    return {"accuracy": sums["correct"] / rows, "loss": sums["loss_milli"] / 1000 / rows, "test-rows": float(rows)}
+
+
+def _check_inner(inner: object) -> None:
+    if isinstance(inner, NEEDS_SINGLE_UPDATES):
+        raise ConfigError(
+            "strategy",
+            f"{type(inner).__name__} compares single updates, which secure aggregation hides; use a strategy that needs "
+            "only the mean (FedAvg, FedAvgM, FedAdam, FedYogi, FedProx)",
+        )
+    if not isinstance(inner, Strategy):
+        module = type(inner).__module__
+        if module.startswith(("flwr.server.", "flwr.compat.")):
+            raise AppError(
+                f"{type(inner).__name__} is a strategy of Flower's old API ({module}); import it from "
+                "flwr.serverapp.strategy"
+            )
+        raise AppError(f"{type(inner).__name__} is no Flower strategy")
+
+
+def explain_error(reason: str) -> str:
+    """Says what to do about errors that a mixture of Flower's APIs gives."""
+    if "fitins.parameters" in reason or "No query function registered" in reason:
+        return (
+            "the node runs an app of Flower's old API or one without AEGIS's actions; make it with "
+            "aegis_client_app(client_fn) instead of ClientApp(client_fn)"
+        )
+    return reason.strip().splitlines()[-1][:300] if reason.strip() else "unknown error"

@@ -1,0 +1,190 @@
+"""The sweep report: every trial is shown, the axis fits what was varied, a shared charge is stated."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from aegis_flower import report_html as page
+from aegis_flower import sweep_report
+from aegis_flower.errors import ReportError
+from aegis_flower.report import (
+    ClientReport,
+    ConfigReport,
+    ResultsReport,
+    RunInfo,
+    RunReport,
+    SecAggReport,
+    VersionsReport,
+)
+from aegis_flower.sweep_report import Trial, write_sweep
+
+
+def trial(accuracy: float | None, epsilon: float | None, root: Path = Path("/runs"), /, **overrides: str) -> Trial:
+    stated: dict[str, Any] = {"delta": 1e-5, "unit": "record", "neighbouring": "add_remove", "accountant": "pld"}
+    report = RunReport(
+        run=RunInfo(
+            id="1",
+            name="sweep",
+            experiment="e",
+            started="2026-11-23T21:14:05Z",
+            runtime="inprocess",
+            seed=1,
+            status="finished" if accuracy is not None else "failed",
+            private=epsilon is not None,
+        ),
+        config=ConfigReport(resolved={}, sha256="ab" * 32),
+        versions=VersionsReport(aegis_flower="0", python="3", platform="x"),
+        rounds=(),
+        clients=(
+            ClientReport(node="a", rounds_taken_part=0, epsilon=epsilon, **(stated if epsilon is not None else {})),
+        ),
+        results=ResultsReport(
+            accuracy=accuracy, epsilon_max=epsilon, accuracy_without_dp=0.9, majority_class_accuracy=0.25
+        ),
+        secagg=SecAggReport(enabled=True),
+    )
+    return Trial(overrides, report, root / ",".join(overrides.values()))
+
+
+BY_EPSILON = [trial(0.7, 0.5, epsilon="0.5"), trial(0.8, 1.0, epsilon="1"), trial(0.85, 3.0, epsilon="3")]
+
+
+def written(trials: list[Trial], folder: Path, **options: Any) -> tuple[str, Any, str]:
+    """HTML, JSON and terminal text of a sweep."""
+    out = io.StringIO()
+    paths = write_sweep(trials, folder, console=Console(file=out, width=200), **options)
+    assert paths.png.read_bytes().startswith(b"\x89PNG\r\n")
+    html = paths.html.read_text()
+    return html.replace(page.THIN, " "), json.loads(paths.json.read_text()), out.getvalue().replace(page.THIN, " ")
+
+
+def axis(trials: list[Trial]) -> str:
+    return sweep_report._plot(trials).x_label
+
+
+def test_axis_is_epsilon_where_trials_differ_in_it() -> None:
+    assert axis(BY_EPSILON) == "largest ε of a client"
+
+
+def test_axis_is_the_one_number_varied_at_equal_epsilon() -> None:
+    assert axis([trial(0.7, 1.0, rate="0.1"), trial(0.8, 1.0, rate="0.5")]) == "rate"
+    assert axis([trial(0.7, None, rate="0.1"), trial(0.8, None, rate="0.5")]) == "rate"
+
+
+def test_axis_without_any_number_is_the_trial() -> None:
+    assert axis([trial(0.7, None, model="cnn"), trial(0.8, None, model="mlp")]) == "trial"
+    assert axis([trial(0.7, None, a="1", b="1"), trial(0.8, None, a="2", b="2")]) == "trial"
+
+
+def test_words_that_vary_make_the_series() -> None:
+    plot = sweep_report._plot([replace(each, overrides={**each.overrides, "model": name})
+                               for name in ("cnn", "mlp") for each in BY_EPSILON])  # fmt: skip
+    assert [(each.label, len(each.points), each.joined) for each in plot.series] == [("cnn", 3, True), ("mlp", 3, True)]
+
+
+def test_repetitions_at_one_point_are_not_joined() -> None:
+    plot = sweep_report._plot([*BY_EPSILON, *BY_EPSILON])
+    assert not plot.series[0].joined
+
+
+def test_trial_that_cannot_be_drawn_is_named_and_in_the_table(tmp_path: Path) -> None:
+    trials = [*BY_EPSILON, trial(None, 2.0, epsilon="2"), trial(0.9, None, epsilon="off")]
+    html, value, text = written(trials, tmp_path)
+    assert "not drawn: trial 4 (no accuracy), trial 5 (no ε)" in html
+    assert [each["status"] for each in value["trials"]] == ["finished"] * 3 + ["failed", "finished"]
+    assert "failed" in text
+    assert "NOT PRIVATE" in text
+
+
+def test_reference_lines_where_known(tmp_path: Path) -> None:
+    html, _, _ = written(BY_EPSILON, tmp_path)
+    assert "90 % without DP" in html
+    assert "25 % majority" in html
+    unknown = replace(BY_EPSILON[0].report, results=ResultsReport(accuracy=0.7, epsilon_max=0.5))
+    assert sweep_report._plot([replace(BY_EPSILON[0], report=unknown)]).rules == ()
+    other = replace(BY_EPSILON[0].report, results=replace(BY_EPSILON[0].report.results, accuracy_without_dp=0.8))
+    labels = [rule.label for rule in sweep_report._plot([replace(BY_EPSILON[0], report=other), BY_EPSILON[1]]).rules]
+    assert labels == ["without DP, low", "without DP, high", "majority"]
+
+
+def test_shared_charge_is_stated_with_what_it_is(tmp_path: Path) -> None:
+    html, value, text = written(BY_EPSILON, tmp_path, charged_epsilon=4.1201, charged_delta=3e-5)
+    for shown in (html, text):
+        assert "ε 4.13 charged by all trials together" in shown
+        assert "unit record · δ = 3e-5 · neighbouring add or remove one · PLD accountant" in shown
+    assert value["charged"] == {
+        "epsilon": 4.1201, "delta": 3e-5, "unit": "record", "neighbouring": "add_remove", "accountant": "pld",
+    }  # fmt: skip
+
+
+def test_no_charge_is_null(tmp_path: Path) -> None:
+    html, value, text = written(BY_EPSILON, tmp_path)
+    assert value["charged"] is None
+    assert "charged by all" not in html + text
+
+
+def test_charge_that_no_trial_explains_shows_no_number(tmp_path: Path) -> None:
+    html, value, text = written([trial(0.5, None, a="1")], tmp_path, charged_epsilon=4.5)
+    assert "4.5" not in text
+    assert "ε 4.5" not in html
+    assert value["charged"]["epsilon"] == 4.5
+    assert value["charged"]["delta"] is None
+
+
+@pytest.mark.parametrize("charge", [math.nan, math.inf, -1.0])
+def test_charge_that_is_no_privacy_loss_is_refused(charge: float, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="ledger"):
+        write_sweep(BY_EPSILON, tmp_path, charged_epsilon=charge)
+    assert not list(tmp_path.iterdir())
+
+
+def test_guarantees_stand_under_the_table(tmp_path: Path) -> None:
+    html, _, text = written(BY_EPSILON, tmp_path)
+    for shown in (html, text):
+        assert "ε: unit record · δ = 1e-5 · neighbouring add or remove one · PLD accountant" in shown
+
+
+def test_no_trial_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="at least one trial"):
+        write_sweep([], tmp_path)
+
+
+def test_folders_inside_the_sweep_are_relative(tmp_path: Path) -> None:
+    _, value, _ = written([trial(0.7, 1.0, tmp_path, a="1"), trial(0.8, 1.0, tmp_path.parent / "x", a="2")], tmp_path)
+    assert value["trials"][0]["folder"] == "1"
+    assert value["trials"][1]["folder"] == (tmp_path.parent / "x" / "2").as_posix()
+
+
+def test_hostile_overrides_are_text(tmp_path: Path) -> None:
+    bad = "<script>$\\frac{_</script>\x1b[31m\u202e[red]"
+    trials = [trial(0.7, 1.0, **{bad: bad}), trial(0.8, 1.0, **{bad: "_b"})]
+    html, _, text = written([replace(each, folder=Path("/runs/a")) for each in trials], tmp_path)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "\x1b[31m" not in html + text
+    assert "\u202e" not in html + text
+
+
+def test_html_is_self_contained_and_deterministic(tmp_path: Path) -> None:
+    html, _, _ = written(BY_EPSILON, tmp_path / "a")
+    again, _, _ = written(BY_EPSILON, tmp_path / "b")
+    assert html == again
+    for name in ("sweep.png", "sweep.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert not re.search(r"https?:|src=|href=|url\(|<script|<img|style=", html)
+    assert len(html) < 40_000
+
+
+def test_many_series_become_one(tmp_path: Path) -> None:
+    trials = [trial(0.5 + i / 100, 1.0 + i, model=f"m{i}") for i in range(9)]
+    assert [each.label for each in sweep_report._plot(trials).series] == ["trials"]
+    written(trials, tmp_path)
