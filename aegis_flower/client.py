@@ -398,7 +398,7 @@ def _plain_config(message: Message) -> dict[str, Any]:
 
 def _plain_train(client: NumPyClient, message: Message) -> Message:
     (key, arrays), *_ = message.content.array_records.items()
-    params, count, metrics = client.fit(arrays.to_numpy_ndarrays(), _plain_config(message))
+    params, count, metrics = client.fit(wire.ndarrays(arrays), _plain_config(message))
     record = ArrayRecord({name: Array(np.asarray(a)) for name, a in zip(arrays, params, strict=True)})
     content = RecordDict({key: record, "metrics": MetricRecord({"num-examples": count, **_numbers(metrics)})})
     return Message(content, reply_to=message)
@@ -406,7 +406,7 @@ def _plain_train(client: NumPyClient, message: Message) -> Message:
 
 def _plain_evaluate(client: NumPyClient, message: Message) -> Message:
     (_, arrays), *_ = message.content.array_records.items()
-    loss, count, metrics = client.evaluate(arrays.to_numpy_ndarrays(), _plain_config(message))
+    loss, count, metrics = client.evaluate(wire.ndarrays(arrays), _plain_config(message))
     record = MetricRecord({"num-examples": count, "loss": float(loss), **_numbers(metrics)})
     return Message(RecordDict({"metrics": record}), reply_to=message)
 
@@ -447,7 +447,7 @@ def _answer(
 
 def _masked_input(message: Message, client: VaultClient, request: wire.Request) -> bytes:
     arrays = message.content.array_records[wire.ARRAYS]
-    parameters = arrays.to_numpy_ndarrays()
+    parameters = wire.ndarrays(arrays)
     shapes = [(name, tuple(a.shape)) for name, a in zip(arrays, parameters, strict=True)]
     masker = Masker(client.node, client.context)
     if request.task == "evaluate":

@@ -88,10 +88,10 @@ def delta_text(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration in seconds, three significant digits below 100."""
+    """A duration in seconds, to a hundredth below ten."""
     if value is None:
         return DASH
-    return f"{value:,.0f}{THIN}s".replace(",", THIN) if value >= 100 else f"{value:.3g}{THIN}s"  # noqa: PLR2004
+    return f"{value:,.{2 if value < 10 else 1}f}{THIN}s".replace(",", THIN)  # noqa: PLR2004
 
 
 def epsilon(value: float | None) -> str:
@@ -1053,7 +1053,7 @@ border:1px solid transparent}
 .scroll{overflow-x:auto}
 table{width:100%;border-collapse:collapse;font-size:13.5px}
 th{padding:6px 18px 6px 0;text-align:left;font-size:12px;font-weight:550;color:var(--soft);white-space:nowrap}
-td{padding:9px 18px 9px 0;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+td{padding:9px 18px 9px 0;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:break-word}
 td:last-child,th:last-child{padding-right:0}
 td small{display:block;font-size:12px;line-height:1.45;color:var(--soft)}
 td b{font-weight:600}b.good{color:var(--good)}b.bad{color:var(--bad)}.tile b.bad{color:var(--bad)}
@@ -1063,7 +1063,8 @@ td b{font-weight:600}b.good{color:var(--good)}b.bad{color:var(--bad)}.tile b.bad
 .clients td:nth-child(4),.clients td:nth-child(5){white-space:nowrap}
 .clients td:first-child,.trials td:first-child{font-weight:600}.clients td:first-child small{font-weight:400}
 .plain{padding-left:18px}.plain li{margin:4px 0;overflow-wrap:anywhere}
-dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:4px 20px;font-size:13.5px}dt{color:var(--soft)}
+dl{display:grid;
+align-items:baseline;grid-template-columns:max-content minmax(0,1fr);gap:4px 20px;font-size:13.5px}dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
 details{border-top:1px solid var(--line)}summary{padding:10px 0;cursor:pointer;font-size:14px}
 summary small{color:var(--soft);font-size:12.5px;margin-left:6px}summary::marker{color:var(--soft)}

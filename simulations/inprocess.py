@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,13 @@ _STEP = {
     "train": "train",
     "evaluate": "evaluate",
 }
+
+
+def _one_thread() -> None:
+    """A core a worker: torch's OpenMP teams in several threads wait for each other (3 x slower for a small model)."""
+    torch = sys.modules.get("torch")  # an app without torch needs none
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 class InProcessGrid(Grid):
@@ -68,9 +76,8 @@ class InProcessGrid(Grid):
             )
             for i, config in enumerate(node_configs)
         }
-        # Chosen by measurement (`make bench-sim`): small models are bound by the interpreter, not by cores.
         self.workers = max(1, min(workers or (os.cpu_count() or 1), len(self._contexts)))
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="aegis-node")
+        self._pool = ThreadPoolExecutor(self.workers, "aegis-node", initializer=_one_thread)
         self._busy = {node: threading.Lock() for node in self._contexts}
         self._ids = itertools.count(1)
         self._pending: dict[str, Future[Message]] = {}

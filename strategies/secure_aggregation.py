@@ -215,7 +215,7 @@ class SecureAggregation(Strategy):
         if summed is None:
             return None, None
         names = list(self._arrays)
-        before = self._arrays.to_numpy_ndarrays()
+        before = wire.ndarrays(self._arrays)
         mean = np.frombuffer(summed.mean(), dtype=np.float64)
         after = apply_update(before, mean)
         reply_to = next(iter(self._sent.values()))

@@ -131,18 +131,21 @@ def hostile() -> RunReport:
     """Every free text of the report, hostile."""
     base = example()
     return example(
-        run=replace(base.run, id=HOSTILE, name=HOSTILE, experiment=HOSTILE, runtime=HOSTILE, status="failed", reason=HOSTILE,
+        run=replace(base.run, id=HOSTILE, name=HOSTILE, experiment=HOSTILE, runtime=HOSTILE,
+                    status="failed", reason=HOSTILE,
                     private=False, labels=(HOSTILE, "NOT PRIVATE")),
         config=replace(base.config, resolved={HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}, overrides=(HOSTILE,)),
         versions=VersionsReport(**{each.name: HOSTILE for each in dataclasses.fields(VersionsReport)}),
         rounds=(
-            replace(base.rounds[0], participants=(HOSTILE,), lost=(LostClient(node=HOSTILE, step=HOSTILE, reason=HOSTILE),),
+            replace(base.rounds[0], participants=(HOSTILE,),
+                    lost=(LostClient(node=HOSTILE, step=HOSTILE, reason=HOSTILE),),
                     metrics={HOSTILE: 1.0}),
         ),
         clients=(
             client(HOSTILE, unit=HOSTILE, neighbouring=HOSTILE, sampler=HOSTILE, accountant=HOSTILE, noise=HOSTILE,
                    rows_denied={HOSTILE + str(number): 1 + number for number in range(9)},
-                   refusals=(Refusal(round=1, code=HOSTILE, reason=HOSTILE), Refusal(round=None, code=HOSTILE, reason=HOSTILE))),
+                   refusals=(Refusal(round=1, code=HOSTILE, reason=HOSTILE),
+                             Refusal(round=None, code=HOSTILE, reason=HOSTILE))),
         ),
         results=replace(base.results, unnoised_outputs=(HOSTILE,)),
         secagg=SecAggReport(enabled=True, profile=HOSTILE),
@@ -249,7 +252,8 @@ def test_unknown_is_null(tmp_path: Path) -> None:
         ("rounds[0].metrics['x']", lambda bad: example(rounds=(replace(example().rounds[0], metrics={"x": bad}),))),
         ("results.accuracy", lambda bad: example(results=replace(example().results, accuracy=bad))),
         ("clients[0].epsilon", lambda bad: example(clients=(client("a", epsilon=bad),))),
-        ("config.resolved['a'][1]['b']", lambda bad: example(config=ConfigReport(resolved={"a": [1, {"b": bad}]}, sha256="ab" * 32))),
+        ("config.resolved['a'][1]['b']",
+         lambda bad: example(config=ConfigReport(resolved={"a": [1, {"b": bad}]}, sha256="ab" * 32))),
     ],
 )  # fmt: skip
 def test_non_finite_is_refused(bad: float, path: str, build: Any) -> None:

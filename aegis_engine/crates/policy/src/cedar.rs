@@ -129,8 +129,13 @@ impl<'b> Asker<'b> {
         )
     }
 
-    /// A question about an update.
-    pub(crate) fn update(&self, id: &str, context: &Context) -> Result<Verdict, PolicyError> {
+    /// A question about an update, or about counts alone.
+    pub(crate) fn update(
+        &self,
+        action: &str,
+        id: &str,
+        context: &Context,
+    ) -> Result<Verdict, PolicyError> {
         let update = uid("ModelUpdate", id)?;
         let about = attrs([(
             "dataset",
@@ -143,7 +148,7 @@ impl<'b> Asker<'b> {
             HashSet::from([self.dataset.uid()]),
         )?;
         self.ask(
-            "release_update",
+            action,
             update,
             context,
             [self.run.clone(), self.dataset.clone(), entity],

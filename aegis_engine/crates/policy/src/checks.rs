@@ -2,7 +2,7 @@
 
 use crate::DatasetFacts;
 use crate::gate::{GateLimits, GateResult, Proposal, TensorSpec};
-use crate::permit::Permit;
+use crate::permit::{Action, Permit};
 
 /// All gates in order. Each runs whatever the others say.
 pub(crate) fn run_gates(
@@ -12,7 +12,7 @@ pub(crate) fn run_gates(
     limits: &GateLimits,
 ) -> Vec<GateResult> {
     vec![
-        contract(proposal, limits),
+        contract(permit, proposal, limits),
         finite(proposal),
         norm(proposal, limits),
         rows(permit, proposal, facts, limits),
@@ -37,7 +37,7 @@ fn result(
     }
 }
 
-fn contract(proposal: &Proposal, limits: &GateLimits) -> GateResult {
+fn contract(permit: &Permit, proposal: &Proposal, limits: &GateLimits) -> GateResult {
     let length = |tensors: &[TensorSpec]| {
         let size = |t: &TensorSpec| t.shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d));
         tensors
@@ -51,7 +51,10 @@ fn contract(proposal: &Proposal, limits: &GateLimits) -> GateResult {
         .iter()
         .zip(&limits.contract)
         .position(|(a, b)| a != b);
-    let passed = proposal.tensors == limits.contract && expected == Some(values) && values > 0;
+    // An evaluation has counts to tell and nothing else; training without values would be one in disguise.
+    let right_kind =
+        (permit.action() == Action::Evaluate) == (values == 0 && proposal.tensors.is_empty());
+    let passed = proposal.tensors == limits.contract && expected == Some(values) && right_kind;
     let difference = differs.map_or_else(String::new, |at| format!(", tensor {at} differs"));
     let expected = expected.map_or_else(|| "too many".to_owned(), |n| n.to_string());
     result(

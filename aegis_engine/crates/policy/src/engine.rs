@@ -396,7 +396,13 @@ fn probe(bundle: &Bundle) -> Result<(), PolicyError> {
             asker.rows(action.name(), &context, &class, Flags::default())?;
         }
     }
-    asker.update("probe", &crate::gate::Measured::default().context()?)?;
+    for action in ["release_update", "release_counts"] {
+        asker.update(
+            action,
+            "probe",
+            &crate::gate::Measured::default().context()?,
+        )?;
+    }
     Ok(())
 }
 

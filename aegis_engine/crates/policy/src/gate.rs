@@ -188,8 +188,9 @@ impl Measured {
 impl Engine {
     /// Runs all gates, asks the policies, writes the answer down, and releases the update.
     ///
-    /// The permit must be of this engine's bundle, for training, in force, and must not have released an update yet;
-    /// `facts` must be those of its decision.
+    /// The permit must be of this engine's bundle, in force, and must not have released anything yet; `facts` must be
+    /// those of its decision. A permit to train releases an update; a permit to evaluate releases metrics alone: the
+    /// contract gate refuses any tensor or value beside them, and the policies decide on `release_counts`.
     ///
     /// # Errors
     /// [`PolicyError::GateFailed`] with all gates when one failed; [`PolicyError::Denied`] when only the policies
@@ -269,9 +270,10 @@ impl Engine {
                  that opened the data: govern the vault and authorize",
             ));
         }
-        if permit.action() != Action::Train {
+        if !matches!(permit.action(), Action::Train | Action::Evaluate) {
             return Err(PolicyError::bad(
-                "only a permit to train releases an update: authorize with action train",
+                "only a permit to train releases an update, and one to evaluate releases counts: authorize with one of \
+                 these actions",
             ));
         }
         if permit.facts() != facts.hash() {
@@ -333,7 +335,11 @@ impl Engine {
             &object,
             facts,
         )?;
-        asker.update(&permit.id().to_string(), &measured.context()?)
+        let action = match permit.action() {
+            Action::Evaluate => "release_counts",
+            _ => "release_update",
+        };
+        asker.update(action, &permit.id().to_string(), &measured.context()?)
     }
 
     /// Counts, names and answers; never a value of the update, nor its norm.

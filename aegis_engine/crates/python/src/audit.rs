@@ -20,7 +20,10 @@ pub fn shown(record: Record) -> Value {
 }
 
 /// Records for which `keep` holds, oldest first.
-pub fn select(dir: &Path, keep: impl Fn(&Value) -> bool) -> std::result::Result<Vec<Value>, AuditError> {
+pub fn select(
+    dir: &Path,
+    keep: impl Fn(&Value) -> bool,
+) -> std::result::Result<Vec<Value>, AuditError> {
     let mut found = Vec::new();
     for record in aegis_audit::read(dir)? {
         let record = record?;
@@ -42,7 +45,8 @@ fn audit_verify<'py>(
         .map(|(seq, hash)| digest(&hash).map(|hash| Head { seq, hash }))
         .transpose()?;
     let report = py.detach(|| aegis_audit::verify(&folder, None, expect.as_ref()))?;
-    let shown = json!({"records": report.records, "head": hex(&report.head.hash), "bytes": report.bytes});
+    let shown =
+        json!({"records": report.records, "head": hex(&report.head.hash), "bytes": report.bytes});
     Ok(to_python(py, &shown)?)
 }
 

@@ -30,7 +30,9 @@ pub fn floats(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<f32>> {
     let raw = bytes(py, value)?;
     let (words, rest) = raw.as_chunks::<4>();
     if !rest.is_empty() {
-        return Err(PyValueError::new_err("the buffer's length is not a multiple of 4 bytes (float32)"));
+        return Err(PyValueError::new_err(
+            "the buffer's length is not a multiple of 4 bytes (float32)",
+        ));
     }
     Ok(words.iter().map(|w| f32::from_le_bytes(*w)).collect())
 }
@@ -56,24 +58,32 @@ pub fn length(target: &Bound<'_, PyAny>) -> PyResult<usize> {
 
 pub fn uuid(text: &str) -> PyResult<Uuid> {
     Uuid::parse_str(text).map_err(|_| {
-        PyValueError::new_err(format!("{text:?} is no object id; ids are UUIDs, `aegis vault ls` lists them"))
+        PyValueError::new_err(format!(
+            "{text:?} is no object id; ids are UUIDs, `aegis vault ls` lists them"
+        ))
     })
 }
 
 /// JSON to Python objects, by way of Python's own parser.
 pub fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-    py.import("json")?.call_method1("loads", (value.to_string(),))
+    py.import("json")?
+        .call_method1("loads", (value.to_string(),))
 }
 
 /// Python objects to JSON.
 pub fn to_json(value: &Bound<'_, PyAny>) -> PyResult<Value> {
-    let text: String = value.py().import("json")?.call_method1("dumps", (value,))?.extract()?;
+    let text: String = value
+        .py()
+        .import("json")?
+        .call_method1("dumps", (value,))?
+        .extract()?;
     serde_json::from_str(&text).map_err(|e| PyValueError::new_err(format!("not JSON: {e}")))
 }
 
 /// A digest of 32 bytes.
 pub fn digest(raw: &[u8]) -> PyResult<[u8; 32]> {
-    raw.try_into().map_err(|_| PyValueError::new_err(format!("a hash has 32 bytes, not {}", raw.len())))
+    raw.try_into()
+        .map_err(|_| PyValueError::new_err(format!("a hash has 32 bytes, not {}", raw.len())))
 }
 
 pub fn hex(bytes: &[u8]) -> String {

@@ -120,22 +120,26 @@ fn permit(py: Python<'_>, e: &PermitError) -> PyErr {
 fn policy(py: Python<'_>, e: &PolicyError) -> PyErr {
     let (code, text) = (e.code(), e.to_string());
     match e {
-        PolicyError::Denied { policies, advice, .. } => make_with(py, "PolicyDenied", code, &text, |error| {
+        PolicyError::Denied {
+            policies, advice, ..
+        } => make_with(py, "PolicyDenied", code, &text, |error| {
             error.setattr("policies", pyo3::types::PyTuple::new(py, policies)?)?;
             error.setattr("advice", (advice.as_str(),))
         }),
-        PolicyError::GateFailed { gates, .. } => make_with(py, "GateFailed", code, &text, |error| {
-            let mut all = Vec::new();
-            for gate in gates {
-                let d = PyDict::new(py);
-                d.set_item("name", gate.name)?;
-                d.set_item("passed", gate.passed)?;
-                d.set_item("observed", &gate.observed)?;
-                d.set_item("limit", &gate.limit)?;
-                all.push(d);
-            }
-            error.setattr("gates", pyo3::types::PyTuple::new(py, all)?)
-        }),
+        PolicyError::GateFailed { gates, .. } => {
+            make_with(py, "GateFailed", code, &text, |error| {
+                let mut all = Vec::new();
+                for gate in gates {
+                    let d = PyDict::new(py);
+                    d.set_item("name", gate.name)?;
+                    d.set_item("passed", gate.passed)?;
+                    d.set_item("observed", &gate.observed)?;
+                    d.set_item("limit", &gate.limit)?;
+                    all.push(d);
+                }
+                error.setattr("gates", pyo3::types::PyTuple::new(py, all)?)
+            })
+        }
         PolicyError::InvalidBundle { .. } => make(py, "PolicyInvalid", code, &text),
         PolicyError::Audit(e) => audit(py, e),
         PolicyError::Permit(e) => permit(py, e),
@@ -145,7 +149,9 @@ fn policy(py: Python<'_>, e: &PolicyError) -> PyErr {
 
 fn audit(py: Python<'_>, e: &AuditError) -> PyErr {
     let class = match e {
-        AuditError::Tampered { .. } | AuditError::Torn { .. } | AuditError::Rollback { .. } => "AuditTampered",
+        AuditError::Tampered { .. } | AuditError::Torn { .. } | AuditError::Rollback { .. } => {
+            "AuditTampered"
+        }
         _ => "AuditError",
     };
     make(py, class, e.code(), &e.to_string())

@@ -24,12 +24,16 @@ impl Rng {
 impl Rng {
     #[new]
     fn new() -> Result<Self> {
-        Ok(Self { inner: Mutex::new(aegis_noise::Rng::from_os()?) })
+        Ok(Self {
+            inner: Mutex::new(aegis_noise::Rng::from_os()?),
+        })
     }
 
     #[staticmethod]
     fn insecure_test(seed: u64) -> Self {
-        Self { inner: Mutex::new(aegis_noise::Rng::insecure_test(seed)) }
+        Self {
+            inner: Mutex::new(aegis_noise::Rng::insecure_test(seed)),
+        }
     }
 
     /// Adds noise to a buffer of float32 in place.
@@ -40,7 +44,12 @@ impl Rng {
     }
 
     /// Row numbers below `rows`, each with probability `rate`, as little-endian u32.
-    fn poisson_rows<'py>(&self, py: Python<'py>, rows: u64, rate: f64) -> Result<Bound<'py, PyBytes>> {
+    fn poisson_rows<'py>(
+        &self,
+        py: Python<'py>,
+        rows: u64,
+        rate: f64,
+    ) -> Result<Bound<'py, PyBytes>> {
         let drawn = py.detach(|| self.with(|rng| aegis_noise::poisson_rows(rng, rows, rate)))?;
         let raw: Vec<u8> = drawn.iter().flat_map(|r| r.to_le_bytes()).collect();
         Ok(PyBytes::new(py, &raw))

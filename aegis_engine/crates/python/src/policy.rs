@@ -57,28 +57,47 @@ impl Permit {
     }
     fn __repr__(&self) -> String {
         let p = &self.inner;
-        format!("<Permit {} to {} {} rows for {:?}>", p.id(), p.action().name(), p.row_count(), p.purpose())
+        format!(
+            "<Permit {} to {} {} rows for {:?}>",
+            p.id(),
+            p.action().name(),
+            p.row_count(),
+            p.purpose()
+        )
     }
 }
 
 pub fn action(name: &str) -> PyResult<Action> {
-    Action::parse(name)
-        .ok_or_else(|| PyValueError::new_err(format!("{name:?} is no action; take read, train, evaluate or export")))
+    Action::parse(name).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "{name:?} is no action; take read, train, evaluate or export"
+        ))
+    })
 }
 
 /// `core`, or a folder with `schema.cedarschema` and policies.
 pub fn bundle(name: &str) -> Result<Bundle> {
-    if name == "core" { Ok(Bundle::core()) } else { Ok(Bundle::load(Path::new(name))?) }
+    if name == "core" {
+        Ok(Bundle::core())
+    } else {
+        Ok(Bundle::load(Path::new(name))?)
+    }
 }
 
 /// Keeps a copy of a bundle's files with the vault; the hash in the keystore says whether they are the right ones.
 pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
-    let io = |source: std::io::Error| VaultError::Io { op: "copy policies to", path: "policy".into(), source };
+    let io = |source: std::io::Error| VaultError::Io {
+        op: "copy policies to",
+        path: "policy".into(),
+        source,
+    };
     let folder = vault.join("policy");
     fs::create_dir_all(&folder).map_err(io)?;
     for entry in fs::read_dir(from).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|e| e == "cedar" || e == "cedarschema")
+        if path
+            .extension()
+            .is_some_and(|e| e == "cedar" || e == "cedarschema")
             && let Some(name) = path.file_name()
         {
             fs::copy(&path, folder.join(name)).map_err(io)?;
@@ -86,7 +105,10 @@ pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
     }
     let copied = Bundle::load(&folder)?;
     if copied.hash() != bundle.hash() {
-        let what = format!("{} changed while it was copied; govern the vault again", from.display());
+        let what = format!(
+            "{} changed while it was copied; govern the vault again",
+            from.display()
+        );
         return Err(VaultError::BadRequest { what }.into());
     }
     Ok(())
@@ -108,10 +130,19 @@ impl ComplianceEngine {
     ) -> PyResult<Request> {
         let seconds = minutes * 60.0;
         if !(seconds.is_finite() && (1.0..=86400.0).contains(&seconds)) {
-            return Err(PyValueError::new_err(format!("a permit lasts 1 second to 24 hours, not {minutes} minutes")));
+            return Err(PyValueError::new_err(format!(
+                "a permit lasts 1 second to 24 hours, not {minutes} minutes"
+            )));
         }
-        let approved =
-            || dataset.facts.columns.iter().filter(|c| dataset.facts.approved_columns.contains(*c)).cloned().collect();
+        let approved = || {
+            dataset
+                .facts
+                .columns
+                .iter()
+                .filter(|c| dataset.facts.approved_columns.contains(*c))
+                .cloned()
+                .collect()
+        };
         Ok(Request {
             vault: self.vault.id(),
             object: dataset.id,
@@ -149,12 +180,19 @@ impl ComplianceEngine {
             return Err(VaultError::BadRequest { what: what.into() }.into());
         };
         let core = Bundle::core();
-        let bundle = if core.hash() == pinned { core } else { Bundle::load(&vault.path().join("policy"))? };
+        let bundle = if core.hash() == pinned {
+            core
+        } else {
+            Bundle::load(&vault.path().join("policy"))?
+        };
         if bundle.hash() != pinned {
             let what = "the policies beside the vault are not the ones it was put under; restore its policy folder";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
-        Ok(Self { vault, engine: Engine::new(bundle)? })
+        Ok(Self {
+            vault,
+            engine: Engine::new(bundle)?,
+        })
     }
 
     #[getter]
@@ -179,12 +217,25 @@ impl ComplianceEngine {
     ) -> Result<Permit> {
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
-        let asked = Asked { action, purpose, columns, run, round, node, app_hash, today };
+        let asked = Asked {
+            action,
+            purpose,
+            columns,
+            run,
+            round,
+            node,
+            app_hash,
+            today,
+        };
         let request = self.request(&found, asked, minutes)?;
         let (consent, log) = (self.vault.consent(), self.vault.audit());
-        let authorized =
-            py.detach(|| self.engine.authorize(&request, &found.facts, &found.index, None, consent, log))?;
-        Ok(Permit { inner: Arc::new(authorized.permit) })
+        let authorized = py.detach(|| {
+            self.engine
+                .authorize(&request, &found.facts, &found.index, None, consent, log)
+        })?;
+        Ok(Permit {
+            inner: Arc::new(authorized.permit),
+        })
     }
 
     #[pyo3(signature = (dataset, *, action, purpose, columns=None, run="", round=0, node="", app_hash="", minutes=10.0, today=None))]
@@ -204,10 +255,26 @@ impl ComplianceEngine {
     ) -> Result<Bound<'py, PyDict>> {
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
-        let asked = Asked { action, purpose, columns, run, round, node, app_hash, today };
+        let asked = Asked {
+            action,
+            purpose,
+            columns,
+            run,
+            round,
+            node,
+            app_hash,
+            today,
+        };
         let request = self.request(&found, asked, minutes)?;
-        let e =
-            py.detach(|| self.engine.explain(&request, &found.facts, &found.index, None, self.vault.consent()))?;
+        let e = py.detach(|| {
+            self.engine.explain(
+                &request,
+                &found.facts,
+                &found.index,
+                None,
+                self.vault.consent(),
+            )
+        })?;
         let d = PyDict::new(py);
         d.set_item("allowed", e.allowed)?;
         d.set_item("policies", e.policies)?;
@@ -249,7 +316,9 @@ impl ComplianceEngine {
         min_rows: u64,
     ) -> Result<Release> {
         let specs = |list: Vec<(String, Vec<u64>)>| -> Vec<TensorSpec> {
-            list.into_iter().map(|(name, shape)| TensorSpec { name, shape }).collect()
+            list.into_iter()
+                .map(|(name, shape)| TensorSpec { name, shape })
+                .collect()
         };
         let proposal = Proposal {
             update: floats(py, update)?,
@@ -273,7 +342,9 @@ impl ComplianceEngine {
         let object = permit.inner.object();
         let released = py.detach(|| -> Result<_> {
             let facts = self.vault.dataset(object)?.facts;
-            Ok(self.engine.gate(&permit.inner, proposal, &facts, &limits, self.vault.audit())?)
+            Ok(self
+                .engine
+                .gate(&permit.inner, proposal, &facts, &limits, self.vault.audit())?)
         })?;
         Ok(Release { inner: released })
     }
@@ -286,7 +357,9 @@ fn micro(epsilon: f64) -> PyResult<u64> {
     if (0.0..=9e15).contains(&units) {
         Ok(units as u64)
     } else {
-        Err(PyValueError::new_err(format!("ε must be finite and not negative, not {epsilon}")))
+        Err(PyValueError::new_err(format!(
+            "ε must be finite and not negative, not {epsilon}"
+        )))
     }
 }
 
@@ -308,7 +381,14 @@ impl Release {
     }
     #[getter]
     fn gates(&self) -> Vec<(String, bool, String, String)> {
-        let row = |g: &aegis_policy::GateResult| (g.name.to_owned(), g.passed, g.observed.clone(), g.limit.clone());
+        let row = |g: &aegis_policy::GateResult| {
+            (
+                g.name.to_owned(),
+                g.passed,
+                g.observed.clone(),
+                g.limit.clone(),
+            )
+        };
         self.inner.gates().iter().map(row).collect()
     }
     /// The update in clear; refused when it was released for secure aggregation only.

@@ -26,13 +26,21 @@ impl SecAggClient {
     #[new]
     #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold))]
     fn new(run_id: u64, node_id: u64, min_cohort: u32, min_threshold: u32) -> Result<Self> {
-        let limits = ClientLimits { min_cohort, min_threshold, roster: None };
-        Ok(Self { inner: Mutex::new(ClientRun::new(run_id, node_id, limits)?) })
+        let limits = ClientLimits {
+            min_cohort,
+            min_threshold,
+            roster: None,
+        };
+        Ok(Self {
+            inner: Mutex::new(ClientRun::new(run_id, node_id, limits)?),
+        })
     }
 
     #[staticmethod]
     fn from_bytes(state: &[u8]) -> Result<Self> {
-        Ok(Self { inner: Mutex::new(ClientRun::from_bytes(state)?) })
+        Ok(Self {
+            inner: Mutex::new(ClientRun::from_bytes(state)?),
+        })
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -61,15 +69,22 @@ impl SecAggClient {
                 step: "masked input",
                 reason: "no round was begun; the share step comes first",
             })?;
-            let metrics: Vec<i64> =
-                plan.metrics.iter().map(|name| release.metrics().get(name).copied().unwrap_or(0)).collect();
+            let metrics: Vec<i64> = plan
+                .metrics
+                .iter()
+                .map(|name| release.metrics().get(name).copied().unwrap_or(0))
+                .collect();
             // A release of metrics alone adds nothing to the model.
             let none = if release.update().is_empty() {
                 vec![0.0; usize::try_from(plan.dim).unwrap_or(usize::MAX)]
             } else {
                 Vec::new()
             };
-            let update = if none.is_empty() { release.update() } else { &none };
+            let update = if none.is_empty() {
+                release.update()
+            } else {
+                &none
+            };
             client.masked_input(request, update, release.weight(), &metrics)
         })?;
         Ok(PyBytes::new(py, &reply))
@@ -90,7 +105,17 @@ fn plan(
     metric_max: u64,
     max_clients: u32,
 ) -> Plan {
-    Plan { dim, metrics, encoding: Encoding { clip, value_bits, weight_max, metric_max }, n_max: max_clients }
+    Plan {
+        dim,
+        metrics,
+        encoding: Encoding {
+            clip,
+            value_bits,
+            weight_max,
+            metric_max,
+        },
+        n_max: max_clients,
+    }
 }
 
 #[pyclass(frozen, module = "aegis_engine")]
@@ -114,8 +139,19 @@ impl SecAggServer {
         max_clients: u32,
         min_clients: u32,
     ) -> Result<Self> {
-        let plan = plan(dim, metrics, clip, value_bits, weight_max, metric_max, max_clients);
-        Ok(Self { inner: Mutex::new(ServerRun::new(run_id, plan, min_clients)?), threshold: Mutex::new(0) })
+        let plan = plan(
+            dim,
+            metrics,
+            clip,
+            value_bits,
+            weight_max,
+            metric_max,
+            max_clients,
+        );
+        Ok(Self {
+            inner: Mutex::new(ServerRun::new(run_id, plan, min_clients)?),
+            threshold: Mutex::new(0),
+        })
     }
 
     #[getter]
@@ -132,7 +168,12 @@ impl SecAggServer {
         Ok(lock(&self.inner).add_advert(node, message)?)
     }
 
-    fn begin_round<'py>(&self, py: Python<'py>, round: u64, cohort: Vec<u64>) -> Result<Bound<'py, PyBytes>> {
+    fn begin_round<'py>(
+        &self,
+        py: Python<'py>,
+        round: u64,
+        cohort: Vec<u64>,
+    ) -> Result<Bound<'py, PyBytes>> {
         let request = lock(&self.inner).begin_round(round, &cohort)?;
         // floor(2n/3) + 1, research/secagg.md section 3.3
         *lock(&self.threshold) = u32::try_from(2 * cohort.len() / 3 + 1).unwrap_or(u32::MAX);
@@ -145,7 +186,10 @@ impl SecAggServer {
 
     fn masked_requests<'py>(&self, py: Python<'py>) -> Result<Vec<(u64, Bound<'py, PyBytes>)>> {
         let requests = lock(&self.inner).masked_requests()?;
-        Ok(requests.into_iter().map(|(node, raw)| (node, PyBytes::new(py, &raw))).collect())
+        Ok(requests
+            .into_iter()
+            .map(|(node, raw)| (node, PyBytes::new(py, &raw)))
+            .collect())
     }
 
     fn add_masked(&self, py: Python<'_>, node: u64, message: &[u8]) -> Result<()> {
@@ -163,7 +207,9 @@ impl SecAggServer {
     }
 
     fn finish(&self, py: Python<'_>) -> Result<SecAggSum> {
-        Ok(SecAggSum { inner: py.detach(|| lock(&self.inner).finish())? })
+        Ok(SecAggSum {
+            inner: py.detach(|| lock(&self.inner).finish())?,
+        })
     }
 }
 
@@ -190,7 +236,12 @@ impl SecAggSum {
     }
 
     fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let raw: Vec<u8> = self.inner.mean.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let raw: Vec<u8> = self
+            .inner
+            .mean
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
         PyBytes::new(py, &raw)
     }
 
@@ -215,7 +266,15 @@ fn encode_update(
     max_clients: u32,
 ) -> Result<Vec<i64>> {
     let values = floats(py, update)?;
-    let plan = plan(values.len() as u64, names, clip, value_bits, weight_max, metric_max, max_clients);
+    let plan = plan(
+        values.len() as u64,
+        names,
+        clip,
+        value_bits,
+        weight_max,
+        metric_max,
+        max_clients,
+    );
     Ok(aegis_secagg::encode(&values, weight, &metrics, &plan)?)
 }
 

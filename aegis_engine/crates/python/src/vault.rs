@@ -26,22 +26,39 @@ pub struct Vault {
     pub inner: aegis_vault::Vault,
 }
 
-fn provider(py: Python<'_>, key: Option<&Bound<'_, PyAny>>, key_file: Option<PathBuf>) -> Result<Provider> {
+fn provider(
+    py: Python<'_>,
+    key: Option<&Bound<'_, PyAny>>,
+    key_file: Option<PathBuf>,
+) -> Result<Provider> {
     match (key, key_file) {
         (Some(key), None) => Ok(Provider::raw(&Zeroizing::new(bytes(py, key)?))?),
         (None, Some(path)) => Ok(Provider::KeyFile(path)),
-        _ => Err(PyValueError::new_err("give key=... (32 bytes) or key_file=... (a path), one of them").into()),
+        _ => Err(PyValueError::new_err(
+            "give key=... (32 bytes) or key_file=... (a path), one of them",
+        )
+        .into()),
     }
 }
 
 /// Writes a new random key; refuses a path that exists.
 fn new_key(path: &Path) -> Result<()> {
     let refuse = |e: std::io::Error| VaultError::ProviderError {
-        reason: format!("cannot make key file {}: {e}; choose a new path in a folder you may write", path.display()),
+        reason: format!(
+            "cannot make key file {}: {e}; choose a new path in a folder you may write",
+            path.display()
+        ),
     };
     let key = Secret::<32>::random()?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(refuse)?;
-    file.write_all(key.expose()).and_then(|()| file.sync_all()).map_err(refuse)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(refuse)?;
+    file.write_all(key.expose())
+        .and_then(|()| file.sync_all())
+        .map_err(refuse)?;
     Ok(())
 }
 
@@ -56,9 +73,16 @@ fn info(o: aegis_vault::ObjectInfo) -> Value {
 impl Vault {
     #[staticmethod]
     #[pyo3(signature = (path, key=None, *, key_file=None))]
-    fn new(py: Python<'_>, path: PathBuf, key: Option<&Bound<'_, PyAny>>, key_file: Option<PathBuf>) -> Result<Self> {
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        key: Option<&Bound<'_, PyAny>>,
+        key_file: Option<PathBuf>,
+    ) -> Result<Self> {
         let provider = provider(py, key, key_file)?;
-        Ok(Self { inner: py.detach(|| aegis_vault::Vault::open_or_create(&path, &provider))? })
+        Ok(Self {
+            inner: py.detach(|| aegis_vault::Vault::open_or_create(&path, &provider))?,
+        })
     }
 
     #[staticmethod]
@@ -72,19 +96,31 @@ impl Vault {
     ) -> Result<Self> {
         if make_key {
             let Some(file) = &key_file else {
-                return Err(PyValueError::new_err("make_key needs key_file, the path to write the new key to").into());
+                return Err(PyValueError::new_err(
+                    "make_key needs key_file, the path to write the new key to",
+                )
+                .into());
             };
             new_key(file)?;
         }
         let provider = provider(py, key, key_file)?;
-        Ok(Self { inner: py.detach(|| aegis_vault::Vault::create(&path, &provider))? })
+        Ok(Self {
+            inner: py.detach(|| aegis_vault::Vault::create(&path, &provider))?,
+        })
     }
 
     #[staticmethod]
     #[pyo3(signature = (path, key=None, *, key_file=None))]
-    fn open(py: Python<'_>, path: PathBuf, key: Option<&Bound<'_, PyAny>>, key_file: Option<PathBuf>) -> Result<Self> {
+    fn open(
+        py: Python<'_>,
+        path: PathBuf,
+        key: Option<&Bound<'_, PyAny>>,
+        key_file: Option<PathBuf>,
+    ) -> Result<Self> {
         let provider = provider(py, key, key_file)?;
-        Ok(Self { inner: py.detach(|| aegis_vault::Vault::open(&path, &provider))? })
+        Ok(Self {
+            inner: py.detach(|| aegis_vault::Vault::open(&path, &provider))?,
+        })
     }
 
     #[getter]
@@ -189,30 +225,48 @@ impl Vault {
         let columns = schema
             .into_iter()
             .map(|(name, dtype, count)| {
-                let dtype = Dtype::parse(&dtype)
-                    .ok_or_else(|| PyValueError::new_err(format!("{dtype:?} is no dtype; take f32, f64, i64, i32 or u8")))?;
+                let dtype = Dtype::parse(&dtype).ok_or_else(|| {
+                    PyValueError::new_err(format!(
+                        "{dtype:?} is no dtype; take f32, f64, i64, i32 or u8"
+                    ))
+                })?;
                 Ok(Column { name, dtype, count })
             })
             .collect::<PyResult<Vec<_>>>()?;
         let id = py.detach(|| -> Result<Uuid> {
-            let subjects =
-                subjects.iter().map(|s| self.inner.pseudonym(s)).collect::<aegis_vault::Result<Vec<_>>>()?;
+            let subjects = subjects
+                .iter()
+                .map(|s| self.inner.pseudonym(s))
+                .collect::<aegis_vault::Result<Vec<_>>>()?;
             let index = RowIndex {
                 classes: classes
                     .into_iter()
-                    .map(|(basis, delete_after, special)| Class { basis, delete_after, special })
+                    .map(|(basis, delete_after, special)| Class {
+                        basis,
+                        delete_after,
+                        special,
+                    })
                     .collect(),
                 class_of: class_of.unwrap_or_else(|| vec![0; subjects.len()]),
                 subjects,
             };
-            Ok(self.inner.store_records(Meta::named(name), &RecordSchema { columns }, &data, &index, &facts)?)
+            Ok(self.inner.store_records(
+                Meta::named(name),
+                &RecordSchema { columns },
+                &data,
+                &index,
+                &facts,
+            )?)
         })?;
         Ok(id.to_string())
     }
 
     fn list<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         let all = py.detach(|| self.inner.list())?;
-        Ok(to_python(py, &Value::Array(all.into_iter().map(info).collect()))?)
+        Ok(to_python(
+            py,
+            &Value::Array(all.into_iter().map(info).collect()),
+        )?)
     }
 
     fn stat<'py>(&self, py: Python<'py>, object: &Bound<'_, PyAny>) -> Result<Bound<'py, PyAny>> {
@@ -224,18 +278,29 @@ impl Vault {
     /// Ids of everything stored, governance rows of data sets included.
     fn object_ids(&self, py: Python<'_>) -> Result<Vec<String>> {
         let all = py.detach(|| self.inner.list())?;
-        Ok(all.into_iter().flat_map(|mut o| [Some(o.id.to_string()), o.attrs.remove("aegis.rows")]).flatten().collect())
+        Ok(all
+            .into_iter()
+            .flat_map(|mut o| [Some(o.id.to_string()), o.attrs.remove("aegis.rows")])
+            .flatten()
+            .collect())
     }
 
     /// Data sets of records: name to id.
     fn datasets(&self, py: Python<'_>) -> Result<BTreeMap<String, String>> {
         let all = py.detach(|| self.inner.list())?;
-        let sets = all.into_iter().filter(|o| o.attrs.contains_key("aegis.rows"));
+        let sets = all
+            .into_iter()
+            .filter(|o| o.attrs.contains_key("aegis.rows"));
         Ok(sets.map(|o| (o.name, o.id.to_string())).collect())
     }
 
     #[pyo3(signature = (object, permit=None))]
-    fn open_object(&self, py: Python<'_>, object: &Bound<'_, PyAny>, permit: Option<&Permit>) -> Result<ObjectReader> {
+    fn open_object(
+        &self,
+        py: Python<'_>,
+        object: &Bound<'_, PyAny>,
+        permit: Option<&Permit>,
+    ) -> Result<ObjectReader> {
         let id = object_id(object)?;
         let reader = py.detach(|| -> Result<_> {
             let permit = match permit {
@@ -244,19 +309,31 @@ impl Vault {
             };
             Ok(self.inner.reader(&permit, id)?)
         })?;
-        Ok(ObjectReader { inner: Mutex::new(Some(reader)), place: Mutex::new(0) })
+        Ok(ObjectReader {
+            inner: Mutex::new(Some(reader)),
+            place: Mutex::new(0),
+        })
     }
 
     /// The owner's permit, on a vault without a policy bundle.
     #[pyo3(signature = (object, action_name="read"))]
-    fn owner_permit(&self, py: Python<'_>, object: &Bound<'_, PyAny>, action_name: &str) -> Result<Permit> {
+    fn owner_permit(
+        &self,
+        py: Python<'_>,
+        object: &Bound<'_, PyAny>,
+        action_name: &str,
+    ) -> Result<Permit> {
         let (id, action) = (object_id(object)?, action(action_name)?);
-        Ok(Permit { inner: Arc::new(py.detach(|| self.inner.owner_permit(id, action))?) })
+        Ok(Permit {
+            inner: Arc::new(py.detach(|| self.inner.owner_permit(id, action))?),
+        })
     }
 
     fn records(&self, py: Python<'_>, permit: &Permit) -> Result<RecordReader> {
         let permit = Arc::clone(&permit.inner);
-        Ok(RecordReader { inner: py.detach(|| self.inner.records(&permit, permit.object()))? })
+        Ok(RecordReader {
+            inner: py.detach(|| self.inner.records(&permit, permit.object()))?,
+        })
     }
 
     /// Authenticates one object; gives the number of chunks.
@@ -295,8 +372,15 @@ impl Vault {
 
     fn consent_grant(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str) -> Result<u64> {
         py.detach(|| {
-            let keys = subjects.iter().map(|s| self.inner.pseudonym(s)).collect::<aegis_vault::Result<Vec<_>>>()?;
-            Ok(self.inner.consent().grant_many(&keys, purpose).map_err(aegis_policy::PolicyError::from)?)
+            let keys = subjects
+                .iter()
+                .map(|s| self.inner.pseudonym(s))
+                .collect::<aegis_vault::Result<Vec<_>>>()?;
+            Ok(self
+                .inner
+                .consent()
+                .grant_many(&keys, purpose)
+                .map_err(aegis_policy::PolicyError::from)?)
         })
     }
 
@@ -310,7 +394,12 @@ impl Vault {
     }
 
     #[pyo3(signature = (subject, purpose=None))]
-    fn consent_restrict(&self, py: Python<'_>, subject: &str, purpose: Option<&str>) -> Result<u64> {
+    fn consent_restrict(
+        &self,
+        py: Python<'_>,
+        subject: &str,
+        purpose: Option<&str>,
+    ) -> Result<u64> {
         self.consent(py, subject, |ledger, key| ledger.restrict(key, purpose))
     }
 
@@ -364,7 +453,9 @@ impl Vault {
             }
             Ok(last)
         })?;
-        Ok(last.map(|record| to_python(py, &shown(record))).transpose()?)
+        Ok(last
+            .map(|record| to_python(py, &shown(record)))
+            .transpose()?)
     }
 
     // -- keyed helpers ----------------------------------------------------------------------------------------------
@@ -373,16 +464,32 @@ impl Vault {
         Ok(PyBytes::new(py, &self.inner.mac(domain, data)?))
     }
 
-    fn seal_blob<'py>(&self, py: Python<'py>, domain: &str, aad: &[u8], plain: &[u8]) -> Result<Bound<'py, PyBytes>> {
+    fn seal_blob<'py>(
+        &self,
+        py: Python<'py>,
+        domain: &str,
+        aad: &[u8],
+        plain: &[u8],
+    ) -> Result<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.inner.seal_blob(domain, aad, plain)?))
     }
 
-    fn open_blob<'py>(&self, py: Python<'py>, domain: &str, aad: &[u8], blob: &[u8]) -> Result<Bound<'py, PyBytes>> {
+    fn open_blob<'py>(
+        &self,
+        py: Python<'py>,
+        domain: &str,
+        aad: &[u8],
+        blob: &[u8],
+    ) -> Result<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.inner.open_blob(domain, aad, blob)?))
     }
 
     fn __repr__(&self) -> String {
-        format!("<Vault {} at {}>", self.inner.id(), self.inner.path().display())
+        format!(
+            "<Vault {} at {}>",
+            self.inner.id(),
+            self.inner.path().display()
+        )
     }
 }
 
@@ -391,7 +498,10 @@ impl Vault {
         &self,
         py: Python<'_>,
         subject: &str,
-        change: impl FnOnce(&aegis_policy::ConsentLedger, [u8; 16]) -> std::result::Result<u64, aegis_policy::ConsentError>
+        change: impl FnOnce(
+            &aegis_policy::ConsentLedger,
+            [u8; 16],
+        ) -> std::result::Result<u64, aegis_policy::ConsentError>
         + Send,
     ) -> Result<u64> {
         py.detach(|| {
@@ -402,7 +512,10 @@ impl Vault {
 }
 
 fn python_uuid(py: Python<'_>, id: Uuid) -> Result<Bound<'_, PyAny>> {
-    Ok(py.import("uuid")?.getattr("UUID")?.call1((id.to_string(),))?)
+    Ok(py
+        .import("uuid")?
+        .getattr("UUID")?
+        .call1((id.to_string(),))?)
 }
 
 /// An id as text or `uuid.UUID`.
@@ -457,13 +570,24 @@ impl ObjectReader {
     }
 
     fn readinto(&self, py: Python<'_>, target: &Bound<'_, PyAny>) -> Result<usize> {
-        let (place, want) = (*self.place.lock().unwrap_or_else(PoisonError::into_inner), length(target)?);
+        let (place, want) = (
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner),
+            length(target)?,
+        );
         let data = self.at(py, place, Some(want as u64))?;
         if data.len() == want {
             fill(py, target, &data)?;
         } else {
-            let view = py.import("builtins")?.getattr("memoryview")?.call1((target,))?;
-            let part = view.get_item(pyo3::types::PySlice::new(py, 0, isize::try_from(data.len()).unwrap_or(0), 1))?;
+            let view = py
+                .import("builtins")?
+                .getattr("memoryview")?
+                .call1((target,))?;
+            let part = view.get_item(pyo3::types::PySlice::new(
+                py,
+                0,
+                isize::try_from(data.len()).unwrap_or(0),
+                1,
+            ))?;
             fill(py, &part, &data)?;
         }
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place + data.len() as u64;
@@ -513,7 +637,11 @@ pub struct RecordReader {
 impl RecordReader {
     /// Permitted columns: name, dtype, values a record.
     fn columns(&self) -> Vec<(String, String, u32)> {
-        self.inner.columns().iter().map(|c| (c.name.clone(), c.dtype.name().to_owned(), c.count)).collect()
+        self.inner
+            .columns()
+            .iter()
+            .map(|c| (c.name.clone(), c.dtype.name().to_owned(), c.count))
+            .collect()
     }
 
     #[getter]
@@ -523,12 +651,22 @@ impl RecordReader {
 
     /// Permitted row numbers, as little-endian u32.
     fn rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let raw: Vec<u8> = self.inner.rows().iter().flat_map(u32::to_le_bytes).collect();
+        let raw: Vec<u8> = self
+            .inner
+            .rows()
+            .iter()
+            .flat_map(u32::to_le_bytes)
+            .collect();
         PyBytes::new(py, &raw)
     }
 
     /// Fills `out` with the permitted columns of `rows` (a buffer of little-endian u32).
-    fn read_rows(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>) -> Result<()> {
+    fn read_rows(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        out: &Bound<'_, PyAny>,
+    ) -> Result<()> {
         let raw = bytes(py, rows)?;
         let (words, _) = raw.as_chunks::<4>();
         let rows: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();

@@ -272,18 +272,15 @@ fn a_permit_releases_once_only_in_force_only_for_training_and_only_under_its_bun
     ));
     assert_eq!(world.last_record()["decision"], "deny");
 
-    let evaluate = Request {
-        action: Action::Evaluate,
+    let read = Request {
+        action: Action::Read,
         ..request()
     };
-    let evaluate = world
-        .ask(&evaluate, &rows(class("contract", None), 10))
+    let read = world
+        .ask(&read, &rows(class("contract", None), 10))
         .unwrap()
         .permit;
-    assert!(matches!(
-        gate(&evaluate),
-        Err(PolicyError::BadRequest { .. })
-    ));
+    assert!(matches!(gate(&read), Err(PolicyError::BadRequest { .. })));
 
     let owner = owner_permit(request().vault, request().object, Action::Train, &world.log).unwrap();
     assert!(matches!(gate(&owner), Err(PolicyError::BadRequest { .. })));
@@ -331,4 +328,72 @@ fn nonsense_from_the_caller_is_a_bad_request() {
             "{result:?}"
         );
     }
+}
+
+#[test]
+fn a_permit_to_evaluate_releases_counts_and_never_a_value() {
+    let world = World::new();
+    let asked = Request {
+        action: Action::Evaluate,
+        ..request()
+    };
+    let permit = || {
+        world
+            .ask(&asked, &rows(class("contract", None), 10))
+            .unwrap()
+            .permit
+    };
+    let counts = || Proposal {
+        update: Vec::new(),
+        tensors: Vec::new(),
+        dp: "off".into(),
+        reservation: None,
+        epsilon_micro_total: 0,
+        ..proposal()
+    };
+    let none = GateLimits {
+        contract: Vec::new(),
+        ..limits()
+    };
+    let release = world
+        .engine
+        .gate(&permit(), counts(), &facts(), &none, &world.log)
+        .unwrap();
+    assert!(release.update().is_empty());
+    assert_eq!(release.metrics()["loss"], 12);
+
+    let failed = |result: Result<Release, PolicyError>| match result {
+        Err(PolicyError::GateFailed { failed, .. }) => {
+            failed.iter().map(|g| g.name).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let with_values = world
+        .engine
+        .gate(&permit(), proposal(), &facts(), &limits(), &world.log);
+    assert_eq!(failed(with_values), ["contract"]);
+    let in_clear = Proposal {
+        secure_aggregation: false,
+        ..counts()
+    };
+    let strict = DatasetFacts {
+        require_secure_aggregation: true,
+        ..facts()
+    };
+    let permit = world
+        .engine
+        .authorize(
+            &asked,
+            &strict,
+            &rows(class("contract", None), 10),
+            None,
+            &world.consent,
+            &world.log,
+        )
+        .unwrap()
+        .permit;
+    let refused = world
+        .engine
+        .gate(&permit, in_clear, &strict, &none, &world.log);
+    assert_eq!(failed(refused), ["secure_aggregation"]);
 }

@@ -13,8 +13,9 @@ enum Case {
     },
     Rows(Class, Flags),
     Update(Box<(DatasetFacts, Measured)>),
+    Counts(Box<(DatasetFacts, Measured)>),
 }
-use Case::{Dataset, Rows, Update};
+use Case::{Counts, Dataset, Rows, Update};
 
 fn good_flags() -> Flags {
     Flags {
@@ -132,6 +133,22 @@ fn table() -> Vec<(Case, bool, &'static str)> {
         ),
         (update(&|_, _| ()), true, "core.permit.release"),
         (
+            Counts(Box::new((
+                DatasetFacts {
+                    require_dp: true,
+                    ..facts()
+                },
+                Measured {
+                    dp: "off".into(),
+                    reserved: false,
+                    epsilon_micro_total: 0,
+                    ..good_update()
+                },
+            ))),
+            true,
+            "core.permit.release",
+        ),
+        (
             update(&|_, m| m.dp = "off".into()),
             false,
             "core.release.dp",
@@ -200,7 +217,7 @@ fn table() -> Vec<(Case, bool, &'static str)> {
 }
 
 fn verdict(bundle: &Bundle, case: &Case, action: &str) -> Result<Verdict, PolicyError> {
-    let facts = if let Update(update) = case {
+    let facts = if let Update(update) | Counts(update) = case {
         update.0.clone()
     } else {
         facts()
@@ -217,7 +234,8 @@ fn verdict(bundle: &Bundle, case: &Case, action: &str) -> Result<Verdict, Policy
             class,
             *flags,
         ),
-        Update(update) => asker.update("update", &update.1.context()?),
+        Update(update) => asker.update("release_update", "update", &update.1.context()?),
+        Counts(counts) => asker.update("release_counts", "counts", &counts.1.context()?),
     }
 }
 
