@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aegis_flower.server import aegis_server_app as aegis_server_app
     from aegis_flower.simulations.inprocess import InProcessGrid as InProcessGrid
     from aegis_flower.simulations.inprocess import run_inprocess as run_inprocess
-    from aegis_flower.stream import PermitDataset as PermitDataset
     from aegis_flower.strategies import SecureAggregation as SecureAggregation
+    from aegis_flower.stream import PermitDataset as PermitDataset
 
 _WHERE = {
     "Config": "config",
@@ -37,7 +37,7 @@ _WHERE = {
     "run_inprocess": "simulations.inprocess",
 }
 
-__all__ = list(_WHERE)  # noqa: PLE0605 - built from the table above
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

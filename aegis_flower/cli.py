@@ -7,10 +7,10 @@ import shutil
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from aegis.cli import EXIT_CODES, fail
+from aegis.cli import EXIT_CODES, exit_code, fail
 
 from aegis_flower.errors import AegisError, ConfigError, DataError, ReportError
 
@@ -74,14 +74,29 @@ def run(ctx: typer.Context) -> None:
     from aegis_flower.config import CONFIG_MODULE, explain_hydra, register_schema
 
     if not ctx.args:
-        raise ConfigError("", "nothing to run; `aegis run experiment=quickstart` is a start, `aegis run --help` explains")
+        raise ConfigError(
+            "", "nothing to run; `aegis run experiment=quickstart` is a start, `aegis run --help` explains"
+        )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, and leave as one line
     register_schema()
     sys.argv = ["aegis run", *ctx.args]
+    failures: list[AegisError] = []
+
+    def job(composed: Any) -> dict[str, str]:
+        # Hydra would print its own message, and a sweep would lose the trials after this one.
+        try:
+            return _job(composed)
+        except AegisError as error:
+            typer.echo(f"aegis: {error} [{error.code}]", err=True)
+            failures.append(error)
+            return {}
+
     try:
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(_job)()
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain_hydra(error))
+    if failures:
+        raise SystemExit(max(exit_code(error) for error in failures))
 
 
 def _job(composed: Any) -> dict[str, str]:
@@ -172,7 +187,7 @@ class _Progress:
         )
         self._task = self._bar.add_task("making vaults", total=cfg.strategy.rounds, note="")
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -195,14 +210,16 @@ class _Progress:
 
 def privacy_show(
     vault: Annotated[Path, typer.Argument(metavar="VAULT", help="folder of the vault")],
-    key_file: Annotated[Path, typer.Option("--key-file", "-k", envvar="AEGIS_KEY_FILE", help="file with the vault's key")],
+    key_file: Annotated[
+        Path, typer.Option("--key-file", "-k", envvar="AEGIS_KEY_FILE", help="file with the vault's key")
+    ],
     delta: Annotated[float, typer.Option(help="δ at which ε is stated")] = 1e-5,
 ) -> None:
     """Shows what each data set's privacy budget was spent on, by all runs."""
-    from aegis_engine import ComplianceEngine, Vault
     from rich.console import Console
     from rich.table import Table
 
+    from aegis_engine import ComplianceEngine, Vault
     from aegis_flower.ledger import NEIGHBOURING, UNIT, Ledger
 
     opened = Vault.open(str(vault), key_file=str(key_file))

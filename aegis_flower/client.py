@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from aegis_engine import Permit, Rng
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 from torch import nn
 
+from aegis_engine import Permit, Rng
 from aegis_flower import datasets, gate, models, wire
 from aegis_flower import train as training
 from aegis_flower.config import Config, compose, overrides_from_run_config
@@ -197,7 +197,9 @@ class VaultClient(NumPyClient):
         milli = round(min(max(loss, 0.0), 1e6) * 1000)
         return {"examples": rows, "correct": correct, "loss_milli": milli}, permit
 
-    def release(self, trained: Trained, shapes: gate.Shapes, metrics: dict[str, int], *, secure_aggregation: bool) -> Any:
+    def release(
+        self, trained: Trained, shapes: gate.Shapes, metrics: dict[str, int], *, secure_aggregation: bool
+    ) -> Any:
         """Takes the update through the release gates and closes the ledger's entry.
 
         Raises:

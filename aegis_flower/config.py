@@ -270,7 +270,7 @@ def _schema(cls: type) -> type:
     for f in dataclasses.fields(cls):
         kind = hints[f.name]
         if dataclasses.is_dataclass(kind):
-            twin = _schema(cast(type, kind))
+            twin = _schema(cast("type", kind))
             fields.append((f.name, twin, field(default_factory=twin)))
         elif f.default_factory is not dataclasses.MISSING:
             fields.append((f.name, kind, field(default_factory=f.default_factory)))
@@ -290,7 +290,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown key or an impossible value, with the key's path.
     """
-    return cast(Config, _build(Config, values, ""))
+    return cast("Config", _build(Config, values, ""))
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> object:
@@ -305,7 +305,7 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> object:
     for key, value in values.items():
         kind = hints[key]
         if dataclasses.is_dataclass(kind):
-            kwargs[key] = _build(cast(type, kind), value, f"{prefix}{key}.")
+            kwargs[key] = _build(cast("type", kind), value, f"{prefix}{key}.")
         else:
             kwargs[key] = _number(kind, value)
     return cls(**kwargs)
@@ -327,7 +327,7 @@ def explain_hydra(error: Exception) -> ConfigError:
     whole = "\n".join(texts)
     key = re.search(r"full_key: (\S+)", whole)
     path = key[1] if key else ""
-    if path and "not in struct" in whole or "Key '" in whole and "not in" in whole:
+    if (path and "not in struct" in whole) or ("Key '" in whole and "not in" in whole):
         return ConfigError(path, f"no such key{_suggest(path)}; `aegis run --help` lists them")
     if path and (bad := re.search(r"Value '(.*?)'.*?(?:could not be converted to|is not a valid|of type)", whole)):
         return ConfigError(path, f"{bad[1]!r} is not a value of the type that is needed there")
@@ -349,7 +349,7 @@ def _suggest(path: str) -> str:
 
 def from_hydra(cfg: Any) -> Config:
     """Validates a composed Hydra config."""
-    values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    values = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     return from_dict({k: v for k, v in values.items() if k != "hydra"})
 
 

@@ -26,6 +26,7 @@ class ConfigError(AegisError):
     """
 
     code = "AEG-C001"
+    exit_code = 2
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
@@ -48,6 +49,7 @@ class BudgetExceeded(AegisError):
     """
 
     code = "AEG-B001"
+    exit_code = 3
 
     def __init__(self, message: str, *, spent: float, after: float, budget: float) -> None:
         super().__init__(message)
@@ -58,6 +60,7 @@ class LedgerTampered(AegisError):
     """The privacy ledger was edited, truncated or rolled back."""
 
     code = "AEG-B002"
+    exit_code = 5
 
 
 class NodeError(AegisError):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aegis_engine import Vault, audit_verify
 from flwr.app import Context
 
+from aegis_engine import Vault, audit_verify
 from aegis_flower import datasets, report
 from aegis_flower.client import aegis_client_app
 from aegis_flower.config import Config, parse_loss
@@ -202,7 +202,8 @@ def _write(
     without_dp: float | None,
 ) -> report.RunReport:
     since = time.monotonic()
-    np.savez(folder / "model.npz", **{n: a.numpy() for n, a in outcome.arrays.items()})
+    weights: dict[str, Any] = {n: a.numpy() for n, a in outcome.arrays.items()}
+    np.savez(folder / "model.npz", **weights)
     names = {i + 1: n.name for i, n in enumerate(nodes)}
     clients = [_client(cfg, outcome, i + 1, n) for i, n in enumerate(nodes)] or _clients_seen_by_server(cfg, outcome)
     final = next((r.metrics for r in reversed(outcome.rounds) if r.task == "evaluate" and r.metrics), {})
@@ -338,9 +339,7 @@ def _client(cfg: Config, outcome: Outcome, node_id: int, node: SimulatedNode) ->
     run = str(outcome.run_id)
     vault = Vault.open(str(node.node_config["aegis-vault"]), key_file=str(node.node_config["aegis-key-file"]))
     dataset = str(node.node_config["aegis-dataset"])
-    decisions = [
-        r for r in vault.audit_records("authorize") if r.get("run") == run and r.get("action") == "train"
-    ]
+    decisions = [r for r in vault.audit_records("authorize") if r.get("run") == run and r.get("action") == "train"]
     allowed = [r for r in decisions if r.get("decision") == "allow"]
     newest: dict[str, Any] = allowed[-1] if allowed else (decisions[-1] if decisions else {})
     ledger = Ledger(vault, dataset)
@@ -355,8 +354,9 @@ def _client(cfg: Config, outcome: Outcome, node_id: int, node: SimulatedNode) ->
         node=node.name,
         **_privacy_of(cfg, outcome, steps),
         budget_epsilon=cfg.policy.budget_epsilon if cfg.privacy.mode == "example" else None,
-        rows_allowed=int(newest["rows_allowed"]) if "rows_allowed" in newest else None,
-        rows_denied={str(k): int(v) for k, v in dict(newest.get("rows_denied", {})).items()},
+        # A request refused as a whole decides on no rows: its record has null for both.
+        rows_allowed=int(newest["rows_allowed"]) if newest.get("rows_allowed") is not None else None,
+        rows_denied={str(k): int(v) for k, v in (newest.get("rows_denied") or {}).items()},
         rounds_taken_part=sum(node_id in r.participants for r in outcome.rounds if r.task == "train"),
         audit=report.AuditReport(records=records, head=head.hex(), verified=verified),
         refusals=_refusals(outcome, node_id),
@@ -419,4 +419,3 @@ def _secagg(cfg: Config, outcome: Outcome) -> report.SecAggReport:
 
 
 __all__ = ["aegis_server_app", "run_experiment", "server_report", "versions"]
-

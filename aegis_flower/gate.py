@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from aegis_engine import Permit, Release, clip_l2
 
+from aegis_engine import Permit, Release, clip_l2
 from aegis_flower.node import Node
 
 Shapes = list[tuple[str, tuple[int, ...]]]
@@ -50,9 +50,7 @@ class Limits:
     weight_max: int
 
 
-def release(
-    node: Node, permit: Permit, proposal: Proposal, limits: Limits, *, secure_aggregation: bool
-) -> Release:
+def release(node: Node, permit: Permit, proposal: Proposal, limits: Limits, *, secure_aggregation: bool) -> Release:
     """Clips the update, runs every gate and asks for one ``release_update`` decision.
 
     The engine clips to ``limits.max_norm`` (the update is already noised: clipping is post-processing), recomputes the

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from aegis_engine import Vault
 
+from aegis_engine import Vault
 from aegis_flower import datasets
 from aegis_flower.config import Config
 from aegis_flower.errors import DataError
@@ -47,9 +47,7 @@ class Terms:
     controller: str = ""
 
 
-def ingest(
-    vault: Vault, name: str, columns: Mapping[str, npt.NDArray[Any]], subjects: list[str], terms: Terms
-) -> str:
+def ingest(vault: Vault, name: str, columns: Mapping[str, npt.NDArray[Any]], subjects: list[str], terms: Terms) -> str:
     """Stores rows as a governed data set and records consent of every subject for every purpose.
 
     Args:
@@ -67,7 +65,9 @@ def ingest(
     """
     rows = {len(a) for a in columns.values()} | {len(subjects)}
     if len(rows) != 1:
-        raise DataError(f"{name}: columns and subjects have different lengths ({sorted(rows)}); one entry a row is needed")
+        raise DataError(
+            f"{name}: columns and subjects have different lengths ({sorted(rows)}); one entry a row is needed"
+        )
     if any(entry["name"] == name for entry in vault.list()):
         raise DataError(f"{name}: the vault already has an object of that name; take another name or shred it first")
     layout, schema = [], []

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import dp_accounting
-from aegis_engine import Vault
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from aegis_engine import Vault
 from aegis_flower.errors import BudgetExceeded, ConfigError, LedgerTampered
 
 UNIT = "record"
@@ -31,6 +31,8 @@ NEIGHBOURING = "add_remove"
 SAMPLER = "poisson"
 # Whole orders: fractional ones are slow, do not converge for large sampling rates, and gain under 1 % here.
 _RDP_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512]
+_SIGMA_MAX = 10_000
+_SIGMA_TOLERANCE = 5e-4
 _DOMAIN = "aegis/v1/privacy-ledger"
 
 
@@ -77,9 +79,9 @@ def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: in
     low, high = 0.2, 0.4
     while spent(high) > target_epsilon:
         low, high = high, high * 2
-        if high > 10_000:
+        if high > _SIGMA_MAX:
             raise ConfigError("privacy.epsilon", f"{target_epsilon} cannot be reached with {steps} steps")
-    while (high - low) / high > 5e-4:
+    while (high - low) / high > _SIGMA_TOLERANCE:
         middle = (low + high) / 2
         low, high = (middle, high) if spent(middle) > target_epsilon else (low, middle)
     return math.ceil(high * 1e4) / 1e4

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aegis_engine import Release, SecAggClient
 from flwr.app import ConfigRecord, Context
 
+from aegis_engine import Release, SecAggClient
 from aegis_flower.errors import SecAggError
 from aegis_flower.node import Node
 

@@ -11,6 +11,8 @@ from aegis_flower.config import ModelConfig
 from aegis_flower.datasets import Spec
 from aegis_flower.errors import ConfigError
 
+SMALLEST_IMAGE = 28  # the kernels and pools below need as many pixels
+
 
 def build(cfg: ModelConfig, spec: Spec, seed: int) -> nn.Module:
     """Builds the configured model with weights drawn from `seed` (public: the server sends them to everyone)."""
@@ -32,7 +34,7 @@ def build(cfg: ModelConfig, spec: Spec, seed: int) -> nn.Module:
 
 def _tanh_cnn(spec: Spec) -> nn.Module:
     """The CNN of Papernot et al. 2020 (arXiv 2007.14191, table 1): tanh bounds what one record can do to activations."""
-    if spec.image is None or min(spec.image) < 28:
+    if spec.image is None or min(spec.image) < SMALLEST_IMAGE:
         raise ConfigError("model.kind", "cnn needs images of at least 28x28; take logistic or mlp")
     height, width = spec.image
     body = nn.Sequential(

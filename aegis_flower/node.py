@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aegis_engine import ComplianceEngine, Vault
 from flwr.app import Context
 
+from aegis_engine import ComplianceEngine, Vault
 from aegis_flower.config import Config
 from aegis_flower.errors import NodeError
 from aegis_flower.ingest import NODE_NOUN

@@ -511,9 +511,7 @@ def load_report(path: Path) -> RunReport:
         _require(isinstance(value, dict), "an object", value, "report")
         version = value.get("schema_version")
         if version != SCHEMA_VERSION:
-            raise ReportError(  # noqa: TRY301 - gets the file's name below, like every error of the content
-                f"it has schema version {_shown(version)}, this aegis-flower reads {SCHEMA_VERSION}"
-            )
+            raise ReportError(f"it has schema version {_shown(version)}, this aegis-flower reads {SCHEMA_VERSION}")
         report = _decode(RunReport, value, "report")
     except ReportError as error:
         raise ReportError(f"cannot read the report {source}: {error}") from None

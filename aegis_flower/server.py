@@ -116,10 +116,19 @@ def run_server(cfg: Config, grid: Grid, outcome: Outcome, on_round: OnRound | No
 
     strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
     outcome.strategy, outcome.run_id = strategy, grid.run.run_id
-    result = strategy.start(grid, initial_arrays(cfg), num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline)
+    result = strategy.start(
+        grid, initial_arrays(cfg), num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline
+    )
     outcome.arrays = result.arrays
     if not outcome.trained:
-        first = next((r.failed or f"{len(r.lost)} clients lost: {r.lost[0].reason}" for r in outcome.rounds if r.failed or r.lost), "no client")
+        first = next(
+            (
+                r.failed or f"{len(r.lost)} clients lost: {r.lost[0].reason}"
+                for r in outcome.rounds
+                if r.failed or r.lost
+            ),
+            "no client",
+        )
         raise RunFailed(f"no round gave a model; first reason: {first}")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from aegis_engine import Permit, Rng, Vault
 from torch.utils.data import Dataset
 
+from aegis_engine import Permit, Rng, Vault
 from aegis_flower.datasets import Spec
 
 Rows = npt.NDArray[np.uint32]

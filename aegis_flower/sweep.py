@@ -29,7 +29,11 @@ class SweepSummary(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Notes the trial's overrides and folder."""
         del config, kwargs
-        if job_return.status == JobStatus.COMPLETED and isinstance(job_return.return_value, dict):
+        if (
+            job_return.status == JobStatus.COMPLETED
+            and isinstance(job_return.return_value, dict)
+            and "folder" in job_return.return_value
+        ):
             pairs = (o.lstrip("+").partition("=") for o in job_return.overrides or ())
             self._done.append(({k: v for k, _, v in pairs}, Path(job_return.return_value["folder"])))
 
@@ -62,7 +66,6 @@ class SweepSummary(Callback):
     def _charged(trials: list[Any]) -> float | None:
         """ε that all trials together cost the vault that paid most, from its ledger."""
         from aegis_engine import Vault
-
         from aegis_flower.ledger import Ledger
 
         charged = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from aegis_engine import Rng
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 from torch import nn
 
+from aegis_engine import Rng
 from aegis_flower.config import PrivacyConfig
 from aegis_flower.errors import AppError
 from aegis_flower.stream import PermitDataset, PoissonSampler
+
+# Inputs need no gradients; torch remarks on that once for every hook that Opacus sets.
+warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Optimizer = torch.optim.Optimizer
@@ -90,7 +94,7 @@ def per_sample(model: nn.Module) -> Iterator[nn.Module]:
     try:
         yield wrapped
     finally:
-        wrapped._close()
+        wrapped._close()  # noqa: SLF001 - Opacus has no public way to take its hooks off
         for p in model.parameters():
             for name in ("grad_sample", "summed_grad"):
                 if hasattr(p, name):
@@ -153,9 +157,9 @@ def train(
             else:
                 value = loss(net(x.to(device)), y.to(device))
                 if private:
-                    value.backward()
+                    value.backward()  # type: ignore[no-untyped-call]
                 else:
-                    (value * (len(batch) / expected)).backward()
+                    (value * (len(batch) / expected)).backward()  # type: ignore[no-untyped-call]
                 stepper.step()
             x.zero_()
             if proximal_mu:
@@ -175,7 +179,7 @@ def _pull(model: nn.Module, start: list[torch.Tensor], optimizer: Optimizer, mu:
     rate = optimizer.param_groups[0]["lr"]
     with torch.no_grad():
         for p, p0 in zip(model.parameters(), start, strict=True):
-            p -= rate * mu * (p - p0)
+            p.sub_(p - p0, alpha=rate * mu)
 
 
 @torch.no_grad()

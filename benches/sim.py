@@ -10,13 +10,14 @@ import time
 
 import numpy as np
 import torch
-from aegis_flower import aegis_client_app, run_inprocess
-from aegis_flower.client import load, weights
 from flwr.app import Array, ArrayRecord
 from flwr.client import NumPyClient
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from torch import nn
+
+from aegis_flower import aegis_client_app, run_inprocess
+from aegis_flower.client import load, weights
 
 CLIENTS, ROUNDS, ROWS, BATCH, REPEATS = 100, 3, 50, 10, 7
 

@@ -360,8 +360,8 @@ class Deployment:
         self,
         folder: str | os.PathLike[str],
         nodes: Sequence[NodeSpec],
-        tls: bool = False,  # noqa: FBT001, FBT002 - the two switches are always given by name
-        node_auth: bool = False,  # noqa: FBT001, FBT002
+        tls: bool = False,
+        node_auth: bool = False,
         startup_timeout: float | None = None,
     ) -> None:
         if not nodes:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, Self
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
@@ -143,7 +143,7 @@ class InProcessGrid(Grid):
         """Stops the pool; running handlers finish."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> InProcessGrid:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -157,7 +157,7 @@ class InProcessGrid(Grid):
         content = RecordDict(
             {k: ConfigRecord(dict(v)) if isinstance(v, ConfigRecord) else v for k, v in message.content.items()}
         )
-        mine = Message(content=content, metadata=message.metadata)
+        mine = Message(content=content, metadata=message.metadata)  # type: ignore[call-overload]  # as Flower itself does
         try:
             with self._busy[node]:  # a SuperNode handles one message of a run at a time
                 return self._app(mine, self._contexts[node])
@@ -174,8 +174,9 @@ class InProcessGrid(Grid):
         if not self._lose:
             return False
         step = _STEP.get(message.metadata.message_type, message.metadata.message_type)
-        record = message.content.config_records.get("aegis") or message.content.config_records.get("config") or {}
-        round_ = int(record.get("round", record.get("server-round", 0)))  # type: ignore[arg-type]
+        records = message.content.config_records
+        record: Mapping[str, Any] = records.get("aegis") or records.get("config") or {}
+        round_ = int(record.get("round", record.get("server-round", 0)))
         if (node, round_, step) in self._lose:
             self._gone.add(node)
             return True
@@ -211,7 +212,11 @@ def run_inprocess(
         client_app, node_configs, run_config=run_config, run_id=number, workers=workers, lose=lose
     ) as grid:
         context = Context(
-            run_id=number, node_id=SUPERLINK_NODE_ID, node_config={}, state=RecordDict(), run_config=dict(run_config or {})
+            run_id=number,
+            node_id=SUPERLINK_NODE_ID,
+            node_config={},
+            state=RecordDict(),
+            run_config=dict(run_config or {}),
         )
         server_app(grid=grid, context=context)
         return context

@@ -65,7 +65,7 @@ class ClearAggregation(Strategy):
                 record.lost.append(Lost(m.metadata.src_node_id, "train", explain_error(m.error.reason or "")))
             else:
                 record.participants.append(m.metadata.src_node_id)
-                record.weight += int(next(iter(m.content.metric_records.values()))["num-examples"])  # type: ignore[arg-type]
+                record.weight += _examples(m)
         silent = self._asked - {m.metadata.src_node_id for m in replies}
         record.lost += [Lost(n, "train", "no reply in time") for n in sorted(silent)]
         record.participants.sort()
@@ -88,7 +88,7 @@ class ClearAggregation(Strategy):
         metrics = self.inner.aggregate_evaluate(server_round, replies) if replies else None
         if metrics is not None:
             good = [m for m in replies if not m.has_error()]
-            rows = sum(int(next(iter(m.content.metric_records.values()))["num-examples"]) for m in good)  # type: ignore[arg-type]
+            rows = sum(_examples(m) for m in good)
             record = RoundRecord(server_round, "evaluate", sorted(m.metadata.src_node_id for m in good))
             record.metrics = {
                 "examples": rows,
@@ -102,6 +102,10 @@ class ClearAggregation(Strategy):
         self.rounds.append(record)
         if self.on_round is not None:
             self.on_round(record)
+
+
+def _examples(reply: Message) -> int:
+    return int(_number(next(iter(reply.content.metric_records.values()))["num-examples"]))
 
 
 def _number(value: Any) -> float:

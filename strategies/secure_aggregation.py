@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from aegis_engine import SecAggServer
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
+from aegis_engine import SecAggServer
 from aegis_flower import wire
 from aegis_flower.client import apply_update
 from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
@@ -150,7 +150,7 @@ class SecureAggregation(Strategy):
         observer: Callable[[int, int, bytes], None] | None = None,
     ) -> None:
         _check_inner(inner)
-        if min_cohort < 2:
+        if min_cohort < 2:  # noqa: PLR2004 - a sum over one is that one
             raise ConfigError("secagg.min_cohort", "must be at least 2: a sum over one client is that client's update")
         self.inner = inner
         self.max_norm, self.value_bits, self.weight_max = max_norm, value_bits, weight_max
@@ -182,11 +182,22 @@ class SecureAggregation(Strategy):
         )
         self.inner.summary()
 
-    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, timeout: float = 0.0, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Runs the rounds; `timeout` is the deadline of a trip, by default the strategy's own."""
-        if timeout:
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float | None = None,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Runs the rounds as Flower's strategies do; `timeout` is the deadline of one trip, by default the strategy's own."""
+        if timeout is not None:
             self.deadline = timeout
-        return super().start(grid, initial_arrays, num_rounds, timeout=self.deadline, **kwargs)
+        return super().start(
+            grid, initial_arrays, num_rounds, self.deadline, train_config, evaluate_config, evaluate_fn
+        )
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -235,7 +246,9 @@ class SecureAggregation(Strategy):
         if server_round not in self.evaluate_rounds:
             self._current = None
             return []
-        contents = {n: RecordDict({wire.ARRAYS: arrays, "config": ConfigRecord(dict(config))}) for n in self._alive(grid)}
+        contents = {
+            n: RecordDict({wire.ARRAYS: arrays, "config": ConfigRecord(dict(config))}) for n in self._alive(grid)
+        }
         return self._open_round(server_round, "evaluate", arrays, contents, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -353,7 +366,9 @@ class SecureAggregation(Strategy):
             time.sleep(min(1.0, max(0.01, until - time.monotonic())))
             nodes = self._alive(grid)
         if len(nodes) < want:
-            log.warning("aegis: %d of %d clients joined in %g s; going on with them", len(nodes), want, self.join_deadline)
+            log.warning(
+                "aegis: %d of %d clients joined in %g s; going on with them", len(nodes), want, self.join_deadline
+            )
         return nodes
 
     def _trip(self, message_type: str, requests: dict[int, wire.Request]) -> Iterable[tuple[int, bytes]]:
@@ -419,7 +434,7 @@ class SecureAggregation(Strategy):
         return True
 
 
-def _means(sums: dict[str, int]) -> dict[str, float]:
+def _means(sums: dict[str, int]) -> dict[str, int | float | list[int] | list[float]]:
     rows = sums.get("examples", 0)
     if not rows:
         return {}

@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from aegis_flower import compose, run_experiment
-from aegis_flower.report import print_report
 from quickstart.client_app import app
 from rich.console import Console
+
+from aegis_flower import compose, run_experiment
+from aegis_flower.report import print_report
 
 if __name__ == "__main__":
     overrides = sys.argv[1:]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from aegis_engine import clip_l2
 from aegis_flower.config import compose
 from aegis_flower.ingest import provision

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aegis_engine import ComplianceEngine, Permit, Vault
 from aegis_engine.errors import AegisError
+
+from aegis_engine import ComplianceEngine, Permit, Vault
 
 __all__ = ["AegisError", "ComplianceEngine", "Permit", "Vault"]
 

@@ -6,15 +6,12 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import aegis_engine
 import typer
-from aegis_engine import Vault, audit_read, audit_verify
 from aegis_engine.errors import (
     AegisError,
     AuditError,
@@ -29,6 +26,9 @@ from aegis_engine.errors import (
     VaultTampered,
 )
 
+import aegis_engine
+from aegis_engine import Vault, audit_read, audit_verify
+
 EXIT_CODES = """Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused by policy, permit, gate or budget ·
 4 invalid policy · 5 integrity: something was tampered with."""
 
@@ -40,7 +40,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-vault_app = typer.Typer(help="Encrypted vaults: make, fill, list, check, shred.", epilog=EXIT_CODES, no_args_is_help=True)
+vault_app = typer.Typer(
+    help="Encrypted vaults: make, fill, list, check, shred.", epilog=EXIT_CODES, no_args_is_help=True
+)
 audit_app = typer.Typer(help="Tamper-evident audit logs.", epilog=EXIT_CODES, no_args_is_help=True)
 app.add_typer(vault_app, name="vault")
 app.add_typer(audit_app, name="audit")
@@ -48,7 +50,9 @@ app.add_typer(audit_app, name="audit")
 Folder = Annotated[Path, typer.Argument(metavar="VAULT", help="folder of the vault")]
 KeyFile = Annotated[
     Path,
-    typer.Option("--key-file", "-k", envvar="AEGIS_KEY_FILE", help="file with the 32-byte key, mode 0600 (never the key itself)"),
+    typer.Option(
+        "--key-file", "-k", envvar="AEGIS_KEY_FILE", help="file with the 32-byte key, mode 0600 (never the key itself)"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
 
@@ -136,7 +140,9 @@ def vault_add(
     done = []
     for file in files:
         with _bar(file.stat().st_size if file.is_file() else 0, file.name, quiet=as_json) as progress:
-            done.append({"id": str(opened.store_file(str(file), subject=subject, progress=progress)), "name": file.name})
+            done.append(
+                {"id": str(opened.store_file(str(file), subject=subject, progress=progress)), "name": file.name}
+            )
     _print(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
 
 
@@ -159,7 +165,9 @@ def vault_ls(vault: Folder, key_file: KeyFile, as_json: AsJson = False) -> None:
 
 
 @vault_app.command("stat")
-def vault_stat(vault: Folder, object_id: Annotated[str, typer.Argument(metavar="ID")], key_file: KeyFile, as_json: AsJson = False) -> None:
+def vault_stat(
+    vault: Folder, object_id: Annotated[str, typer.Argument(metavar="ID")], key_file: KeyFile, as_json: AsJson = False
+) -> None:
     """Shows what is known of one object."""
     entry = Vault.open(str(vault), key_file=str(key_file)).stat(object_id)
     shown = {**entry, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["created"]))}
@@ -252,7 +260,11 @@ def audit_tail(
 
 def _record_line(record: dict[str, Any]) -> str:
     hidden = {"seq", "time", "event", "hash", "bundle", "schema", "row_set", "columns", "app_hash"}
-    rest = " ".join(f"{k}={json.dumps(v) if isinstance(v, (dict, list)) else v}" for k, v in record.items() if k not in hidden and v not in ("", [], {}))
+    rest = " ".join(
+        f"{k}={json.dumps(v) if isinstance(v, (dict, list)) else v}"
+        for k, v in record.items()
+        if k not in hidden and v not in ("", [], {})
+    )
     return f"{record['seq']:>6}  {record.get('time', '')}  {record.get('event', '?'):<18} {rest}"
 
 
@@ -262,11 +274,13 @@ def _print(value: Any, lines: list[str], as_json: bool) -> None:
 
 @app.command()
 def doctor(
-    vault: Annotated[Path | None, typer.Argument(help="a vault, to check its folder too")] = None, as_json: AsJson = False
+    vault: Annotated[Path | None, typer.Argument(help="a vault, to check its folder too")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Says which engine is loaded, from where, with its digest, and what on this machine weakens a vault."""
-    import aegis
     import aegis_engine._native as native
+
+    import aegis
 
     path = Path(str(native.__file__))
     facts: dict[str, Any] = {
@@ -297,10 +311,12 @@ def doctor(
             notes.append(f"{vault} is no vault")
         elif (vault / "epoch.key").is_file() and (vault / "epoch.key").stat().st_mode & 0o077:
             notes.append(f"{vault}/epoch.key can be read by others; chmod 600")
-        if os.stat(vault).st_mode & 0o077:
+        if vault.stat().st_mode & 0o077:
             notes.append(f"{vault} can be read by others (ciphertext, sizes, times); chmod 700")
     lines = [f"{k + ':':<15} {v if v is not None else 'not installed'}" for k, v in facts.items()]
-    _print({**facts, "notes": notes}, [*lines, *(f"note: {n}" for n in notes or ["nothing to complain about"])], as_json)
+    _print(
+        {**facts, "notes": notes}, [*lines, *(f"note: {n}" for n in notes or ["nothing to complain about"])], as_json
+    )
 
 
 def _version(name: str) -> str | None:

@@ -36,11 +36,11 @@ pub fn select(
 
 #[pyfunction]
 #[pyo3(signature = (folder, *, expect=None))]
-fn audit_verify<'py>(
-    py: Python<'py>,
+fn audit_verify(
+    py: Python<'_>,
     folder: PathBuf,
     expect: Option<(u64, Vec<u8>)>,
-) -> Result<Bound<'py, PyAny>> {
+) -> Result<Bound<'_, PyAny>> {
     let expect = expect
         .map(|(seq, hash)| digest(&hash).map(|hash| Head { seq, hash }))
         .transpose()?;

@@ -1,6 +1,6 @@
 """Read an object file of version 1 with nothing but its DEK: an independent check of header.rs and chunk.rs.
 
-    python read_v1.py v1.enc d1d1...d1      (needs `cryptography`; prints metadata and the SHA-256 of the plaintext)
+python read_v1.py v1.enc d1d1...d1      (needs `cryptography`; prints metadata and the SHA-256 of the plaintext)
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """A hospital that notes its plain update beside its own vault before it is masked: the test's ground truth."""
 
 import numpy as np
+
 from aegis_flower import VaultClient, aegis_client_app
 
 

@@ -28,7 +28,7 @@ BODIES = [
     {"time": "2026-01-02T03:04:05.680Z", "\uffff": [], "\U00010000": {}},
 ]
 
-out = sealed(struct.pack("<8sI32s16x", b"AEGISLG1", 1, hashlib.sha256("vault 6f1d".encode()).digest()))
+out = sealed(struct.pack("<8sI32s16x", b"AEGISLG1", 1, hashlib.sha256(b"vault 6f1d").digest()))
 head = hashlib.sha256(b"\0" + out).digest()
 for seq, body in enumerate(BODIES):
     payload = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

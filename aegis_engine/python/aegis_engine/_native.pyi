@@ -1,0 +1,520 @@
+"""The native module. Errors are those of `aegis_engine.errors`; buffers are any C-contiguous buffer (bytes, numpy array).
+
+All byte work runs with the GIL released.
+"""
+
+import builtins
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Self, TypeAlias, final
+from uuid import UUID
+
+# Anything with the buffer protocol. numpy arrays have it, but their stubs say so from Python 3.12 on only.
+Buffer: TypeAlias = Any
+
+__version__: str
+
+def debug_build() -> bool:
+    """Whether the engine was compiled without optimisation."""
+
+@final
+class Vault:
+    """Encrypted storage in a folder: AES-256-GCM chunks, keys that can be shredded, every read under a permit.
+
+    Keys are 32 bytes, given as `key` or in a file of mode 0600 as `key_file`; one of the two.
+    """
+
+    @staticmethod
+    def new(
+        path: str | PathLike[str], key: Buffer | None = None, *, key_file: str | PathLike[str] | None = None
+    ) -> Vault:
+        """Creates a vault, or opens the one that is there.
+
+        Raises:
+            WrongKeyLength, WrongKey, NotAVault: each says what to do.
+        """
+
+    @staticmethod
+    def create(
+        path: str | PathLike[str],
+        key: Buffer | None = None,
+        *,
+        key_file: str | PathLike[str] | None = None,
+        make_key: bool = False,
+    ) -> Vault:
+        """Creates a vault; `make_key` first writes a new random key to `key_file`.
+
+        Raises:
+            VaultExists: there is one already.
+        """
+
+    @staticmethod
+    def open(
+        path: str | PathLike[str], key: Buffer | None = None, *, key_file: str | PathLike[str] | None = None
+    ) -> Vault:
+        """Opens a vault that is there.
+
+        Raises:
+            WrongKey, NotAVault, VaultTampered
+        """
+
+    @property
+    def id(self) -> str:
+        """The vault's UUID."""
+
+    @property
+    def path(self) -> str:
+        """Its folder."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of its epoch key; a shred raises it."""
+
+    @property
+    def governed(self) -> bool:
+        """Whether a policy bundle decides over reads."""
+
+    def govern(self, name: str) -> None:
+        """Puts the vault under a policy bundle (``core``, or a folder of Cedar files). It cannot be taken off again."""
+
+    def store_file(
+        self,
+        path: str | PathLike[str],
+        *,
+        name: str | None = None,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> UUID:
+        """Encrypts a file, streaming; `progress` gets the bytes done so far. Gives the object's id."""
+
+    def store_bytes(
+        self,
+        data: Buffer,
+        name: str,
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+    ) -> UUID:
+        """Encrypts bytes. Gives the object's id."""
+
+    def store_records(
+        self,
+        name: str,
+        schema: Sequence[tuple[str, str, int]],
+        data: Buffer,
+        subjects: Sequence[str],
+        classes: Sequence[tuple[str, int | None, bool]],
+        facts: Mapping[str, Any],
+        class_of: Sequence[int] | None = None,
+    ) -> str:
+        """Stores a data set of fixed-size records with the steward's terms; see `aegis_flower.ingest.ingest`.
+
+        Args:
+            schema: (column, dtype f32|f64|i64|i32|u8, values a record), back to back, little-endian.
+            data: the records.
+            subjects: whom each record is about; kept as keyed pseudonyms.
+            classes: (lawful basis, last day of use since 1970-01-01, special category).
+            facts: the terms.
+            class_of: class of each record; None puts all in the first.
+        """
+
+    def list(self) -> builtins.list[dict[str, Any]]:
+        """Objects: id, name, media_type, subject, attrs, created, bytes, chunks, chunk_bytes."""
+
+    def stat(self, object: str | UUID) -> dict[str, Any]:
+        """One object, as in `list`."""
+
+    def object_ids(self) -> builtins.list[str]:
+        """Ids of everything stored, governance rows of data sets included."""
+
+    def datasets(self) -> dict[str, str]:
+        """Data sets of records: name to id."""
+
+    def open_object(self, object: str | UUID, permit: Permit | None = None) -> ObjectReader:
+        """A seekable reader.
+
+        Without a permit it takes the owner's, which a governed vault refuses (`PermitRequired`).
+        """
+
+    def owner_permit(self, object: str | UUID, action_name: str = "read") -> Permit:
+        """The owner's permit, on a vault without a policy bundle; recorded in the audit log."""
+
+    def records(self, permit: Permit) -> RecordReader:
+        """A reader of the rows and columns that the permit opens."""
+
+    def verify(self, object: str | UUID) -> int:
+        """Authenticates every chunk of an object; gives their number.
+
+        Raises:
+            VaultTampered: names the object and the chunk.
+        """
+
+    def shred(self, object: str | UUID, *, require: str | None = None) -> dict[str, Any]:
+        """Destroys an object's key and gives the receipt: level, epochs, caveats.
+
+        Raises:
+            InsufficientAssurance: `require` is above what the storage can reach; nothing was shredded.
+        """
+
+    def consent_grant(self, subjects: Sequence[str], purpose: str) -> int:
+        """Records consent of people for a purpose; gives the ledger's epoch."""
+
+    def consent_withdraw(self, subject: str, purpose: str) -> int:
+        """Withdraws it; permits in force end at the next batch."""
+
+    def consent_object(self, subject: str, purpose: str | None = None) -> int:
+        """Records an objection, to one purpose or to all."""
+
+    def consent_restrict(self, subject: str, purpose: str | None = None) -> int:
+        """Restricts processing."""
+
+    def consent_lift(self, subject: str, purpose: str | None = None) -> int:
+        """Lifts an objection or a restriction."""
+
+    def consent_erase(self, subject: str) -> int:
+        """Marks a subject as erased, finally."""
+
+    def record(self, event: str, facts: Mapping[str, Any]) -> int:
+        """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them."""
+
+    def audit_head(self) -> tuple[int, bytes]:
+        """Number of records in the audit log, and the hash of the last."""
+
+    def audit_records(self, event: str) -> builtins.list[dict[str, Any]]:
+        """Records of one kind, oldest first."""
+
+    def audit_find_last(self, event: str, field: str, value: str) -> dict[str, Any] | None:
+        """The newest record of a kind whose field has a value."""
+
+    def mac(self, domain: str, data: bytes) -> bytes:
+        """HMAC-SHA-256 under a key of the vault and the domain; 32 bytes."""
+
+    def seal_blob(self, domain: str, aad: bytes, plain: bytes) -> bytes:
+        """AES-256-GCM under a key of the vault and the domain."""
+
+    def open_blob(self, domain: str, aad: bytes, blob: bytes) -> bytes:
+        """Opens what `seal_blob` made."""
+
+@final
+class ObjectReader:
+    """A seekable reader over one object's plaintext; no byte of a chunk that failed authentication is given out."""
+
+    def __len__(self) -> int: ...
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes from the current place; all that is left with a negative size."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`."""
+
+    def readinto(self, target: Buffer) -> int:
+        """Fills a writable buffer from the current place; gives the number of bytes."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Moves the place; gives the new one."""
+
+    def tell(self) -> int:
+        """The current place."""
+
+    def close(self) -> None:
+        """Clears the object's key."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+@final
+class RecordReader:
+    """Reads the rows and columns a permit opens; every call checks the permit again."""
+
+    def columns(self) -> list[tuple[str, str, int]]:
+        """Permitted columns: name, dtype, values a record."""
+
+    @property
+    def record_len(self) -> int:
+        """Bytes of one record as read."""
+
+    def rows(self) -> bytes:
+        """Permitted row numbers, little-endian u32."""
+
+    def read_rows(self, rows: Buffer, out: Buffer) -> None:
+        """Fills `out` with the permitted columns of `rows` (little-endian u32).
+
+        Raises:
+            PermitScope, PermitExpired, PermitRevoked: `out` is cleared.
+        """
+
+@final
+class Permit:
+    """A decision on record that opens some rows of one object for one purpose. No constructor, not picklable."""
+
+    @property
+    def id(self) -> str:
+        """Random id, as in the audit record."""
+
+    @property
+    def object(self) -> str:
+        """The object it opens."""
+
+    @property
+    def action(self) -> str:
+        """read, train, evaluate or export."""
+
+    @property
+    def purpose(self) -> str:
+        """What for."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def subjects(self) -> int:
+        """Number of people among them."""
+
+    @property
+    def round(self) -> int:
+        """The round it was asked for."""
+
+    @property
+    def uses(self) -> int:
+        """How often it was checked."""
+
+@final
+class ComplianceEngine:
+    """Decides over one vault, by the bundle the vault was put under."""
+
+    def __new__(cls, vault: Vault) -> Self: ...
+    @property
+    def bundle_hash(self) -> bytes:
+        """SHA-256 of the bundle."""
+
+    def authorize(
+        self,
+        dataset: str,
+        *,
+        action: str,
+        purpose: str,
+        columns: Sequence[str] | None = None,
+        run: str = "",
+        round: int = 0,
+        node: str = "",
+        app_hash: str = "",
+        minutes: float = 10.0,
+        today: int | None = None,
+    ) -> Permit:
+        """Decides, records the decision durably, and gives a permit for the rows that are allowed.
+
+        Raises:
+            PolicyDenied: names the policies and what each asks for; the refusal is on record.
+        """
+
+    def explain(
+        self,
+        dataset: str,
+        *,
+        action: str,
+        purpose: str,
+        columns: Sequence[str] | None = None,
+        run: str = "",
+        round: int = 0,
+        node: str = "",
+        app_hash: str = "",
+        minutes: float = 10.0,
+        today: int | None = None,
+    ) -> dict[str, Any]:
+        """The decision `authorize` would make; nothing is recorded, nothing is opened."""
+
+    def budget_epsilon(self, dataset: str) -> float:
+        """ε that all runs together may spend on a data set, as its steward laid down."""
+
+    def gate(
+        self,
+        permit: Permit,
+        update: Buffer,
+        *,
+        tensors: Sequence[tuple[str, Sequence[int]]],
+        contract: Sequence[tuple[str, Sequence[int]]],
+        metrics: Mapping[str, int],
+        metrics_allowed: Sequence[str],
+        rows: int,
+        subjects: int,
+        dp: str,
+        reservation: str | None,
+        epsilon: float,
+        secure_aggregation: bool,
+        weight: int,
+        weight_max: int,
+        max_norm: float,
+        min_rows: int = 0,
+    ) -> Release:
+        """Runs all release gates, asks the policies, records the answer, and releases.
+
+        Raises:
+            GateFailed: with every gate's result.
+            PolicyDenied: the gates passed, the policies object.
+        """
+
+@final
+class Release:
+    """An update that passed every gate; made only by `ComplianceEngine.gate`."""
+
+    @property
+    def id(self) -> str:
+        """Random id, as in the audit record."""
+
+    @property
+    def weight(self) -> int:
+        """Weight in the mean."""
+
+    @property
+    def gates(self) -> list[tuple[str, bool, str, str]]:
+        """(name, passed, observed, limit) of every gate."""
+
+    def update(self) -> bytes:
+        """The update in clear, float32; refused when it was released for secure aggregation."""
+
+@final
+class SecAggClient:
+    """A client's side of secure aggregation in one run."""
+
+    def __new__(cls, run_id: int, node_id: int, *, min_cohort: int, min_threshold: int) -> Self: ...
+    @staticmethod
+    def from_bytes(state: bytes) -> SecAggClient:
+        """Restores a state."""
+
+    def to_bytes(self) -> bytes:
+        """The state, secrets included: seal it."""
+
+    def advertise(self) -> bytes:
+        """Identity and channel key, signed."""
+
+    def share(self, request: bytes) -> bytes:
+        """Round keys and sealed shares."""
+
+    def masked_input(self, request: bytes, release: Release) -> bytes:
+        """The released update, quantised, weighted, masked, packed."""
+
+    def unmask(self, request: bytes) -> bytes:
+        """One kind of share a peer."""
+
+@final
+class SecAggServer:
+    """The server's side of one run."""
+
+    def __new__(
+        cls,
+        run_id: int,
+        *,
+        dim: int,
+        metrics: Sequence[str],
+        clip: float,
+        value_bits: int,
+        weight_max: int,
+        metric_max: int,
+        max_clients: int,
+        min_clients: int,
+    ) -> Self: ...
+    @property
+    def threshold(self) -> int:
+        """Shares needed to unmask, of the newest round."""
+
+    @property
+    def ring_bits(self) -> int:
+        """Bits of one masked value."""
+
+    def add_advert(self, node: int, message: bytes) -> None:
+        """Takes a client's advert."""
+
+    def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
+        """Starts a round; gives the share request, the same for all."""
+
+    def add_share(self, node: int, message: bytes) -> None:
+        """Takes a client's round keys and sealed shares."""
+
+    def masked_requests(self) -> list[tuple[int, bytes]]:
+        """What to send to whom for the masked input."""
+
+    def add_masked(self, node: int, message: bytes) -> None:
+        """Adds a masked vector to the sum; it is not kept."""
+
+    def unmask_request(self) -> tuple[bytes, list[int]]:
+        """The unmask request, and whom to send it to."""
+
+    def add_unmask(self, node: int, message: bytes) -> None:
+        """Takes a client's shares."""
+
+    def finish(self) -> SecAggSum:
+        """Unmasks the sum.
+
+        Raises:
+            NotEnoughClients: too few shares or contributors; the model is unchanged.
+        """
+
+@final
+class SecAggSum:
+    """The sum over the clients that took part."""
+
+    @property
+    def contributors(self) -> list[int]:
+        """Whose vectors are in it."""
+
+    @property
+    def weight(self) -> int:
+        """Sum of the weights."""
+
+    @property
+    def metrics(self) -> dict[str, int]:
+        """Sums of the metrics."""
+
+    def mean(self) -> bytes:
+        """Weighted mean of the updates, float64."""
+
+    def integers(self) -> list[int]:
+        """The exact sum of the encoded vectors: values, weight, metrics."""
+
+@final
+class Rng:
+    """A generator keyed by the operating system; rekeys itself after a fork."""
+
+    def __new__(cls) -> Self: ...
+    @staticmethod
+    def insecure_test(seed: int) -> Rng:
+        """A seeded generator for tests; protects nobody."""
+
+    def add_gaussian(self, values: Buffer, sigma: float) -> None:
+        """Adds noise of standard deviation `sigma` to float32 values in place; results lie on a grid of 2^-20 sigma."""
+
+    def poisson_rows(self, rows: int, rate: float) -> bytes:
+        """Row numbers below `rows`, each independently with probability `rate`; little-endian u32."""
+
+def clip_l2(values: Buffer, maximum: float) -> float:
+    """Scales float32 values in place to an L2 norm of at most `maximum`; gives the norm before."""
+
+def encode_update(
+    update: Buffer,
+    weight: int,
+    metrics: Sequence[int],
+    *,
+    names: Sequence[str],
+    clip: float,
+    value_bits: int,
+    weight_max: int,
+    metric_max: int,
+    max_clients: int,
+) -> list[int]:
+    """The plain integers of one contribution, for comparison with an unmasked sum."""
+
+def audit_verify(folder: str | PathLike[str], *, expect: tuple[int, bytes] | None = None) -> dict[str, Any]:
+    """Recomputes the chain of an audit log; gives records, head and bytes. Needs no key.
+
+    Args:
+        expect: (records, hash) kept elsewhere; finds truncation and rewriting.
+
+    Raises:
+        AuditTampered: names the file and the record.
+    """
+
+def audit_read(folder: str | PathLike[str]) -> list[dict[str, Any]]:
+    """All records of an audit log, with ``seq`` and ``hash``."""
