@@ -42,7 +42,7 @@ lint: setup ## formatters, linters, type checkers
 	$(BIN)/python -m mypy.stubtest aegis_engine._native --allowlist tests/stubtest-allow.txt
 
 test-rust: setup ## Rust tests
-	cd aegis_engine && cargo test --release --quiet
+	cd aegis_engine && cargo test --release --quiet --lib --tests
 
 test-python: setup ## Python tests, deployments with real processes among them
 	$(BIN)/pytest -q

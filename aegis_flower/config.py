@@ -7,15 +7,18 @@ and the overrides that the run config carries).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args, get_type_hints
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -155,6 +158,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
+        _check_types(self, "")
         _validate(self)
 
     @property
@@ -164,7 +168,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as plain values."""
-        return dataclasses.asdict(self)
+        return _plain(self)
 
     @property
     def sha256(self) -> str:
@@ -179,6 +183,32 @@ def parse_loss(text: str) -> tuple[int, int, str]:
     if match is None or match[3] not in LOSS_STEPS:
         raise ConfigError("runtime.lose", f"{text!r} is not NODE@ROUND:STEP with STEP one of {', '.join(LOSS_STEPS)}")
     return int(match[1]), int(match[2]), match[3]
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    hints = get_type_hints(type(part))
+    values = {name: getattr(part, name) for name in hints}
+    return {k: _plain(v) if dataclasses.is_dataclass(v) else copy.copy(_number(hints[k], v)) for k, v in values.items()}
+
+
+def _check_types(part: Any, prefix: str) -> None:
+    for name, kind in get_type_hints(type(part)).items():
+        value = getattr(part, name)
+        if dataclasses.is_dataclass(kind) and isinstance(value, cast("type", kind)):
+            _check_types(value, f"{prefix}{name}.")
+        elif not _fits(kind, value):
+            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+            raise ConfigError(f"{prefix}{name}", f"{value!r} is no {'finite ' if kind is float else ''}{wanted}")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_fits(k, value) for k in get_args(kind))
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(get_args(kind)[0], v) for v in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _validate(cfg: Config) -> None:
@@ -294,6 +324,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> object:
+    if not isinstance(values, Mapping):
+        raise ConfigError(prefix.rstrip("."), f"{values!r} is no group of keys")
     hints = get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
     for key in values:
@@ -331,6 +363,9 @@ def explain_hydra(error: Exception) -> ConfigError:
         return ConfigError(path, f"no such key{_suggest(path)}; `aegis run --help` lists them")
     if path and (bad := re.search(r"Value '(.*?)'.*?(?:could not be converted to|is not a valid|of type)", whole)):
         return ConfigError(path, f"{bad[1]!r} is not a value of the type that is needed there")
+    options = r"Could not find '(\w+)/(.*?)'\s+Available options in '\w+':\s+(.*?)\s+Config search"
+    if group := re.search(options, whole, re.DOTALL):
+        return ConfigError(group[1], f"there is no {group[2]!r}; take one of {', '.join(group[3].split())}")
     first = texts[0].strip().splitlines()
     return ConfigError(path, " ".join(line.strip() for line in first if line.strip()) or "cannot be composed")
 
@@ -370,7 +405,7 @@ def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Con
         GlobalHydra.instance().clear()
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             return from_hydra(hydra_compose("config", overrides=chosen))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number as a group's name
         raise explain_hydra(error) from error
     finally:
         GlobalHydra.instance().hydra = previous
@@ -379,4 +414,7 @@ def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Con
 def overrides_from_run_config(run_config: Mapping[str, Any]) -> tuple[str | None, list[str]]:
     """Experiment name and overrides carried by a Flower run config (``aegis-experiment``, ``aegis-overrides``)."""
     name = str(run_config.get("aegis-experiment", "") or "") or None
-    return name, shlex.split(str(run_config.get("aegis-overrides", "") or ""))
+    try:
+        return name, shlex.split(str(run_config.get("aegis-overrides", "") or ""))
+    except ValueError as error:
+        raise ConfigError("aegis-overrides", f"not words of a command line ({error})") from error

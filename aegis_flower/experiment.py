@@ -242,7 +242,7 @@ def _write(
         timings=clock.timings(since),
         files=files,
     )
-    report.write_report(written, folder)
+    report.write_report(written, folder, html=cfg.tracking.html)
     return written
 
 
@@ -275,7 +275,6 @@ def _rounds(
     measured: dict[int, dict[str, int]] = {}
     for r in outcome.rounds:
         measured[r.round - 1 if r.task == "train" else r.round] = r.metrics
-    mechanism = Mechanism(outcome.noise_multiplier, cfg.privacy.sample_rate)
     has_epsilon = any(c.epsilon is not None for c in clients)
     trained: Counter[int] = Counter()
     for r in (x for x in outcome.rounds if x.task == "train"):
@@ -290,7 +289,7 @@ def _rounds(
             round=r.round,
             accuracy=_ratio(metrics, "correct"),
             loss=metrics["loss_milli"] / 1000 / metrics["examples"] if metrics.get("examples") else None,
-            epsilon_max=epsilon({mechanism: most}, cfg.privacy.delta) if has_epsilon else None,
+            epsilon_max=_privacy_of(cfg, outcome, most)["epsilon"] if has_epsilon else None,
             participants=tuple(_name(names, n) for n in r.participants),
             lost=tuple(
                 report.LostClient(node=_name(names, x.node), step=x.step, reason=x.reason or "unknown") for x in r.lost

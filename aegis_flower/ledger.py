@@ -43,6 +43,13 @@ class Mechanism:
     noise_multiplier: float
     sample_rate: float
 
+    def __post_init__(self) -> None:
+        # The server names σ: what is no positive number would pass as ε = 0, or spoil the ledger for good.
+        if not 0 < self.noise_multiplier < math.inf:
+            raise ConfigError("privacy.noise_multiplier", f"must be positive and finite (got {self.noise_multiplier!r})")
+        if not 0 < self.sample_rate <= 1:
+            raise ConfigError("privacy.sample_rate", f"must be above 0 and at most 1 (got {self.sample_rate!r})")
+
     @property
     def event(self) -> dp_accounting.DpEvent:
         """The event of one step in dp-accounting's terms."""
@@ -142,12 +149,12 @@ class Ledger:
         entries: list[dict[str, Any]] = []
         previous = ""
         # What follows the last newline was torn by a crash before its fsync: nothing was trained on it.
-        whole = self._path.read_text(encoding="utf-8").rpartition("\n")[0]
-        for number, line in enumerate(whole.splitlines(), 1):
+        whole = self._path.read_bytes().rpartition(b"\n")[0]
+        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
             try:
                 entry = json.loads(line)
                 mac = entry["mac"]
-                good = entry["seq"] == number and mac == self._mac(entry, previous)
+                good = entry["seq"] == number and mac == self._mac(entry, previous) and line == _line(entry)
             except (ValueError, KeyError, TypeError):
                 good, mac, entry = False, "", {}
             if not good:
@@ -194,7 +201,8 @@ class Ledger:
             before = self._steps(entries)
             after = before + Counter({mechanism: steps})
             total = epsilon(after, delta, "rdp")
-            if total > budget and len(after) == 1:
+            # PLD gains less than half, and takes for ever when σ is far too small.
+            if budget < total <= 2 * budget + 1 and len(after) == 1:
                 total = epsilon(after, delta, "pld")
             if total > budget:
                 spent = epsilon(before, delta)
@@ -228,7 +236,7 @@ class Ledger:
 
     def _append(self, entry: dict[str, Any], entries: list[dict[str, Any]]) -> None:
         entry["mac"] = self._mac(entry, entries[-1]["mac"] if entries else "")
-        line = json.dumps(entry, sort_keys=True).encode() + b"\n"
+        line = _line(entry) + b"\n"
         with self._path.open("r+b" if self._path.exists() else "w+b") as file:
             file.seek(file.read().rfind(b"\n") + 1)
             file.truncate()
@@ -255,3 +263,7 @@ class Ledger:
         with (self._path.with_suffix(".lock")).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, sort_keys=True).encode()

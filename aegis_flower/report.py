@@ -480,8 +480,8 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def write_report(report: RunReport, folder: Path) -> ReportPaths:
-    """Write ``report.json`` and ``report.html`` into `folder`, which is made when missing.
+def write_report(report: RunReport, folder: Path, *, html: bool = True) -> ReportPaths:
+    """Write ``report.json`` and, unless `html` is false, ``report.html`` into `folder`, which is made when missing.
 
     The page names the SHA-256 of the JSON file it was made from.
 
@@ -491,9 +491,12 @@ def write_report(report: RunReport, folder: Path) -> ReportPaths:
     """
     _conform(RunReport, report, "report")  # again: a mapping inside a frozen report can still be changed
     data = _dump(report)
-    html = page.render(report, json_sha256=hashlib.sha256(data).hexdigest()).encode()
     paths = ReportPaths(json=folder / JSON_NAME, html=folder / HTML_NAME)
-    write_atomically({paths.html: html, paths.json: data})
+    files = {paths.json: data}
+    if html:
+        # The page first: whoever waits for the JSON file finds both.
+        files = {paths.html: page.render(report, json_sha256=hashlib.sha256(data).hexdigest()).encode(), **files}
+    write_atomically(files)
     return paths
 
 

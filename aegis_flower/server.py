@@ -42,7 +42,7 @@ class Outcome:
     @property
     def trained(self) -> list[RoundRecord]:
         """Training rounds that gave a model."""
-        return [r for r in self.rounds if r.task == "train" and not r.failed]
+        return [r for r in self.rounds if r.task == "train" and not r.failed and r.participants]
 
 
 def noise_multiplier(cfg: Config) -> float:
@@ -115,20 +115,16 @@ def run_server(cfg: Config, grid: Grid, outcome: Outcome, on_round: OnRound | No
             on_round(record)
 
     strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
+    outcome.arrays = start = initial_arrays(cfg)
     outcome.strategy, outcome.run_id = strategy, grid.run.run_id
     result = strategy.start(
-        grid, initial_arrays(cfg), num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline
+        grid, start, num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline
     )
-    outcome.arrays = result.arrays
+    outcome.arrays = result.arrays or start  # Flower returns none when no round gave a model
     if not outcome.trained:
-        first = next(
-            (
-                r.failed or f"{len(r.lost)} clients lost: {r.lost[0].reason}"
-                for r in outcome.rounds
-                if r.failed or r.lost
-            ),
-            "no client",
-        )
+        lost = [x for r in outcome.rounds for x in r.lost]
+        refusal = next((f"[{x.code}] {x.reason}" for x in lost if x.code), None)  # says more than "0 clients remain"
+        first = refusal or next((r.failed for r in outcome.rounds if r.failed), lost[0].reason if lost else "no client")
         raise RunFailed(f"no round gave a model; first reason: {first}")
 
 

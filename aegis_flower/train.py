@@ -55,6 +55,13 @@ class EngineNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships n
         super().__init__(*args, **kwargs)
         self._rng = rng
 
+    def clip_and_accumulate(self) -> None:
+        """Clips as Opacus does; values that are not finite count as zero, so no record has more sway than the clip."""
+        for p in self.params:
+            for g in p.grad_sample if isinstance(p.grad_sample, list) else [p.grad_sample]:
+                torch.nan_to_num_(g, nan=0.0, posinf=0.0, neginf=0.0)
+        super().clip_and_accumulate()
+
     def add_noise(self) -> None:
         """Adds noise to the clipped sum, whole tensors at a time; the noised sum lies on the engine's grid."""
         sigma = self.noise_multiplier * self.max_grad_norm
@@ -95,6 +102,10 @@ def per_sample(model: nn.Module) -> Iterator[nn.Module]:
         yield wrapped
     finally:
         wrapped._close()  # noqa: SLF001 - Opacus has no public way to take its hooks off
+        for module in model.modules():  # after a failure Opacus leaves the batch there, in clear
+            for name in ("activations", "max_batch_len"):
+                if hasattr(module, name):
+                    delattr(module, name)
         for p in model.parameters():
             for name in ("grad_sample", "summed_grad"):
                 if hasattr(p, name):

@@ -50,7 +50,7 @@ _MARK = "AEGIS_DEPLOYMENT"
 # How often a SuperExec asks for a task (default 1 s): the one interval of Flower 1.41 that can be set. The SuperNode's
 # own, 3 s between two looks for a message, is fixed and decides how long a round trip takes.
 _TASK_POLL_SECONDS = "0.25"
-_CLI_SECONDS = 60.0
+_CLI_SECONDS = 120.0
 _GRACE_SECONDS = 4.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Self
 
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict, UserConfig
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid, ServerApp
@@ -154,9 +154,7 @@ class InProcessGrid(Grid):
         if self._is_lost(node, message):
             return Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=message)
         # Handlers may write into records (Flower's own do), and all nodes share the objects the server made.
-        content = RecordDict(
-            {k: ConfigRecord(dict(v)) if isinstance(v, ConfigRecord) else v for k, v in message.content.items()}
-        )
+        content = RecordDict({key: record.copy() for key, record in message.content.items()})
         mine = Message(content=content, metadata=message.metadata)  # type: ignore[call-overload]  # as Flower itself does
         try:
             with self._busy[node]:  # a SuperNode handles one message of a run at a time

@@ -5,6 +5,7 @@ For data whose terms allow updates to travel in clear, and for comparisons. The 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -62,7 +63,7 @@ class ClearAggregation(Strategy):
         record = RoundRecord(server_round)
         for m in replies:
             if m.has_error():
-                record.lost.append(Lost(m.metadata.src_node_id, "train", explain_error(m.error.reason or "")))
+                record.lost.append(_lost(m))
             else:
                 record.participants.append(m.metadata.src_node_id)
                 record.weight += _examples(m)
@@ -78,7 +79,7 @@ class ClearAggregation(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The inner strategy's messages, in `evaluate_rounds`."""
-        if server_round not in self.evaluate_rounds:
+        if server_round not in self.evaluate_rounds or not any(r.participants for r in self.rounds):
             return []
         return self.inner.configure_evaluate(server_round, arrays, ConfigRecord(dict(config)), grid)
 
@@ -106,6 +107,14 @@ class ClearAggregation(Strategy):
 
 def _examples(reply: Message) -> int:
     return int(_number(next(iter(reply.content.metric_records.values()))["num-examples"]))
+
+
+def _lost(message: Message) -> Lost:
+    """The code is the text's prefix, as `AegisError`s cross Flower: ``[AEG-P001] denied by ...``."""
+    reason = explain_error(message.error.reason or "")
+    coded = re.search(r"\[(AEG-[A-Z]\d{3})\] (.*)", reason)
+    code, text = coded.groups() if coded else ("", reason)
+    return Lost(message.metadata.src_node_id, "train", text, code)
 
 
 def _number(value: Any) -> float:

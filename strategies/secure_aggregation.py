@@ -166,6 +166,7 @@ class SecureAggregation(Strategy):
         self._server: SecAggServer | None = None
         self._advertised: set[int] = set()
         self._protocol_round = 0
+        self._most = 0
         self._grid: Grid | None = None
         self._arrays: ArrayRecord = ArrayRecord()
         self._current: RoundRecord | None = None
@@ -243,7 +244,8 @@ class SecureAggregation(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """In `evaluate_rounds`, opens a metrics-only masked round over the newest model."""
-        if server_round not in self.evaluate_rounds:
+        trained = any(r.task == "train" and not r.failed for r in self.rounds)
+        if server_round not in self.evaluate_rounds or not trained:  # without a new model no data is touched
             self._current = None
             return []
         contents = {
@@ -276,7 +278,7 @@ class SecureAggregation(Strategy):
             for node, payload in self._trip(wire.ADVERTISE, {n: wire.Request(server_round) for n in new}):
                 if self._take(node, "advertise", server.add_advert, payload):
                     self._advertised.add(node)
-            cohort = sorted(n for n in contents if n in self._advertised)
+            cohort = sorted(n for n in contents if n in self._advertised)[: self._most]
             self._protocol_round += 1
             request = server.begin_round(self._protocol_round, cohort)
             for node, payload in self._trip(wire.SHARE, {n: wire.Request(server_round, request) for n in cohort}):
@@ -337,6 +339,8 @@ class SecureAggregation(Strategy):
     def _engine(self, arrays: ArrayRecord, cohort: int) -> SecAggServer:
         if self._server is None:
             assert self._grid is not None
+            # The ring is as wide as the largest cohort needs, for the whole run; whoever joins above it waits.
+            self._most = max(cohort, self.cohort or 0, self.min_cohort)
             dim = sum(int(np.prod(a.shape)) for a in arrays.values())
             self._server = SecAggServer(
                 self._grid.run.run_id,
@@ -346,7 +350,7 @@ class SecureAggregation(Strategy):
                 value_bits=self.value_bits,
                 weight_max=self.weight_max,
                 metric_max=METRIC_MAX,
-                max_clients=max(cohort, self.cohort or 0),
+                max_clients=self._most,
                 min_clients=self.min_cohort,
             )
         return self._server

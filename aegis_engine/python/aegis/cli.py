@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -47,6 +48,15 @@ audit_app = typer.Typer(help="Tamper-evident audit logs.", epilog=EXIT_CODES, no
 app.add_typer(vault_app, name="vault")
 app.add_typer(audit_app, name="audit")
 
+
+def _object_id(given: str | None) -> str | None:
+    """Refuses what is no id as wrong usage."""
+    try:
+        return given and str(uuid.UUID(given))
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is no object id; ids are UUIDs, `aegis vault ls` lists them") from None
+
+
 Folder = Annotated[Path, typer.Argument(metavar="VAULT", help="folder of the vault")]
 KeyFile = Annotated[
     Path,
@@ -66,7 +76,8 @@ def exit_code(error: BaseException) -> int:
         return 4
     if isinstance(error, (PolicyDenied, PermitError, PermitRequired, GateFailed)):
         return 3
-    if isinstance(error, (VaultTampered, AuditTampered)):
+    # AEG-P006: the consent ledger, which is a hash-chained log too, is not what was written.
+    if isinstance(error, (VaultTampered, AuditTampered)) or getattr(error, "code", "") == "AEG-P006":
         return 5
     return 1
 
@@ -166,7 +177,10 @@ def vault_ls(vault: Folder, key_file: KeyFile, as_json: AsJson = False) -> None:
 
 @vault_app.command("stat")
 def vault_stat(
-    vault: Folder, object_id: Annotated[str, typer.Argument(metavar="ID")], key_file: KeyFile, as_json: AsJson = False
+    vault: Folder,
+    object_id: Annotated[str, typer.Argument(metavar="ID", callback=_object_id)],
+    key_file: KeyFile,
+    as_json: AsJson = False,
 ) -> None:
     """Shows what is known of one object."""
     entry = Vault.open(str(vault), key_file=str(key_file)).stat(object_id)
@@ -178,7 +192,9 @@ def vault_stat(
 def vault_verify(
     vault: Folder,
     key_file: KeyFile,
-    object_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="one object; all of them by default")] = None,
+    object_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="one object; all of them by default", callback=_object_id)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Authenticates every byte of one object, or of all, and names what is damaged. Hands out no plaintext."""
@@ -201,10 +217,14 @@ def vault_verify(
 @vault_app.command("shred")
 def vault_shred(
     vault: Folder,
-    object_id: Annotated[str, typer.Argument(metavar="ID")],
+    object_id: Annotated[str, typer.Argument(metavar="ID", callback=_object_id)],
     key_file: KeyFile,
     require: Annotated[
-        str | None, typer.Option(help="fail unless this level is reached: logical, ratcheted-file, hardware, kms")
+        str | None,
+        typer.Option(
+            click_type=click.Choice(["logical", "ratcheted-file", "hardware", "kms"]),
+            help="fail unless this level is reached",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: AsJson = False,
@@ -240,6 +260,8 @@ def audit_verify_command(
         count, _, head = expect.partition(":")
         try:
             kept = (int(count), bytes.fromhex(head))
+            if kept[0] < 0 or len(kept[1]) != 32:
+                raise ValueError(expect)
         except ValueError:
             raise typer.BadParameter("give RECORDS:HASH, such as 42:9f86d0...", param_hint="--expect") from None
     result = audit_verify(str(_audit_folder(folder)), expect=kept)
