@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import hashlib
 import importlib.metadata
 import json
@@ -47,6 +48,15 @@ vault_app = typer.Typer(
 audit_app = typer.Typer(help="Tamper-evident audit logs.", epilog=EXIT_CODES, no_args_is_help=True)
 app.add_typer(vault_app, name="vault")
 app.add_typer(audit_app, name="audit")
+
+
+class Level(enum.StrEnum):
+    """How thoroughly an object can be destroyed, weakest first."""
+
+    LOGICAL = "logical"
+    RATCHETED_FILE = "ratcheted-file"
+    HARDWARE = "hardware"
+    KMS = "kms"
 
 
 def _object_id(given: str | None) -> str | None:
@@ -219,13 +229,7 @@ def vault_shred(
     vault: Folder,
     object_id: Annotated[str, typer.Argument(metavar="ID", callback=_object_id)],
     key_file: KeyFile,
-    require: Annotated[
-        str | None,
-        typer.Option(
-            click_type=click.Choice(["logical", "ratcheted-file", "hardware", "kms"]),
-            help="fail unless this level is reached",
-        ),
-    ] = None,
+    require: Annotated[Level | None, typer.Option(help="fail unless this level is reached")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
