@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 ENGINE_SOURCES := $(shell find aegis_engine -name target -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
 # Nothing here talks to the network but package installation.
 # uv trusts what the system trusts, as pip and cargo do: hospitals have proxies with certificates of their own.
-export UV_NATIVE_TLS := 1
+export UV_SYSTEM_CERTS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
