@@ -442,8 +442,11 @@ def _answer(
         log.exception("aegis: %s failed", message.metadata.message_type)
         reply = wire.Reply(code="AEG-X000", reason=f"{type(error).__name__}; the node's log has the details")
     if node is not None:
-        records, head = node.vault.audit_head()
-        reply = wire.Reply(reply.payload, reply.code, reply.reason, records, head)
+        try:
+            records, head = node.vault.audit_head()
+            reply = wire.Reply(reply.payload, reply.code, reply.reason, records, head)
+        except AegisError as error:  # nothing leaves a node whose log is not whole
+            reply = wire.Reply(code=error.code, reason=str(error))
     return Message(reply.to_content(), reply_to=message)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from aegis_flower.errors import DataError
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-DEBIAN_FASHION_MNIST = Path("/usr/share/dataset-fashion-mnist")
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 # Ranges of the 30 measurements as scikit-learn's documentation of the set prints them. Scaling by published constants
 # costs no privacy; scaling by statistics of a hospital's own rows would.
@@ -171,12 +173,15 @@ def _find(folder: Path, stem: str, advice: str) -> Path:
 
 def _idx(path: Path, dims: int) -> npt.NDArray[np.uint8]:
     """Reads an IDX file of unsigned bytes (format: http://yann.lecun.com/exdb/mnist, two zero bytes, type, rank)."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
     head = 4 + 4 * dims
     if len(raw) < head or raw[:4] != bytes([0, 0, 8, dims]):
         raise DataError(f"{path} is not an IDX file of unsigned bytes with {dims} dimensions")
     shape = struct.unpack(f">{dims}I", raw[4:head])
-    if len(raw) != head + int(np.prod(shape)):
+    if len(raw) != head + math.prod(shape):
         raise DataError(f"{path} announces {shape} but holds {len(raw) - head} bytes")
     return np.frombuffer(raw, dtype=np.uint8, offset=head).reshape(shape)
 

@@ -173,7 +173,8 @@ def _minimum_rows(cfg: Config) -> int:
 def fingerprint(cfg: Config) -> str:
     """What the vaults were made from: a later run with other data must not meet them silently."""
     p = cfg.policy
-    return repr((cfg.data, cfg.seed, p.granted_purposes, p.basis, p.min_rows, p.min_subjects, p.budget_epsilon))
+    terms = (p.granted_purposes, p.basis, p.retention_days, p.min_rows, p.min_subjects, p.budget_epsilon)
+    return repr((cfg.data, cfg.seed, *terms, p.bundle, p.require_dp, p.require_secure_aggregation))
 
 
 def _provision_node(cfg: Config, node: SimulatedNode, rows: datasets.Source, origin: str, index: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+
 from aegis_flower import VaultClient, aegis_client_app, compose, run_experiment
 
 

@@ -4,20 +4,22 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import aegis_flower
 import jsonschema
 import numpy as np
 import pytest
+from flwr.serverapp import ServerApp
+
+import aegis_flower
 from aegis_engine import Vault, audit_read, audit_verify, clip_l2, encode_update
 from aegis_flower import SecureAggregation, VaultClient, aegis_client_app, compose, datasets, run_inprocess
+from aegis_flower.config import parse_loss
 from aegis_flower.gate import METRICS
-from aegis_flower.ingest import provision
+from aegis_flower.ingest import _minimum_rows, provision
 from aegis_flower.ledger import Ledger
 from aegis_flower.node import close_nodes
 from aegis_flower.report import load_report
 from aegis_flower.server import initial_arrays, inner_strategy
 from aegis_flower.strategies import secure_aggregation
-from flwr.serverapp import ServerApp
 
 HOSPITALS = [f"hospital-{i}" for i in range(1, 6)]
 
@@ -80,16 +82,22 @@ def test_report_json_conforms_to_the_published_schema_and_loads_again(run):
 def test_no_row_of_a_withdrawn_subject_reaches_a_model_and_every_other_row_may(run, tmp_path):
     # Rate 1 makes each step see all permitted rows, so that "every other" is exact and not a matter of luck.
     root = tmp_path / "root"
-    overrides = ["data.withdrawn=0", "privacy.sample_rate=1.0", "policy.budget_epsilon=50", "policy.min_rows=16", f"vault.root={root}"]
+    overrides = [
+        "data.withdrawn=0",
+        "privacy.sample_rate=1.0",
+        "policy.budget_epsilon=50",
+        "policy.min_rows=16",
+        f"vault.root={root}",
+    ]
     cfg = compose("quickstart", overrides)
     provision(cfg, root)
     source, _ = datasets.load(cfg.data)
     spec = source.spec
     features = np.concatenate([source.columns[c] for c in spec.columns], axis=1).astype(np.float32)
-    parts = datasets.partition(source.labels, cfg.data, cfg.seed, aegis_flower.ingest._minimum_rows(cfg))
+    parts = datasets.partition(source.labels, cfg.data, cfg.seed, _minimum_rows(cfg))
     withdrawn = {}
     for node, part in zip(HOSPITALS, parts, strict=True):
-        withdrawn[node] = [int(i) for i in part[:: 9]]
+        withdrawn[node] = [int(i) for i in part[::9]]
         vault = _open(root, node)
         for i in withdrawn[node]:
             vault.consent_withdraw(source.subjects[i], "research")
@@ -285,15 +293,12 @@ def _observed_run(tmp_path, *overrides):
     def main(grid, context):
         strategy.start(grid, initial_arrays(cfg), num_rounds=cfg.strategy.rounds)
 
-    lose = [secure for secure in cfg.runtime.lose]
-    from aegis_flower.config import parse_loss
-
     try:
         run_inprocess(
             server,
             aegis_client_app(Noting, config=cfg),
             [n.node_config for n in nodes],
-            lose=[parse_loss(x) for x in lose],
+            lose=[parse_loss(x) for x in cfg.runtime.lose],
         )
     finally:
         close_nodes()
@@ -428,7 +433,9 @@ def test_test_noise_gives_the_same_model_twice_and_is_stamped(run):
 def test_secure_noise_gives_another_model_each_time(run):
     _, one, _ = run(name="one")
     _, two, _ = run(name="two")
-    assert not np.array_equal(np.concatenate([a.ravel() for a in _model(one)]), np.concatenate([a.ravel() for a in _model(two)]))
+    assert not np.array_equal(
+        np.concatenate([a.ravel() for a in _model(one)]), np.concatenate([a.ravel() for a in _model(two)])
+    )
 
 
 def test_a_second_run_on_the_same_vaults_adds_to_the_ledger_and_the_log(run, tmp_path):
@@ -453,3 +460,12 @@ def test_runs_on_the_same_vaults_are_refused_when_all_together_pass_the_budget(r
     report, _, seen = run(*options, name="two")
     assert report.run.status == "refused"
     assert seen.nothing
+
+
+def test_the_audit_head_a_node_reports_has_what_its_other_processes_recorded(tmp_path):
+    # Under Ray each message of a node may meet another process, each with its own open vault.
+    one = Vault.create(str(tmp_path / "vault"), key_file=str(tmp_path / "key"), make_key=True)
+    other = Vault.open(str(tmp_path / "vault"), key_file=str(tmp_path / "key"))
+    before = one.audit_head()
+    other.record("test.event", {"n": 1})
+    assert one.audit_head() == other.audit_head() != before

@@ -4,8 +4,9 @@ import random
 import shutil
 
 import pytest
-from aegis_engine import Vault, audit_verify
 from aegis_engine.errors import AegisError, AuditTampered, VaultTampered
+
+from aegis_engine import Vault, audit_verify
 from aegis_flower import compose, run_experiment
 from aegis_flower.errors import LedgerTampered
 from aegis_flower.ledger import Ledger

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aegis_engine import ComplianceEngine, Vault
 
+from aegis_engine import ComplianceEngine, Vault
 from aegis_flower.datasets import Spec
 from aegis_flower.ingest import Terms, ingest
 

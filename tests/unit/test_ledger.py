@@ -10,10 +10,10 @@ from typing import Any
 
 import dp_accounting
 import pytest
-from aegis_engine import Vault, audit_read
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from aegis_engine import Vault, audit_read
 from aegis_flower.errors import BudgetExceeded, ConfigError, LedgerTampered
 from aegis_flower.ledger import Ledger, Mechanism, Reservation, calibrate, epsilon
 

@@ -93,6 +93,16 @@ impl Log {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).head
     }
 
+    /// The head with what other processes appended since, checked.
+    pub fn newest(&self) -> Result<Head, AuditError> {
+        let mut end = self.lock()?;
+        self.exclusively(|| {
+            self.check_in_place()?;
+            self.catch_up(&mut end)
+        })?;
+        Ok(end.head)
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -136,3 +136,14 @@ fn what_was_acknowledged_before_kill_9_is_in_the_log() {
     }
     assert!(newest.is_some());
 }
+
+#[test]
+fn the_newest_head_has_what_another_handle_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Log::open(dir.path(), ORIGIN).unwrap();
+    let other = Log::open(dir.path(), ORIGIN).unwrap();
+    let record = other.append(&json!({"n": 1})).unwrap();
+    assert_eq!(one.head().seq, 0, "the handle itself has not looked");
+    assert_eq!(one.newest().unwrap(), record.head());
+    assert_eq!(one.head(), record.head());
+}

@@ -12,6 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::audit::select;
 use crate::convert::{float_bytes, floats, uuid};
 use crate::error::Result;
 use crate::vault::Vault;
@@ -159,6 +160,19 @@ impl ComplianceEngine {
     }
 }
 
+/// The newest head of the consent ledger that the audit log remembers must lie in the ledger's chain: otherwise an
+/// older ledger was put back, and withdrawals with it.
+fn consent_not_rolled_back(vault: &Path) -> Result<()> {
+    let newest = select(&vault.join("audit"), |body| body["event"] == "consent")?.pop();
+    let head = newest.and_then(|record| {
+        format!("{}:{}", record["records"], record["head"].as_str()?)
+            .parse::<aegis_audit::Head>()
+            .ok()
+    });
+    aegis_audit::verify(&vault.join("consent"), None, head.as_ref())?;
+    Ok(())
+}
+
 struct Asked<'a> {
     action: &'a str,
     purpose: &'a str,
@@ -189,6 +203,7 @@ impl ComplianceEngine {
             let what = "the policies beside the vault are not the ones it was put under; restore its policy folder";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
+        consent_not_rolled_back(vault.path())?;
         Ok(Self {
             vault,
             engine: Engine::new(bundle)?,

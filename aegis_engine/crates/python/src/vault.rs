@@ -17,7 +17,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::audit::{select, shown};
-use crate::convert::{bytes, fill, length, to_json, to_python, uuid};
+use crate::convert::{bytes, fill, hex, length, to_json, to_python, uuid};
 use crate::error::{Fault, Result};
 use crate::policy::{Permit, action, bundle, keep};
 
@@ -424,9 +424,9 @@ impl Vault {
     }
 
     /// Records and hash of the newest state of the log.
-    fn audit_head<'py>(&self, py: Python<'py>) -> (u64, Bound<'py, PyBytes>) {
-        let head = self.inner.audit().head();
-        (head.seq, PyBytes::new(py, &head.hash))
+    fn audit_head<'py>(&self, py: Python<'py>) -> Result<(u64, Bound<'py, PyBytes>)> {
+        let head = py.detach(|| self.inner.audit().newest())?;
+        Ok((head.seq, PyBytes::new(py, &head.hash)))
     }
 
     fn audit_records<'py>(&self, py: Python<'py>, event: &str) -> Result<Bound<'py, PyAny>> {
@@ -506,8 +506,20 @@ impl Vault {
     ) -> Result<u64> {
         py.detach(|| {
             let key = self.inner.pseudonym(subject)?;
-            Ok(change(self.inner.consent(), key).map_err(aegis_policy::PolicyError::from)?)
+            let epoch =
+                change(self.inner.consent(), key).map_err(aegis_policy::PolicyError::from)?;
+            self.remember_consent()?;
+            Ok(epoch)
         })
+    }
+
+    /// Notes the consent ledger's head in the audit log, so that putting an older ledger back is found
+    /// (`ComplianceEngine` looks for it when it is made).
+    fn remember_consent(&self) -> Result<()> {
+        let head = aegis_audit::verify(&self.inner.path().join("consent"), None, None)?.head;
+        let body = json!({"event": "consent", "records": head.seq, "head": hex(&head.hash)});
+        self.inner.audit().append(&body)?;
+        Ok(())
     }
 }
 

@@ -1,0 +1,178 @@
+"""Who may import whom: no stage knows a later one, and heavy or foreign packages stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "aegis_flower"
+ENGINE = ROOT / "aegis_engine" / "python"
+
+# Each line may import from the lines above it, and within itself. A new module takes its place here.
+STAGES = [
+    {"errors"},
+    {"config"},
+    {"datasets"},
+    {"models"},
+    {"ingest", "ledger"},
+    {"node"},
+    {"stream"},
+    {"train"},
+    {"gate"},
+    {"mask"},
+    {"wire"},
+    {"client"},
+    {"strategies", "strategies.clear", "strategies.secure_aggregation"},
+    {"server"},
+    {
+        "certs",
+        "report",
+        "report_html",
+        "sweep_report",
+        "simulations",
+        "simulations.inprocess",
+        "simulations.deployment",
+    },
+    {"experiment", "simulations.submit"},
+    {"sweep"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}
+# Imports inside a function that go the other way, each with its reason beside it in the source.
+BACKWARD = {("server", "experiment")}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for file in [
+        *PACKAGE.glob("*.py"),
+        *(ROOT / "strategies").glob("*.py"),
+        *(ROOT / "simulations").glob("*.py"),
+    ]:
+        folder = "" if file.parent == PACKAGE else f"{file.parent.name}."
+        name = folder.rstrip(".") if file.stem == "__init__" else f"{folder}{file.stem}"
+        if name:
+            found[name] = file
+    return found
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Dotted names of everything a file imports anywhere but under TYPE_CHECKING; ``from a import b`` gives a and a.b."""
+    tree = ast.parse(file.read_text())
+    for block in [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]:
+        block.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def every_file() -> list[Path]:
+    folders = [
+        PACKAGE,
+        ROOT / "strategies",
+        ROOT / "simulations",
+        ROOT / "configs",
+        ENGINE,
+        ROOT / "benches",
+        ROOT / "tests",
+    ]
+    return sorted({f.resolve() for folder in folders for f in folder.rglob("*.py")})
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert set(modules()) == set(RANK)
+
+
+def test_no_stage_imports_a_later_one() -> None:
+    backward = set()
+    for name, file in modules().items():
+        for other in imported(file):
+            own, _, rest = other.partition(".")
+            if own == "aegis_flower" and rest in RANK and RANK[rest] > RANK[name]:
+                backward.add((name, rest))
+    assert backward == BACKWARD
+
+
+def test_the_stages_that_protect_are_in_the_designs_order() -> None:
+    order = ["errors", "config", "ingest", "node", "stream", "train", "gate", "mask", "client", "strategies", "server"]
+    assert [RANK[name] for name in order] == sorted(RANK[name] for name in order)
+    assert RANK["ledger"] < RANK["node"]  # the node hands out its ledger
+    assert RANK["server"] < min(RANK[name] for name in ("report", "experiment", "cli"))
+
+
+def test_backward_imports_are_inside_functions() -> None:
+    for name, other in BACKWARD:
+        body = ast.parse(modules()[name].read_text()).body
+        assert not any(isinstance(n, ast.ImportFrom) and n.module == f"aegis_flower.{other}" for n in body)
+
+
+def test_flowers_legacy_client_is_imported_in_one_file() -> None:
+    users = {
+        name for name, file in modules().items() if any(f"{i}.".startswith("flwr.client.") for i in imported(file))
+    }
+    assert users == {"client"}
+
+
+def test_opacus_is_known_to_one_file() -> None:
+    assert {name for name, file in modules().items() if any(top(i) == "opacus" for i in imported(file))} == {"train"}
+
+
+def test_the_cryptography_of_the_protocol_is_met_in_two_files() -> None:
+    users = {
+        name for name, file in modules().items() if any(i.startswith("aegis_engine.SecAgg") for i in imported(file))
+    }
+    assert users == {"mask", "strategies.secure_aggregation"}
+
+
+def test_no_file_imports_the_top_level_folders_by_themselves() -> None:
+    for file in every_file():
+        generic = {top(i) for i in imported(file)} & {"strategies", "configs", "simulations", "tests"}
+        assert not generic, file
+
+
+def test_the_engines_python_imports_neither_torch_nor_flower_nor_yaml_nor_the_plugin_at_its_top() -> None:
+    files = sorted(ENGINE.rglob("*.py"))
+    assert files
+    for file in files:
+        assert not {top(i) for i in imported(file)} & {"torch", "flwr", "yaml", "hydra", "omegaconf", "opacus"}, file
+        tops = ast.parse(file.read_text()).body
+        assert not any("aegis_flower" in ast.dump(n) for n in tops if isinstance(n, ast.Import | ast.ImportFrom)), file
+
+
+@pytest.mark.parametrize(
+    "statement", ["import aegis", "from aegis import ComplianceEngine, Vault", "import aegis_flower"]
+)
+def test_importing_the_face_loads_nothing_heavy(statement: str) -> None:
+    heavy = "{'torch', 'flwr', 'opacus', 'hydra', 'sklearn', 'matplotlib', 'dp_accounting'}"
+    code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[]"
+
+
+def test_names_of_the_face_are_there() -> None:
+    import aegis
+
+    import aegis_flower
+
+    for name in aegis_flower.__all__:
+        assert getattr(aegis_flower, name) is not None
+    for name in aegis._PLUGIN:
+        assert getattr(aegis, name) is getattr(aegis_flower, name)
+    with pytest.raises(AttributeError):
+        aegis.nothing  # noqa: B018
+    with pytest.raises(AttributeError):
+        aegis_flower.nothing  # noqa: B018
