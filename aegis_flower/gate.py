@@ -60,7 +60,8 @@ def release(node: Node, permit: Permit, proposal: Proposal, limits: Limits, *, s
         GateFailed: at least one gate failed; `gates` has all of them.
         PolicyDenied: the policies refuse, such as an update without DP where the data demand it.
     """
-    max_norm = min(limits.max_norm, node.config.max_norm or limits.max_norm)
+    own = node.config.max_norm
+    max_norm = limits.max_norm if own is None else min(limits.max_norm, own)
     if proposal.update.size and np.isfinite(proposal.update).all():
         clip_l2(proposal.update, max_norm)
     return node.engine.gate(

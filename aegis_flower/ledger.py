@@ -46,7 +46,9 @@ class Mechanism:
     def __post_init__(self) -> None:
         # The server names σ: what is no positive number would pass as ε = 0, or spoil the ledger for good.
         if not 0 < self.noise_multiplier < math.inf:
-            raise ConfigError("privacy.noise_multiplier", f"must be positive and finite (got {self.noise_multiplier!r})")
+            raise ConfigError(
+                "privacy.noise_multiplier", f"must be positive and finite (got {self.noise_multiplier!r})"
+            )
         if not 0 < self.sample_rate <= 1:
             raise ConfigError("privacy.sample_rate", f"must be above 0 and at most 1 (got {self.sample_rate!r})")
 
@@ -200,14 +202,16 @@ class Ledger:
             entries = self.entries()
             before = self._steps(entries)
             after = before + Counter({mechanism: steps})
-            total = epsilon(after, delta, "rdp")
+            # The strictest δ that any run asked for holds for all: a looser one must not make earlier runs look cheaper.
+            strictest = min([delta, *(e["delta"] for e in entries if e["kind"] == "reserve")])
+            total = epsilon(after, strictest, "rdp")
             # PLD gains less than half, and takes for ever when σ is far too small.
             if budget < total <= 2 * budget + 1 and len(after) == 1:
-                total = epsilon(after, delta, "pld")
+                total = epsilon(after, strictest, "pld")
             if total > budget:
-                spent = epsilon(before, delta)
+                spent = epsilon(before, strictest)
                 raise BudgetExceeded(
-                    f"data set {self._dataset!r}: this round would bring ε to {total:.3f} of {budget:.3f} (δ={delta:g}, "
+                    f"data set {self._dataset!r}: this round would bring ε to {total:.3f} of {budget:.3f} (δ={strictest:g}, "
                     f"unit {UNIT}, spent {spent:.3f}); nothing was read. Ask for fewer rounds or more noise, or have the "
                     "data steward raise the budget",
                     spent=spent,
@@ -258,8 +262,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if not self._path.parent.is_dir():
-            self._path.parent.mkdir(mode=0o700)
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         with (self._path.with_suffix(".lock")).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -63,6 +63,10 @@ class NodeConfig:
                     f"--node-config '{key}=\"{example}\" ...'"
                 )
         max_norm = given.get("aegis-max-norm")
+        if max_norm is not None and not float(max_norm) > 0:
+            raise NodeError(
+                f"aegis-max-norm = {max_norm!r} in the node config must be above 0; leave it out for no own limit"
+            )
         return cls(
             Path(str(given["aegis-vault"])),
             Path(str(given["aegis-key-file"])),

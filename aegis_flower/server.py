@@ -117,9 +117,7 @@ def run_server(cfg: Config, grid: Grid, outcome: Outcome, on_round: OnRound | No
     strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
     outcome.arrays = start = initial_arrays(cfg)
     outcome.strategy, outcome.run_id = strategy, grid.run.run_id
-    result = strategy.start(
-        grid, start, num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline
-    )
+    result = strategy.start(grid, start, num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline)
     outcome.arrays = result.arrays or start  # Flower returns none when no round gave a model
     if not outcome.trained:
         lost = [x for r in outcome.rounds for x in r.lost]

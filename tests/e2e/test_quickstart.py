@@ -11,8 +11,17 @@ from flwr.serverapp import ServerApp
 
 import aegis_flower
 from aegis_engine import Vault, audit_read, audit_verify, clip_l2, encode_update
-from aegis_flower import SecureAggregation, VaultClient, aegis_client_app, compose, datasets, run_inprocess
+from aegis_flower import (
+    SecureAggregation,
+    VaultClient,
+    aegis_client_app,
+    aegis_server_app,
+    compose,
+    datasets,
+    run_inprocess,
+)
 from aegis_flower.config import parse_loss
+from aegis_flower.errors import RunFailed
 from aegis_flower.gate import METRICS
 from aegis_flower.ingest import _minimum_rows, provision
 from aegis_flower.ledger import Ledger
@@ -187,13 +196,42 @@ def test_when_the_budget_ends_in_mid_run_the_earlier_rounds_stay(run):
     assert not _is_initial(folder)
 
 
-def test_an_update_without_dp_is_refused_at_the_gate_where_the_data_demand_dp(run, tmp_path):
-    root = tmp_path / "root"
-    provision(compose("quickstart"), root)  # the steward demands DP; the run's own config cannot lift that
-    report, folder, _ = run("policy.require_dp=false", "privacy.mode=off", f"vault.root={root}")
+def _run_against_strict_nodes(tmp_path, *overrides):
+    """A researcher's lenient run against vaults whose stewards laid down the quickstart's own, strict terms."""
+    nodes = provision(compose("quickstart"), tmp_path / "vaults")
+    cfg = compose("quickstart", ["tracking.html=false", "strategy.rounds=2", *overrides])
+    output = tmp_path / "out"
+    try:
+        with pytest.raises(RunFailed) as error:
+            run_inprocess(
+                aegis_server_app(cfg),
+                aegis_client_app(config=cfg),
+                [n.node_config for n in nodes],
+                run_config={"aegis-output": str(output)},
+            )
+    finally:
+        close_nodes()
+    return load_report(output / "report.json"), output, str(error.value)
+
+
+def test_an_update_without_dp_is_refused_at_the_gate_where_the_data_demand_dp(tmp_path):
+    overrides = ["policy.require_dp=false", "privacy.mode=off"]
+    report, output, error = _run_against_strict_nodes(tmp_path, *overrides)
     assert report.run.status == "refused"
+    assert "core.release.dp" in error
+    assert len(report.clients) == 5
     assert all(any("core.release.dp" in r.reason for r in c.refusals) for c in report.clients)
-    assert _is_initial(folder)
+    assert _is_initial(output, *overrides)
+
+
+def test_a_run_in_clear_is_refused_at_the_gate_where_the_data_demand_masks(tmp_path):
+    overrides = ["secagg=clear", "policy.require_secure_aggregation=false"]
+    report, output, error = _run_against_strict_nodes(tmp_path, *overrides)
+    assert report.run.status == "refused"
+    assert "gate secure_aggregation" in error
+    assert len(report.clients) == 5
+    assert all({r.code for r in c.refusals} == {"AEG-P002"} for c in report.clients)
+    assert _is_initial(output, *overrides)
 
 
 # -- losses -------------------------------------------------------------------------------------------------------
@@ -389,15 +427,6 @@ def test_updates_may_travel_in_clear_only_where_the_data_allow_it(run):
     assert set(seen.train) == set(HOSPITALS)
     assert all(c.audit.verified and c.epsilon > 0 for c in report.clients)
     assert not _is_initial(folder)
-
-
-def test_a_run_in_clear_is_refused_at_the_gate_where_the_data_demand_masks(run, tmp_path):
-    root = tmp_path / "root"
-    provision(compose("quickstart"), root)
-    report, folder, _ = run("secagg=clear", "policy.require_secure_aggregation=false", f"vault.root={root}")
-    assert report.run.status == "refused"
-    assert "gate secure_aggregation" in report.run.reason
-    assert _is_initial(folder)
 
 
 @pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi", "fedprox"])

@@ -227,9 +227,18 @@ def test_every_group_file_composes(group: str, name: str) -> None:
 
 def test_all_ten_groups_of_the_design_are_there() -> None:
     groups = {group for group, _ in GROUPS} | {"experiment"}
-    assert groups == set(
-        ["data", "model", "vault", "policy", "privacy", "secagg", "strategy", "runtime", "tracking", "experiment"]
-    )
+    assert groups == {
+        "data",
+        "model",
+        "vault",
+        "policy",
+        "privacy",
+        "secagg",
+        "strategy",
+        "runtime",
+        "tracking",
+        "experiment",
+    }
 
 
 def test_an_override_wins_over_the_experiment_and_the_experiment_over_the_groups() -> None:

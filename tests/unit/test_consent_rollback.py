@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from aegis import ComplianceEngine, Vault
 from aegis_engine.errors import AuditTampered
+
 from aegis_flower.ingest import Terms, ingest
 
 

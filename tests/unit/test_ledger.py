@@ -357,3 +357,12 @@ def test_the_ledger_holds_no_data_and_only_its_owner_reads_it(book: Book) -> Non
     known = {"seq", "kind", "id", "run", "round", "noise_multiplier", "sample_rate", "steps", "delta", "mac"}
     assert set(json.loads(book.lines()[0])) == known
     assert book.file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_looser_delta_does_not_make_earlier_runs_cheaper(book: Book) -> None:
+    book.reserve()
+    budget = epsilon({MECHANISM: 8}, DELTA, "pld") - 0.01  # two rounds do not fit at the δ of the first
+    asked: dict[str, Any] = {"mechanism": MECHANISM, "steps": 4, "budget": budget}
+    assert epsilon({MECHANISM: 8}, DELTA * 100, "rdp") < budget
+    with pytest.raises(BudgetExceeded):
+        book.ledger.reserve(run="2", round_=1, delta=DELTA * 100, **asked)

@@ -24,7 +24,11 @@ def sealed(data: bytes) -> bytes:
 
 BODIES = [
     {"time": "2026-01-02T03:04:05.678Z", "event": "authorize", "rows_denied": {"core.retention": 2, "core.consent": 1}},
-    {"time": "2026-01-02T03:04:05.679Z", "text": 'ä\n"\\\u001f\u007f\U00010000', "n": [-(2**63), 2**64 - 1, True, None]},
+    {
+        "time": "2026-01-02T03:04:05.679Z",
+        "text": 'ä\n"\\\u001f\u007f\U00010000',
+        "n": [-(2**63), 2**64 - 1, True, None],
+    },
     {"time": "2026-01-02T03:04:05.680Z", "\uffff": [], "\U00010000": {}},
 ]
 
