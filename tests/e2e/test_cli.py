@@ -308,3 +308,16 @@ def test_a_new_project_runs_at_once(aegis, tmp_path):
     assert load_report(project / "aegis-runs" / "001" / "report.json").run.status == "finished"
     assert "report:" in ran.stdout
     _fails(aegis("init", "hospital-app"), 1, "not empty")
+
+
+def test_a_bad_bundle_leaves_no_vault_and_no_key_behind(tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "schema.cedarschema").touch()
+    (bundle / "broken.cedar").write_text("nonsense")
+    command = [sys.executable, "-m", "aegis", "vault", "init", "v", "-k", "k", "--make-key", "--govern", str(bundle)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 4
+    assert "broken.cedar" in done.stderr
+    assert not (tmp_path / "v").exists()
+    assert not (tmp_path / "k").exists()

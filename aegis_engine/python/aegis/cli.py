@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -140,6 +141,9 @@ def vault_init(
     ] = None,
 ) -> None:
     """Makes an empty vault."""
+    if govern:  # tried on a throw-away vault first: a bad bundle must not leave an ungoverned vault behind
+        with tempfile.TemporaryDirectory() as trial:
+            Vault.create(trial, key=bytes(32)).govern(govern)
     made = Vault.create(str(vault), key_file=str(key_file), make_key=make_key)
     if govern:
         made.govern(govern)
