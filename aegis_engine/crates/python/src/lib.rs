@@ -15,6 +15,7 @@ mod convert;
 mod error;
 mod noise;
 mod policy;
+mod readers;
 mod secagg;
 mod vault;
 
@@ -33,6 +34,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     audit::register(m)?;
     noise::register(m)?;
     policy::register(m)?;
+    readers::register(m)?;
     secagg::register(m)?;
     vault::register(m)
 }
