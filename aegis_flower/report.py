@@ -36,6 +36,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aegis_flower import report_html as page
+from aegis_flower import report_text as words
 from aegis_flower.errors import ReportError
 
 if TYPE_CHECKING:
@@ -574,27 +575,27 @@ def print_report(report: RunReport, console: Console) -> None:
     """Print a summary that fits a screen. Names from outside are shown as text: no markup, no control codes."""
     run, results = report.run, report.results
     colour = {"finished": "green", "refused": "yellow", "failed": "red"}[run.status]
-    console.print(Text.assemble((page.clean(run.name), "bold"), "  ", (run.status, colour)))
+    console.print(Text.assemble((words.clean(run.name), "bold"), "  ", (run.status, colour)))
     if run.reason is not None:
-        console.print(Text(page.clean(run.reason), colour))
+        console.print(Text(words.clean(run.reason), colour))
     if not run.private:
-        console.print(Text(page.privacy_warning(report), "bold red"))
+        console.print(Text(words.privacy_warning(report), "bold red"))
     console.print()
     facts = Table.grid(padding=(0, 3))
     facts.add_column(style="dim")
     facts.add_column()
-    for name, value, note in page.headline(report):
+    for name, value, note in words.headline(report):
         facts.add_row(name, Text.assemble((value, "bold"), f"  {note}" if note else ""))
     console.print(facts)
     console.print()
     if report.clients:
         console.print(_client_table(report))
-        for line in page.guarantee_lines(report.clients) or ["no client states an ε"]:
+        for line in words.guarantee_lines(report.clients) or ["no client states an ε"]:
             console.print(Text(line, "dim"))
     for line in _remarks(report):
         console.print(Text(line))
     if results.unnoised_outputs:
-        outputs = "; ".join(page.clean(each) for each in results.unnoised_outputs)
+        outputs = "; ".join(words.clean(each) for each in results.unnoised_outputs)
         console.print(Text(f"not protected by noise: {outputs}"))
 
 
@@ -607,10 +608,10 @@ def _client_table(report: RunReport) -> Table:
     for client in report.clients:
         audit = client.audit
         table.add_row(
-            Text(page.clean(client.node)),
-            page.epsilon_of_budget(client),
-            page.whole(client.rows_allowed),
-            page.whole(sum(client.rows_denied.values())),
+            Text(words.clean(client.node)),
+            words.epsilon_of_budget(client),
+            words.whole(client.rows_allowed),
+            words.whole(sum(client.rows_denied.values())),
             f"{client.rounds_taken_part} of {len(report.rounds)}",
             Text(
                 "none" if audit is None else "verified" if audit.verified else "NOT VERIFIED",
@@ -623,8 +624,8 @@ def _client_table(report: RunReport) -> Table:
 def _remarks(report: RunReport) -> Iterable[str]:
     for each in report.rounds:
         for lost in each.lost:
-            yield page.clean(f"round {each.round}: lost {lost.node} at {lost.step}: {lost.reason}")
+            yield words.clean(f"round {each.round}: lost {lost.node} at {lost.step}: {lost.reason}")
     for client in report.clients:
         for refusal in client.refusals:
             when = "before the first round" if refusal.round is None else f"round {refusal.round}"
-            yield page.clean(f"{when}: {client.node} refused, {refusal.code}: {refusal.reason}")
+            yield words.clean(f"{when}: {client.node} refused, {refusal.code}: {refusal.reason}")

@@ -25,6 +25,9 @@ from rich.table import Table
 from rich.text import Text
 
 from aegis_flower import report_html as page
+from aegis_flower import report_style as style
+from aegis_flower import report_svg as svg
+from aegis_flower import report_text as words
 from aegis_flower.errors import ReportError
 from aegis_flower.report import RunReport, write_atomically
 
@@ -66,8 +69,8 @@ class _Charge:
         if self.delta is None:
             return "the trials charged shared vaults; no trial states unit and δ, so the total is only in their ledgers"
         return (
-            f"ε{page.THIN}{page.epsilon(self.epsilon)} charged by all trials together to the vault that paid most "
-            f"({page.basis(self)})"
+            f"ε{words.THIN}{words.epsilon(self.epsilon)} charged by all trials together to the vault that paid most "
+            f"({words.basis(self)})"
         )
 
 
@@ -86,8 +89,8 @@ class _Plot:
 
     x_label: str
     show_x: Callable[[float], str]
-    series: tuple[page.Series, ...]
-    rules: tuple[page.Rule, ...]
+    series: tuple[svg.Series, ...]
+    rules: tuple[svg.Rule, ...]
     missing: tuple[str, ...]
     guarantees: tuple[str, ...]
 
@@ -178,16 +181,16 @@ def _epsilon(trial: Trial) -> float | None:
 def _axis(trials: Sequence[Trial]) -> tuple[str, Callable[[Trial], float | None], Callable[[float], str]]:
     """What accuracy is drawn against: ε where it differs, else the one number varied, else ε, else the trial."""
     spent = [value for value in map(_epsilon, trials) if value is not None]
-    by_epsilon = ("largest ε of a client", _epsilon, page.number)
+    by_epsilon = ("largest ε of a client", _epsilon, words.number)
     if spent and max(spent) > 1.01 * min(spent):
         return by_epsilon
     numeric = [name for name in _varied(trials) if _numeric(trials, name)]
     if len(numeric) == 1:
-        return numeric[0], lambda trial: _as_number(trial.overrides.get(numeric[0])), page.number
+        return numeric[0], lambda trial: _as_number(trial.overrides.get(numeric[0])), words.number
     if spent:
         return by_epsilon
     order = {id(trial): float(index) for index, trial in enumerate(trials, 1)}
-    return "trial", lambda trial: order[id(trial)], page.whole
+    return "trial", lambda trial: order[id(trial)], words.whole
 
 
 def _plot(trials: Sequence[Trial]) -> _Plot:
@@ -206,7 +209,7 @@ def _plot(trials: Sequence[Trial]) -> _Plot:
         groups = {"trials": [point for points in groups.values() for point in points]}
     # A line through trials at one x (seeds, say) would draw a trend that is not there.
     series = tuple(
-        page.Series(
+        svg.Series(
             label,
             tuple(sorted(points, key=lambda point: point[0])),
             f"c{index}",
@@ -222,14 +225,14 @@ def _plot(trials: Sequence[Trial]) -> _Plot:
     return _Plot(x_label, show_x, series, rules, tuple(missing), tuple(_guarantees(trials)))
 
 
-def _rules(label: str, values: Sequence[float | None]) -> list[page.Rule]:
+def _rules(label: str, values: Sequence[float | None]) -> list[svg.Rule]:
     """One line where all trials agree, else the lowest and the highest."""
     known = [value for value in values if value is not None]
     if not known:
         return []
     if max(known) - min(known) < 5e-4:  # noqa: PLR2004 - the same when printed to a tenth of a percent
-        return [page.Rule(label, known[0], "quiet")]
-    return [page.Rule(f"{label}, low", min(known), "quiet"), page.Rule(f"{label}, high", max(known), "quiet")]
+        return [svg.Rule(label, known[0], "quiet")]
+    return [svg.Rule(f"{label}, low", min(known), "quiet"), svg.Rule(f"{label}, high", max(known), "quiet")]
 
 
 # Files
@@ -250,7 +253,7 @@ def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None) -> byt
             "accuracy_without_dp": results.accuracy_without_dp,
             "majority_class_accuracy": results.majority_class_accuracy,
             "epsilon_max": results.epsilon_max,
-            "guarantees": page.guarantee_lines(trial.report.clients),
+            "guarantees": words.guarantee_lines(trial.report.clients),
             "config_sha256": trial.report.config.sha256,
         }
 
@@ -274,7 +277,7 @@ def _png(plot: _Plot) -> bytes:
     for rule in plot.rules:
         axes.axhline(100 * rule.value, color="#5a636d", linestyle=(0, (5, 4)), linewidth=1.2, zorder=1)
         axes.annotate(
-            _literal(f"{rule.label}  {page.percent(rule.value)}"),
+            _literal(f"{rule.label}  {words.percent(rule.value)}"),
             (1, 100 * rule.value),
             xycoords=("axes fraction", "data"),
             xytext=(-4, 4),
@@ -305,34 +308,34 @@ def _png(plot: _Plot) -> bytes:
 
 def _literal(text: str) -> str:
     """`text` for matplotlib, which would read dollars as mathematics and hides labels with a leading underscore."""
-    shown = page.clean(text).replace("$", r"\$").replace(page.THIN, " ")
+    shown = words.clean(text).replace("$", r"\$").replace(words.THIN, " ")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def _page(trials: Sequence[Trial], plot: _Plot, charged: _Charge | None) -> str:
-    chart = page.line_chart(
+    chart = svg.line_chart(
         plot.series,
         plot.rules,
         title=f"Accuracy against {plot.x_label}",
         x_label=plot.x_label,
         show_x=plot.show_x,
-        show_y=page.percent,
-        show_tick=page.percent_short,
+        show_y=words.percent,
+        show_tick=words.percent_short,
         whole_x=plot.x_label == "trial",
         at_most=1.0,
         width=1016,
         height=380,
     )
     total = str(charged) if charged is not None else "no total stated: the trials are reported as not sharing vaults"
-    notes = [page.esc(each) for each in plot.guarantees]
+    notes = [words.esc(each) for each in plot.guarantees]
     if plot.missing:
-        notes.append(f"not drawn: {page.esc(', '.join(plot.missing))}")
+        notes.append(f"not drawn: {words.esc(', '.join(plot.missing))}")
     shared = '<p class="banner warn">' if charged is not None else '<p class="lead">'
     note = "<br>".join(notes)
-    return page.page(
+    return style.page(
         "AEGIS sweep report",
-        f'<header><p class="over">{page.MARK} AEGIS sweep report</p><h1>{len(trials)} trials</h1>'
-        f"{shared}{page.esc(total)}</p></header>"
+        f'<header><p class="over">{style.MARK} AEGIS sweep report</p><h1>{len(trials)} trials</h1>'
+        f"{shared}{words.esc(total)}</p></header>"
         f'<div class="gap"></div>{page.card(f"Accuracy against {plot.x_label}", note, chart)}'
         f"{page.card('Trials', 'Each trial has its own report in its folder.', _html_table(trials))}"
         "<footer>This page is evidence for what the trials did. Choosing the best of them is a use of the data, too: "
@@ -344,7 +347,7 @@ def _guarantees(trials: Sequence[Trial]) -> list[str]:
     """Each distinct guarantee of the sweep once, with the trials it holds for where they differ."""
     groups: dict[str, list[str]] = {}
     for index, trial in enumerate(trials, 1):
-        for line in page.guarantee_lines(trial.report.clients) or ["no ε stated"]:
+        for line in words.guarantee_lines(trial.report.clients) or ["no ε stated"]:
             groups.setdefault(line, []).append(str(index))
     if len(groups) == 1:
         return list(groups)
@@ -363,9 +366,9 @@ def _rows(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
             [
                 str(index),
                 *(trial.overrides.get(name, "default") for name in varied),
-                _or_dash(report.results.accuracy, page.percent),
-                _or_dash(spent, page.epsilon),
-                _or_dash(report.results.accuracy_without_dp, page.percent),
+                _or_dash(report.results.accuracy, words.percent),
+                _or_dash(spent, words.epsilon),
+                _or_dash(report.results.accuracy_without_dp, words.percent),
                 str(sum(len(each.lost) for each in report.rounds)),
                 report.run.status + ("" if report.run.private else ", NOT PRIVATE"),
             ]
@@ -374,14 +377,14 @@ def _rows(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
 
 
 def _or_dash(value: float | None, show: Callable[[float], str]) -> str:
-    return page.DASH if value is None else show(value)
+    return words.DASH if value is None else show(value)
 
 
 def _html_table(trials: Sequence[Trial]) -> str:
     head, rows = _rows(trials)
-    titles = "".join(f"<th>{page.esc(each)}" for each in [*head, "folder"])
+    titles = "".join(f"<th>{words.esc(each)}" for each in [*head, "folder"])
     body = "".join(
-        f"<tr>{''.join(f'<td>{page.esc(cell)}' for cell in row)}<td><code>{page.esc(trial.folder.name)}</code>"
+        f"<tr>{''.join(f'<td>{words.esc(cell)}' for cell in row)}<td><code>{words.esc(trial.folder.name)}</code>"
         for row, trial in zip(rows, trials, strict=True)
     )
     return f'<div class="scroll"><table class="trials"><thead><tr>{titles}<tbody>{body}</table></div>'
@@ -391,11 +394,11 @@ def _print(trials: Sequence[Trial], charged: _Charge | None, console: Console) -
     head, rows = _rows(trials)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in head:
-        table.add_column(Text(page.clean(title)), justify="left" if title == "status" else "right", overflow="fold")
+        table.add_column(Text(words.clean(title)), justify="left" if title == "status" else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(page.clean(cell)) for cell in row))
+        table.add_row(*(Text(words.clean(cell)) for cell in row))
     console.print(table)
     for line in _guarantees(trials):
         console.print(Text(line, "dim"))
     if charged is not None:
-        console.print(Text(page.clean(str(charged)), "bold"))
+        console.print(Text(words.clean(str(charged)), "bold"))

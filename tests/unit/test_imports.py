@@ -33,6 +33,9 @@ STAGES = [
     {
         "certs",
         "report",
+        "report_text",
+        "report_svg",
+        "report_style",
         "report_html",
         "sweep_report",
         "simulations",

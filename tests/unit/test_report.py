@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -24,6 +26,8 @@ from rich.console import Console
 
 from aegis_flower import report as subject
 from aegis_flower import report_html as page
+from aegis_flower import report_svg as svg
+from aegis_flower import report_text as words
 from aegis_flower.errors import AegisError, ReportError
 from aegis_flower.report import (
     AuditReport,
@@ -168,7 +172,7 @@ class Page(HTMLParser):
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
-        self.text += data.replace(page.THIN, " ")
+        self.text += data.replace(words.THIN, " ")
 
 
 def render(report: RunReport) -> str:
@@ -178,7 +182,7 @@ def render(report: RunReport) -> str:
 def printed(report: RunReport) -> str:
     out = io.StringIO()
     print_report(report, Console(file=out, width=200, force_terminal=True, color_system=None))
-    return out.getvalue().replace(page.THIN, " ")
+    return out.getvalue().replace(words.THIN, " ")
 
 
 # JSON
@@ -399,13 +403,13 @@ def test_policy_admits_exactly_this_style_sheet() -> None:
     html = render(example())
     style = re.search(r"<style>(.*)</style>", html, re.DOTALL)
     assert style is not None
-    digest = page.base64.b64encode(page.hashlib.sha256(style[1].encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in html
 
 
 def test_html_names_the_json_it_stands_for(tmp_path: Path) -> None:
     paths = write_report(example(), tmp_path)
-    assert page.hashlib.sha256(paths.json.read_bytes()).hexdigest() in paths.html.read_text()
+    assert hashlib.sha256(paths.json.read_bytes()).hexdigest() in paths.html.read_text()
 
 
 def test_headline() -> None:
@@ -480,8 +484,8 @@ def test_epsilon_never_stands_alone(show: Any) -> None:
 
 
 def test_clients_with_other_guarantees_are_told_apart() -> None:
-    lines = page.guarantee_lines([client("a"), client("b", delta=1e-6), client("c", epsilon=None)])
-    assert [line.replace(page.THIN, " ") for line in lines] == [
+    lines = words.guarantee_lines([client("a"), client("b", delta=1e-6), client("c", epsilon=None)])
+    assert [line.replace(words.THIN, " ") for line in lines] == [
         "ε: unit record · δ = 1e-5 · neighbouring add or remove one · PLD accountant (a)",
         "ε: unit record · δ = 1e-6 · neighbouring add or remove one · PLD accountant (b)",
         "no ε stated by c",
@@ -524,7 +528,7 @@ def test_many_clients_and_rounds_stay_a_page(tmp_path: Path) -> None:
      (1.234567e-12, "1.24e-12"), (12345.678, "12345.68")],
 )  # fmt: skip
 def test_epsilon_is_rounded_up(value: float, text: str) -> None:
-    shown = page.epsilon(value)
+    shown = words.epsilon(value)
     assert float(shown) >= value
     assert shown == text or math.isclose(float(shown), float(text))
 
@@ -533,12 +537,12 @@ def test_epsilon_is_rounded_up(value: float, text: str) -> None:
     ("value", "text"), [(1e-5, "1e-5"), (2.5e-6, "2.5e-6"), (1e-4, "1e-4"), (0.05, "0.05"), (0.0, "0")]
 )
 def test_delta(value: float, text: str) -> None:
-    assert page.delta_text(value) == text
+    assert words.delta_text(value) == text
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.41, 0.89), (5, 5), (0, 0), (-3, 7), (1e-9, 2e-9), (0, 1e6)])
 def test_ticks_cover_the_range(low: float, high: float) -> None:
-    ticks = page.nice_ticks(low, high)
+    ticks = svg.nice_ticks(low, high)
     assert ticks == sorted(set(ticks))
     assert 2 <= len(ticks) <= 8
     assert ticks[0] <= low + 1e-12
@@ -546,9 +550,9 @@ def test_ticks_cover_the_range(low: float, high: float) -> None:
 
 
 def test_gap_in_a_line_is_not_bridged() -> None:
-    series = page.Series("x", ((1, 0.5), (2, None), (3, 0.5)), "accent")
-    svg = page.line_chart([series], title="t", x_label="round", show_x=page.whole, show_y=page.percent, whole_x=True)
-    path = re.search(r'class="line" d="([^"]*)"', svg)
+    series = svg.Series("x", ((1, 0.5), (2, None), (3, 0.5)), "accent")
+    drawn = svg.line_chart([series], title="t", x_label="round", show_x=words.whole, show_y=words.percent, whole_x=True)
+    path = re.search(r'class="line" d="([^"]*)"', drawn)
     assert path is not None
     assert path[1].count("M") == 2
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from aegis_flower import report_html as page
+from aegis_flower import report_text as words
 from aegis_flower import sweep_report
 from aegis_flower.errors import ReportError
 from aegis_flower.report import (
@@ -64,7 +64,7 @@ def written(trials: list[Trial], folder: Path, **options: Any) -> tuple[str, Any
     paths = write_sweep(trials, folder, console=Console(file=out, width=200), **options)
     assert paths.png.read_bytes().startswith(b"\x89PNG\r\n")
     html = paths.html.read_text()
-    return html.replace(page.THIN, " "), json.loads(paths.json.read_text()), out.getvalue().replace(page.THIN, " ")
+    return html.replace(words.THIN, " "), json.loads(paths.json.read_text()), out.getvalue().replace(words.THIN, " ")
 
 
 def axis(trials: list[Trial]) -> str:
