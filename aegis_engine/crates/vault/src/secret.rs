@@ -1,18 +1,18 @@
-//! Fixed-size secrets in boxed memory: cleared on drop, never printed, compared in constant time.
+//! Fixed-size secrets in key pages: kept out of core dumps, locked where possible, cleared on drop, never printed, compared in constant time.
 
 use std::fmt;
 
+use aegis_memory::Guarded;
 use aws_lc_rs::{constant_time, rand};
-use zeroize::Zeroize;
 
 use crate::error::{Result, VaultError};
 
 /// `N` secret bytes.
 ///
 /// # Guarantees
-/// - The bytes live in one heap allocation that never moves or grows, and are cleared on drop.
+/// - The bytes live in one slot of the key pages ([`aegis_memory::Guarded`]) that never moves, and are cleared on drop.
 /// - `Debug` prints no byte; equality takes the same time wherever the bytes differ.
-pub struct Secret<const N: usize>(Box<[u8; N]>);
+pub struct Secret<const N: usize>(Guarded<N>);
 
 impl<const N: usize> Secret<N> {
     /// Copies `bytes`; the caller clears its own copy.
@@ -28,20 +28,20 @@ impl<const N: usize> Secret<N> {
 
     /// Fresh bytes from the operating system's random source.
     pub fn random() -> Result<Self> {
-        let mut secret = Self(Box::new([0; N]));
-        rand::fill(&mut secret.0[..]).map_err(VaultError::crypto("random"))?;
+        let mut secret = Self(Guarded::zeroed());
+        rand::fill(secret.0.get_mut()).map_err(VaultError::crypto("random"))?;
         Ok(secret)
     }
 
     /// The bytes. Do not copy them out of their box.
     pub fn expose(&self) -> &[u8; N] {
-        &self.0
+        self.0.get()
     }
 
     /// Lets `fill` write into the final allocation, so that no copy stays on the stack.
     pub(crate) fn write(fill: impl FnOnce(&mut [u8; N])) -> Self {
-        let mut secret = Self(Box::new([0; N]));
-        fill(&mut secret.0);
+        let mut secret = Self(Guarded::zeroed());
+        fill(secret.0.get_mut());
         secret
     }
 
@@ -49,20 +49,14 @@ impl<const N: usize> Secret<N> {
     pub(crate) fn try_write<E>(
         fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut secret = Self(Box::new([0; N]));
-        fill(&mut secret.0)?;
+        let mut secret = Self(Guarded::zeroed());
+        fill(secret.0.get_mut())?;
         Ok(secret)
     }
 
     /// A second box with the same bytes; not `Clone`, so that copies are seen in a review.
     pub(crate) fn duplicate(&self) -> Self {
-        Self::write(|out| out.copy_from_slice(&self.0[..]))
-    }
-}
-
-impl<const N: usize> Drop for Secret<N> {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        Self::write(|out| out.copy_from_slice(self.expose()))
     }
 }
 
@@ -74,7 +68,7 @@ impl<const N: usize> fmt::Debug for Secret<N> {
 
 impl<const N: usize> PartialEq for Secret<N> {
     fn eq(&self, other: &Self) -> bool {
-        constant_time::verify_slices_are_equal(&self.0[..], &other.0[..]).is_ok()
+        constant_time::verify_slices_are_equal(self.expose(), other.expose()).is_ok()
     }
 }
 
