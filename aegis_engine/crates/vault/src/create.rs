@@ -8,27 +8,30 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::envelope::{self, Envelope};
+use crate::auth::Auth;
+use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
 use crate::files;
 use crate::keystore::Body;
 use crate::layout::{About, Layout};
 use crate::lock;
-use crate::provider::{self, Provider};
+use crate::provider::Provider;
 use crate::vault::{LOCK_WAIT_MS, Vault};
 
 impl Vault {
     /// Creates a vault in a new or empty folder.
     pub fn create(path: &Path, provider: &Provider) -> Result<Self> {
         let layout = Layout::new(path);
-        let key = provider.key()?;
         if layout.about().exists() {
             return Err(VaultError::AlreadyExists {
                 path: path.to_path_buf(),
             });
         }
         check_free(&layout)?;
+        // Before anything is made: a key that is not there leaves no folder behind.
+        let id = Uuid::new_v4();
+        let auth = Auth::fresh(id, provider)?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -43,19 +46,13 @@ impl Vault {
         check_free(&layout)?;
         files::create_dir(&layout.objects())?;
         files::create_dir(&layout.journal())?;
-        let id = Uuid::new_v4();
         let first = EpochKey::random(1)?;
-        first.write_first(&layout, id)?;
-        let root = provider::root(id, &key, 1, &first.secret)?;
-        let envelope = Envelope {
-            vault: id,
-            epoch: 1,
-            key_check: provider::key_check(id, &key)?,
-        };
-        let sealed = envelope::seal(envelope, provider.id(), &root, &Body::new()?)?;
+        first.write_first(&layout, id, provider)?;
+        let envelope = auth.envelope(Form::Keystore, id, 1, 1);
+        let sealed = envelope::seal(&envelope, &auth.root(id, &first)?, &Body::new()?)?;
         files::replace(&layout.keystore(), &sealed)?;
         // Last: a folder is a vault from here on.
-        About::new(id, provider.id(), 1).write(&layout)?;
+        About::new(id, provider.kind(), 1).write(&layout)?;
         drop(held);
         let vault = Self::open(path, provider)?;
         vault

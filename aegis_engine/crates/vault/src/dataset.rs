@@ -25,7 +25,6 @@ pub const ROWS_MEDIA_TYPE: &str = "application/vnd.aegis.rows";
 /// Media type of records, unless the caller names another.
 const RECORDS_MEDIA_TYPE: &str = "application/vnd.aegis.records";
 /// Attribute of the data object that names its rows object.
-const ROWS_ATTR: &str = "aegis.rows";
 const MAGIC: &[u8; 8] = b"AEGISRW1";
 /// 64 KiB: shuffled batches touch many chunks, and the cipher is as fast as with 1 MiB.
 const RECORDS_CHUNK_LOG2: u8 = 16;
@@ -99,7 +98,7 @@ impl Vault {
             RECORDS_MEDIA_TYPE.clone_into(&mut meta.media_type);
         }
         meta.attrs
-            .insert(ROWS_ATTR.to_owned(), sidecar.id().to_string());
+            .insert(store::ROWS_ATTR.to_owned(), sidecar.id().to_string());
         let rows = Some(sidecar.id());
         let mut writer = ObjectWriter::begin(
             &self.inner,

@@ -1,37 +1,65 @@
 //! `keystore.akv`: the keystore body under the epoch key, the epoch key under the root of its epoch.
 //!
 //! ```text
-//! 0   magic "AEGISAKV"
-//! 8   u16 version = 1 | u16 provider (1 raw, 2 key file) | u32 flags = 0
+//! 0   magic "AEGISAKV" (a keystore) or "AEGISAKB" (a backup of one)
+//! 8   u16 version = 1 | u16 provider kind (1 key, 2 passphrase, 3 pkcs11, 4 kms) | u32 flags = 0
 //! 16  vault id 16
 //! 32  u64 epoch
-//! 40  u32 blob length = 144
-//! 44  blob: key check 32 ‖ root check 32 ‖ salt 32 ‖ wrapped epoch key 48
-//! 188 commitment of the epoch key 32
-//! 220 nonce 12
-//! 232 u64 body length, tag included
-//! 240 body ciphertext ‖ tag, AAD = bytes 0..240
+//! 40  u64 generation: one more at every write
+//! 48  u32 length p of the provider's parameters ≤ 1024 | u32 zero
+//! 56  key check 32 ‖ root check 32 ‖ salt 32 ‖ wrapped epoch key 48
+//! 200 commitment of the epoch key 32
+//! 232 nonce 12
+//! 244 u64 body length, tag included
+//! 252 parameters p
+//! 252+p body ciphertext ‖ tag, AAD = all bytes before
 //! ```
 //! Every write has a fresh epoch key, salt and nonce; the root changes with the epoch secret, at every shred.
 
+use aegis_memory::Pages;
 use uuid::Uuid;
-use zeroize::{Zeroize, Zeroizing};
 
 use crate::chunk::GcmKey;
 use crate::error::{Result, VaultError};
 use crate::kdf::{self, Prk};
 use crate::keystore::Body;
+use crate::provider::{Kind, PARAMS_MAX};
 use crate::secret::{self, Secret};
 
-const MAGIC: &[u8; 8] = b"AEGISAKV";
-const FIXED: usize = 240;
-const BLOB: usize = 144;
+const FIXED: usize = 252;
+
+/// Which file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Keystore,
+    Backup,
+}
+
+impl Form {
+    fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Keystore => b"AEGISAKV",
+            Self::Backup => b"AEGISAKB",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Keystore => "keystore.akv",
+            Self::Backup => "the keystore backup",
+        }
+    }
+}
 
 /// The readable part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Envelope {
+    pub form: Form,
     pub vault: Uuid,
     pub epoch: u64,
+    pub generation: u64,
+    pub provider: Kind,
+    pub params: Vec<u8>,
     pub key_check: [u8; 32],
 }
 
@@ -47,30 +75,38 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     out
 }
 
-/// Parses the fixed part; nothing is authenticated yet.
-pub(crate) fn peek(bytes: &[u8]) -> Result<Envelope> {
-    if bytes.len() < FIXED + 16 || bytes[..8] != *MAGIC {
+/// Parses the readable part; nothing is authenticated yet.
+pub(crate) fn peek(bytes: &[u8], form: Form) -> Result<Envelope> {
+    if bytes.len() < FIXED + 16 || bytes[..8] != *form.magic() {
         return Err(corrupt("magic or length"));
     }
+    let unsupported = |detail: String| VaultError::UnsupportedFormat {
+        what: form.what().to_owned(),
+        detail,
+    };
     let version = u16::from_le_bytes(take(bytes, 8));
     let flags = u32::from_le_bytes(take(bytes, 12));
     if version != 1 || flags != 0 {
-        let detail = format!("version {version}, flags {flags:#x}");
-        return Err(VaultError::UnsupportedFormat {
-            what: "keystore.akv".to_owned(),
-            detail,
-        });
+        return Err(unsupported(format!("version {version}, flags {flags:#x}")));
     }
-    if u32::from_le_bytes(take(bytes, 40)) as usize != BLOB {
-        return Err(corrupt("provider blob length"));
+    let kind = u16::from_le_bytes(take(bytes, 10));
+    let provider =
+        Kind::of(kind).ok_or_else(|| unsupported(format!("key provider kind {kind}")))?;
+    let params = u32::from_le_bytes(take(bytes, 48)) as usize;
+    if params > PARAMS_MAX || bytes[52..56] != [0; 4] || bytes.len() < FIXED + params + 16 {
+        return Err(corrupt("provider parameters"));
     }
-    if u64::from_le_bytes(take(bytes, 232)) != (bytes.len() - FIXED) as u64 {
+    if u64::from_le_bytes(take(bytes, 244)) != (bytes.len() - FIXED - params) as u64 {
         return Err(corrupt("body length"));
     }
     Ok(Envelope {
+        form,
         vault: Uuid::from_bytes(take(bytes, 16)),
         epoch: u64::from_le_bytes(take(bytes, 32)),
-        key_check: take(bytes, 44),
+        generation: u64::from_le_bytes(take(bytes, 40)),
+        provider,
+        params: bytes[FIXED..FIXED + params].to_vec(),
+        key_check: take(bytes, 56),
     })
 }
 
@@ -98,12 +134,7 @@ fn place(vault: Uuid, epoch: u64) -> [u8; 24] {
 }
 
 /// Seals `body` under a fresh epoch key.
-pub(crate) fn seal(
-    envelope: Envelope,
-    provider: u16,
-    root: &Secret<32>,
-    body: &Body,
-) -> Result<Vec<u8>> {
+pub(crate) fn seal(envelope: &Envelope, root: &Secret<32>, body: &Body) -> Result<Vec<u8>> {
     let place = place(envelope.vault, envelope.epoch);
     let salt = secret::random::<32>()?;
     let derived = Derived::new(root, &salt)?;
@@ -117,14 +148,22 @@ pub(crate) fn seal(
         Ok::<_, VaultError>(())
     })?;
     let nonce = secret::random::<12>()?;
-    let mut sealed = body.encode();
-    let mut out = Vec::with_capacity(FIXED + sealed.len() + 16);
-    out.extend_from_slice(MAGIC);
+    let mut sealed = body.encode()?;
+    let mut out = Vec::with_capacity(FIXED + envelope.params.len() + sealed.len() + 16);
+    out.extend_from_slice(envelope.form.magic());
     out.extend_from_slice(&1u16.to_le_bytes());
-    out.extend_from_slice(&provider.to_le_bytes());
+    out.extend_from_slice(&envelope.provider.id().to_le_bytes());
     out.extend_from_slice(&0u32.to_le_bytes());
     out.extend_from_slice(&place);
-    out.extend_from_slice(&144u32.to_le_bytes());
+    out.extend_from_slice(&envelope.generation.to_le_bytes());
+    let params = u32::try_from(envelope.params.len()).unwrap_or(u32::MAX);
+    if params as usize > PARAMS_MAX {
+        return Err(VaultError::ProviderError {
+            reason: format!("its parameters have {params} bytes, at most {PARAMS_MAX} are stored"),
+        });
+    }
+    out.extend_from_slice(&params.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&envelope.key_check);
     out.extend_from_slice(&derived.check);
     out.extend_from_slice(&salt);
@@ -133,6 +172,8 @@ pub(crate) fn seal(
     out.extend_from_slice(&prk.commitment(&[b"aegis/v1/epoch-commit"])?);
     out.extend_from_slice(&nonce);
     out.extend_from_slice(&(sealed.len() as u64 + 16).to_le_bytes());
+    debug_assert_eq!(out.len(), FIXED);
+    out.extend_from_slice(&envelope.params);
     let tag =
         GcmKey::new(&prk.expand(&[b"aegis/v1/keystore-body"])?)?.seal(nonce, &out, &mut sealed)?;
     out.extend_from_slice(&sealed);
@@ -141,11 +182,11 @@ pub(crate) fn seal(
 }
 
 /// Opens the body. The caller has checked the provider's key; a root that does not fit means another epoch secret.
-pub(crate) fn open(bytes: &[u8], root: &Secret<32>) -> Result<Body> {
-    let envelope = peek(bytes)?;
+pub(crate) fn open(bytes: &[u8], form: Form, root: &Secret<32>) -> Result<Body> {
+    let envelope = peek(bytes, form)?;
     let place = place(envelope.vault, envelope.epoch);
-    let derived = Derived::new(root, &bytes[108..140])?;
-    if !kdf::same(&derived.check, &bytes[76..108]) {
+    let derived = Derived::new(root, &bytes[120..152])?;
+    if !kdf::same(&derived.check, &bytes[88..120]) {
         let reason = format!(
             "epoch.key does not belong to this keystore of epoch {}",
             envelope.epoch
@@ -155,82 +196,100 @@ pub(crate) fn open(bytes: &[u8], root: &Secret<32>) -> Result<Body> {
     let epoch_key = Secret::<32>::try_write(|out| {
         let opened = derived
             .wrap
-            .open([0; 12], &place, &bytes[140..172], &bytes[172..188], out);
+            .open([0; 12], &place, &bytes[152..184], &bytes[184..200], out);
         opened.ok_or_else(|| corrupt("epoch key"))
     })?;
     let prk = Prk::extract(&place, epoch_key.expose());
     if !kdf::same(
         &prk.commitment(&[b"aegis/v1/epoch-commit"])?,
-        &bytes[188..220],
+        &bytes[200..232],
     ) {
         return Err(corrupt("epoch key commitment"));
     }
-    let (sealed, tag) = bytes[FIXED..].split_at(bytes.len() - FIXED - 16);
-    let mut plain = Zeroizing::new(vec![0; sealed.len()]);
+    let (aad, rest) = bytes.split_at(FIXED + envelope.params.len());
+    let (sealed, tag) = rest.split_at(rest.len() - 16);
+    let mut plain = Pages::new(sealed.len()).map_err(VaultError::memory(sealed.len()))?;
     let key = GcmKey::new(&prk.expand(&[b"aegis/v1/keystore-body"])?)?;
-    let opened = key.open(take(bytes, 220), &bytes[..FIXED], sealed, tag, &mut plain);
-    opened.ok_or_else(|| corrupt("body"))?;
-    let body = Body::decode(&plain);
-    plain.zeroize();
-    body
+    key.open(take(bytes, 232), aad, sealed, tag, &mut plain)
+        .ok_or_else(|| corrupt("body"))?;
+    Body::decode(&plain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_byte_of_the_keystore_is_authenticated() {
-        let root = Secret::random().unwrap();
-        let envelope = Envelope {
+    fn envelope() -> Envelope {
+        Envelope {
+            form: Form::Keystore,
             vault: Uuid::from_u128(5),
             epoch: 2,
+            generation: 9,
+            provider: Kind::Passphrase,
+            params: vec![8; 29],
             key_check: [7; 32],
-        };
-        let bytes = seal(envelope, 1, &root, &Body::new().unwrap()).unwrap();
-        assert!(open(&bytes, &root).is_ok());
-        for at in 0..bytes.len() {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            assert!(open(&bad, &root).is_err(), "byte {at}");
-        }
-        for len in 0..bytes.len() {
-            assert!(open(&bytes[..len], &root).is_err(), "length {len}");
         }
     }
 
     #[test]
-    fn another_root_is_told_apart_from_damage() {
-        let envelope = Envelope {
-            vault: Uuid::from_u128(5),
-            epoch: 2,
-            key_check: [7; 32],
-        };
+    fn every_byte_of_the_keystore_is_authenticated() {
+        let root = Secret::random().unwrap();
+        let bytes = seal(&envelope(), &root, &Body::new().unwrap()).unwrap();
+        assert!(open(&bytes, Form::Keystore, &root).is_ok());
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&bad, Form::Keystore, &root).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(
+                open(&bytes[..len], Form::Keystore, &root).is_err(),
+                "length {len}"
+            );
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(open(&longer, Form::Keystore, &root).is_err());
+        assert!(open(&bytes, Form::Backup, &root).is_err());
+    }
+
+    #[test]
+    fn the_readable_part_is_what_was_sealed() {
         let bytes = seal(
-            envelope,
-            1,
+            &envelope(),
             &Secret::random().unwrap(),
             &Body::new().unwrap(),
         )
         .unwrap();
-        let other = open(&bytes, &Secret::random().unwrap());
+        let seen = peek(&bytes, Form::Keystore).unwrap();
+        assert_eq!(
+            (seen.epoch, seen.generation, seen.provider),
+            (2, 9, Kind::Passphrase)
+        );
+        assert_eq!(seen.params, [8; 29]);
+    }
+
+    #[test]
+    fn another_root_is_told_apart_from_damage() {
+        let bytes = seal(
+            &envelope(),
+            &Secret::random().unwrap(),
+            &Body::new().unwrap(),
+        )
+        .unwrap();
+        let other = open(&bytes, Form::Keystore, &Secret::random().unwrap());
         assert!(matches!(other, Err(VaultError::KeyDestroyed { .. })));
     }
 
     #[test]
     fn two_writes_of_one_body_share_no_sealed_byte_run() {
         let root = Secret::random().unwrap();
-        let envelope = Envelope {
-            vault: Uuid::from_u128(5),
-            epoch: 2,
-            key_check: [7; 32],
-        };
         let body = Body::new().unwrap();
         let (a, b) = (
-            seal(envelope, 1, &root, &body).unwrap(),
-            seal(envelope, 1, &root, &body).unwrap(),
+            seal(&envelope(), &root, &body).unwrap(),
+            seal(&envelope(), &root, &body).unwrap(),
         );
-        assert_ne!(a[76..188], b[76..188]);
-        assert_ne!(a[240..], b[240..]);
+        assert_ne!(a[88..200], b[88..200]);
+        assert_ne!(a[281..], b[281..]);
     }
 }

@@ -159,6 +159,50 @@ pub enum VaultError {
         /// The keystore's.
         found: u64,
     },
+    /// An older keystore of the same epoch was put back.
+    #[error(
+        "the keystore is of generation {found}, the audit log knows generation {expected}: an older copy was put back; restore the current one, or accept the older one with `aegis vault fsck --accept-older-keystore` (what was stored since is lost)"
+    )]
+    KeystoreStale {
+        /// The newest generation on record.
+        expected: u64,
+        /// The keystore's.
+        found: u64,
+    },
+    /// The vault's key is of another kind.
+    #[error(
+        "this vault needs a key of kind {needed}, one of kind {given} was given; {}",
+        hint(needed)
+    )]
+    WrongProvider {
+        /// What the keystore says.
+        needed: &'static str,
+        /// What the caller has.
+        given: &'static str,
+    },
+    /// Nobody of that name.
+    #[error(
+        "no object of this vault is about that subject; list the vault for the subjects it has"
+    )]
+    SubjectNotFound,
+    /// The whole vault was destroyed on purpose.
+    #[error("the vault at {} was destroyed at {when} (unix time); nothing in it can be read any more", path.display())]
+    VaultDestroyed {
+        /// Where.
+        path: PathBuf,
+        /// When, seconds since 1970.
+        when: u64,
+    },
+    /// `vault.json` is not what the vault wrote.
+    #[error(
+        "vault.json at {} is damaged ({reason}); run `aegis vault fsck --repair`, which rebuilds it from the keystore", path.display()
+    )]
+    AboutDamaged {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The audit log lost records that the keystore remembers.
     #[error(
         "the audit log does not contain the record the keystore remembers ({reason}); restore the audit folder, the vault stays closed until then"
@@ -322,6 +366,11 @@ impl VaultError {
             Self::Permit(_) => "AEG-V032",
             Self::Policy(_) => "AEG-V033",
             Self::Audit(_) => "AEG-V034",
+            Self::KeystoreStale { .. } => "AEG-V035",
+            Self::WrongProvider { .. } => "AEG-V036",
+            Self::SubjectNotFound => "AEG-V037",
+            Self::VaultDestroyed { .. } => "AEG-V038",
+            Self::AboutDamaged { .. } => "AEG-V039",
         }
     }
 
@@ -339,8 +388,27 @@ impl VaultError {
         }
     }
 
+    /// For `map_err` where memory for `bytes` bytes is mapped.
+    pub(crate) fn memory(bytes: usize) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            op: "map memory of",
+            path: format!("{bytes} bytes"),
+            source,
+        }
+    }
+
     /// For `map_err` over the opaque error of aws-lc.
     pub(crate) fn crypto(op: &'static str) -> impl FnOnce(aws_lc_rs::error::Unspecified) -> Self {
         move |_| Self::Crypto { op }
+    }
+}
+
+/// What to give instead.
+fn hint(needed: &str) -> &'static str {
+    match needed {
+        "passphrase" => "give the passphrase it was made with",
+        "pkcs11" => "give the PKCS#11 token it was made with",
+        "kms" => "give the key service it was made with",
+        _ => "give its 32-byte key or its key file",
     }
 }

@@ -1,6 +1,11 @@
 //! The vault held exclusively: the only place that writes the keystore.
 
-use crate::envelope::{self, Envelope};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::auth::Auth;
+use crate::envelope::{self, Form};
 use crate::epoch::{self, EpochKey};
 use crate::error::Result;
 use crate::fail;
@@ -8,86 +13,114 @@ use crate::files::{self, Stamp};
 use crate::keystore::Body;
 use crate::layout::About;
 use crate::lock::{self, VaultLock};
-use crate::provider;
+use crate::provider::Destroyed;
 use crate::recover;
-use crate::vault::{Inner, State};
+use crate::vault::{Inner, KEYSTORE_EVENT, State};
 
 /// The lock, and the keystore as it is on disk.
 pub(crate) struct Exclusive<'a> {
     pub inner: &'a Inner,
     pub body: Body,
     pub epoch: u64,
+    pub generation: u64,
     _lock: VaultLock,
 }
 
 impl Inner {
     /// Takes the lock, finishes what a crash left, loads the keystore.
     pub fn exclusive(&self) -> Result<Exclusive<'_>> {
+        let mut exclusive = self.exclusive_as_it_is()?;
+        recover::roll(&mut exclusive)?;
+        Ok(exclusive)
+    }
+
+    /// As [`exclusive`](Self::exclusive), but leaves the journal alone.
+    pub fn exclusive_as_it_is(&self) -> Result<Exclusive<'_>> {
         self.same_process()?;
         let held = lock::exclusive(&self.layout.lock(), self.lock_wait())?;
-        let State { epoch, body, .. } = State::load(&self.layout, self.id, &self.key)?;
-        epoch::settle(&self.layout, self.id, epoch)?;
-        let mut exclusive = Exclusive {
+        let state = self.load()?;
+        epoch::settle(&self.layout, self.id, state.epoch, &self.auth().provider)?;
+        // A generation that was accepted in place of a newer one goes on from the newer.
+        let known = self.known().generation;
+        let exclusive = Exclusive {
             inner: self,
-            body,
-            epoch,
+            body: state.body,
+            epoch: state.epoch,
+            generation: state.generation.max(known),
             _lock: held,
         };
         exclusive.record_epoch()?;
-        recover::roll(&mut exclusive)?;
         Ok(exclusive)
     }
 }
 
 impl Exclusive<'_> {
-    fn seal(&mut self, next: &EpochKey) -> Result<Vec<u8>> {
-        let Inner {
-            id,
-            key,
-            provider,
-            log,
-            ..
-        } = self.inner;
-        let head = log.head();
+    fn seal(&mut self, auth: &Auth, epoch_key: &EpochKey) -> Result<Vec<u8>> {
+        let head = self.inner.log.head();
         self.body.audit = (head.seq, head.hash);
-        let root = provider::root(*id, key, next.epoch, &next.secret)?;
-        let envelope = Envelope {
-            vault: *id,
-            epoch: next.epoch,
-            key_check: provider::key_check(*id, key)?,
-        };
-        envelope::seal(envelope, *provider, &root, &self.body)
+        let root = auth.root(self.inner.id, epoch_key)?;
+        let envelope = auth.envelope(
+            Form::Keystore,
+            self.inner.id,
+            epoch_key.epoch,
+            self.generation + 1,
+        );
+        envelope::seal(&envelope, &root, &self.body)
     }
 
     /// Writes the body under a fresh epoch key and the same root.
     pub fn commit(&mut self) -> Result<()> {
-        let current = epoch::current(&self.inner.layout, self.inner.id, self.epoch)?;
-        let sealed = self.seal(&current)?;
-        files::replace(&self.inner.layout.keystore(), &sealed)
+        let auth = self.inner.auth();
+        let current = auth.epoch_key(&self.inner.layout, self.inner.id, self.epoch)?;
+        let sealed = self.seal(&auth, &current)?;
+        files::replace(&self.inner.layout.keystore(), &sealed)?;
+        self.generation += 1;
+        fail::point("commit.replaced")?;
+        self.record_generation()
     }
 
     /// Writes the body under a new root and destroys the old one: no older copy of the keystore opens any more.
-    pub fn ratchet(&mut self) -> Result<()> {
-        let layout = &self.inner.layout;
+    pub fn ratchet(&mut self) -> Result<Destroyed> {
+        self.ratchet_to(self.inner.auth())
+    }
+
+    /// As [`ratchet`](Self::ratchet), under another key.
+    pub fn ratchet_to(&mut self, auth: Arc<Auth>) -> Result<Destroyed> {
+        let Inner { layout, id, .. } = self.inner;
+        let old = self.inner.auth();
         let next = EpochKey::random(self.epoch + 1)?;
-        let sealed = self.seal(&next)?;
+        let sealed = self.seal(&auth, &next)?;
         fail::point("ratchet.start")?;
-        next.write_next(layout, self.inner.id)?;
+        next.write_next(layout, *id, &auth.provider)?;
         fail::point("ratchet.next")?;
         files::replace(&layout.keystore(), &sealed)?;
         // From here on the ratchet is done, whatever happens: `settle` finishes it.
         self.epoch += 1;
+        self.generation += 1;
+        self.inner.set_auth(auth);
         fail::point("ratchet.keystore")?;
-        epoch::promote(layout)?;
+        let gone = epoch::promote(layout, *id, self.epoch, &old.provider)?;
         fail::point("ratchet.promoted")?;
-        self.record_epoch()
+        self.record_generation()?;
+        self.record_epoch()?;
+        Ok(gone)
+    }
+
+    /// On record only after it is durable: a keystore older than the log says was put back, not interrupted.
+    fn record_generation(&self) -> Result<()> {
+        self.inner.log.append(&json!({
+            "event": KEYSTORE_EVENT, "generation": self.generation, "epoch": self.epoch,
+        }))?;
+        Ok(())
     }
 
     /// `vault.json` follows the keystore.
     fn record_epoch(&self) -> Result<()> {
         let mut about = About::read(&self.inner.layout)?;
-        if about.epoch < self.epoch {
+        let provider = self.inner.auth().provider.kind().name();
+        if about.epoch < self.epoch || about.provider != provider {
             about.epoch = self.epoch;
+            provider.clone_into(&mut about.provider);
             about.write(&self.inner.layout)?;
         }
         Ok(())
@@ -99,6 +132,7 @@ impl Exclusive<'_> {
         self.inner.put(State {
             stamp,
             epoch: self.epoch,
+            generation: self.generation,
             body: self.body,
         })
     }

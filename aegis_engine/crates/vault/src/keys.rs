@@ -220,6 +220,25 @@ impl Locked<'_> {
     }
 }
 
+impl Locked<'_> {
+    /// For re-encryption within the vault: no plaintext leaves it.
+    pub fn resealer(&self) -> Result<(Resealer, HeaderKeys)> {
+        let (dek, keys) = self.authentic()?;
+        let content = GcmKey::new(&expand(&dek, self.header, "aegis/v1/content")?)?;
+        Ok((Resealer(content), keys))
+    }
+}
+
+/// Opens chunks that go straight into another object of the vault.
+pub(crate) struct Resealer(GcmKey);
+
+impl Resealer {
+    /// Whether the chunk is authentic; then it is in `plain`, which has exactly its length.
+    pub fn open(&self, index: u64, last: bool, sealed: &[u8], plain: &mut [u8]) -> bool {
+        chunk::open(&self.0, index, last, sealed, plain).is_some()
+    }
+}
+
 /// Opens chunks only to clear them.
 pub(crate) struct Verifier(GcmKey);
 

@@ -5,22 +5,26 @@
 //! u32 n ‖ n × (subject id 16, subject key 32)                       sorted by id
 //! u32 n ‖ n × (object id 16, u8 state, then by state                sorted by id
 //!     1 live: u8 kind, key record 16, subject id 16, rows object 16 (zero = none), wrapped DEK 60,
-//!             header MAC 32, u64 length, u64 created
+//!             header MAC 32, u64 length, u64 created, u16 n ‖ current name n (none = the header's)
 //!     2 shredded: u64 when)
+//! u32 n ‖ n × (u64 when, u64 epoch, u64 generation, u16 n ‖ label n)  known copies of the keystore, oldest first
 //! ```
 
 use std::collections::BTreeMap;
 
+use aegis_memory::Pages;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
 use crate::keys::WRAPPED;
 use crate::secret::Secret;
 
-const LIVE: usize = 16 + 1 + 1 + 16 * 3 + WRAPPED + 32 + 8 + 8;
+const LIVE: usize = 16 + 1 + 1 + 16 * 3 + WRAPPED + 32 + 8 + 8 + 2;
 const TOMBSTONE: usize = 16 + 1 + 8;
-const FIXED: usize = 1 + 32 + 33 + 40 + 4 + 4;
+const COPY: usize = 8 * 3 + 2;
+const FIXED: usize = 1 + 32 + 33 + 40 + 4 + 4 + 4;
+/// Longest current name and label of a copy, in bytes.
+pub(crate) const NAME_MAX: usize = 1024;
 
 /// What an object holds. Set by the vault, not by the caller: governance rows open without a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,21 @@ pub(crate) struct Record {
     pub header_mac: [u8; 32],
     pub length: u64,
     pub created: u64,
+    /// After a rename; the header keeps the name given at store.
+    pub name: Option<String>,
+}
+
+/// A backup of the keystore that shredding does not reach.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct KnownCopy {
+    /// Seconds since 1970.
+    pub when: u64,
+    /// Epoch of the copied keystore.
+    pub epoch: u64,
+    /// Generation of the copied keystore.
+    pub generation: u64,
+    /// Where it was written.
+    pub label: String,
 }
 
 #[derive(Debug)]
@@ -62,6 +81,7 @@ pub(crate) struct Body {
     pub audit: (u64, [u8; 32]),
     pub subjects: BTreeMap<[u8; 16], Secret<32>>,
     pub entries: BTreeMap<Uuid, Entry>,
+    pub copies: Vec<KnownCopy>,
 }
 
 impl Body {
@@ -72,6 +92,7 @@ impl Body {
             audit: (0, [0; 32]),
             subjects: BTreeMap::new(),
             entries: BTreeMap::new(),
+            copies: Vec::new(),
         })
     }
 
@@ -107,48 +128,58 @@ impl Body {
         }
     }
 
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let live = self.records().count();
-        let size = FIXED
-            + self.subjects.len() * 48
-            + live * LIVE
-            + (self.entries.len() - live) * TOMBSTONE;
-        // Exactly sized, so that no reallocation leaves keys behind; room for the tag that follows.
-        let mut out = Zeroizing::new(Vec::with_capacity(size + 16));
-        out.push(1);
-        out.extend_from_slice(self.node.expose());
-        out.push(u8::from(self.bundle.is_some()));
-        out.extend_from_slice(&self.bundle.unwrap_or_default());
-        out.extend_from_slice(&self.audit.0.to_le_bytes());
-        out.extend_from_slice(&self.audit.1);
-        out.extend_from_slice(&count(self.subjects.len()));
+    /// # Errors
+    /// No memory outside core dumps for it.
+    pub fn encode(&self) -> Result<Pages> {
+        let live: usize = self
+            .records()
+            .map(|record| LIVE + record.name.as_ref().map_or(0, String::len))
+            .sum();
+        let copies: usize = self.copies.iter().map(|copy| COPY + copy.label.len()).sum();
+        let dead = self.entries.len() - self.records().count();
+        let size = FIXED + self.subjects.len() * 48 + live + dead * TOMBSTONE + copies;
+        let mut out = Writer::new(size)?;
+        out.put(&[1]);
+        out.put(self.node.expose());
+        out.put(&[u8::from(self.bundle.is_some())]);
+        out.put(&self.bundle.unwrap_or_default());
+        out.put(&self.audit.0.to_le_bytes());
+        out.put(&self.audit.1);
+        out.put(&count(self.subjects.len()));
         for (id, key) in &self.subjects {
-            out.extend_from_slice(id);
-            out.extend_from_slice(key.expose());
+            out.put(id);
+            out.put(key.expose());
         }
-        out.extend_from_slice(&count(self.entries.len()));
+        out.put(&count(self.entries.len()));
         for (id, entry) in &self.entries {
-            out.extend_from_slice(id.as_bytes());
+            out.put(id.as_bytes());
             match entry {
                 Entry::Live(record) => {
-                    out.push(1);
-                    out.push(u8::from(record.kind == Kind::Rows));
-                    out.extend_from_slice(record.key_record.as_bytes());
-                    out.extend_from_slice(&record.subject);
-                    out.extend_from_slice(record.rows.unwrap_or_default().as_bytes());
-                    out.extend_from_slice(&record.wrapped);
-                    out.extend_from_slice(&record.header_mac);
-                    out.extend_from_slice(&record.length.to_le_bytes());
-                    out.extend_from_slice(&record.created.to_le_bytes());
+                    out.put(&[1, u8::from(record.kind == Kind::Rows)]);
+                    out.put(record.key_record.as_bytes());
+                    out.put(&record.subject);
+                    out.put(record.rows.unwrap_or_default().as_bytes());
+                    out.put(&record.wrapped);
+                    out.put(&record.header_mac);
+                    out.put(&record.length.to_le_bytes());
+                    out.put(&record.created.to_le_bytes());
+                    out.text(record.name.as_deref().unwrap_or_default());
                 }
                 Entry::Shredded { when } => {
-                    out.push(2);
-                    out.extend_from_slice(&when.to_le_bytes());
+                    out.put(&[2]);
+                    out.put(&when.to_le_bytes());
                 }
             }
         }
-        debug_assert_eq!(out.len(), size);
-        out
+        out.put(&count(self.copies.len()));
+        for copy in &self.copies {
+            for value in [copy.when, copy.epoch, copy.generation] {
+                out.put(&value.to_le_bytes());
+            }
+            out.text(&copy.label);
+        }
+        debug_assert_eq!(out.at, size);
+        Ok(out.pages)
     }
 
     /// Strict: known values, sorted ids, nothing after the end. The bytes are authenticated already.
@@ -158,6 +189,30 @@ impl Body {
         body.ok_or_else(|| VaultError::KeystoreCorrupt {
             reason: "body encoding".to_owned(),
         })
+    }
+}
+
+/// Fills memory that was sized before: nothing grows, so no copy of a key stays behind.
+struct Writer {
+    pages: Pages,
+    at: usize,
+}
+
+impl Writer {
+    fn new(size: usize) -> Result<Self> {
+        let pages = Pages::new(size).map_err(VaultError::memory(size))?;
+        Ok(Self { pages, at: 0 })
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.pages[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// At most [`NAME_MAX`] bytes, checked where the text comes in.
+    fn text(&mut self, text: &str) {
+        self.put(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+        self.put(text.as_bytes());
     }
 }
 
@@ -182,6 +237,16 @@ impl Reader<'_> {
         Secret::from_slice(head).ok()
     }
 
+    fn text(&mut self) -> Option<String> {
+        let len = usize::from(u16::from_le_bytes(self.take()?));
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        if len > NAME_MAX {
+            return None;
+        }
+        Some(std::str::from_utf8(head).ok()?.to_owned())
+    }
+
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
@@ -200,7 +265,12 @@ impl Reader<'_> {
         }
         let node = self.secret()?;
         let governed = self.flag()?;
-        let bundle = Some(self.take::<32>()?).filter(|_| governed);
+        let bundle = self.take::<32>()?;
+        // One encoding a value: what is not used is zero.
+        if !governed && bundle != [0; 32] {
+            return None;
+        }
+        let bundle = Some(bundle).filter(|_| governed);
         let audit = (self.u64()?, self.take()?);
         let mut subjects = BTreeMap::new();
         for _ in 0..u32::from_le_bytes(self.take()?) {
@@ -229,12 +299,22 @@ impl Reader<'_> {
             };
             entries.insert(id, entry);
         }
+        let mut copies = Vec::new();
+        for _ in 0..u32::from_le_bytes(self.take()?) {
+            copies.push(KnownCopy {
+                when: self.u64()?,
+                epoch: self.u64()?,
+                generation: self.u64()?,
+                label: self.text()?,
+            });
+        }
         Some(Body {
             node,
             bundle,
             audit,
             subjects,
             entries,
+            copies,
         })
     }
 
@@ -249,6 +329,7 @@ impl Reader<'_> {
             header_mac: self.take()?,
             length: self.u64()?,
             created: self.u64()?,
+            name: Some(self.text()?).filter(|name| !name.is_empty()),
         })
     }
 }
@@ -272,23 +353,30 @@ mod tests {
                 header_mac: [6; 32],
                 length: 7,
                 created: 8,
+                name: (n == 1).then(|| "new.csv".to_owned()),
             };
             body.entries
                 .insert(record.object, Entry::Live(Box::new(record)));
         }
         body.shred(Uuid::from_u128(3), 11);
+        body.copies.push(KnownCopy {
+            when: 1,
+            epoch: 2,
+            generation: 3,
+            label: "usb stick".into(),
+        });
         body
     }
 
     #[test]
     fn the_body_round_trips() {
-        let bytes = sample().encode();
-        assert_eq!(*Body::decode(&bytes).unwrap().encode(), *bytes);
+        let bytes = sample().encode().unwrap();
+        assert_eq!(*Body::decode(&bytes).unwrap().encode().unwrap(), *bytes);
     }
 
     #[test]
     fn every_truncation_and_any_trailing_byte_is_refused() {
-        let bytes = sample().encode();
+        let bytes = sample().encode().unwrap();
         for len in 0..bytes.len() {
             assert!(Body::decode(&bytes[..len]).is_err(), "length {len}");
         }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::files;
+use crate::provider::Kind;
 
 /// Paths of one vault.
 #[derive(Debug, Clone)]
@@ -60,10 +61,18 @@ impl Layout {
     pub fn store_intent(&self, id: Uuid) -> PathBuf {
         self.journal().join(format!("{id}.store"))
     }
+    pub fn reencrypt_intent(&self, id: Uuid) -> PathBuf {
+        self.journal().join(format!("{id}.reencrypt"))
+    }
+    pub fn destroy_intent(&self) -> PathBuf {
+        self.journal().join("vault.destroy")
+    }
     pub fn shred_intent(&self, id: Uuid) -> PathBuf {
         self.journal().join(format!("{id}.shred"))
     }
 }
+
+const ABOUT_MAX: u64 = 64 * 1024;
 
 /// `vault.json`: public, no secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,17 +84,21 @@ pub(crate) struct About {
     pub provider: String,
     /// Highest epoch reached: an older keystore is a rolled-back one.
     pub epoch: u64,
+    /// When the whole vault was destroyed, seconds since 1970. What is left is finished at the next open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroyed: Option<u64>,
 }
 
 impl About {
-    pub fn new(id: Uuid, provider: u16, epoch: u64) -> Self {
-        let provider = if provider == 1 { "raw" } else { "keyfile" }.to_owned();
+    pub fn new(id: Uuid, provider: Kind, epoch: u64) -> Self {
+        let provider = provider.name().to_owned();
         Self {
             format: "aegis-vault".to_owned(),
             version: 1,
             id,
             provider,
             epoch,
+            destroyed: None,
         }
     }
 
@@ -104,12 +117,27 @@ impl About {
             return Err(not_a_vault("it is not a folder"));
         }
         let path = layout.about();
+        let keystore = layout.keystore().exists();
         if !path.exists() {
-            return Err(not_a_vault("vault.json is missing"));
+            return Err(not_a_vault(if keystore {
+                "vault.json is missing beside a keystore, `aegis vault fsck --repair` writes it anew"
+            } else {
+                "vault.json is missing"
+            }));
         }
-        let bytes = files::read(&path, 64 * 1024)?;
+        let damaged = |reason: &str| {
+            if keystore {
+                VaultError::AboutDamaged {
+                    path: layout.root.clone(),
+                    reason: reason.to_owned(),
+                }
+            } else {
+                not_a_vault(reason)
+            }
+        };
+        let bytes = files::read(&path, ABOUT_MAX)?;
         let value: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|_| not_a_vault("vault.json is not JSON"))?;
+            serde_json::from_slice(&bytes).map_err(|_| damaged("it is not JSON"))?;
         if value["format"] != "aegis-vault" {
             return Err(not_a_vault("vault.json is of another program"));
         }
@@ -120,7 +148,7 @@ impl About {
                 detail,
             });
         }
-        serde_json::from_value(value).map_err(|_| not_a_vault("vault.json is damaged"))
+        serde_json::from_value(value).map_err(|_| damaged("a field is missing or wrong"))
     }
 
     pub fn write(&self, layout: &Layout) -> Result<()> {

@@ -9,10 +9,13 @@
 //! - [`Vault::shred`] ratchets the epoch secret, so that old copies of the keystore stop opening, and says in a
 //!   [`ShredReceipt`] what it did not reach.
 
+mod auth;
+mod backup;
 mod blob;
 mod chunk;
 mod create;
 mod dataset;
+mod destroy;
 mod envelope;
 mod epoch;
 mod error;
@@ -34,6 +37,9 @@ mod provider;
 mod read;
 mod receipt;
 mod recover;
+mod reencrypt;
+mod rename;
+mod rotate;
 mod schema;
 mod secret;
 mod shred;
@@ -46,9 +52,12 @@ mod writer;
 
 pub use dataset::{Dataset, ROWS_MEDIA_TYPE};
 pub use error::{Result, VaultError};
+pub use keystore::KnownCopy;
 pub use meta::{Meta, ObjectInfo};
 pub use project::RecordReader;
-pub use provider::Provider;
+#[cfg(feature = "pkcs11")]
+pub use provider::Pkcs11;
+pub use provider::{Command, Destroyed, KeyProvider, Kind as ProviderKind, Passphrase, Provider};
 pub use read::ObjectReader;
 pub use receipt::{Level, ShredReceipt};
 pub use schema::{Column, Dtype, RecordSchema};

@@ -23,7 +23,7 @@ impl Inner {
         } = Sealed::decode(&keys.open_meta(header)?, record.object)?;
         Ok(ObjectInfo {
             id: record.object,
-            name,
+            name: record.name.clone().unwrap_or(name),
             media_type,
             subject,
             attrs,

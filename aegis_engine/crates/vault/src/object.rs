@@ -117,6 +117,26 @@ impl ObjectFile {
         Ok(sealed)
     }
 
+    /// As [`sealed`](Self::sealed), into memory of at least a chunk and its tag.
+    pub fn sealed_into<'s>(&self, index: u64, scratch: &'s mut [u8]) -> Result<&'s [u8]> {
+        let sealed = &mut scratch[..self.header.chunk_len(index) + TAG];
+        read_at(&self.file, sealed, self.header.chunk_at(index))
+            .map_err(|source| self.read_failed(source))?;
+        Ok(sealed)
+    }
+
+    fn read_failed(&self, source: std::io::Error) -> VaultError {
+        match source.kind() {
+            // Cut off after it was opened.
+            ErrorKind::UnexpectedEof => VaultError::Truncated {
+                object: self.header.object,
+                expected: self.header.file_len(),
+                found: self.file.metadata().map_or(0, |about| about.len()),
+            },
+            _ => self.io("read", source),
+        }
+    }
+
     /// The error of a chunk that does not open.
     pub fn chunk_failed(&self, index: u64) -> VaultError {
         VaultError::ChunkAuthFailed {

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::keystore::KnownCopy;
+
 /// How much a shred proves, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +68,8 @@ pub struct ShredReceipt {
     pub file_removed: bool,
     /// Sequence number of the audit record.
     pub audit_seq: u64,
+    /// Backups of the keystore that were made on purpose and still open what they hold.
+    pub copies: Vec<KnownCopy>,
     /// What the shred does not reach on this machine.
     pub caveats: Vec<String>,
 }

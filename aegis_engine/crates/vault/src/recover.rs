@@ -10,6 +10,7 @@ use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::files;
 use crate::lock;
+use crate::reencrypt;
 use crate::shred;
 
 /// Finishes every intent nobody works on any more.
@@ -28,8 +29,10 @@ pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
         match (id, path.extension().and_then(|e| e.to_str())) {
             (Some(id), Some("store")) => undo_store(exclusive, id, &path)?,
             (Some(_), Some("shred")) => shred::forward(exclusive, &path)?,
-            (_, Some("tmp")) => {
-                // An intent that was never renamed in place: nothing happened.
+            (Some(id), Some("reencrypt")) => reencrypt::forward(exclusive, id, &path)?,
+            // Interrupted before it was declared in vault.json: nothing happened.
+            (_, Some("tmp" | "destroy")) => {
+                // Or an intent that was never renamed in place.
                 files::remove(&path)?;
             }
             // Not ours; leave it to its owner.

@@ -13,10 +13,15 @@ use crate::fail;
 use crate::files;
 use crate::kdf::{self, Prk};
 use crate::keystore::Kind;
-use crate::provider::Provider;
 use crate::receipt::{Level, ShredReceipt};
 use crate::secret::Secret;
+use crate::store;
 use crate::vault::{Vault, hex, now};
+
+/// The audit record of a shred: replayed when an older keystore comes back.
+pub(crate) const SHRED_EVENT: &str = "shred";
+/// About a million objects.
+const INTENT_MAX: u64 = 64 << 20;
 
 /// Written before anything is destroyed: after a crash the shred is finished, not forgotten.
 #[derive(Serialize, Deserialize)]
@@ -40,46 +45,90 @@ impl Intent {
 }
 
 impl Vault {
+    /// The strongest shred this vault reaches, by its key provider.
+    pub fn shred_level(&self) -> Level {
+        self.inner.auth().provider.level()
+    }
+
     /// Destroys the keys of an object (and of the governance rows of a dataset), ratchets the epoch and removes the
     /// files. With `require`, refuses before anything happens when that level cannot be reached.
     pub fn shred(&self, object: Uuid, require: Option<Level>) -> Result<ShredReceipt> {
-        let attainable = Provider::level();
-        if let Some(required) = require.filter(|level| *level > attainable) {
-            return Err(VaultError::InsufficientAssurance {
-                required,
-                attainable,
+        self.shred_many(&[object], require)
+    }
+
+    /// As [`shred`](Self::shred) for all of `objects` at once: one ratchet, one receipt; all of them or none.
+    pub fn shred_many(&self, objects: &[Uuid], require: Option<Level>) -> Result<ShredReceipt> {
+        self.check_level(require)?;
+        if objects.is_empty() {
+            return Err(VaultError::BadRequest {
+                what: "no object to shred was given; list the vault for the ids it has".to_owned(),
             });
         }
-        let mut exclusive = self.inner.exclusive()?;
-        let record = exclusive.body.live(object)?;
-        if record.kind == Kind::Rows {
-            let what =
-                format!("object {object} is the governance part of a dataset; shred the dataset");
-            return Err(VaultError::BadRequest { what });
+        let exclusive = self.inner.exclusive()?;
+        self.shred_under(exclusive, objects)
+    }
+
+    /// Every object about that subject, and the subject's key.
+    ///
+    /// # Errors
+    /// [`VaultError::SubjectNotFound`] when no object is about it.
+    pub fn shred_subject(&self, subject: &str, require: Option<Level>) -> Result<ShredReceipt> {
+        self.check_level(require)?;
+        let exclusive = self.inner.exclusive()?;
+        let id = store::subject_id(&exclusive.body.node, Some(subject))?;
+        let about = exclusive.body.records().filter(|r| r.subject == id);
+        let objects: Vec<Uuid> = about.map(|record| record.object).collect();
+        if objects.is_empty() {
+            return Err(VaultError::SubjectNotFound);
         }
-        let objects = [object].into_iter().chain(record.rows).collect();
-        let intent = Intent::new(objects, now(), &exclusive.body.node)?;
-        let path = self.inner.layout.shred_intent(object);
+        self.shred_under(exclusive, &objects)
+    }
+
+    pub(crate) fn check_level(&self, require: Option<Level>) -> Result<()> {
+        let attainable = self.shred_level();
+        match require.filter(|level| *level > attainable) {
+            Some(required) => Err(VaultError::InsufficientAssurance {
+                required,
+                attainable,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn shred_under(&self, mut exclusive: Exclusive<'_>, objects: &[Uuid]) -> Result<ShredReceipt> {
+        let mut all = Vec::with_capacity(objects.len());
+        for object in objects {
+            let record = exclusive.body.live(*object)?;
+            if record.kind == Kind::Rows {
+                let what = format!(
+                    "object {object} is the governance part of a dataset; shred the dataset"
+                );
+                return Err(VaultError::BadRequest { what });
+            }
+            for id in [*object].into_iter().chain(record.rows) {
+                if !all.contains(&id) {
+                    all.push(id);
+                }
+            }
+        }
+        let intent = Intent::new(all, now(), &exclusive.body.node)?;
+        let path = self.inner.layout.shred_intent(objects[0]);
         let bytes = serde_json::to_vec(&intent).map_err(|_| VaultError::BadRequest {
             what: "the shred intent cannot be encoded".to_owned(),
         })?;
         files::replace(&path, &bytes)?;
         fail::point("shred.intent")?;
-        let caveats = caveats(&self.inner.layout.root);
-        let receipt = perform(&mut exclusive, &intent, &path, caveats)?;
+        let receipt = perform(&mut exclusive, &intent, &path)?;
         exclusive.done()?;
         Ok(receipt)
     }
 }
 
 /// Idempotent: each step checks whether it is done.
-fn perform(
-    exclusive: &mut Exclusive<'_>,
-    intent: &Intent,
-    path: &Path,
-    caveats: Vec<String>,
-) -> Result<ShredReceipt> {
+fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Result<ShredReceipt> {
     let epoch_before = exclusive.epoch;
+    let level = exclusive.inner.auth().provider.level();
+    let mut caveats = caveats(&exclusive.inner.layout.root);
     if intent
         .objects
         .iter()
@@ -88,7 +137,7 @@ fn perform(
         for id in &intent.objects {
             exclusive.body.shred(*id, intent.when);
         }
-        exclusive.ratchet()?;
+        caveats.extend(exclusive.ratchet()?.note);
     }
     fail::point("shred.ratcheted")?;
     let layout = &exclusive.inner.layout;
@@ -98,32 +147,35 @@ fn perform(
             files::sync_parent(&file)?;
         }
     }
+    fail::point("shred.removed")?;
     let objects: Vec<String> = intent.objects.iter().map(Uuid::to_string).collect();
     let audit = exclusive.inner.log.append(&json!({
-        "event": "shred",
+        "event": SHRED_EVENT,
         "objects": objects,
-        "level": Provider::level().name(),
+        "level": level.name(),
         "epoch_before": epoch_before,
         "epoch_after": exclusive.epoch,
         "when": intent.when,
+        "known_copies": exclusive.body.copies.len(),
     }))?;
     files::remove(path)?;
     files::sync_parent(path)?;
     Ok(ShredReceipt {
         objects: intent.objects.clone(),
-        level: Provider::level(),
+        level,
         epoch_before,
         epoch_after: exclusive.epoch,
         when: intent.when,
         file_removed: true,
         audit_seq: audit.seq,
+        copies: exclusive.body.copies.clone(),
         caveats,
     })
 }
 
 /// Finishes a shred that a crash interrupted.
 pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Path) -> Result<()> {
-    let bytes = files::read(path, 64 * 1024)?;
+    let bytes = files::read(path, INTENT_MAX)?;
     let bad = || VaultError::BadRequest {
         what: format!(
             "shred intent {} is damaged or forged; remove it and shred the object again",
@@ -135,11 +187,11 @@ pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Path) -> Result<()> 
     if !kdf::same(genuine.mac.as_bytes(), intent.mac.as_bytes()) {
         return Err(bad());
     }
-    perform(exclusive, &intent, path, Vec::new()).map(drop)
+    perform(exclusive, &intent, path).map(drop)
 }
 
 /// What overwriting a file does not reach on this machine.
-fn caveats(root: &Path) -> Vec<String> {
+pub(crate) fn caveats(root: &Path) -> Vec<String> {
     let mut all = vec![
         "copies of epoch.key outside this folder (backups, snapshots) are not reached".to_owned(),
         "spare blocks of a solid-state disk and journals may keep old blocks of epoch.key".to_owned(),

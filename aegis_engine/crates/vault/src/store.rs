@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
+use crate::exclusive::Exclusive;
 use crate::fail;
 use crate::files;
 use crate::header::CHUNK_LOG2;
@@ -19,47 +20,54 @@ use crate::secret::{self, Secret};
 use crate::vault::{Inner, Vault};
 use crate::writer::{Finished, ObjectWriter, Seed};
 
+/// The attribute of a dataset that names its governance rows.
+pub(crate) const ROWS_ATTR: &str = "aegis.rows";
+
 /// Renames the files in place, then writes all key records in one keystore write: all objects appear, or none.
-pub(crate) fn commit(inner: &Inner, objects: Vec<Finished>) -> Result<()> {
+pub(crate) fn commit(inner: &Inner, mut objects: Vec<Finished>) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
-    let mut intents = Vec::new();
-    for mut object in objects {
-        let id = object.record.object;
-        object.draft.renamed = true;
-        files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
-        object.record.subject = subject_id(&exclusive.body.node, object.subject.as_deref())?;
-        let record = &mut object.record;
-        let subject_key = match exclusive.body.subjects.entry(record.subject) {
-            btree_map::Entry::Occupied(known) => known.into_mut(),
-            btree_map::Entry::Vacant(new) => new.insert(Secret::random()?),
-        };
-        let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
-        record.wrapped = keys::wrap(subject_key, &aad, &object.dek)?;
-        inner.log.append(&json!({
-            "event": "store",
-            "object": id.to_string(),
-            "bytes": record.length,
-            "chunks": object.chunks,
-            "kind": if record.kind == Kind::Rows { "rows" } else { "data" },
-            "epoch": exclusive.epoch,
-        }))?;
-        exclusive
-            .body
-            .entries
-            .insert(id, Entry::Live(Box::new(object.record)));
-        intents.push((inner.layout.store_intent(id), object.draft));
+    for object in &mut objects {
+        place(&mut exclusive, object)?;
     }
     fail::point("store.renamed")?;
     exclusive.commit()?;
-    for (path, draft) in intents {
-        files::remove(&path)?;
-        drop(draft);
+    for object in objects {
+        object.settle(&inner.layout)?;
     }
     exclusive.done()
 }
 
+/// Renames one file in place and adds its key record, with a record in the log; the keystore is not written yet.
+pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Result<()> {
+    let inner = exclusive.inner;
+    let id = object.record.object;
+    object.draft.renamed = true;
+    files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
+    let record = &mut object.record;
+    record.subject = subject_id(&exclusive.body.node, object.subject.as_deref())?;
+    let subject_key = match exclusive.body.subjects.entry(record.subject) {
+        btree_map::Entry::Occupied(known) => known.into_mut(),
+        btree_map::Entry::Vacant(new) => new.insert(Secret::random()?),
+    };
+    let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
+    record.wrapped = keys::wrap(subject_key, &aad, &object.dek)?;
+    inner.log.append(&json!({
+        "event": "store",
+        "object": id.to_string(),
+        "bytes": record.length,
+        "chunks": object.chunks,
+        "kind": if record.kind == Kind::Rows { "rows" } else { "data" },
+        "epoch": exclusive.epoch,
+    }))?;
+    exclusive
+        .body
+        .entries
+        .insert(id, Entry::Live(Box::new(record.clone())));
+    Ok(())
+}
+
 /// A named subject has the same id in every object; an object without one gets its own.
-fn subject_id(node: &Secret<32>, subject: Option<&str>) -> Result<[u8; 16]> {
+pub(crate) fn subject_id(node: &Secret<32>, subject: Option<&str>) -> Result<[u8; 16]> {
     let Some(subject) = subject else {
         return secret::random();
     };

@@ -2,6 +2,7 @@
 
 mod durable;
 mod golden;
+mod manage;
 mod open;
 mod records;
 mod shred;
@@ -16,6 +17,7 @@ use aegis_policy::{Action, Permit};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::layout::Layout;
 use crate::{Meta, Provider, Result, Vault};
 
 const KEY: &[u8; 32] = b"SUPER_SECRET_32_BYTE_KEY_1234567";
@@ -41,7 +43,7 @@ fn owner(vault: &Vault, id: Uuid) -> Arc<Permit> {
     Arc::new(vault.owner_permit(id, Action::Read).unwrap())
 }
 
-fn load(vault: &Vault, id: Uuid) -> Result<Vec<u8>> {
+pub(crate) fn load(vault: &Vault, id: Uuid) -> Result<Vec<u8>> {
     let reader = vault.reader(&owner(vault, id), id)?;
     let mut out = vec![0; usize::try_from(reader.len()).unwrap()];
     assert_eq!(reader.read_at(0, &mut out)?, out.len());
@@ -60,7 +62,7 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|_| step()).collect()
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -10,19 +10,21 @@ use aegis_audit::Log;
 use aegis_policy::{ConsentLedger, PolicyError};
 use uuid::Uuid;
 
-use crate::envelope;
+use crate::auth::Auth;
+use crate::destroy;
+use crate::envelope::{self, Envelope, Form};
 use crate::epoch;
 use crate::error::{Result, VaultError};
 use crate::files::{self, Stamp};
-use crate::kdf;
 use crate::keystore::Body;
 use crate::layout::{About, Layout};
 use crate::lock;
-use crate::provider::{self, Provider};
-use crate::secret::Secret;
+use crate::provider::Provider;
 
 /// A keystore larger than this is not ours (about 5 million objects).
-const KEYSTORE_MAX: u64 = 1 << 30;
+pub(crate) const KEYSTORE_MAX: u64 = 1 << 30;
+/// The audit record of a keystore that has become durable.
+pub(crate) const KEYSTORE_EVENT: &str = "keystore";
 /// How long to wait for another process.
 pub(crate) const LOCK_WAIT_MS: u64 = 10_000;
 
@@ -44,8 +46,7 @@ impl fmt::Debug for Vault {
 pub(crate) struct Inner {
     pub layout: Layout,
     pub id: Uuid,
-    pub key: Secret<32>,
-    pub provider: u16,
+    auth: RwLock<Arc<Auth>>,
     pub log: Log,
     pub consent: ConsentLedger,
     pub lock_wait_ms: AtomicU64,
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
 pub(crate) struct State {
     pub stamp: Stamp,
     pub epoch: u64,
+    pub generation: u64,
     pub body: Body,
 }
 
@@ -77,30 +79,35 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The keystore file, with what can be read of it without a key. The caller holds the lock.
+pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
+    let path = layout.keystore();
+    if !path.exists() {
+        return Err(VaultError::KeystoreCorrupt {
+            reason: "the file is missing".to_owned(),
+        });
+    }
+    let bytes = files::read(&path, KEYSTORE_MAX)?;
+    let envelope = envelope::peek(&bytes, Form::Keystore)?;
+    if envelope.vault != vault {
+        return Err(VaultError::KeystoreCorrupt {
+            reason: "it belongs to another vault".to_owned(),
+        });
+    }
+    Ok((bytes, envelope))
+}
+
 impl State {
-    /// Reads and opens the keystore. The caller holds the lock.
-    pub fn load(layout: &Layout, vault: Uuid, key: &Secret<32>) -> Result<Self> {
-        let path = layout.keystore();
-        let stamp = match Stamp::of(&path) {
-            Err(VaultError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(VaultError::KeystoreCorrupt {
-                    reason: "the file is missing".to_owned(),
-                });
-            }
-            stamp => stamp?,
+    /// Reads and opens the keystore; gives a new `Auth` when a rotation made the known one obsolete and the same
+    /// provider has the new key. The caller holds the lock.
+    pub fn load(layout: &Layout, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
+        let (bytes, envelope) = keystore(layout, vault)?;
+        let stamp = Stamp::of(&layout.keystore())?;
+        let auth = if known.fits(&envelope) {
+            Arc::clone(known)
+        } else {
+            Arc::new(Auth::of(&envelope, &known.provider, &layout.root)?)
         };
-        let bytes = files::read(&path, KEYSTORE_MAX)?;
-        let envelope = envelope::peek(&bytes)?;
-        if envelope.vault != vault {
-            return Err(VaultError::KeystoreCorrupt {
-                reason: "it belongs to another vault".to_owned(),
-            });
-        }
-        if !kdf::same(&provider::key_check(vault, key)?, &envelope.key_check) {
-            return Err(VaultError::WrongKey {
-                path: layout.root.clone(),
-            });
-        }
         let reached = About::read(layout)?.epoch;
         if envelope.epoch < reached {
             return Err(VaultError::KeystoreRollback {
@@ -108,26 +115,41 @@ impl State {
                 found: envelope.epoch,
             });
         }
-        let secret = epoch::current(layout, vault, envelope.epoch)?;
-        let root = provider::root(vault, key, envelope.epoch, &secret.secret)?;
-        let body = envelope::open(&bytes, &root)?;
-        Ok(Self {
+        let secret = auth.epoch_key(layout, vault, envelope.epoch)?;
+        let body = envelope::open(&bytes, Form::Keystore, &auth.root(vault, &secret)?)?;
+        let state = Self {
             stamp,
             epoch: envelope.epoch,
+            generation: envelope.generation,
             body,
-        })
+        };
+        Ok((state, auth))
     }
 }
 
 impl Vault {
     /// Opens a vault with its key, finishing what a crash interrupted.
     pub fn open(path: &Path, provider: &Provider) -> Result<Self> {
+        Self::open_with(path, provider, false)
+    }
+
+    /// As [`open`](Self::open), but takes a keystore that is older than the audit log says, such as one copy from a
+    /// backup of the folder. What was stored since is lost; what was shredded since stays shredded.
+    pub fn open_accepting_older(path: &Path, provider: &Provider) -> Result<Self> {
+        Self::open_with(path, provider, true)
+    }
+
+    fn open_with(path: &Path, provider: &Provider, accept_older: bool) -> Result<Self> {
         let layout = Layout::new(path);
         let about = About::read(&layout)?;
-        let key = provider.key()?;
+        if about.destroyed.is_some() {
+            return Err(destroy::forward(&layout, &about, provider)?);
+        }
         let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
-        let state = State::load(&layout, about.id, &key)?;
-        epoch::settle(&layout, about.id, state.epoch)?;
+        let (_, envelope) = keystore(&layout, about.id)?;
+        let auth = Arc::new(Auth::of(&envelope, provider, path)?);
+        let (mut state, auth) = State::load(&layout, about.id, &auth)?;
+        epoch::settle(&layout, about.id, state.epoch, provider)?;
         drop(held);
         if !layout.audit().is_dir() && state.body.audit.0 > 0 {
             return Err(VaultError::AuditRollback {
@@ -135,15 +157,22 @@ impl Vault {
             });
         }
         let log = Log::open(&layout.audit(), &format!("aegis/audit/{}", about.id))?;
-        check_log(&layout, &log, state.body.audit)?;
+        let newest = check_log(&layout, &log, state.body.audit)?;
+        let stale = newest > state.generation;
+        if stale && !accept_older {
+            return Err(VaultError::KeystoreStale {
+                expected: newest,
+                found: state.generation,
+            });
+        }
+        state.generation = state.generation.max(newest);
         let consent =
             ConsentLedger::open(&layout.consent(), &format!("aegis/consent/{}", about.id))
                 .map_err(PolicyError::from)?;
         let inner = Inner {
             layout,
             id: about.id,
-            key,
-            provider: provider.id(),
+            auth: RwLock::new(auth),
             log,
             consent,
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
@@ -153,6 +182,9 @@ impl Vault {
         let vault = Self {
             inner: Arc::new(inner),
         };
+        if stale {
+            vault.accept(newest)?;
+        }
         // Rolls intents forward.
         vault.inner.exclusive()?.done()?;
         Ok(vault)
@@ -207,7 +239,10 @@ impl Inner {
     /// The keystore as it is on disk now: reloaded when the file changed.
     pub fn current(&self) -> Result<RwLockReadGuard<'_, State>> {
         self.same_process()?;
-        let stamp = Stamp::of(&self.layout.keystore())?;
+        let stamp = match Stamp::of(&self.layout.keystore()) {
+            Ok(stamp) => stamp,
+            Err(gone) => return Err(self.destroyed().unwrap_or(gone)),
+        };
         {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             if state.stamp == stamp {
@@ -216,15 +251,49 @@ impl Inner {
         }
         // Under the lock no ratchet is half done.
         let held = lock::shared(&self.layout.lock(), self.lock_wait())?;
-        let fresh = State::load(&self.layout, self.id, &self.key)?;
+        let fresh = self.load()?;
         drop(held);
         self.put(fresh)?;
         Ok(self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Why the keystore is gone, when that was on purpose.
+    fn destroyed(&self) -> Option<VaultError> {
+        let when = About::read(&self.layout).ok()?.destroyed?;
+        Some(VaultError::VaultDestroyed {
+            path: self.layout.root.clone(),
+            when,
+        })
+    }
+
+    /// The keystore on disk. The caller holds the lock.
+    pub fn load(&self) -> Result<State> {
+        let known = self.auth();
+        let (state, auth) = State::load(&self.layout, self.id, &known)?;
+        if !Arc::ptr_eq(&known, &auth) {
+            self.set_auth(auth);
+        }
+        Ok(state)
+    }
+
+    /// What opens the keystore.
+    pub fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.auth.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_auth(&self, auth: Arc<Auth>) {
+        *self.auth.write().unwrap_or_else(PoisonError::into_inner) = auth;
+    }
+
     /// Makes `fresh` what this process knows.
     pub fn put(&self, fresh: State) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if fresh.epoch == state.epoch && fresh.generation < state.generation {
+            return Err(VaultError::KeystoreStale {
+                expected: state.generation,
+                found: fresh.generation,
+            });
+        }
         if fresh.epoch < state.epoch {
             return Err(VaultError::KeystoreRollback {
                 expected: state.epoch,
@@ -241,19 +310,24 @@ impl Inner {
     }
 }
 
-/// The log must contain the record that the (authenticated) keystore remembers.
-fn check_log(layout: &Layout, log: &Log, (seq, hash): (u64, [u8; 32])) -> Result<()> {
-    let rollback = |reason: String| Err(VaultError::AuditRollback { reason });
-    if seq == 0 {
-        return Ok(());
-    }
+/// The log must contain the record that the (authenticated) keystore remembers. Gives the newest generation of the
+/// keystore that the log knows of: each is on record once it is durable.
+fn check_log(layout: &Layout, log: &Log, (seq, hash): (u64, [u8; 32])) -> Result<u64> {
+    let rollback = |reason: String| VaultError::AuditRollback { reason };
     let head = log.head();
     if head.seq < seq {
-        return rollback(format!("{} records are left, {seq} were there", head.seq));
+        let reason = format!("{} records are left, {seq} were there", head.seq);
+        return Err(rollback(reason));
     }
-    let at = usize::try_from(seq - 1).unwrap_or(usize::MAX);
-    match aegis_audit::read(&layout.audit())?.nth(at).transpose()? {
-        Some(record) if record.hash == hash => Ok(()),
-        _ => rollback(format!("record {} is another one", seq - 1)),
+    let mut newest = 0;
+    for (at, record) in (0..).zip(aegis_audit::read(&layout.audit())?) {
+        let record = record?;
+        if at + 1 == seq && record.hash != hash {
+            return Err(rollback(format!("record {at} is another one")));
+        }
+        if at >= seq && record.body["event"] == KEYSTORE_EVENT {
+            newest = newest.max(record.body["generation"].as_u64().unwrap_or(0));
+        }
     }
+    Ok(newest)
 }

@@ -16,6 +16,7 @@ use crate::files;
 use crate::header::{HEADER, Header, MAX_CHUNKS, TAG};
 use crate::keys::{WRAPPED, WriteKeys};
 use crate::keystore::{Kind, Record};
+use crate::layout::Layout;
 use crate::lock;
 use crate::meta::{Meta, Sealed};
 use crate::secret::{self, Secret};
@@ -92,6 +93,11 @@ pub(crate) struct Finished {
 impl Finished {
     pub fn id(&self) -> Uuid {
         self.record.object
+    }
+
+    /// After the keystore has its record: nothing is left to undo.
+    pub fn settle(self, layout: &Layout) -> Result<()> {
+        files::remove(&layout.store_intent(self.record.object)).map(drop)
     }
 }
 
@@ -292,6 +298,7 @@ impl ObjectWriter {
             header_mac: mac,
             length: self.header.length,
             created: self.created,
+            name: None,
         };
         Ok(Finished {
             draft: self.draft,

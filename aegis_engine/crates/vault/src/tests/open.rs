@@ -157,7 +157,7 @@ fn key_files_open_what_raw_keys_created() {
     let path = dir.path().join("key");
     fs::write(&path, KEY).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    Vault::open(vault.path(), &Provider::KeyFile(path)).unwrap();
+    Vault::open(vault.path(), &Provider::key_file(path)).unwrap();
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn a_stored_object_is_on_record_and_so_is_each_permit() {
         .unwrap()
         .map(|r| r.unwrap().body["event"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(events, ["vault.create", "store", "authorize"]);
+    assert_eq!(events, ["vault.create", "store", "keystore", "authorize"]);
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! Backups of the keystore, made on purpose, under a recovery key of their own: the only protection against its loss,
+//! and copies that shredding does not reach. So each is on record, in the keystore and in every later receipt.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use aegis_audit::Log;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::auth::Auth;
+use crate::envelope::{self, Form};
+use crate::epoch::EpochKey;
+use crate::error::{Result, VaultError};
+use crate::files;
+use crate::keystore::{Body, KnownCopy};
+use crate::layout::{About, Layout};
+use crate::lock;
+use crate::provider::{Kind, Provider};
+use crate::rename::check_name;
+use crate::secret::Secret;
+use crate::shred::SHRED_EVENT;
+use crate::vault::{KEYSTORE_EVENT, KEYSTORE_MAX, LOCK_WAIT_MS, Vault, now};
+
+/// A backup has no epoch secret: its recovery key alone opens it.
+fn backup_epoch(epoch: u64) -> EpochKey {
+    EpochKey {
+        epoch,
+        secret: Secret::write(|_| ()),
+    }
+}
+
+fn no_wrapping(recovery: &Provider) -> Result<()> {
+    if matches!(recovery.kind(), Kind::Key | Kind::Passphrase) {
+        return Ok(());
+    }
+    Err(VaultError::BadRequest {
+        what: "a backup is sealed under a recovery key or a passphrase, not under a token or key service"
+            .to_owned(),
+    })
+}
+
+impl Vault {
+    /// Writes the keystore to the new file `path` under `recovery`, which should not lie beside it. The copy is on record
+    /// before the file exists.
+    pub fn backup_keystore(&self, path: &Path, recovery: &Provider) -> Result<()> {
+        no_wrapping(recovery)?;
+        let label = path.display().to_string();
+        check_name(&label)?;
+        let auth = Auth::fresh(self.inner.id, recovery)?;
+        // Refuses what exists, and shows that the place can be written to, before the copy is put on record.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(VaultError::io("create", path))?;
+        let mut exclusive = self.inner.exclusive()?;
+        let (epoch, generation) = (exclusive.epoch, exclusive.generation + 1);
+        exclusive.body.copies.push(KnownCopy {
+            when: now(),
+            epoch,
+            generation,
+            label,
+        });
+        self.inner.log.append(&json!({
+            "event": "keystore.backup", "epoch": epoch, "generation": generation, "provider": recovery.kind().name(),
+        }))?;
+        exclusive.commit()?;
+        let envelope = auth.envelope(Form::Backup, self.inner.id, epoch, generation);
+        let root = auth.root(self.inner.id, &backup_epoch(epoch))?;
+        let sealed = envelope::seal(&envelope, &root, &exclusive.body)?;
+        exclusive.done()?;
+        file.write_all(&sealed)
+            .map_err(VaultError::io("write", path))?;
+        file.sync_all().map_err(VaultError::io("fsync", path))?;
+        files::sync_parent(path)
+    }
+
+    /// Puts a keystore backup into the vault folder `path`, whose keystore or epoch secret was lost, under `provider`.
+    /// What the audit log says was shredded since stays shredded; files stored since have no key any more (`fsck` names
+    /// them).
+    pub fn restore_keystore(
+        path: &Path,
+        backup: &Path,
+        recovery: &Provider,
+        provider: &Provider,
+    ) -> Result<Self> {
+        no_wrapping(recovery)?;
+        let layout = Layout::new(path);
+        let bytes = files::read(backup, KEYSTORE_MAX)?;
+        let envelope = envelope::peek(&bytes, Form::Backup)?;
+        let id = envelope.vault;
+        let reached = match About::read(&layout) {
+            Ok(About {
+                destroyed: Some(when),
+                ..
+            }) => {
+                return Err(VaultError::VaultDestroyed {
+                    path: path.to_path_buf(),
+                    when,
+                });
+            }
+            Ok(about) if about.id != id => {
+                return Err(VaultError::BadRequest {
+                    what: format!(
+                        "the backup is of vault {id}, {} is vault {}; take the backup of this vault",
+                        path.display(),
+                        about.id
+                    ),
+                });
+            }
+            Ok(about) => about.epoch,
+            Err(error @ VaultError::NotFound { .. }) => return Err(error),
+            Err(_) => 0, // vault.json is lost, too: it is written anew below
+        };
+        let opened = Auth::of(&envelope, recovery, backup)?;
+        let root = opened.root(id, &backup_epoch(envelope.epoch))?;
+        let mut body = envelope::open(&bytes, Form::Backup, &root)?;
+        let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+        files::create_dir(&layout.objects())?;
+        files::create_dir(&layout.journal())?;
+        let log = Log::open(&layout.audit(), &format!("aegis/audit/{id}"))?;
+        let newest = replay(&mut body, &layout)?.max(envelope.generation);
+        let epoch = EpochKey::random(reached.max(envelope.epoch) + 1)?;
+        let head = log.append(&json!({
+            "event": "keystore.restored", "from_epoch": envelope.epoch, "from_generation": envelope.generation,
+            "epoch": epoch.epoch,
+        }))?;
+        body.audit = (head.seq + 1, head.hash);
+        drop(log);
+        let auth = Auth::fresh(id, provider)?;
+        epoch.write_first(&layout, id, provider)?;
+        files::overwrite(&layout.epoch_next())?;
+        files::remove(&layout.epoch_next())?;
+        let fresh = auth.envelope(Form::Keystore, id, epoch.epoch, newest + 1);
+        let sealed = envelope::seal(&fresh, &auth.root(id, &epoch)?, &body)?;
+        files::replace(&layout.keystore(), &sealed)?;
+        About::new(id, provider.kind(), epoch.epoch).write(&layout)?;
+        drop(held);
+        Self::open(path, provider)
+    }
+
+    /// Goes on from an older keystore of this epoch: the generation leaps over the lost ones.
+    pub(crate) fn accept(&self, newest: u64) -> Result<()> {
+        let mut exclusive = self.inner.exclusive_as_it_is()?;
+        self.inner.log.append(&json!({
+            "event": "keystore.accepted", "lost_generation": newest, "epoch": exclusive.epoch,
+        }))?;
+        exclusive.commit()?;
+        exclusive.done()
+    }
+}
+
+/// Turns into tombstones what the log says was shredded; gives the newest generation on record.
+fn replay(body: &mut Body, layout: &Layout) -> Result<u64> {
+    let mut newest = 0;
+    for record in aegis_audit::read(&layout.audit())? {
+        let record = record?.body;
+        if record["event"] == KEYSTORE_EVENT {
+            newest = newest.max(record["generation"].as_u64().unwrap_or(0));
+        }
+        if record["event"] != SHRED_EVENT {
+            continue;
+        }
+        let when = record["when"].as_u64().unwrap_or(0);
+        let ids = record["objects"].as_array().into_iter().flatten();
+        for id in ids.filter_map(|id| id.as_str()?.parse::<Uuid>().ok()) {
+            if body.live(id).is_ok() {
+                body.shred(id, when);
+            }
+        }
+    }
+    Ok(newest)
+}

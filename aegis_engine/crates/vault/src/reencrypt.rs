@@ -1,0 +1,202 @@
+//! Re-encryption: the same plaintext under fresh keys, as a new object; the old keys are destroyed.
+
+use std::sync::Arc;
+
+use aegis_memory::Pages;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::error::{Result, VaultError};
+use crate::fail;
+use crate::files;
+use crate::header::TAG;
+use crate::keys::Resealer;
+use crate::keystore::{Entry, Kind, Record};
+use crate::meta::{Meta, Sealed};
+use crate::object::ObjectFile;
+use crate::store;
+use crate::vault::{Inner, Vault, now};
+use crate::writer::{Finished, ObjectWriter, Seed};
+
+/// In governance rows, the id of their data object follows the magic.
+const ROWS_DATA_ID: std::ops::Range<usize> = 8..24;
+
+/// An object opened for re-encryption.
+struct Source {
+    file: ObjectFile,
+    record: Record,
+    keys: Resealer,
+    sealed: Sealed,
+}
+
+impl Source {
+    fn open(inner: &Inner, object: Uuid) -> Result<Self> {
+        let state = inner.current()?;
+        let record = state.body.live(object)?.clone();
+        let file = ObjectFile::open(inner, &record)?;
+        let (keys, meta) = file.locked(inner, &state.body, &record).resealer()?;
+        file.check_size()?;
+        let sealed = Sealed::decode(&meta.open_meta(&file.header)?, object)?;
+        Ok(Self {
+            file,
+            record,
+            keys,
+            sealed,
+        })
+    }
+
+    /// Copies the plaintext chunk by chunk into `writer`; it is never in more than one cleared scratch.
+    fn copy(
+        &self,
+        writer: &mut ObjectWriter,
+        patch: Option<Uuid>,
+        mut progress: Option<&mut dyn FnMut(u64)>,
+    ) -> Result<()> {
+        let chunk = self.file.header.chunk();
+        let mut plain = Pages::new(chunk).map_err(VaultError::memory(chunk))?;
+        let mut sealed = Pages::new(chunk + TAG).map_err(VaultError::memory(chunk + TAG))?;
+        let mut done = 0;
+        for index in 0..self.file.header.chunks {
+            let len = self.file.header.chunk_len(index);
+            let sealed = self.file.sealed_into(index, &mut sealed)?;
+            let plain = &mut plain[..len];
+            if !self
+                .keys
+                .open(index, self.file.is_last(index), sealed, plain)
+            {
+                return Err(self.file.chunk_failed(index));
+            }
+            if let (0, Some(id)) = (index, patch) {
+                plain[ROWS_DATA_ID].copy_from_slice(id.as_bytes());
+            }
+            writer.append(plain)?;
+            done += len as u64;
+            if let Some(report) = progress.as_mut() {
+                report(done);
+            }
+        }
+        Ok(())
+    }
+
+    fn meta(&self) -> Meta {
+        Meta {
+            name: self.sealed.name.clone(),
+            media_type: self.sealed.media_type.clone(),
+            subject: self.sealed.subject.clone(),
+            attrs: self.sealed.attrs.clone(),
+        }
+    }
+}
+
+impl Vault {
+    /// Encrypts an object (and the governance rows of a dataset) anew under fresh keys, and destroys the old keys as a
+    /// shred does. The new object has a new id, which is returned, and the name, subject and attributes of the old one.
+    /// `progress` gets the bytes done so far.
+    pub fn reencrypt(&self, object: Uuid, progress: Option<&mut dyn FnMut(u64)>) -> Result<Uuid> {
+        let inner = &self.inner;
+        let source = Source::open(inner, object)?;
+        if source.record.kind == Kind::Rows {
+            let what = format!(
+                "object {object} is the governance part of a dataset; re-encrypt the dataset"
+            );
+            return Err(VaultError::BadRequest { what });
+        }
+        let seed = Seed {
+            created: source.record.created,
+            ..Seed::fresh()?
+        };
+        let new = seed.object;
+        let mut meta = source.meta();
+        let rows = match source.record.rows {
+            Some(rows) => Some(reseal_rows(inner, rows, new)?),
+            None => None,
+        };
+        let rows_id = rows.as_ref().map(Finished::id);
+        if let Some(id) = rows_id {
+            meta.attrs
+                .insert(store::ROWS_ATTR.to_owned(), id.to_string());
+        }
+        let log2 = source.file.header.chunk_log2;
+        let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, rows_id, seed)?;
+        source.copy(&mut writer, None, progress)?;
+        let mut data = writer.complete()?;
+        data.record.name.clone_from(&source.record.name);
+        self.replace(&source.record, rows.into_iter().chain([data]).collect())?;
+        Ok(new)
+    }
+
+    /// New objects appear and the old ones become tombstones in one keystore write, under a new root.
+    fn replace(&self, old: &Record, mut new: Vec<Finished>) -> Result<()> {
+        let inner = &self.inner;
+        let mut exclusive = inner.exclusive()?;
+        // Shredded, renamed or re-encrypted by somebody else in the meantime?
+        let now_known = exclusive.body.live(old.object)?;
+        if now_known.key_record != old.key_record {
+            return Err(VaultError::Closed);
+        }
+        let name = now_known.name.clone();
+        let gone: Vec<Uuid> = [old.object].into_iter().chain(old.rows).collect();
+        for object in &mut new {
+            if object.record.kind == Kind::Data {
+                object.record.name.clone_from(&name);
+            }
+            store::place(&mut exclusive, object)?;
+        }
+        fail::point("reencrypt.placed")?;
+        for id in &gone {
+            drop(files::write_synced(
+                &inner.layout.reencrypt_intent(*id),
+                b"",
+            )?);
+            exclusive.body.shred(*id, now());
+        }
+        files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
+        inner.log.append(&json!({
+            "event": "reencrypt",
+            "object": old.object.to_string(),
+            "replaced_by": new.last().map(|object| object.id().to_string()),
+            "epoch": exclusive.epoch + 1,
+        }))?;
+        fail::point("reencrypt.logged")?;
+        exclusive.ratchet()?;
+        fail::point("reencrypt.ratcheted")?;
+        for object in new {
+            object.settle(&inner.layout)?;
+        }
+        for id in &gone {
+            files::remove(&inner.layout.object(*id))?;
+            files::sync_parent(&inner.layout.object(*id))?;
+            files::remove(&inner.layout.reencrypt_intent(*id))?;
+        }
+        files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
+        exclusive.done()
+    }
+}
+
+/// The sidecar of a dataset names its data object; nothing else of it changes.
+fn reseal_rows(inner: &Arc<Inner>, rows: Uuid, data: Uuid) -> Result<Finished> {
+    let source = Source::open(inner, rows)?;
+    let log2 = source.file.header.chunk_log2;
+    let mut writer =
+        ObjectWriter::begin(inner, source.meta(), log2, Kind::Rows, None, Seed::fresh()?)?;
+    source.copy(&mut writer, Some(data), None)?;
+    writer.complete()
+}
+
+/// A crash after the keystore write leaves the ciphertext of the old object: only waste, removed here.
+pub(crate) fn forward(
+    exclusive: &crate::exclusive::Exclusive<'_>,
+    id: Uuid,
+    intent: &std::path::Path,
+) -> Result<()> {
+    let layout = &exclusive.inner.layout;
+    if matches!(
+        exclusive.body.entries.get(&id),
+        Some(Entry::Shredded { .. })
+    ) && files::remove(&layout.object(id))?
+    {
+        files::sync_parent(&layout.object(id))?;
+    }
+    files::remove(intent)?;
+    files::sync_parent(intent)
+}
