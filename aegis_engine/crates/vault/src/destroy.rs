@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::auth::Auth;
+use crate::doctor::caveats;
 use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::files;
@@ -17,7 +18,6 @@ use crate::lock;
 use crate::provider::Provider;
 use crate::receipt::{Level, ShredReceipt};
 use crate::secret::Secret;
-use crate::shred::caveats;
 use crate::vault::{self, LOCK_WAIT_MS, State, Vault, hex, now};
 
 /// Whoever can only write files must not make the vault destroy keys.

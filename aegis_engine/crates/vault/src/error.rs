@@ -193,6 +193,14 @@ pub enum VaultError {
         /// When, seconds since 1970.
         when: u64,
     },
+    /// A shred intent that the vault did not write.
+    #[error(
+        "the shred intent {} is damaged or forged, nothing was shredded; `aegis vault fsck --repair` sets it aside, then shred the object again if that was wanted", path.display()
+    )]
+    IntentForged {
+        /// Which file.
+        path: PathBuf,
+    },
     /// `vault.json` is not what the vault wrote.
     #[error(
         "vault.json at {} is damaged ({reason}); run `aegis vault fsck --repair`, which rebuilds it from the keystore", path.display()
@@ -371,6 +379,7 @@ impl VaultError {
             Self::SubjectNotFound => "AEG-V037",
             Self::VaultDestroyed { .. } => "AEG-V038",
             Self::AboutDamaged { .. } => "AEG-V039",
+            Self::IntentForged { .. } => "AEG-V070",
         }
     }
 

@@ -1,12 +1,12 @@
 //! Shredding: the keys of an object go, and with them the root that could open an older keystore.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::doctor::caveats;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
@@ -176,11 +176,8 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Resul
 /// Finishes a shred that a crash interrupted.
 pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Path) -> Result<()> {
     let bytes = files::read(path, INTENT_MAX)?;
-    let bad = || VaultError::BadRequest {
-        what: format!(
-            "shred intent {} is damaged or forged; remove it and shred the object again",
-            path.display()
-        ),
+    let bad = || VaultError::IntentForged {
+        path: path.to_path_buf(),
     };
     let intent: Intent = serde_json::from_slice(&bytes).map_err(|_| bad())?;
     let genuine = Intent::new(intent.objects.clone(), intent.when, &exclusive.body.node)?;
@@ -188,32 +185,4 @@ pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Path) -> Result<()> 
         return Err(bad());
     }
     perform(exclusive, &intent, path).map(drop)
-}
-
-/// What overwriting a file does not reach on this machine.
-pub(crate) fn caveats(root: &Path) -> Vec<String> {
-    let mut all = vec![
-        "copies of epoch.key outside this folder (backups, snapshots) are not reached".to_owned(),
-        "spare blocks of a solid-state disk and journals may keep old blocks of epoch.key".to_owned(),
-        "the source the object was imported from, exports, models and running trainers are not reached".to_owned(),
-    ];
-    let copies = match rustix::fs::statfs(root).map(|about| about.f_type) {
-        Ok(0x9123_683e) => Some("btrfs"),
-        Ok(0x2fc1_2fc1) => Some("zfs"),
-        Ok(0x5846_5342) => Some("xfs with reflinks"),
-        Ok(0x794c_7630) => Some("overlayfs"),
-        Ok(0xca45_1a4e) => Some("bcachefs"),
-        Ok(0x6969) => Some("nfs"),
-        Ok(_) => None,
-        Err(_) => Some("a file system that cannot be told"),
-    };
-    if let Some(name) = copies {
-        all.push(format!(
-            "the vault lies on {name}: overwriting in place may write to other blocks"
-        ));
-    }
-    if fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1) {
-        all.push("swap is on: key pages may have been written to it".to_owned());
-    }
-    all
 }

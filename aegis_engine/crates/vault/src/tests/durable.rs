@@ -155,7 +155,7 @@ fn a_forged_shred_intent_destroys_nothing() {
     fs::write(&path, forged).unwrap();
     assert!(matches!(
         Vault::open(vault.path(), &provider()),
-        Err(VaultError::BadRequest { .. })
+        Err(VaultError::IntentForged { .. })
     ));
     fs::remove_file(&path).unwrap();
     assert_eq!(
