@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from aegis_engine.errors import AegisError
 
-from aegis_engine import ComplianceEngine, Permit, Vault
+from aegis_engine import ComplianceEngine, Permit, Vault, keys
 
-__all__ = ["AegisError", "ComplianceEngine", "Permit", "Vault"]
+__all__ = ["AegisError", "ComplianceEngine", "Permit", "Vault", "keys"]
 
 # Told apart from the unrelated distribution called `aegis` in the public index by `aegis doctor`.
 DISTRIBUTION = "aegis-flower-engine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aegis_engine._native import (
     ComplianceEngine,
+    KeyProvider,
     ObjectReader,
     Permit,
     RecordReader,
@@ -17,11 +18,13 @@ from aegis_engine._native import (
     audit_verify,
     clip_l2,
     debug_build,
+    doctor,
     encode_update,
 )
 
 __all__ = [
     "ComplianceEngine",
+    "KeyProvider",
     "ObjectReader",
     "Permit",
     "RecordReader",
@@ -35,5 +38,6 @@ __all__ = [
     "audit_verify",
     "clip_l2",
     "debug_build",
+    "doctor",
     "encode_update",
 ]

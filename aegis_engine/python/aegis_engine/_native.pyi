@@ -17,16 +17,82 @@ __version__: str
 def debug_build() -> bool:
     """Whether the engine was compiled without optimisation."""
 
+def doctor(path: str | PathLike[str]) -> list[dict[str, Any]]:
+    """What this machine, and the folder at `path`, do to the promises of a vault: topic, found, risk (None = good)."""
+
+@final
+class KeyProvider:
+    """Where a vault's key comes from. `aegis_engine.keys` has a function for each and says when to take which."""
+
+    @staticmethod
+    def raw(key: Buffer) -> KeyProvider:
+        """Exactly 32 bytes, copied. Does not pickle.
+
+        Raises:
+            WrongKeyLength
+        """
+
+    @staticmethod
+    def file(path: str | PathLike[str]) -> KeyProvider:
+        """A file of mode 0600 (or stricter) with 32 raw bytes, or 64 hex digits and an optional newline."""
+
+    @staticmethod
+    def passphrase(passphrase: str | Buffer) -> KeyProvider:
+        """Stretched by Argon2id (RFC 9106: 64 MiB, 3 passes, 4 lanes; stored in the keystore). Does not pickle."""
+
+    @staticmethod
+    def descriptor(fd: int) -> KeyProvider:
+        """An open file descriptor with the key as a key file has it. Does not pickle."""
+
+    @staticmethod
+    def environment(name: str) -> KeyProvider:
+        """An environment variable with 64 hex digits."""
+
+    @staticmethod
+    def command(argv: Sequence[str], timeout: float = 60.0) -> KeyProvider:
+        """A program that prints the key; see `aegis_engine.keys.command`."""
+
+    @staticmethod
+    def callback(function: Callable[[], Buffer]) -> KeyProvider:
+        """A function that gives the 32 bytes, called once an open."""
+
+    @staticmethod
+    def kms(service: Any) -> KeyProvider:
+        """An object with `wrap`, `unwrap` and `destroy`; see `aegis_engine.keys.KeyService`."""
+
+    @staticmethod
+    def pkcs11(module: str | PathLike[str], token: str, pin: str) -> KeyProvider:
+        """The token labelled `token` of the PKCS#11 library at `module`. Does not pickle."""
+
+    @property
+    def kind(self) -> str:
+        """key, passphrase, pkcs11 or kms: providers of one kind `key` are exchangeable."""
+
+    @property
+    def level(self) -> str:
+        """The strongest shred it makes possible."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where the key is, never the key.
+
+        Raises:
+            TypeError: the provider holds a secret.
+        """
+
 @final
 class Vault:
     """Encrypted storage in a folder: AES-256-GCM chunks, keys that can be shredded, every read under a permit.
 
-    Keys are 32 bytes, given as `key` or in a file of mode 0600 as `key_file`; one of the two.
+    `key` is 32 bytes or a `KeyProvider`, `key_file` the path of a key file; one of the two. A vault pickles as its path
+    and where its key is, when the key is somewhere another process can find it.
     """
 
     @staticmethod
     def new(
-        path: str | PathLike[str], key: Buffer | None = None, *, key_file: str | PathLike[str] | None = None
+        path: str | PathLike[str],
+        key: KeyProvider | Buffer | None = None,
+        *,
+        key_file: str | PathLike[str] | None = None,
     ) -> Vault:
         """Creates a vault, or opens the one that is there.
 
@@ -37,7 +103,7 @@ class Vault:
     @staticmethod
     def create(
         path: str | PathLike[str],
-        key: Buffer | None = None,
+        key: KeyProvider | Buffer | None = None,
         *,
         key_file: str | PathLike[str] | None = None,
         make_key: bool = False,
@@ -50,7 +116,10 @@ class Vault:
 
     @staticmethod
     def open(
-        path: str | PathLike[str], key: Buffer | None = None, *, key_file: str | PathLike[str] | None = None
+        path: str | PathLike[str],
+        key: KeyProvider | Buffer | None = None,
+        *,
+        key_file: str | PathLike[str] | None = None,
     ) -> Vault:
         """Opens a vault that is there.
 
@@ -152,11 +221,113 @@ class Vault:
             VaultTampered: names the object and the chunk.
         """
 
+    def rename(self, object: str | UUID, name: str) -> None:
+        """Gives an object another name (1 to 1024 bytes of UTF-8); its file stays as it is."""
+
+    def rotate(
+        self, key: KeyProvider | Buffer | None = None, *, key_file: str | PathLike[str] | None = None
+    ) -> int:
+        """Puts the keystore under another key, or under a fresh root of the same one; no data is written.
+
+        Returns:
+            The new epoch.
+        """
+
+    def reencrypt(self, object: str | UUID, *, progress: Callable[[int], object] | None = None) -> UUID:
+        """Encrypts an object anew under fresh keys and destroys the old ones.
+
+        Args:
+            progress: gets the bytes done so far.
+
+        Returns:
+            The id of the new object; name, subject and attributes stay.
+        """
+
     def shred(self, object: str | UUID, *, require: str | None = None) -> dict[str, Any]:
-        """Destroys an object's key and gives the receipt: level, epochs, caveats.
+        """Destroys the keys of an object (a data set's governance rows included) and ratchets the epoch.
+
+        Args:
+            require: level to reach or fail: logical, ratcheted-file, hardware, kms.
+
+        Returns:
+            The receipt: objects, level, epoch_before, epoch_after, when, file_removed, audit_seq, copies, caveats.
 
         Raises:
-            InsufficientAssurance: `require` is above what the storage can reach; nothing was shredded.
+            InsufficientAssurance, ObjectNotFound, ObjectShredded
+        """
+
+    def shred_many(self, objects: Sequence[str | UUID], *, require: str | None = None) -> dict[str, Any]:
+        """As `shred` for all of them: one ratchet, one receipt; all or none."""
+
+    def shred_subject(self, subject: str, *, require: str | None = None) -> dict[str, Any]:
+        """Shreds every object about that subject, and the subject's key.
+
+        Raises:
+            ObjectNotFound: no object is about it.
+        """
+
+    def destroy(self, *, require: str | None = None) -> dict[str, Any]:
+        """Destroys the whole vault: root, keystore, files. The audit log stays.
+
+        Returns:
+            The receipt, as `shred` gives it.
+        """
+
+    @property
+    def shred_level(self) -> str:
+        """The strongest shred this vault reaches."""
+
+    def backup_keystore(self, path: str | PathLike[str], recovery: KeyProvider) -> None:
+        """Writes the keystore to the new file `path` under `recovery` (a key or a passphrase), and puts the copy on record:
+        every later receipt lists it as not reached."""
+
+    @staticmethod
+    def restore_keystore(
+        path: str | PathLike[str],
+        backup: str | PathLike[str],
+        recovery: KeyProvider,
+        key: KeyProvider | Buffer | None = None,
+        *,
+        key_file: str | PathLike[str] | None = None,
+    ) -> Vault:
+        """Puts a keystore backup into the vault folder `path` under `key`. What was shredded since stays shredded."""
+
+    def scrub(
+        self, sample: float = 1.0, *, progress: Callable[[int, int, int], object] | None = None
+    ) -> dict[str, Any]:
+        """Authenticates every header and a random share of the chunks of every object; goes on past damage.
+
+        Args:
+            sample: share of the chunks, in (0, 1].
+            progress: gets objects done, objects in all, bytes done.
+
+        Returns:
+            objects, chunks, chunks_in_all, bytes, damaged (a list of object, error, code).
+        """
+
+    @staticmethod
+    def fsck(
+        path: str | PathLike[str],
+        key: KeyProvider | Buffer | None = None,
+        *,
+        key_file: str | PathLike[str] | None = None,
+        repair: bool = False,
+        accept_older_keystore: bool = False,
+    ) -> dict[str, Any]:
+        """Checks a whole vault folder and, with `repair`, mends what can be mended without losing anything.
+
+        Returns:
+            findings (place, object, severity, damage, action, repaired), objects, opened, clean.
+
+        Raises:
+            WrongKey, NotAVault, VaultDestroyed
+        """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The path and where the key is.
+
+        Raises:
+            TypeError: the key does not travel; open the vault with a key file.
         """
 
     def consent_grant(self, subjects: Sequence[str], purpose: str) -> int:

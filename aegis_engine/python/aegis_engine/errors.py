@@ -32,6 +32,26 @@ class WrongKey(VaultError):
     """The key does not open this vault (found by the key commitment, before any data)."""
 
 
+class KeyProviderError(VaultError):
+    """The key could not be had: no such file, command, token or service, or it refused."""
+
+
+class KeyDestroyed(VaultError):
+    """The epoch secret that opens this keystore is gone: after a shred, or by loss of ``epoch.key``."""
+
+
+class VaultDestroyed(VaultError):
+    """The whole vault was destroyed on purpose."""
+
+
+class ForkedProcess(VaultError):
+    """The vault was opened before this process forked: open it again here, or use spawn."""
+
+
+class NoSpace(VaultError):
+    """The disk of the vault is full; nothing stored before was lost."""
+
+
 class NotAVault(VaultError):
     """The folder holds no vault."""
 

@@ -86,10 +86,15 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         V::Policy(e) => return policy(py, e),
         V::Audit(e) => return audit(py, e),
         V::WrongKeyLength { .. } => "WrongKeyLength",
-        V::WrongKey { .. } => "WrongKey",
+        V::WrongKey { .. } | V::WrongProvider { .. } => "WrongKey",
+        V::ProviderError { .. } => "KeyProviderError",
+        V::KeyDestroyed { .. } => "KeyDestroyed",
+        V::VaultDestroyed { .. } => "VaultDestroyed",
+        V::ForkedProcess => "ForkedProcess",
+        V::NoSpace { .. } => "NoSpace",
         V::NotAVault { .. } | V::NotFound { .. } => "NotAVault",
         V::AlreadyExists { .. } => "VaultExists",
-        V::ObjectNotFound { .. } => "ObjectNotFound",
+        V::ObjectNotFound { .. } | V::SubjectNotFound => "ObjectNotFound",
         V::ObjectShredded { .. } => "ObjectShredded",
         V::HeaderTampered { .. }
         | V::ChunkAuthFailed { .. }
@@ -98,6 +103,9 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         | V::ObjectMissing { .. }
         | V::KeystoreCorrupt { .. }
         | V::KeystoreRollback { .. }
+        | V::KeystoreStale { .. }
+        | V::AboutDamaged { .. }
+        | V::IntentForged { .. }
         | V::AuditRollback { .. }
         | V::BlobAuthFailed { .. } => "VaultTampered",
         V::Locked { .. } => "VaultLocked",

@@ -13,6 +13,8 @@
 mod audit;
 mod convert;
 mod error;
+mod keys;
+mod manage;
 mod noise;
 mod policy;
 mod readers;
@@ -32,6 +34,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_function(wrap_pyfunction!(debug_build, m)?)?;
     audit::register(m)?;
+    keys::register(m)?;
+    manage::register(m)?;
     noise::register(m)?;
     policy::register(m)?;
     readers::register(m)?;

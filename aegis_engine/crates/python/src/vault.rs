@@ -5,10 +5,10 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_policy::{Class, DatasetFacts, RowIndex};
-use aegis_vault::{Column, Dtype, Level, Meta, Provider, RecordSchema, Secret, VaultError};
+use aegis_vault::{Column, Dtype, Meta, RecordSchema, Secret, VaultError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -19,26 +19,34 @@ use zeroize::Zeroizing;
 use crate::audit::{select, shown};
 use crate::convert::{bytes, hex, to_json, to_python, uuid};
 use crate::error::Result;
+use crate::keys::KeyProvider;
 use crate::policy::{Permit, action, bundle, keep};
 use crate::readers::{ObjectReader, RecordReader};
 
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct Vault {
     pub inner: aegis_vault::Vault,
+    key: Mutex<KeyProvider>,
 }
 
-fn provider(
-    py: Python<'_>,
-    key: Option<&Bound<'_, PyAny>>,
-    key_file: Option<PathBuf>,
-) -> Result<Provider> {
-    match (key, key_file) {
-        (Some(key), None) => Ok(Provider::raw(&Zeroizing::new(bytes(py, key)?))?),
-        (None, Some(path)) => Ok(Provider::KeyFile(path)),
-        _ => Err(PyValueError::new_err(
-            "give key=... (32 bytes) or key_file=... (a path), one of them",
-        )
-        .into()),
+impl Vault {
+    pub fn with_key(inner: aegis_vault::Vault, key: KeyProvider) -> Self {
+        Self {
+            inner,
+            key: Mutex::new(key),
+        }
+    }
+
+    /// The provider it was opened with, or was rotated to.
+    pub fn key(&self, py: Python<'_>) -> KeyProvider {
+        self.key
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_ref(py)
+    }
+
+    pub fn remember_key(&self, key: KeyProvider) {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }
 }
 
@@ -80,10 +88,9 @@ impl Vault {
         key: Option<&Bound<'_, PyAny>>,
         key_file: Option<PathBuf>,
     ) -> Result<Self> {
-        let provider = provider(py, key, key_file)?;
-        Ok(Self {
-            inner: py.detach(|| aegis_vault::Vault::open_or_create(&path, &provider))?,
-        })
+        let key = KeyProvider::from_arguments(py, key, key_file)?;
+        let inner = py.detach(|| aegis_vault::Vault::open_or_create(&path, &key.provider))?;
+        Ok(Self::with_key(inner, key))
     }
 
     #[staticmethod]
@@ -104,10 +111,9 @@ impl Vault {
             };
             new_key(file)?;
         }
-        let provider = provider(py, key, key_file)?;
-        Ok(Self {
-            inner: py.detach(|| aegis_vault::Vault::create(&path, &provider))?,
-        })
+        let key = KeyProvider::from_arguments(py, key, key_file)?;
+        let inner = py.detach(|| aegis_vault::Vault::create(&path, &key.provider))?;
+        Ok(Self::with_key(inner, key))
     }
 
     #[staticmethod]
@@ -118,10 +124,9 @@ impl Vault {
         key: Option<&Bound<'_, PyAny>>,
         key_file: Option<PathBuf>,
     ) -> Result<Self> {
-        let provider = provider(py, key, key_file)?;
-        Ok(Self {
-            inner: py.detach(|| aegis_vault::Vault::open(&path, &provider))?,
-        })
+        let key = KeyProvider::from_arguments(py, key, key_file)?;
+        let inner = py.detach(|| aegis_vault::Vault::open(&path, &key.provider))?;
+        Ok(Self::with_key(inner, key))
     }
 
     #[getter]
@@ -340,32 +345,6 @@ impl Vault {
         Ok(py.detach(|| self.inner.verify(id))?.chunks)
     }
 
-    #[pyo3(signature = (object, *, require=None))]
-    fn shred<'py>(
-        &self,
-        py: Python<'py>,
-        object: &Bound<'_, PyAny>,
-        require: Option<&str>,
-    ) -> Result<Bound<'py, PyAny>> {
-        let id = object_id(object)?;
-        let level = require
-            .map(|name| {
-                Level::parse(name).ok_or_else(|| {
-                    PyValueError::new_err(format!(
-                        "{name:?} is no level; take logical, ratcheted-file, hardware or kms"
-                    ))
-                })
-            })
-            .transpose()?;
-        let r = py.detach(|| self.inner.shred(id, level))?;
-        let objects: Vec<String> = r.objects.iter().map(Uuid::to_string).collect();
-        let shown = json!({
-            "objects": objects, "level": r.level.name(), "epoch_before": r.epoch_before, "epoch_after": r.epoch_after,
-            "when": r.when, "file_removed": r.file_removed, "audit_seq": r.audit_seq, "caveats": r.caveats,
-        });
-        Ok(to_python(py, &shown)?)
-    }
-
     // -- consent ----------------------------------------------------------------------------------------------------
 
     fn consent_grant(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str) -> Result<u64> {
@@ -521,7 +500,7 @@ impl Vault {
     }
 }
 
-fn python_uuid(py: Python<'_>, id: Uuid) -> Result<Bound<'_, PyAny>> {
+pub fn python_uuid(py: Python<'_>, id: Uuid) -> Result<Bound<'_, PyAny>> {
     Ok(py
         .import("uuid")?
         .getattr("UUID")?
@@ -529,7 +508,7 @@ fn python_uuid(py: Python<'_>, id: Uuid) -> Result<Bound<'_, PyAny>> {
 }
 
 /// An id as text or `uuid.UUID`.
-fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
+pub fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
     uuid(&value.str()?.to_string_lossy())
 }
 
