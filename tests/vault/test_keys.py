@@ -10,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from aegis_engine import errors, keys
-
 from aegis import Vault
+
+from aegis_engine import errors, keys
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = bytes(range(32))
@@ -48,7 +49,7 @@ def test_every_source_of_the_same_bytes_opens_the_vault(
             keys.command("cat", str(key_file)),
             keys.callback(lambda: KEY),
         ):
-            assert provider.kind == "key" and provider.level == "ratcheted-file"
+            assert (provider.kind, provider.level) == ("key", "ratcheted-file")
             assert reads(Vault.open(tmp_path / "v", provider), stored) == b"x"
 
 
@@ -100,7 +101,8 @@ def test_a_pickled_vault_says_where_the_key_is_and_holds_none(tmp_path: Path, ke
     made = Vault.create(tmp_path / "v", key_file=key_file)
     stored = made.store_bytes(b"x", "n")
     sent = pickle.dumps(made)
-    assert KEY not in sent and KEY.hex().encode() not in sent
+    assert KEY not in sent
+    assert KEY.hex().encode() not in sent
     assert reads(pickle.loads(sent), stored) == b"x"
     for secret in (keys.raw(KEY), keys.passphrase("p")):
         with pytest.raises(TypeError, match="key file"):
@@ -132,7 +134,7 @@ def test_the_operating_system_keyring_keeps_the_key(tmp_path: Path) -> None:
 
     class InMemory(KeyringBackend):
         priority = 1  # type: ignore[assignment]
-        entries: dict[tuple[str, str], str] = {}
+        entries: ClassVar[dict[tuple[str, str], str]] = {}
 
         def get_password(self, service: str, username: str) -> str | None:
             return self.entries.get((service, username))
@@ -159,7 +161,8 @@ def service() -> Iterator[str]:
     started = subprocess.Popen(
         [sys.executable, str(EXAMPLES / "kms/server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert started.stdout and started.stdin
+    assert started.stdout
+    assert started.stdin
     try:
         yield started.stdout.readline().strip()
     finally:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aegis_engine import doctor, errors, keys
-
 from aegis import Vault
+
+from aegis_engine import doctor, errors, keys
 
 KEY = bytes(32)
 
@@ -28,7 +28,8 @@ def test_rename_rotate_and_reencrypt_keep_the_content(vault: Vault) -> None:
     assert vault.rotate(bytes(range(32))) == 2
     told: list[int] = []
     again = vault.reencrypt(stored, progress=told.append)
-    assert told[-1] == 3_000_000 and told == sorted(told)
+    assert told[-1] == 3_000_000
+    assert told == sorted(told)
     shown = vault.stat(again)
     assert (shown["name"], shown["subject"], shown["attrs"]) == ("new", "ann", {"k": "v"})
     assert reads(vault, again) == b"x" * 3_000_000
@@ -92,7 +93,8 @@ def test_fsck_names_and_mends_and_scrub_reads_everything(vault: Vault) -> None:
     folder = Path(vault.path)
     (folder / "vault.json").write_text("{")
     found = Vault.fsck(folder, KEY)
-    assert not found["clean"] and found["findings"][0]["place"] == "vault.json"
+    assert not found["clean"]
+    assert found["findings"][0]["place"] == "vault.json"
     assert Vault.fsck(folder, KEY, repair=True)["clean"]
     assert vault.scrub()["damaged"] == []
     (file,) = folder.glob("objects/*/*.enc")

@@ -224,9 +224,7 @@ class Vault:
     def rename(self, object: str | UUID, name: str) -> None:
         """Gives an object another name (1 to 1024 bytes of UTF-8); its file stays as it is."""
 
-    def rotate(
-        self, key: KeyProvider | Buffer | None = None, *, key_file: str | PathLike[str] | None = None
-    ) -> int:
+    def rotate(self, key: KeyProvider | Buffer | None = None, *, key_file: str | PathLike[str] | None = None) -> int:
         """Puts the keystore under another key, or under a fresh root of the same one; no data is written.
 
         Returns:
@@ -279,7 +277,8 @@ class Vault:
 
     def backup_keystore(self, path: str | PathLike[str], recovery: KeyProvider) -> None:
         """Writes the keystore to the new file `path` under `recovery` (a key or a passphrase), and puts the copy on record:
-        every later receipt lists it as not reached."""
+        every later receipt lists it as not reached.
+        """
 
     @staticmethod
     def restore_keystore(

@@ -113,7 +113,9 @@ def keyring(service: str, username: str, *, make: bool = False) -> KeyProvider:
         import secrets
 
         if library.get_password(service, username) is not None:
-            raise FileExistsError(f"the OS keyring has an entry {service!r} for {username!r} already; use it, or another name")
+            raise FileExistsError(
+                f"the OS keyring has an entry {service!r} for {username!r} already; use it, or another name"
+            )
         library.set_password(service, username, secrets.token_hex(32))
     return KeyProvider.callback(_Keyring(service, username))
 

@@ -1,0 +1,230 @@
+"""``aegis vault``: fill, list, read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from aegis_engine.errors import AegisError
+
+from aegis.cli_base import EXIT_CODES, AsJson, Folder, Key, KeyFile, bar, exit_code, provider, show, size
+from aegis_engine import Vault
+
+vault_app = typer.Typer(
+    help="Encrypted vaults: make, fill, read, check, shred.", epilog=EXIT_CODES, no_args_is_help=True
+)
+
+Object = Annotated[str, typer.Argument(metavar="OBJECT", help="id of the object, or its name when it is the only one")]
+BLOCK = 4 * 2**20
+
+
+def opened(vault: Path, key_file: Path | None, key: str | None) -> Vault:
+    """The vault of the arguments."""
+    return Vault.open(str(vault), provider(key_file, key))
+
+
+def object_id(vault: Vault, given: str) -> str:
+    """An id, or a name that only one object has."""
+    try:
+        return str(uuid.UUID(given))
+    except ValueError:
+        named = [entry["id"] for entry in vault.list() if entry["name"] == given]
+    if len(named) == 1:
+        return str(named[0])
+    if named:
+        raise typer.BadParameter(f"{len(named)} objects are named {given!r}; give the id: {', '.join(named)}")
+    raise typer.BadParameter(
+        f"{given!r} is no object id and no object's name; ids are UUIDs, `aegis vault ls` lists them"
+    )
+
+
+@vault_app.command("init")
+def vault_init(
+    vault: Folder,
+    key_file: KeyFile = None,
+    key: Key = None,
+    make_key: Annotated[bool, typer.Option("--make-key", help="make a new random key in KEY_FILE first")] = False,
+    govern: Annotated[
+        str | None, typer.Option(help="put the vault under a policy bundle: 'core', or a folder; cannot be undone")
+    ] = None,
+) -> None:
+    """Makes an empty vault."""
+    if govern:  # tried on a throw-away vault first: a bad bundle must not leave an ungoverned vault behind
+        with tempfile.TemporaryDirectory() as trial:
+            Vault.create(trial, key=bytes(32)).govern(govern)
+    if make_key and (key_file is None or key is not None):
+        raise typer.BadParameter("--make-key writes a key file; name it with --key-file", param_hint="--make-key")
+    if make_key:
+        made = Vault.create(str(vault), key_file=str(key_file), make_key=True)
+    elif key == "passphrase":  # a typing mistake here would cost the data
+        twice = typer.prompt("new passphrase", hide_input=True, confirmation_prompt=True, err=True)
+        from aegis_engine import keys
+
+        made = Vault.create(str(vault), keys.passphrase(twice))
+    else:
+        made = Vault.create(str(vault), provider(key_file, key))
+    if govern:
+        made.govern(govern)
+    typer.echo(f"vault {made.id} in {vault}" + (f", governed by {govern}" if govern else ""))
+    if make_key:
+        typer.echo(f"key in {key_file}: keep it apart from the vault; without it the data are gone")
+
+
+@vault_app.command("add")
+def vault_add(
+    vault: Folder,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILES...", help="files to encrypt into the vault; - is standard input")
+    ],
+    key_file: KeyFile = None,
+    key: Key = None,
+    name: Annotated[str | None, typer.Option(help="name in the vault; needed for standard input")] = None,
+    subject: Annotated[str | None, typer.Option(help="the person the file is about; kept encrypted")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="read back and authenticate before it counts")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encrypts files into the vault. They are streamed, and the sources stay where they are."""
+    if name is not None and len(files) > 1:
+        raise typer.BadParameter("one name for several files; add them one by one", param_hint="--name")
+    if "-" in files and name is None:
+        raise typer.BadParameter("standard input has no name; give one", param_hint="--name")
+    into = opened(vault, key_file, key)
+    done = []
+    for given in files:
+        file = Path(given)
+        shown = name or file.name
+        with bar(file.stat().st_size if file.is_file() else 0, shown, quiet=as_json) as progress:
+            if given == "-":
+                stored = into.store_stream(sys.stdin.buffer, shown, subject=subject, verify=verify, progress=progress)
+            else:
+                stored = into.store_file(str(file), name=name, subject=subject, verify=verify, progress=progress)
+        done.append({"id": str(stored), "name": shown})
+    show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
+
+
+@vault_app.command("ls")
+def vault_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Lists the objects of a vault."""
+    entries = opened(vault, key_file, key).list()
+    rows = [f"{e['id']}  {size(e['bytes']):>10}  {e['name']}" for e in entries]
+    show(entries, rows or ["(empty)"], as_json)
+
+
+@vault_app.command("stat")
+def vault_stat(
+    vault: Folder, target: Object, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Shows what is known of one object."""
+    within = opened(vault, key_file, key)
+    entry = within.stat(object_id(within, target))
+    shown = {**entry, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["created"]))}
+    show(shown, [f"{k + ':':<13} {v}" for k, v in shown.items()], as_json)
+
+
+@vault_app.command("cat")
+def vault_cat(
+    vault: Folder,
+    target: Object,
+    key_file: KeyFile = None,
+    key: Key = None,
+    offset: Annotated[int, typer.Option(min=0, help="first byte")] = 0,
+    length: Annotated[int | None, typer.Option(min=0, help="how many bytes; all by default")] = None,
+) -> None:
+    """Writes the decrypted content to standard output, for another program. Refuses a terminal."""
+    if sys.stdout.isatty():
+        raise typer.BadParameter(
+            "decrypted data are not shown on a terminal, which keeps them; pipe them into a program",
+            param_hint="OBJECT",
+        )
+    within = opened(vault, key_file, key)
+    _copy(within, object_id(within, target), sys.stdout.buffer, offset, length, quiet=True)
+    sys.stdout.buffer.flush()
+
+
+@vault_app.command("export")
+def vault_export(
+    vault: Folder,
+    target: Object,
+    file: Annotated[Path, typer.Argument(help="new file to write, mode 0600")],
+    key_file: KeyFile = None,
+    key: Key = None,
+    understood: Annotated[
+        bool,
+        typer.Option("--i-understand-plaintext", help="the file is not encrypted, and shredding does not reach it"),
+    ] = False,
+) -> None:
+    """Writes the decrypted content to a file."""
+    if not understood:
+        raise typer.BadParameter(
+            "an export is plaintext that no policy and no shred reaches; say --i-understand-plaintext if you want it",
+            param_hint="--i-understand-plaintext",
+        )
+    within = opened(vault, key_file, key)
+    found = object_id(within, target)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise typer.BadParameter(f"{file} exists; choose a new file", param_hint="FILE") from None
+    try:
+        with open(descriptor, "wb") as out:
+            count = _copy(within, found, out, 0, None, quiet=False)
+    except BaseException:
+        file.unlink(missing_ok=True)  # half an export is of no use, and it is plaintext
+        raise
+    typer.echo(f"{size(count)} of plaintext in {file}")
+
+
+def _copy(vault: Vault, found: str, out: Any, offset: int, length: int | None, *, quiet: bool) -> int:
+    """Block by block through one buffer; gives the number of bytes."""
+    buffer = memoryview(bytearray(BLOCK))
+    done = 0
+    with vault.open_object(found) as reader:
+        end = reader.seek(0, 2)
+        total = max(0, end - offset) if length is None else max(0, min(length, end - offset))
+        reader.seek(offset)
+        with bar(total, "decrypting", quiet=quiet) as progress:
+            while done < total:
+                got = reader.readinto(buffer[: min(BLOCK, total - done)])
+                if not got:
+                    break
+                out.write(buffer[:got])
+                done += got
+                if progress:
+                    progress(done)
+    buffer[:] = bytes(BLOCK)
+    return done
+
+
+@vault_app.command("verify")
+def vault_verify(
+    vault: Folder,
+    target: Annotated[
+        str | None, typer.Argument(metavar="[OBJECT]", help="id or name of one object; all of them by default")
+    ] = None,
+    key_file: KeyFile = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Authenticates every byte of one object, or of all, and names what is damaged. Hands out no plaintext."""
+    within = opened(vault, key_file, key)
+    ids = [object_id(within, target)] if target else within.object_ids()
+    results, worst = [], 0
+    with bar(len(ids), "objects", quiet=as_json, least=20) as progress:
+        for number, one in enumerate(ids, 1):
+            try:
+                results.append({"id": one, "ok": True, "chunks": within.verify(one)})
+            except AegisError as error:
+                worst = max(worst, exit_code(error))
+                results.append({"id": one, "ok": False, "error": str(error), "code": error.code})
+            if progress:
+                progress(number)
+    rows = [f"{r['id']}  ok, {r['chunks']} chunks" if r["ok"] else f"{r['id']}  DAMAGED: {r['error']}" for r in results]
+    good = sum(bool(r["ok"]) for r in results)
+    show(results, [*rows, f"{good} of {len(results)} objects are whole"], as_json)
+    raise SystemExit(worst)
