@@ -172,7 +172,7 @@ def vault_export(
     except FileExistsError:
         raise typer.BadParameter(f"{file} exists; choose a new file", param_hint="FILE") from None
     try:
-        with open(descriptor, "wb") as out:
+        with os.fdopen(descriptor, "wb") as out:
             count = _copy(within, found, out, 0, None, quiet=False)
     except BaseException:
         file.unlink(missing_ok=True)  # half an export is of no use, and it is plaintext
