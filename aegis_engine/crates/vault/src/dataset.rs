@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::bulk;
 use crate::chunk;
 use crate::error::{Result, VaultError};
 use crate::header::CHUNK_LOG2;
@@ -137,7 +138,7 @@ impl Vault {
             usize::try_from(file.header.length)
                 .unwrap_or(usize::MAX)
         ]);
-        let mut sealed = Vec::new();
+        let mut sealed = bulk::scratch(file.header.chunk())?;
         for (index, plain) in (0..file.header.chunks).zip(content.chunks_mut(file.header.chunk())) {
             let sealed = file.sealed(index, &mut sealed)?;
             chunk::open(&key, index, file.is_last(index), sealed, plain)

@@ -193,6 +193,14 @@ pub enum VaultError {
         /// When, seconds since 1970.
         when: u64,
     },
+    /// The source of a store became shorter while it was read.
+    #[error(
+        "the source became shorter while it was stored; nothing was stored, store it again when nobody writes to it"
+    )]
+    SourceChanged,
+    /// A progress callback asked to stop.
+    #[error("interrupted by the progress callback; nothing was stored or changed")]
+    Interrupted,
     /// A shred intent that the vault did not write.
     #[error(
         "the shred intent {} is damaged or forged, nothing was shredded; `aegis vault fsck --repair` sets it aside, then shred the object again if that was wanted", path.display()
@@ -379,6 +387,8 @@ impl VaultError {
             Self::SubjectNotFound => "AEG-V037",
             Self::VaultDestroyed { .. } => "AEG-V038",
             Self::AboutDamaged { .. } => "AEG-V039",
+            Self::SourceChanged => "AEG-V040",
+            Self::Interrupted => "AEG-V041",
             Self::IntentForged { .. } => "AEG-V070",
         }
     }

@@ -425,7 +425,7 @@ fn chunks_are_whole(exclusive: &Exclusive<'_>, record: &Record) -> Result<bool> 
     let mut plain = Pages::new(chunk).map_err(VaultError::memory(chunk))?;
     for index in 0..file.header.chunks {
         let len = file.header.chunk_len(index);
-        let sealed = file.sealed_into(index, &mut sealed)?;
+        let sealed = file.sealed(index, &mut sealed)?;
         if !verifier.check(index, file.is_last(index), sealed, len, &mut plain) {
             return Ok(false);
         }

@@ -220,6 +220,13 @@ impl Locked<'_> {
     }
 }
 
+impl WriteKeys {
+    /// For reading back what was written.
+    pub fn into_verifier(self) -> Verifier {
+        Verifier(self.content)
+    }
+}
+
 impl Locked<'_> {
     /// For re-encryption within the vault: no plaintext leaves it.
     pub fn resealer(&self) -> Result<(Resealer, HeaderKeys)> {

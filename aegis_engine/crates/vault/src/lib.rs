@@ -12,6 +12,7 @@
 mod auth;
 mod backup;
 mod blob;
+mod bulk;
 mod chunk;
 mod create;
 mod dataset;
@@ -68,6 +69,7 @@ pub use receipt::{Level, ShredReceipt};
 pub use schema::{Column, Dtype, RecordSchema};
 pub use scrub::{Damage, ScrubProgress, ScrubReport};
 pub use secret::Secret;
+pub use store::StoreOptions;
 pub use vault::Vault;
 pub use verify::{VerifyProgress, VerifyReport};
 pub use writer::ObjectWriter;

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::Advice;
 
 use crate::error::{Result, VaultError};
 use crate::header::{HEADER, Header, TAG};
@@ -94,31 +97,33 @@ impl ObjectFile {
         }
     }
 
+    /// The file of an object that has no record yet.
+    pub fn of_writer(path: &Path, header: &Header) -> Result<Self> {
+        let file = File::open(path).map_err(VaultError::io("open", path))?;
+        Ok(Self {
+            file,
+            header: header.clone(),
+            raw: Box::new([0; HEADER]),
+        })
+    }
+
+    /// Only advice: a system that does not take it reads as well.
+    pub fn will_be_read(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Sequential);
+    }
+
+    /// Advises the system to forget its copy of the file.
+    pub fn drop_cache(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+    }
+
     /// Whether `index` is the last chunk.
     pub fn is_last(&self, index: u64) -> bool {
         index + 1 == self.header.chunks
     }
 
-    /// Ciphertext and tag of chunk `index`; `scratch` grows to one chunk once.
-    pub fn sealed<'s>(&self, index: u64, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]> {
-        scratch.resize(self.header.chunk() + TAG, 0);
-        let sealed = &mut scratch[..self.header.chunk_len(index) + TAG];
-        read_at(&self.file, sealed, self.header.chunk_at(index)).map_err(|source| match source
-            .kind()
-        {
-            // Cut off after it was opened.
-            ErrorKind::UnexpectedEof => VaultError::Truncated {
-                object: self.header.object,
-                expected: self.header.file_len(),
-                found: self.file.metadata().map_or(0, |about| about.len()),
-            },
-            _ => self.io("read", source),
-        })?;
-        Ok(sealed)
-    }
-
-    /// As [`sealed`](Self::sealed), into memory of at least a chunk and its tag.
-    pub fn sealed_into<'s>(&self, index: u64, scratch: &'s mut [u8]) -> Result<&'s [u8]> {
+    /// Ciphertext and tag of chunk `index`, read into memory of at least a chunk and its tag.
+    pub fn sealed<'s>(&self, index: u64, scratch: &'s mut [u8]) -> Result<&'s [u8]> {
         let sealed = &mut scratch[..self.header.chunk_len(index) + TAG];
         read_at(&self.file, sealed, self.header.chunk_at(index))
             .map_err(|source| self.read_failed(source))?;

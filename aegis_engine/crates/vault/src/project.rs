@@ -1,12 +1,14 @@
 //! Reading records: only the permitted columns of only the permitted rows leave the vault.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aegis_memory::Pages;
 use aegis_policy::{Permit, PermitError, RowSet, Scope};
 use uuid::Uuid;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
+use crate::bulk;
 use crate::chunk::GcmKey;
 use crate::error::{Result, VaultError};
 use crate::read::Unlocked;
@@ -15,6 +17,8 @@ use crate::vault::Vault;
 
 /// Decrypted chunks kept: a batch is read in row order, so a record that spans two chunks needs two.
 const CACHE: usize = 8;
+/// Caches kept for threads that read at the same time.
+const CACHES: usize = 4;
 
 /// Reads rows of a dataset under a permit. `Send + Sync`.
 ///
@@ -29,14 +33,14 @@ pub struct RecordReader {
     segments: Vec<Range<usize>>,
     record_len: usize,
     rows: RowSet,
-    cache: Mutex<Cache>,
+    /// One a thread that reads at the same time.
+    caches: Mutex<Vec<Cache>>,
 }
 
 /// Decrypted chunks, least recently used first.
-#[derive(Default)]
 struct Cache {
-    sealed: Vec<u8>,
-    chunks: Vec<(u64, Zeroizing<Vec<u8>>)>,
+    sealed: Pages,
+    chunks: Vec<Open>,
 }
 
 impl Vault {
@@ -90,7 +94,7 @@ impl Vault {
             segments,
             record_len,
             rows,
-            cache: Mutex::default(),
+            caches: Mutex::default(),
         })
     }
 }
@@ -118,11 +122,7 @@ impl RecordReader {
         if done.is_err() {
             out.zeroize();
             // Nothing decrypted stays behind a permit that has ended.
-            self.cache
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .chunks
-                .clear();
+            self.caches().clear();
         }
         done
     }
@@ -149,13 +149,25 @@ impl RecordReader {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_unstable_by_key(|at| rows[*at]);
         self.unlocked.with_key(|key| {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.caches().pop();
+            let mut cache = match known {
+                Some(cache) => cache,
+                None => Cache::new(self.unlocked.file.header.chunk())?,
+            };
             for at in order {
                 let record = &mut out[at * self.record_len..(at + 1) * self.record_len];
                 self.copy(key, &mut cache, u64::from(rows[at]) * self.stride, record)?;
             }
+            let mut caches = self.caches();
+            if caches.len() < CACHES {
+                caches.push(cache);
+            }
             Ok(())
         })
+    }
+
+    fn caches(&self) -> MutexGuard<'_, Vec<Cache>> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn copy(
@@ -185,31 +197,43 @@ impl RecordReader {
     }
 }
 
+/// One decrypted chunk.
+struct Open {
+    index: u64,
+    len: usize,
+    plain: Pages,
+}
+
 impl Cache {
+    fn new(chunk: usize) -> Result<Self> {
+        Ok(Self {
+            sealed: bulk::scratch(chunk)?,
+            chunks: Vec::with_capacity(CACHE),
+        })
+    }
+
     fn chunk(&mut self, unlocked: &Unlocked, key: &GcmKey, index: u64) -> Result<&[u8]> {
-        let known = self.chunks.iter().rposition(|(known, _)| *known == index);
+        let known = self.chunks.iter().rposition(|open| open.index == index);
         // Most often the one used last: nothing moves then.
         if known.is_none_or(|place| place + 1 != self.chunks.len()) {
             let entry = if let Some(place) = known {
                 self.chunks.remove(place)
             } else {
-                // The allocation of the chunk that goes is used again; it is cleared on drop at the latest.
+                // The memory of the chunk that goes is used again; it is cleared on drop at the latest.
                 let mut plain = if self.chunks.len() < CACHE {
-                    Zeroizing::new(vec![0; unlocked.file.header.chunk()])
+                    bulk::scratch(unlocked.file.header.chunk())?
                 } else {
-                    self.chunks.remove(0).1
+                    self.chunks.remove(0).plain
                 };
-                // Shrinks only for the last chunk; the capacity stays, so no copy is left behind.
                 let len = unlocked.file.header.chunk_len(index);
-                plain.resize(len, 0);
-                unlocked.chunk(key, index, &mut self.sealed, &mut plain)?;
-                (index, plain)
+                unlocked.chunk(key, index, &mut self.sealed, &mut plain[..len])?;
+                Open { index, len, plain }
             };
             self.chunks.push(entry);
         }
         self.chunks
             .last()
-            .map(|(_, plain)| &plain[..])
+            .map(|open| &open.plain[..open.len])
             .ok_or(VaultError::Closed)
     }
 }

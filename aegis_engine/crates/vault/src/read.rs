@@ -3,10 +3,11 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use aegis_memory::Pages;
 use aegis_policy::{Authority, Permit, PermitError, Scope, Witness};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
+use crate::bulk;
 use crate::chunk::{self, GcmKey};
 use crate::error::{Result, VaultError};
 use crate::keystore::{Body, Record};
@@ -85,7 +86,7 @@ impl Unlocked {
         &self,
         key: &GcmKey,
         index: u64,
-        sealed: &mut Vec<u8>,
+        sealed: &mut [u8],
         plain: &mut [u8],
     ) -> Result<()> {
         let sealed = self.file.sealed(index, sealed)?;
@@ -95,10 +96,10 @@ impl Unlocked {
 }
 
 /// Buffers of one reading thread.
-#[derive(Default)]
 struct Scratch {
-    sealed: Vec<u8>,
-    plain: Zeroizing<Vec<u8>>,
+    sealed: Pages,
+    /// Mapped when a chunk is read in part.
+    plain: Option<Pages>,
     /// The chunk in `plain`.
     index: Option<u64>,
 }
@@ -160,7 +161,15 @@ impl ObjectReader {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         };
-        let mut scratch = pool().pop().unwrap_or_default();
+        let known = pool().pop();
+        let mut scratch = match known {
+            Some(scratch) => scratch,
+            None => Scratch {
+                sealed: bulk::scratch(self.unlocked.file.header.chunk())?,
+                plain: None,
+                index: None,
+            },
+        };
         let done = self
             .unlocked
             .with_key(|key| self.fill(key, offset, out, &mut scratch));
@@ -171,6 +180,37 @@ impl ObjectReader {
         let mut pool = pool();
         if pool.len() < SCRATCHES {
             pool.push(scratch);
+        }
+        Ok(n)
+    }
+
+    /// As [`read_at`](Self::read_at) on several threads, for many chunks at once; the permit is redeemed once.
+    pub fn read_into(&self, offset: u64, out: &mut [u8], threads: Option<usize>) -> Result<usize> {
+        let header = &self.unlocked.file.header;
+        let size = header.chunk();
+        let left = self.len().saturating_sub(offset);
+        let n = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+        let out = &mut out[..n];
+        // Up to the first boundary, whole chunks (and the end of the object), what is left of a chunk.
+        let from = usize::try_from(offset % size as u64).unwrap_or(0);
+        let head = if from == 0 { 0 } else { (size - from).min(n) };
+        let to_end = n as u64 == left;
+        let tail = if to_end { 0 } else { (n - head) % size };
+        let (head, rest) = out.split_at_mut(head);
+        let whole = rest.len() - tail;
+        let (middle, tail) = rest.split_at_mut(whole);
+        let middle_at = offset + head.len() as u64;
+        self.read_at(offset, head)?;
+        let done = self.unlocked.with_key(|key| {
+            let first = middle_at / size as u64;
+            bulk::open_all(size, first, middle, threads, |index, sealed, plain| {
+                self.unlocked.chunk(key, index, sealed, plain)
+            })
+        });
+        let done = done.and_then(|()| self.read_at(middle_at + whole as u64, tail));
+        if let Err(error) = done {
+            zeroize::Zeroize::zeroize(out);
+            return Err(error);
         }
         Ok(n)
     }
@@ -195,20 +235,18 @@ impl ObjectReader {
                 // A whole chunk: in one pass to where it belongs.
                 self.unlocked.chunk(key, index, &mut scratch.sealed, now)?;
             } else {
-                if scratch.index != Some(index) {
-                    scratch.index = None;
-                    if scratch.plain.is_empty() {
-                        scratch.plain = Zeroizing::new(vec![0; header.chunk()]);
-                    }
-                    self.unlocked.chunk(
-                        key,
-                        index,
-                        &mut scratch.sealed,
-                        &mut scratch.plain[..len],
-                    )?;
-                    scratch.index = Some(index);
+                let known = scratch.index.take();
+                let mut plain = match scratch.plain.take() {
+                    Some(plain) => plain,
+                    None => bulk::scratch(header.chunk())?,
+                };
+                if known != Some(index) {
+                    self.unlocked
+                        .chunk(key, index, &mut scratch.sealed, &mut plain[..len])?;
                 }
-                now.copy_from_slice(&scratch.plain[from..from + take]);
+                now.copy_from_slice(&plain[from..from + take]);
+                scratch.plain = Some(plain);
+                scratch.index = Some(index);
             }
             offset += take as u64;
             out = rest;

@@ -58,7 +58,7 @@ impl Source {
         let mut done = 0;
         for index in 0..self.file.header.chunks {
             let len = self.file.header.chunk_len(index);
-            let sealed = self.file.sealed_into(index, &mut sealed)?;
+            let sealed = self.file.sealed(index, &mut sealed)?;
             let plain = &mut plain[..len];
             if !self
                 .keys

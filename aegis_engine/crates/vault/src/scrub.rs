@@ -125,7 +125,7 @@ impl Vault {
                 continue;
             }
             let len = file.header.chunk_len(index);
-            let sealed = file.sealed_into(index, &mut sealed)?;
+            let sealed = file.sealed(index, &mut sealed)?;
             if !verifier.check(index, file.is_last(index), sealed, len, &mut plain) {
                 return Err(file.chunk_failed(index));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map;
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::json;
@@ -77,6 +78,17 @@ pub(crate) fn subject_id(node: &Secret<32>, subject: Option<&str>) -> Result<[u8
     Ok(id)
 }
 
+/// How to store.
+#[derive(Default)]
+pub struct StoreOptions<'a> {
+    /// Threads that seal; `None` = one a core, four at most.
+    pub threads: Option<usize>,
+    /// Read back and authenticate every byte before the object counts.
+    pub verify: bool,
+    /// Gets the bytes done so far; false stops, and nothing is stored.
+    pub progress: Option<&'a mut (dyn FnMut(u64) -> bool + Send)>,
+}
+
 impl Vault {
     /// Starts an object of unknown length, in chunks of 1 MiB.
     pub fn writer(&self, meta: Meta) -> Result<ObjectWriter> {
@@ -96,22 +108,63 @@ impl Vault {
         )
     }
 
-    /// Stores a file; memory does not depend on its size. An empty name becomes the file's name; `progress` gets
-    /// the bytes stored so far.
+    /// Stores a file on several threads; memory does not depend on its size. An empty name becomes the file's name. A file
+    /// that grows meanwhile is stored as long as it was at the start; pipes and devices are read to their end.
     pub fn store_file(
         &self,
         source: &Path,
         mut meta: Meta,
-        progress: Option<&mut dyn FnMut(u64)>,
+        options: StoreOptions<'_>,
     ) -> Result<Uuid> {
         if meta.name.is_empty() {
             meta.name = source
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         }
-        let mut file = File::open(source).map_err(VaultError::io("open", source))?;
+        let file = File::open(source).map_err(VaultError::io("open", source))?;
+        let about = file.metadata().map_err(VaultError::io("stat", source))?;
+        // Files of /proc are regular and say 0: read them like a pipe.
+        if !about.is_file() || about.len() == 0 {
+            let mut from = &file;
+            return self.store_stream(
+                &mut |out| loop {
+                    match from.read(out) {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        read => return read.map_err(VaultError::io("read", source)),
+                    }
+                },
+                meta,
+                options,
+            );
+        }
+        // Only advice: a system that does not take it reads as well.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
         let mut writer = self.writer(meta)?;
-        writer.drain(&mut file, source, progress)?;
+        let StoreOptions {
+            threads,
+            verify,
+            progress,
+        } = options;
+        writer.fill_from_file(&file, source, about.len(), threads, progress)?;
+        self.finish(writer, verify)
+    }
+
+    /// Stores a stream of unknown length. `read` fills what it is given as far as it can; 0 is the end.
+    pub fn store_stream(
+        &self,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
+        meta: Meta,
+        options: StoreOptions<'_>,
+    ) -> Result<Uuid> {
+        let mut writer = self.writer(meta)?;
+        writer.fill_from_stream(read, options.threads, options.progress)?;
+        self.finish(writer, options.verify)
+    }
+
+    fn finish(&self, writer: ObjectWriter, verify: bool) -> Result<Uuid> {
+        if verify {
+            return writer.finish_verified();
+        }
         writer.finish()
     }
 

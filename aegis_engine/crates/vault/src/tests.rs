@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole; each is named for the behaviour it pins.
 
+mod bulk;
 mod care;
 mod durable;
 mod golden;

@@ -1,9 +1,13 @@
 //! Authenticates stored objects: header and every chunk, without a permit and without giving out plaintext.
 
-use uuid::Uuid;
-use zeroize::Zeroizing;
+use std::path::Path;
 
+use uuid::Uuid;
+
+use crate::bulk::{self, Progress};
 use crate::error::Result;
+use crate::header::Header;
+use crate::keys::Verifier;
 use crate::object::ObjectFile;
 use crate::vault::Vault;
 
@@ -22,8 +26,19 @@ pub struct VerifyReport {
 pub type VerifyProgress<'a> = &'a mut dyn FnMut(Uuid, &Result<VerifyReport>);
 
 impl Vault {
-    /// Authenticates the header and every chunk of one object; the error names the object and the chunk.
+    /// Authenticates the header and every chunk of one object; the error names the object and the first chunk that is
+    /// damaged.
     pub fn verify(&self, object: Uuid) -> Result<VerifyReport> {
+        self.verify_with(object, None, None)
+    }
+
+    /// As [`verify`](Self::verify), on that many threads, telling the bytes done so far.
+    pub fn verify_with(
+        &self,
+        object: Uuid,
+        threads: Option<usize>,
+        progress: Option<&mut (dyn FnMut(u64) -> bool + Send)>,
+    ) -> Result<VerifyReport> {
         let (file, verifier) = {
             let state = self.inner.current()?;
             let record = state.body.live(object)?;
@@ -32,15 +47,8 @@ impl Vault {
             (file, verifier)
         };
         file.check_size()?;
-        let mut sealed = Vec::new();
-        let mut scratch = Zeroizing::new(vec![0; file.header.chunk()]);
-        for index in 0..file.header.chunks {
-            let len = file.header.chunk_len(index);
-            let sealed = file.sealed(index, &mut sealed)?;
-            if !verifier.check(index, file.is_last(index), sealed, len, &mut scratch) {
-                return Err(file.chunk_failed(index));
-            }
-        }
+        file.will_be_read();
+        check(&file, &verifier, threads, progress)?;
         Ok(VerifyReport {
             id: object,
             bytes: file.header.length,
@@ -70,4 +78,37 @@ impl Vault {
         }
         Ok(all)
     }
+}
+
+fn check(
+    file: &ObjectFile,
+    verifier: &Verifier,
+    threads: Option<usize>,
+    progress: Option<Progress<'_>>,
+) -> Result<()> {
+    let header = &file.header;
+    bulk::check_all(
+        header.chunk(),
+        header.chunks,
+        threads,
+        progress,
+        |index, sealed, plain| {
+            let len = header.chunk_len(index);
+            let sealed = file.sealed(index, sealed)?;
+            if verifier.check(index, file.is_last(index), sealed, len, plain) {
+                Ok(len)
+            } else {
+                Err(file.chunk_failed(index))
+            }
+        },
+    )
+}
+
+/// Authenticates a file that was just written, before its record exists.
+pub(crate) fn read_back(path: &Path, header: &Header, verifier: &Verifier) -> Result<()> {
+    let file = ObjectFile::of_writer(path, header)?;
+    file.check_size()?;
+    // From the disk, not from the cache: as far as the system follows advice.
+    file.drop_cache();
+    check(&file, verifier, None, None)
 }

@@ -1,19 +1,19 @@
 //! Writing one object: seal chunk by chunk into a temporary file, the header last, so that it carries the length.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use aegis_memory::Pages;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
-use crate::chunk;
+use crate::bulk::{self, Progress, Target};
 use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::files;
-use crate::header::{HEADER, Header, MAX_CHUNKS, TAG};
+use crate::header::{HEADER, Header};
 use crate::keys::{WRAPPED, WriteKeys};
 use crate::keystore::{Kind, Record};
 use crate::layout::Layout;
@@ -22,6 +22,7 @@ use crate::meta::{Meta, Sealed};
 use crate::secret::{self, Secret};
 use crate::store;
 use crate::vault::{Inner, now};
+use crate::verify;
 
 /// Everything random of one object; tests fix it.
 pub(crate) struct Seed {
@@ -75,9 +76,12 @@ pub struct ObjectWriter {
     kind: Kind,
     rows: Option<Uuid>,
     created: u64,
-    buffer: Zeroizing<Vec<u8>>,
+    /// Mapped at the first append: the bulk paths have their own.
+    buffer: Option<Pages>,
     filled: usize,
     index: u64,
+    /// The bulk paths have written every chunk, the last one too.
+    sealed: bool,
     failed: bool,
 }
 
@@ -163,8 +167,6 @@ impl ObjectWriter {
             .mode(0o600)
             .open(&path)
             .map_err(VaultError::io("create", &path))?;
-        // Room for the tag; a full chunk is sealed only when more follows, so that the last one is known.
-        let buffer = Zeroizing::new(vec![0; header.chunk() + TAG]);
         Ok(Self {
             draft,
             file,
@@ -175,9 +177,10 @@ impl ObjectWriter {
             kind,
             rows,
             created,
-            buffer,
+            buffer: None,
             filled: 0,
             index: 0,
+            sealed: false,
             failed: false,
         })
     }
@@ -194,13 +197,22 @@ impl ObjectWriter {
         }
         let chunk = self.header.chunk();
         if self.filled > chunk {
-            let carry = self.buffer[chunk];
+            let carry = self.buffer()?[chunk];
             self.seal(chunk, false)?;
-            self.buffer[0] = carry;
+            self.buffer()?[0] = carry;
             self.filled = 1;
         }
         let filled = self.filled;
-        Ok(&mut self.buffer[filled..=chunk])
+        Ok(&mut self.buffer()?[filled..=chunk])
+    }
+
+    /// A chunk and its tag; a full chunk is sealed only when more follows, so that the last one is known.
+    fn buffer(&mut self) -> Result<&mut Pages> {
+        let fresh = match self.buffer.take() {
+            Some(known) => known,
+            None => bulk::scratch(self.header.chunk())?,
+        };
+        Ok(self.buffer.insert(fresh))
     }
 
     fn advance(&mut self, n: usize) {
@@ -211,23 +223,13 @@ impl ObjectWriter {
     fn seal(&mut self, len: usize, last: bool) -> Result<()> {
         // Stays set when anything below fails: a half-written object cannot be finished.
         self.failed = true;
-        if self.index >= MAX_CHUNKS {
-            return Err(VaultError::ObjectTooLarge {
-                limit: MAX_CHUNKS << self.header.chunk_log2,
-            });
-        }
-        let tag = chunk::seal(
-            &self.keys.content,
-            self.index,
-            last,
-            &mut self.buffer[..len],
-        )?;
-        self.buffer[len..len + TAG].copy_from_slice(&tag);
+        self.buffer()?;
+        let Some(mut data) = self.buffer.take() else {
+            return Err(VaultError::Closed);
+        };
         let path = self.draft.inner.layout.object_tmp(self.header.object);
-        let at = self.header.chunk_at(self.index);
-        self.file
-            .write_all_at(&self.buffer[..len + TAG], at)
-            .map_err(VaultError::io("write", &path))?;
+        self.target(&path).write(self.index, last, len, &mut data)?;
+        self.buffer = Some(data);
         self.index += 1;
         self.failed = false;
         Ok(())
@@ -245,25 +247,48 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// Reads `source` to its end, straight into the chunk buffer; `progress` gets the bytes so far.
-    pub(crate) fn drain(
-        &mut self,
-        source: &mut File,
-        path: &Path,
-        mut progress: Option<&mut dyn FnMut(u64)>,
-    ) -> Result<()> {
-        loop {
-            let spare = self.spare()?;
-            match source.read(spare) {
-                Ok(0) => return Ok(()),
-                Ok(n) => self.advance(n),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(VaultError::io("read", path)(error)),
-            }
-            if let Some(report) = progress.as_mut() {
-                report(self.header.length);
-            }
+    /// Where the chunks go; for the bulk paths, which write nothing through the buffer.
+    fn target<'t>(&'t self, path: &'t Path) -> Target<'t> {
+        Target {
+            file: &self.file,
+            path,
+            key: &self.keys.content,
+            chunk: self.header.chunk(),
         }
+    }
+
+    /// Stores the whole of a regular file on several threads. Nothing was appended before.
+    pub(crate) fn fill_from_file(
+        &mut self,
+        source: &File,
+        name: &Path,
+        length: u64,
+        threads: Option<usize>,
+        progress: Option<Progress<'_>>,
+    ) -> Result<()> {
+        self.failed = true;
+        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        self.index = bulk::seal_file(&self.target(&path), source, name, length, threads, progress)?;
+        self.header.length = length;
+        self.sealed = true;
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Stores a stream to its end: this thread reads, others seal. Nothing was appended before.
+    pub(crate) fn fill_from_stream(
+        &mut self,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
+        threads: Option<usize>,
+        progress: Option<Progress<'_>>,
+    ) -> Result<()> {
+        self.failed = true;
+        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        (self.header.length, self.index) =
+            bulk::seal_stream(&self.target(&path), read, threads, progress)?;
+        self.sealed = true;
+        self.failed = false;
+        Ok(())
     }
 
     /// Seals the last chunk, writes the header and makes the file durable under its temporary name.
@@ -271,10 +296,12 @@ impl ObjectWriter {
         if self.failed {
             return Err(VaultError::Closed);
         }
-        if self.filled > self.header.chunk() {
-            self.spare()?;
+        if !self.sealed {
+            if self.filled > self.header.chunk() {
+                self.spare()?;
+            }
+            self.seal(self.filled, true)?;
         }
-        self.seal(self.filled, true)?;
         self.header.chunks = self.index;
         let mut bytes = self.header.encode();
         let mac = self.keys.header.mac(&bytes);
@@ -307,6 +334,27 @@ impl ObjectWriter {
             record,
             chunks: self.header.chunks,
         })
+    }
+
+    /// As [`finish`](Self::finish), after every chunk was read back from the file and authenticated.
+    pub fn finish_verified(self) -> Result<Uuid> {
+        let inner = Arc::clone(&self.draft.inner);
+        let path = inner.layout.object_tmp(self.header.object);
+        let header = self.header.clone();
+        let verifier = WriteKeys::derive(&self.dek, &header)?.into_verifier();
+        let finished = self.complete()?;
+        verify::read_back(
+            &path,
+            &Header {
+                length: finished.record.length,
+                chunks: finished.chunks,
+                ..header
+            },
+            &verifier,
+        )?;
+        let id = finished.id();
+        store::commit(&inner, vec![finished])?;
+        Ok(id)
     }
 
     /// Makes the object durable and visible, and returns its id.

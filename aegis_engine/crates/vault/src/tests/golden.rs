@@ -3,10 +3,10 @@
 use super::*;
 use crate::keystore::Kind;
 use crate::secret::Secret;
-use crate::vault::hex;
+use crate::vault::{Inner, hex};
 use crate::writer::{ObjectWriter, Seed};
 
-fn golden() -> (TempDir, Vec<u8>) {
+fn begin(log2: u8) -> (TempDir, Arc<Inner>, ObjectWriter) {
     let (dir, vault) = vault();
     // The vault id is part of every key; fix it in a second handle on the same folder.
     let Ok(mut inner) = Arc::try_unwrap(vault.inner) else {
@@ -27,12 +27,73 @@ fn golden() -> (TempDir, Vec<u8>) {
         subject: Some("subject-1".into()),
         attrs: [("k".to_owned(), "v".to_owned())].into(),
     };
-    let mut writer = ObjectWriter::begin(&inner, meta, 12, Kind::Data, None, seed).unwrap();
+    let writer = ObjectWriter::begin(&inner, meta, log2, Kind::Data, None, seed).unwrap();
+    (dir, inner, writer)
+}
+
+fn complete(inner: &Inner, writer: ObjectWriter) -> Vec<u8> {
+    let finished = writer.complete().unwrap();
+    fs::read(inner.layout.object_tmp(finished.id())).unwrap()
+}
+
+fn golden() -> (TempDir, Vec<u8>) {
+    let (dir, inner, mut writer) = begin(12);
     let data: Vec<u8> = (0..5000_u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
     writer.append(&data).unwrap();
-    let finished = writer.complete().unwrap();
-    let bytes = fs::read(inner.layout.object_tmp(finished.id())).unwrap();
+    let bytes = complete(&inner, writer);
     (dir, bytes)
+}
+
+#[test]
+fn every_way_of_writing_and_any_number_of_threads_gives_the_same_bytes() {
+    let chunk = 4096;
+    for len in [
+        0,
+        1,
+        chunk - 1,
+        chunk,
+        chunk + 1,
+        2 * chunk - 1,
+        2 * chunk,
+        2 * chunk + 1,
+        37 * chunk + 11,
+    ] {
+        let data = noise(len);
+        let (_dir, inner, mut writer) = begin(12);
+        writer.append(&data).unwrap();
+        let expected = complete(&inner, writer);
+        assert_eq!(expected.len(), 4096 + len + 16 * len.div_ceil(chunk).max(1));
+        let source = tempfile::NamedTempFile::new().unwrap();
+        fs::write(source.path(), &data).unwrap();
+        for threads in [Some(1), Some(2), Some(4), Some(9), None] {
+            let (_dir, inner, mut writer) = begin(12);
+            let file = fs::File::open(source.path()).unwrap();
+            writer
+                .fill_from_file(&file, source.path(), len as u64, threads, None)
+                .unwrap();
+            assert_eq!(
+                complete(&inner, writer),
+                expected,
+                "file, {len} bytes, {threads:?}"
+            );
+            // A stream that gives odd pieces.
+            let (_dir, inner, mut writer) = begin(12);
+            let (mut left, mut step) = (&data[..], 0);
+            let mut read = |out: &mut [u8]| {
+                step = step % 777 + 1;
+                let n = step.min(out.len()).min(left.len());
+                out[..n].copy_from_slice(&left[..n]);
+                left = &left[n..];
+                Ok(n)
+            };
+            writer.fill_from_stream(&mut read, threads, None).unwrap();
+            assert_eq!(
+                complete(&inner, writer),
+                expected,
+                "stream, {len} bytes, {threads:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use proptest::prelude::*;
 
 use super::*;
+use crate::StoreOptions;
 use crate::VaultError;
 
 #[test]
@@ -31,10 +32,15 @@ fn a_file_streams_in_and_is_listed_with_its_name() {
     let data = noise(3 * (1 << 20) + 7);
     fs::write(&source, &data).unwrap();
     let mut seen = 0;
-    let mut progress = |bytes| seen = bytes;
-    let id = vault
-        .store_file(&source, Meta::default(), Some(&mut progress))
-        .unwrap();
+    let mut progress = |bytes| {
+        seen = bytes;
+        true
+    };
+    let options = StoreOptions {
+        progress: Some(&mut progress),
+        ..StoreOptions::default()
+    };
+    let id = vault.store_file(&source, Meta::default(), options).unwrap();
     assert_eq!(seen, data.len() as u64);
     assert_eq!(load(&vault, id).unwrap(), data);
     let list = vault.list().unwrap();
