@@ -156,8 +156,9 @@ def test_the_audit_log_is_checked_against_a_head_kept_elsewhere(aegis, vault):
     head = "00" + result["head"][2:] if not result["head"].startswith("00") else "11" + result["head"][2:]
     _fails(aegis("audit", "verify", folder, "--expect", f"{result['records']}:{head}"), INTEGRITY, "AEG-A")
     _fails(aegis("audit", "verify", folder, "--expect", f"{result['records'] + 1}:{head}"), INTEGRITY, "AEG-A")
-    records = json.loads(aegis("audit", "tail", folder, "-n", "1", "--json").stdout)
-    assert [(r["event"], r["object"]) for r in records] == [("store", object_id)]
+    stored, written = json.loads(aegis("audit", "tail", folder, "-n", "2", "--json").stdout)
+    assert (stored["event"], stored["object"]) == ("store", object_id)
+    assert (written["event"], written["generation"]) == ("keystore", 2)
     assert object_id in aegis("audit", "tail", folder).stdout
 
 

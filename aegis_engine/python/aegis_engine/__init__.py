@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from aegis_engine._native import (
     ComplianceEngine,
     KeyProvider,
@@ -13,14 +15,20 @@ from aegis_engine._native import (
     SecAggClient,
     SecAggServer,
     SecAggSum,
+    SecretBuffer,
     Vault,
+    Writer,
     audit_read,
     audit_verify,
     clip_l2,
     debug_build,
     doctor,
     encode_update,
+    harden_process,
 )
+
+# Readers are raw streams in every way but inheritance, which the stable ABI does not offer to native classes.
+io.RawIOBase.register(ObjectReader)
 
 __all__ = [
     "ComplianceEngine",
@@ -33,11 +41,14 @@ __all__ = [
     "SecAggClient",
     "SecAggServer",
     "SecAggSum",
+    "SecretBuffer",
     "Vault",
+    "Writer",
     "audit_read",
     "audit_verify",
     "clip_l2",
     "debug_build",
     "doctor",
     "encode_update",
+    "harden_process",
 ]

@@ -4,7 +4,7 @@ All byte work runs with the GIL released.
 """
 
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Self, TypeAlias, final
 from uuid import UUID
@@ -16,6 +16,12 @@ __version__: str
 
 def debug_build() -> bool:
     """Whether the engine was compiled without optimisation."""
+
+def harden_process() -> None:
+    """No core dumps and no attaching by others, for the whole process (`PR_SET_DUMPABLE` 0, `RLIMIT_CORE` 0).
+
+    Breaks debuggers and profilers such as py-spy, on purpose; the core limit cannot be raised again.
+    """
 
 def doctor(path: str | PathLike[str]) -> list[dict[str, Any]]:
     """What this machine, and the folder at `path`, do to the promises of a vault: topic, found, risk (None = good)."""
@@ -154,9 +160,41 @@ class Vault:
         media_type: str = "",
         subject: str | None = None,
         attrs: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        verify: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> UUID:
-        """Encrypts a file, streaming; `progress` gets the bytes done so far. Gives the object's id."""
+        """Encrypts a file into the vault; memory does not depend on its size.
+
+        A file that grows meanwhile is stored as long as it was at the start; pipes and devices are read to their end.
+
+        Args:
+            name: name in the vault; the file's own by default.
+            threads: that seal; None = one a core, four at most.
+            verify: read back and authenticate every byte before the object counts.
+            progress: gets the bytes done so far; an exception it raises stops the store, and nothing is stored.
+
+        Raises:
+            NoSpace, OSError's kinds as VaultError: nothing is visible, and nothing that was there is lost.
+        """
+
+    def store_stream(
+        self,
+        source: Any,
+        name: str,
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        verify: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> UUID:
+        """Encrypts a stream of unknown length.
+
+        Args:
+            source: a binary file object, a socket, an open file descriptor, or an iterable of bytes-like pieces.
+        """
 
     def store_bytes(
         self,
@@ -167,7 +205,25 @@ class Vault:
         subject: str | None = None,
         attrs: Mapping[str, str] | None = None,
     ) -> UUID:
-        """Encrypts bytes. Gives the object's id."""
+        """Encrypts bytes from memory."""
+
+    def create_object(
+        self,
+        name: str,
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+    ) -> Writer:
+        """Starts an object that is written piece by piece; a context manager."""
+
+    def read_into(
+        self, object: str | UUID, buffer: Buffer, permit: Permit | None = None, *, threads: int | None = None
+    ) -> int:
+        """Decrypts a whole object into `buffer`, which must be large enough; gives the number of bytes."""
+
+    def load(self, object: str | UUID, permit: Permit | None = None, *, threads: int | None = None) -> SecretBuffer:
+        """Decrypts a whole object into memory that is kept out of core dumps and cleared when it is closed."""
 
     def store_records(
         self,
@@ -214,11 +270,16 @@ class Vault:
     def records(self, permit: Permit) -> RecordReader:
         """A reader of the rows and columns that the permit opens."""
 
-    def verify(self, object: str | UUID) -> int:
-        """Authenticates every chunk of an object; gives their number.
+    def verify(
+        self, object: str | UUID, *, threads: int | None = None, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Authenticates the header and every chunk of an object, without a permit and without handing out plaintext.
+
+        Returns:
+            Number of chunks.
 
         Raises:
-            VaultTampered: names the object and the chunk.
+            VaultTampered: names the object and the first chunk that is damaged.
         """
 
     def rename(self, object: str | UUID, name: str) -> None:
@@ -369,27 +430,91 @@ class Vault:
         """Opens what `seal_blob` made."""
 
 @final
-class ObjectReader:
-    """A seekable reader over one object's plaintext; no byte of a chunk that failed authentication is given out."""
+class Writer:
+    """An object being written. Leaving the `with` block makes it durable and visible; an exception leaves nothing."""
 
-    def __len__(self) -> int: ...
-    def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes from the current place; all that is left with a negative size."""
+    @property
+    def id(self) -> str:
+        """The id it will have."""
 
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`."""
+    @property
+    def closed(self) -> bool: ...
+    def write(self, data: Buffer) -> int:
+        """Encrypts the bytes; gives their number."""
 
-    def readinto(self, target: Buffer) -> int:
-        """Fills a writable buffer from the current place; gives the number of bytes."""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Moves the place; gives the new one."""
-
-    def tell(self) -> int:
-        """The current place."""
+    def writable(self) -> bool: ...
+    def flush(self) -> None:
+        """Nothing is visible before the end."""
 
     def close(self) -> None:
-        """Clears the object's key."""
+        """Makes the object durable and visible."""
+
+    def abort(self) -> None:
+        """Leaves nothing behind."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object, _error: object, _trace: object) -> None: ...
+
+@final
+class SecretBuffer:
+    """Plaintext in pages of its own: kept out of core dumps, page-aligned, cleared when closed.
+
+    Has the buffer protocol (writable): `memoryview(b)`, `numpy.frombuffer(b, dtype)`, `torch.frombuffer(b, dtype=...)` work
+    without a copy; copies that numpy or torch make are ordinary memory.
+    """
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __release_buffer__(self, buffer: memoryview, /) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None:
+        """Clears and frees the memory.
+
+        Raises:
+            BufferError: a view, array or tensor still uses it.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+@final
+class ObjectReader:
+    """A seekable reader over one object's plaintext, registered as `io.RawIOBase`; every call redeems the permit again.
+
+    Wrap it in `io.BufferedReader` for many small reads, in `io.TextIOWrapper` on top of that for text.
+    """
+
+    def __len__(self) -> int: ...
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to `size` bytes from the current place; all that is left with a negative size or None."""
+
+    def readall(self) -> bytes:
+        """All that is left."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`; fewer only at the end. Does not move the place."""
+
+    def read_into(self, buffer: Buffer, offset: int = 0, *, threads: int | None = None) -> int:
+        """Fills `buffer` from `offset`, without a copy; gives the number of bytes. Does not move the place."""
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fills `buffer` from the current place, without a copy; 0 at the end."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Moves to a place, counted from the start, the place or the end (0, 1, 2)."""
+
+    def tell(self) -> int: ...
+    def readable(self) -> bool: ...
+    def seekable(self) -> bool: ...
+    def writable(self) -> bool: ...
+    def isatty(self) -> bool: ...
+    def flush(self) -> None: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None:
+        """Drops the key and the buffers."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...

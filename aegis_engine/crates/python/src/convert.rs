@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// A flat view of the bytes of any C-contiguous buffer (bytes, bytearray, memoryview, numpy array); None when empty,
 /// since Python casts no empty view.
-fn view(value: &Bound<'_, PyAny>) -> PyResult<Option<PyBuffer<u8>>> {
+pub fn view(value: &Bound<'_, PyAny>) -> PyResult<Option<PyBuffer<u8>>> {
     let view = PyMemoryView::from(value)?;
     if view.getattr("nbytes")?.extract::<usize>()? == 0 {
         return Ok(None);
@@ -49,11 +49,6 @@ pub fn fill(py: Python<'_>, target: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<
         None if data.is_empty() => Ok(()),
         None => Err(PyBufferError::new_err("the buffer is empty")),
     }
-}
-
-/// Length of a buffer in bytes.
-pub fn length(target: &Bound<'_, PyAny>) -> PyResult<usize> {
-    PyMemoryView::from(target)?.getattr("nbytes")?.extract()
 }
 
 pub fn uuid(text: &str) -> PyResult<Uuid> {

@@ -1,7 +1,7 @@
 //! `aegis_engine._native`: conversion and registration, nothing else. Work is done with the GIL released.
 //!
-//! Buffers are copied at the boundary: a Python buffer may be written by another thread while the engine reads it, and
-//! safe Rust has no words for that. Copies of plaintext are cleared.
+//! Plaintext goes straight into and out of the caller's buffers (`buffer.rs`, the one place with `unsafe`); small values are
+//! copied.
 
 // Nobody reads Rust documentation of this crate: the Python stub `_native.pyi` documents every name.
 #![allow(missing_docs, clippy::missing_docs_in_private_items)]
@@ -11,6 +11,7 @@
 #![allow(clippy::too_many_arguments)]
 
 mod audit;
+mod buffer;
 mod convert;
 mod error;
 mod keys;
@@ -19,6 +20,7 @@ mod noise;
 mod policy;
 mod readers;
 mod secagg;
+mod store;
 mod vault;
 
 use pyo3::prelude::*;
@@ -34,11 +36,13 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_function(wrap_pyfunction!(debug_build, m)?)?;
     audit::register(m)?;
+    buffer::register(m)?;
     keys::register(m)?;
     manage::register(m)?;
     noise::register(m)?;
     policy::register(m)?;
     readers::register(m)?;
     secagg::register(m)?;
+    store::register(m)?;
     vault::register(m)
 }

@@ -1,103 +1,119 @@
 //! Readers of objects and of records.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_vault::VaultError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use zeroize::Zeroizing;
 
-use crate::convert::{bytes, fill, length};
+use crate::buffer::Bytes;
 use crate::error::{Fault, Result};
 
 /// A seekable reader over one object's plaintext.
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct ObjectReader {
-    inner: Mutex<Option<aegis_vault::ObjectReader>>,
+    inner: Mutex<Option<Arc<aegis_vault::ObjectReader>>>,
     place: Mutex<u64>,
 }
 
 impl From<aegis_vault::ObjectReader> for ObjectReader {
     fn from(reader: aegis_vault::ObjectReader) -> Self {
         Self {
-            inner: Mutex::new(Some(reader)),
+            inner: Mutex::new(Some(Arc::new(reader))),
             place: Mutex::new(0),
         }
     }
 }
 
 impl ObjectReader {
-    fn with<T>(&self, work: impl FnOnce(&aegis_vault::ObjectReader) -> Result<T>) -> Result<T> {
+    fn open(&self) -> Result<Arc<aegis_vault::ObjectReader>> {
         let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        work(guard.as_ref().ok_or(Fault::Vault(VaultError::Closed))?)
+        let reader = guard.as_ref().ok_or_else(|| {
+            // What a closed file of the standard library raises.
+            PyValueError::new_err("I/O operation on closed file")
+        })?;
+        Ok(Arc::clone(reader))
     }
 
-    fn at(&self, py: Python<'_>, offset: u64, size: Option<u64>) -> Result<Zeroizing<Vec<u8>>> {
-        py.detach(|| {
-            self.with(|reader| {
-                let left = reader.len().saturating_sub(offset);
-                let want = usize::try_from(size.unwrap_or(left).min(left)).unwrap_or(usize::MAX);
-                let mut out = Zeroizing::new(vec![0; want]);
-                let got = reader.read_at(offset, &mut out)?;
-                out.truncate(got);
-                Ok(out)
+    fn place(&self) -> MutexGuard<'_, u64> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new bytes object, decrypted into its own memory.
+    fn at<'py>(
+        &self,
+        py: Python<'py>,
+        offset: u64,
+        size: Option<u64>,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let reader = self.open()?;
+        let left = reader.len().saturating_sub(offset);
+        let want = usize::try_from(size.unwrap_or(left).min(left))
+            .map_err(|_| PyValueError::new_err("too large for memory; read it in parts"))?;
+        let made = PyBytes::new_with(py, want, |out| {
+            // The object is not seen by anybody else yet.
+            let done = py.detach(|| reader.read_into(offset, out, None));
+            done.map(drop).map_err(|error| {
+                let fault = Fault::Vault(error);
+                PyErr::from(fault)
             })
-        })
+        });
+        Ok(made?)
     }
 }
 
 #[pymethods]
 impl ObjectReader {
     fn __len__(&self) -> Result<usize> {
-        self.with(|reader| Ok(usize::try_from(reader.len()).unwrap_or(usize::MAX)))
+        Ok(usize::try_from(self.open()?.len()).unwrap_or(usize::MAX))
     }
 
-    /// Up to `size` bytes from the current place; all that is left with a negative size.
-    #[pyo3(signature = (size=-1))]
-    fn read<'py>(&self, py: Python<'py>, size: i64) -> Result<Bound<'py, PyBytes>> {
-        let place = *self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let data = self.at(py, place, u64::try_from(size).ok())?;
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place + data.len() as u64;
-        Ok(PyBytes::new(py, &data))
+    /// Up to `size` bytes from the current place; all that is left with a negative size or None.
+    #[pyo3(signature = (size=Some(-1)))]
+    fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> Result<Bound<'py, PyBytes>> {
+        let from = *self.place();
+        let size = size.and_then(|size| u64::try_from(size).ok());
+        let data = self.at(py, from, size)?;
+        *self.place() = from + data.as_bytes().len() as u64;
+        Ok(data)
+    }
+
+    fn readall<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        self.read(py, None)
     }
 
     fn read_at<'py>(&self, py: Python<'py>, offset: u64, size: u64) -> Result<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.at(py, offset, Some(size))?))
+        self.at(py, offset, Some(size))
     }
 
-    fn readinto(&self, py: Python<'_>, target: &Bound<'_, PyAny>) -> Result<usize> {
-        let (place, want) = (
-            *self.place.lock().unwrap_or_else(PoisonError::into_inner),
-            length(target)?,
-        );
-        let data = self.at(py, place, Some(want as u64))?;
-        if data.len() == want {
-            fill(py, target, &data)?;
-        } else {
-            let view = py
-                .import("builtins")?
-                .getattr("memoryview")?
-                .call1((target,))?;
-            let part = view.get_item(pyo3::types::PySlice::new(
-                py,
-                0,
-                isize::try_from(data.len()).unwrap_or(0),
-                1,
-            ))?;
-            fill(py, &part, &data)?;
-        }
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place + data.len() as u64;
-        Ok(data.len())
+    #[pyo3(signature = (buffer, offset=0, *, threads=None))]
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        offset: u64,
+        threads: Option<usize>,
+    ) -> Result<usize> {
+        let reader = self.open()?;
+        let mut out = Bytes::writable(buffer)?;
+        Ok(py.detach(|| reader.read_into(offset, out.as_mut_slice(), threads))?)
+    }
+
+    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> Result<usize> {
+        let from = *self.place();
+        let got = self.read_into(py, buffer, from, None)?;
+        *self.place() = from + got as u64;
+        Ok(got)
     }
 
     #[pyo3(signature = (offset, whence=0))]
     fn seek(&self, offset: i64, whence: i32) -> Result<u64> {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = self.open()?.len();
+        let mut place = self.place();
         let from = match whence {
             0 => 0,
             1 => *place,
-            2 => self.with(|reader| Ok(reader.len()))?,
+            2 => end,
             _ => return Err(PyValueError::new_err("whence is 0, 1 or 2").into()),
         };
         *place = from
@@ -106,12 +122,50 @@ impl ObjectReader {
         Ok(*place)
     }
 
-    fn tell(&self) -> u64 {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell(&self) -> Result<u64> {
+        self.open()?;
+        Ok(*self.place())
+    }
+
+    fn readable(&self) -> Result<bool> {
+        self.open().map(|_| true)
+    }
+
+    fn seekable(&self) -> Result<bool> {
+        self.open().map(|_| true)
+    }
+
+    fn writable(&self) -> Result<bool> {
+        self.open().map(|_| false)
+    }
+
+    fn isatty(&self) -> bool {
+        false
+    }
+
+    fn flush(&self) {}
+
+    /// Lines, by way of a `BufferedReader` of the standard library.
+    fn __iter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py()
+            .import("io")?
+            .getattr("BufferedReader")?
+            .call1((slf,))
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
     }
 
     fn close(&self) {
-        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -164,12 +218,16 @@ impl RecordReader {
         rows: &Bound<'_, PyAny>,
         out: &Bound<'_, PyAny>,
     ) -> Result<()> {
-        let raw = bytes(py, rows)?;
-        let (words, _) = raw.as_chunks::<4>();
+        let rows = Bytes::of(rows)?;
+        let (words, rest) = rows.as_slice().as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(
+                PyValueError::new_err("rows are little-endian uint32: 4 bytes each").into(),
+            );
+        }
         let rows: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();
-        let mut plain = Zeroizing::new(vec![0; length(out)?]);
-        py.detach(|| self.inner.read_rows(&rows, &mut plain))?;
-        Ok(fill(py, out, &plain)?)
+        let mut out = Bytes::writable(out)?;
+        Ok(py.detach(|| self.inner.read_rows(&rows, out.as_mut_slice()))?)
     }
 }
 

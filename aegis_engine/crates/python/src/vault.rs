@@ -14,14 +14,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::audit::{select, shown};
-use crate::convert::{bytes, hex, to_json, to_python, uuid};
+use crate::buffer::Bytes;
+use crate::convert::{hex, to_json, to_python, uuid};
 use crate::error::Result;
 use crate::keys::KeyProvider;
 use crate::policy::{Permit, action, bundle, keep};
-use crate::readers::{ObjectReader, RecordReader};
+use crate::readers::RecordReader;
 
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct Vault {
@@ -159,60 +159,6 @@ impl Vault {
         })
     }
 
-    #[pyo3(signature = (path, *, name=None, media_type="", subject=None, attrs=None, progress=None))]
-    fn store_file<'py>(
-        &self,
-        py: Python<'py>,
-        path: PathBuf,
-        name: Option<String>,
-        media_type: &str,
-        subject: Option<String>,
-        attrs: Option<BTreeMap<String, String>>,
-        progress: Option<Py<PyAny>>,
-    ) -> Result<Bound<'py, PyAny>> {
-        let meta = Meta {
-            name: name.unwrap_or_default(),
-            media_type: media_type.to_owned(),
-            subject,
-            attrs: attrs.unwrap_or_default(),
-        };
-        let mut failed: Option<PyErr> = None;
-        let stored = py.detach(|| {
-            let mut tell = |done: u64| {
-                if let Some(callback) = &progress
-                    && failed.is_none()
-                {
-                    failed = Python::attach(|py| callback.call1(py, (done,)).err());
-                }
-            };
-            self.inner.store_file(&path, meta, Some(&mut tell))
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        python_uuid(py, stored)
-    }
-
-    #[pyo3(signature = (data, name, *, media_type="", subject=None, attrs=None))]
-    fn store_bytes<'py>(
-        &self,
-        py: Python<'py>,
-        data: &Bound<'_, PyAny>,
-        name: &str,
-        media_type: &str,
-        subject: Option<String>,
-        attrs: Option<BTreeMap<String, String>>,
-    ) -> Result<Bound<'py, PyAny>> {
-        let data = Zeroizing::new(bytes(py, data)?);
-        let meta = Meta {
-            name: name.to_owned(),
-            media_type: media_type.to_owned(),
-            subject,
-            attrs: attrs.unwrap_or_default(),
-        };
-        python_uuid(py, py.detach(|| self.inner.store_bytes(&data, meta))?)
-    }
-
     #[pyo3(signature = (name, schema, data, subjects, classes, facts, class_of=None))]
     fn store_records(
         &self,
@@ -225,7 +171,7 @@ impl Vault {
         facts: &Bound<'_, PyDict>,
         class_of: Option<Vec<u16>>,
     ) -> Result<String> {
-        let data = Zeroizing::new(bytes(py, data)?);
+        let data = Bytes::of(data)?;
         let facts: DatasetFacts = serde_json::from_value(to_json(facts)?)
             .map_err(|e| PyValueError::new_err(format!("terms of the data set: {e}")))?;
         let columns = schema
@@ -259,7 +205,7 @@ impl Vault {
             Ok(self.inner.store_records(
                 Meta::named(name),
                 &RecordSchema { columns },
-                &data,
+                data.as_slice(),
                 &index,
                 &facts,
             )?)
@@ -300,24 +246,6 @@ impl Vault {
         Ok(sets.map(|o| (o.name, o.id.to_string())).collect())
     }
 
-    #[pyo3(signature = (object, permit=None))]
-    fn open_object(
-        &self,
-        py: Python<'_>,
-        object: &Bound<'_, PyAny>,
-        permit: Option<&Permit>,
-    ) -> Result<ObjectReader> {
-        let id = object_id(object)?;
-        let reader = py.detach(|| -> Result<_> {
-            let permit = match permit {
-                Some(permit) => Arc::clone(&permit.inner),
-                None => Arc::new(self.inner.owner_permit(id, aegis_policy::Action::Read)?),
-            };
-            Ok(self.inner.reader(&permit, id)?)
-        })?;
-        Ok(reader.into())
-    }
-
     /// The owner's permit, on a vault without a policy bundle.
     #[pyo3(signature = (object, action_name="read"))]
     fn owner_permit(
@@ -337,12 +265,6 @@ impl Vault {
         Ok(RecordReader {
             inner: py.detach(|| self.inner.records(&permit, permit.object()))?,
         })
-    }
-
-    /// Authenticates one object; gives the number of chunks.
-    fn verify(&self, py: Python<'_>, object: &Bound<'_, PyAny>) -> Result<u64> {
-        let id = object_id(object)?;
-        Ok(py.detach(|| self.inner.verify(id))?.chunks)
     }
 
     // -- consent ----------------------------------------------------------------------------------------------------
