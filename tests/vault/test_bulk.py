@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aegis_engine import ObjectReader, errors
+from aegis import Vault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis import Vault
+from aegis_engine import ObjectReader, errors
 
 KEY = bytes(32)
 CHUNK = 2**20

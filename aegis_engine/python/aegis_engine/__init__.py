@@ -10,6 +10,8 @@ from aegis_engine._native import (
     ObjectReader,
     Permit,
     RecordReader,
+    Records,
+    RecordStream,
     Release,
     Rng,
     SecAggClient,
@@ -25,6 +27,7 @@ from aegis_engine._native import (
     doctor,
     encode_update,
     harden_process,
+    secret_buffer,
 )
 
 # Readers are raw streams in every way but inheritance, which the stable ABI does not offer to native classes.
@@ -36,6 +39,8 @@ __all__ = [
     "ObjectReader",
     "Permit",
     "RecordReader",
+    "RecordStream",
+    "Records",
     "Release",
     "Rng",
     "SecAggClient",
@@ -51,4 +56,5 @@ __all__ = [
     "doctor",
     "encode_update",
     "harden_process",
+    "secret_buffer",
 ]

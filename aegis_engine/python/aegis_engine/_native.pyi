@@ -9,6 +9,8 @@ from os import PathLike
 from typing import Any, Self, TypeAlias, final
 from uuid import UUID
 
+from aegis_engine.dataset import Block, Record, VaultDataset
+
 # Anything with the buffer protocol. numpy arrays have it, but their stubs say so from Python 3.12 on only.
 Buffer: TypeAlias = Any
 
@@ -22,6 +24,9 @@ def harden_process() -> None:
 
     Breaks debuggers and profilers such as py-spy, on purpose; the core limit cannot be raised again.
     """
+
+def secret_buffer(size: int) -> SecretBuffer:
+    """`size` zeroed bytes outside core dumps."""
 
 def doctor(path: str | PathLike[str]) -> list[dict[str, Any]]:
     """What this machine, and the folder at `path`, do to the promises of a vault: topic, found, risk (None = good)."""
@@ -269,6 +274,30 @@ class Vault:
 
     def records(self, permit: Permit) -> RecordReader:
         """A reader of the rows and columns that the permit opens."""
+
+    def dataset(
+        self,
+        ids: str | UUID | Sequence[str | UUID],
+        record: Record | None = None,
+        *,
+        shuffle: Block | None = None,
+        read_ahead: int = 8,
+        shard: tuple[int, int] | None = None,
+        permit: Permit | Mapping[str, Permit] | None = None,
+    ) -> VaultDataset:
+        """Records of objects as a stream; see `aegis_engine.dataset`.
+
+        Args:
+            ids: objects of one layout, one after the other.
+            record: how records lie in an object: Fixed, Offsets, NpyRows, Idx, Rows (a data set of records, the default).
+            shuffle: `Block(window, seed)`; None = in order.
+            read_ahead: blocks decrypted ahead.
+            shard: (number, how many).
+            permit: for all objects, or one for each by id; None = the owner's, on a vault without a bundle.
+        """
+
+    def record_reader(self, object: str | UUID, permit: Permit | None = None) -> RecordReader:
+        """A reader of a data set's records, under a permit or (on a vault without a bundle) the owner's."""
 
     def verify(
         self, object: str | UUID, *, threads: int | None = None, progress: Callable[[int], object] | None = None
@@ -518,6 +547,49 @@ class ObjectReader:
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
+
+@final
+class Records:
+    """Records of one or several objects. `aegis_engine.dataset.VaultDataset` is the face of it."""
+
+    def __new__(cls, sources: builtins.list[Any]) -> Self:
+        """`sources`: `(reader, start, stride, count)`, `(reader, offsets)` with offsets as uint64, or a `RecordReader`."""
+
+    def __len__(self) -> int: ...
+    @property
+    def stride(self) -> int | None:
+        """Bytes of a record; None when they differ."""
+
+    def take(self, wanted: Buffer, out: Buffer) -> None:
+        """Copies the records of those numbers (uint64, in the order of storage) into `out`."""
+
+    def get(self, record: int) -> SecretBuffer:
+        """One record."""
+
+    def shard_len(self, epoch: int, window: int | None, seed: int, shard: tuple[int, int]) -> int:
+        """Records that a shard gives out in an epoch."""
+
+    def stream(
+        self, epoch: int, position: int, window: int | None, seed: int, shard: tuple[int, int], read_ahead: int
+    ) -> RecordStream:
+        """Starts an epoch of a shard at `position`; `window` None = in order."""
+
+@final
+class RecordStream:
+    """The records of one epoch of one shard, decrypted ahead by threads of the engine."""
+
+    def fill(self, stride: int, out: Buffer) -> int:
+        """Fills `out` with records of `stride` bytes; gives how many, fewer only at the end."""
+
+    def next_record(self) -> SecretBuffer | None:
+        """The next record of any size; None at the end."""
+
+    @property
+    def position(self) -> int:
+        """Records given out or skipped so far."""
+
+    def close(self) -> None:
+        """Stops the threads and clears what they decrypted."""
 
 @final
 class RecordReader:

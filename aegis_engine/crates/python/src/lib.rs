@@ -13,6 +13,7 @@
 mod audit;
 mod buffer;
 mod convert;
+mod dataset;
 mod error;
 mod keys;
 mod manage;
@@ -37,6 +38,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(debug_build, m)?)?;
     audit::register(m)?;
     buffer::register(m)?;
+    dataset::register(m)?;
     keys::register(m)?;
     manage::register(m)?;
     noise::register(m)?;

@@ -26,7 +26,7 @@ impl From<aegis_vault::ObjectReader> for ObjectReader {
 }
 
 impl ObjectReader {
-    fn open(&self) -> Result<Arc<aegis_vault::ObjectReader>> {
+    pub fn open(&self) -> Result<Arc<aegis_vault::ObjectReader>> {
         let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = guard.as_ref().ok_or_else(|| {
             // What a closed file of the standard library raises.
@@ -181,7 +181,7 @@ impl ObjectReader {
 /// Reads the rows and columns a permit opens.
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct RecordReader {
-    pub inner: aegis_vault::RecordReader,
+    pub inner: Arc<aegis_vault::RecordReader>,
 }
 
 #[pymethods]

@@ -263,7 +263,7 @@ impl Vault {
     fn records(&self, py: Python<'_>, permit: &Permit) -> Result<RecordReader> {
         let permit = Arc::clone(&permit.inner);
         Ok(RecordReader {
-            inner: py.detach(|| self.inner.records(&permit, permit.object()))?,
+            inner: Arc::new(py.detach(|| self.inner.records(&permit, permit.object()))?),
         })
     }
 

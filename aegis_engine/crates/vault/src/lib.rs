@@ -47,7 +47,9 @@ mod schema;
 mod scrub;
 mod secret;
 mod shred;
+mod shuffle;
 mod store;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -70,6 +72,7 @@ pub use schema::{Column, Dtype, RecordSchema};
 pub use scrub::{Damage, ScrubProgress, ScrubReport};
 pub use secret::Secret;
 pub use store::StoreOptions;
+pub use stream::{BlockShuffle, RecordStream, Records, Source, Spans, StreamOptions};
 pub use vault::Vault;
 pub use verify::{VerifyProgress, VerifyReport};
 pub use writer::ObjectWriter;

@@ -110,6 +110,11 @@ impl RecordReader {
         self.record_len
     }
 
+    /// Plaintext bytes of a chunk.
+    pub fn chunk_bytes(&self) -> usize {
+        self.unlocked.file.header.chunk()
+    }
+
     /// Permitted rows.
     pub fn rows(&self) -> &RowSet {
         &self.rows

@@ -145,6 +145,11 @@ impl ObjectReader {
         self.unlocked.file.header.length
     }
 
+    /// Plaintext bytes of a chunk.
+    pub fn chunk_bytes(&self) -> usize {
+        self.unlocked.file.header.chunk()
+    }
+
     /// Whether there is no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
