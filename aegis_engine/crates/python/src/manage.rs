@@ -234,6 +234,14 @@ fn doctor<'py>(py: Python<'py>, path: PathBuf) -> Result<Bound<'py, PyAny>> {
     json(py, &py.detach(|| aegis_vault::doctor(&path)))
 }
 
+/// Seconds of our seal, aws-lc's, our open, aws-lc's; for `aegis vault bench`.
+#[pyfunction]
+fn bench_cipher(py: Python<'_>, chunk: usize, rounds: u32) -> Result<(f64, f64, f64, f64)> {
+    let t = py.detach(|| aegis_vault::bench::cipher(chunk, rounds))?;
+    Ok((t.seal, t.raw_seal, t.open, t.raw_open))
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(bench_cipher, m)?)?;
     m.add_function(wrap_pyfunction!(doctor, m)?)
 }

@@ -11,6 +11,8 @@
 
 mod auth;
 mod backup;
+#[doc(hidden)]
+pub mod bench;
 mod blob;
 mod bulk;
 mod chunk;
