@@ -29,9 +29,8 @@ def main() -> None:
     ratios = sorted(v / m for v, m in zip(vault, memory, strict=True))
     ratio = statistics.median(vault) / statistics.median(memory)
     print(note)
-    print(
-        f"vault / memory: {ratio:.3f} (pairs {ratios[0]:.3f} to {ratios[-1]:.3f}); goal 1.02: {'met' if ratio <= 1.02 else 'missed'}"
-    )
+    met = "met" if ratio <= 1.02 else "missed"
+    print(f"vault / memory: {ratio:.3f} (pairs {ratios[0]:.3f} to {ratios[-1]:.3f}); goal 1.02: {met}")
 
 
 if __name__ == "__main__":
