@@ -9,7 +9,11 @@ from os import PathLike
 from typing import Any, Self, TypeAlias, final
 from uuid import UUID
 
+import numpy as np
+from typing_extensions import CapsuleType
+
 from aegis_engine.dataset import Block, Record, VaultDataset
+from aegis_engine.tables import Csv
 
 # Anything with the buffer protocol. numpy arrays have it, but their stubs say so from Python 3.12 on only.
 Buffer: TypeAlias = Any
@@ -252,6 +256,65 @@ class Vault:
             classes: (lawful basis, last day of use since 1970-01-01, special category).
             facts: the terms.
             class_of: class of each record; None puts all in the first.
+        """
+
+    def store_table(
+        self,
+        path: str | PathLike[str],
+        *,
+        subjects: Sequence[str],
+        classes: Sequence[tuple[str, int | None, bool]],
+        facts: Mapping[str, Any],
+        class_of: Sequence[int] | None = None,
+        format: str | None = None,
+        name: str | None = None,
+        media_type: str = "",
+        attrs: Mapping[str, str] | None = None,
+        csv: Csv | None = None,
+    ) -> UUID:
+        """Stores a Parquet or CSV file as a governed data set, streaming; a permit then opens rows and columns of it.
+
+        Args:
+            path: the file.
+            subjects: whom each row is about, one a row; kept as keyed pseudonyms.
+            classes: (lawful basis, last day of use since 1970-01-01, special category).
+            facts: the steward's terms; their ``columns`` are the table's, in order.
+            class_of: class of each row; None puts all in the first.
+            format: ``parquet`` or ``csv``; found by media type, first bytes and name when None.
+            name: the file's name when None.
+            csv: how a CSV file is written (`aegis_engine.tables.Csv`); its types are kept with the data set.
+
+        Raises:
+            TableError: the file does not read as such a table; nothing was stored.
+            VaultError: subjects or terms do not fit the table; nothing was stored.
+        """
+
+    def table(
+        self,
+        object: str | UUID,
+        *,
+        format: str | None = None,
+        columns: Sequence[str] | None = None,
+        batch_rows: int | None = None,
+        permit: Permit | None = None,
+        threads: int | None = None,
+        csv: Csv | None = None,
+    ) -> TableReader:
+        """Opens a Parquet or CSV object as columns. Other columns are not decoded, other rows leave no trace in an array.
+
+        Args:
+            object: its id.
+            format: ``parquet`` or ``csv``; found by media type, first bytes and name when None.
+            columns: columns to read, in this order; all that are permitted when None.
+            batch_rows: rows of a batch, at most; None: 65 536, more for consumers of the whole stream.
+            permit: None on a vault without policies: the owner's.
+            threads: threads that share the columns of a Parquet object; None: the cores, at most 4.
+            csv: how a CSV object is written; a governed table knows that itself.
+
+        Raises:
+            TableError: it does not read as such a table, or has no such column.
+            PermitError: the permit has ended, or does not cover a column.
+            VaultTampered: authentication failed; the text names object and chunk.
         """
 
     def list(self) -> builtins.list[dict[str, Any]]:
@@ -888,3 +951,87 @@ def audit_verify(folder: str | PathLike[str], *, expect: tuple[int, bytes] | Non
 
 def audit_read(folder: str | PathLike[str]) -> list[dict[str, Any]]:
     """All records of an audit log, with ``seq`` and ``hash``."""
+
+@final
+class TableSchema:
+    """Names and types of the columns that are read."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names, in order."""
+    @property
+    def types(self) -> list[str]:
+        """Arrow's names of the types."""
+    def __arrow_c_schema__(self) -> CapsuleType:
+        """Arrow PyCapsule interface."""
+
+@final
+class TableReader:
+    """A table under a permit, which is redeemed again at each read of the object and at each batch.
+
+    Consumers of the Arrow PyCapsule interface take it as it is: ``pyarrow.table(reader)``, ``polars.DataFrame(reader)``,
+    ``pandas.DataFrame.from_arrow(reader)``. Arrow carries errors as text: in a consumer, an ended permit is the consumer's own
+    error with a text that starts with the code, such as ``[AEG-P007]``. Iterating over the reader raises this package's.
+    """
+
+    @property
+    def format(self) -> str:
+        """``parquet`` or ``csv``."""
+    @property
+    def schema(self) -> TableSchema:
+        """The columns that are read."""
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+    @property
+    def num_rows(self) -> int | None:
+        """Rows that are read; None for a CSV object whose lines were not counted yet (`blocks` does)."""
+    def blocks(self) -> list[int]:
+        """Rows that are read of each block: a row group of Parquet, a run of up to 65 536 lines of CSV."""
+    def block(self, at: int) -> TableBatches:
+        """Batches of one block."""
+    def block_to_numpy(self, at: int) -> dict[str, np.ndarray[Any, Any]]:
+        """As `to_numpy`, of one block."""
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Columns of numbers (dates, times and fixed-size lists of numbers among them) as writable arrays; columns of other
+        types are left out. Missing values become NaN or NaT; the arrays lie outside core dumps and are cleared when freed.
+
+        Raises:
+            ValueError: a column of whole numbers or booleans has missing values.
+        """
+    def __iter__(self) -> TableBatches: ...
+    def __arrow_c_schema__(self) -> CapsuleType:
+        """Arrow PyCapsule interface."""
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> CapsuleType:
+        """Arrow PyCapsule interface; each call starts a new pass."""
+
+@final
+class TableBatches:
+    """Iterates over the batches of a table. Ends at the first error."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> TableBatch: ...
+
+@final
+class TableBatch:
+    """Some rows of a table."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+    def __len__(self) -> int: ...
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """As `TableReader.to_numpy`, of these rows."""
+    def __arrow_c_schema__(self) -> CapsuleType:
+        """Arrow PyCapsule interface."""
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[CapsuleType, CapsuleType]:
+        """Arrow PyCapsule interface: schema and a struct array."""
+
+@final
+class ColumnBuffer:
+    """Memory of one column of numbers, behind the arrays of `TableReader.to_numpy`."""
+
+    def __len__(self) -> int: ...

@@ -75,6 +75,10 @@ class VaultTampered(VaultError):
     """Authentication failed: header, chunk, length or keystore is not what was written."""
 
 
+class TableError(VaultError, ValueError):
+    """An object does not read as a table, or not as the one that was asked for."""
+
+
 class VaultLocked(VaultError):
     """Another process holds the vault's lock."""
 

@@ -5,8 +5,9 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use rustix::mm::{self, Advice, MapFlags, ProtFlags};
-use zeroize::Zeroize;
+use rustix::mm::{self, Advice};
+
+use crate::map::{clear, map, unmap};
 
 /// Zeroed private memory, page-aligned, kept out of core dumps, cleared on drop. `len` may be 0.
 pub struct Pages {
@@ -31,19 +32,8 @@ impl Pages {
             .max(1)
             .checked_next_multiple_of(page)
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice aliases nothing.
-        let at = unsafe {
-            mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                mapped,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        }?;
-        let at = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let pages = Self { at, len, mapped };
-        pages.advise(Advice::LinuxDontDump)?;
-        Ok(pages)
+        let at = map(mapped)?;
+        Ok(Self { at, len, mapped })
     }
 
     /// For keys: locked into RAM as far as the limit goes, zeros in a forked child.
@@ -86,9 +76,11 @@ impl DerefMut for Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        self.zeroize();
         // SAFETY: mapped by `new` with this length, and nobody borrows it any more.
-        let _ = unsafe { mm::munmap(self.at.as_ptr().cast(), self.mapped) };
+        unsafe {
+            clear(self.at, self.len);
+            unmap(self.at, self.mapped);
+        }
     }
 }
 

@@ -100,6 +100,7 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         | V::ChunkAuthFailed { .. }
         | V::Truncated { .. }
         | V::TrailingData { .. }
+        | V::TableMismatch { .. }
         | V::ObjectMissing { .. }
         | V::KeystoreCorrupt { .. }
         | V::KeystoreRollback { .. }
@@ -108,6 +109,7 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         | V::IntentForged { .. }
         | V::AuditRollback { .. }
         | V::BlobAuthFailed { .. } => "VaultTampered",
+        V::Table { .. } => "TableError",
         V::Locked { .. } => "VaultLocked",
         V::InsufficientAssurance { .. } => "InsufficientAssurance",
         V::PermitRequired { .. } => "PermitRequired",

@@ -10,6 +10,7 @@
 // Python signatures have keyword arguments; in Rust they are plain parameters.
 #![allow(clippy::too_many_arguments)]
 
+mod arrow;
 mod audit;
 mod buffer;
 mod convert;
@@ -18,13 +19,19 @@ mod error;
 mod keys;
 mod manage;
 mod noise;
+mod numbers;
 mod policy;
 mod readers;
 mod secagg;
 mod store;
+mod tables;
 mod vault;
 
 use pyo3::prelude::*;
+
+/// Arrow arrays, decompressed pages and other large blocks: outside core dumps, cleared when freed.
+#[global_allocator]
+static ALLOCATOR: aegis_memory::Allocator = aegis_memory::Allocator;
 
 /// Whether the engine was compiled without optimisation.
 #[pyfunction]
@@ -46,5 +53,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     readers::register(m)?;
     secagg::register(m)?;
     store::register(m)?;
+    arrow::register(m)?;
+    tables::register(m)?;
     vault::register(m)
 }

@@ -3,6 +3,8 @@
 //! Content of the second object:
 //! `AEGISRW1` ‖ data object id 16 ‖ u64 n, schema JSON ‖ u64 n, facts JSON ‖ u64 n, row index (aegis-policy's encoding)
 
+use std::sync::Arc;
+
 use aegis_policy::{DatasetFacts, RowIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,9 +18,9 @@ use crate::header::CHUNK_LOG2;
 use crate::keystore::{Kind, Record};
 use crate::meta::Meta;
 use crate::object::ObjectFile;
-use crate::schema::RecordSchema;
+use crate::schema::{Layout, RecordSchema};
 use crate::store;
-use crate::vault::Vault;
+use crate::vault::{Inner, Vault};
 use crate::writer::{ObjectWriter, Seed};
 
 /// Media type of governance rows.
@@ -35,14 +37,30 @@ const RECORDS_CHUNK_LOG2: u8 = 16;
 pub struct Dataset {
     /// The data object.
     pub id: Uuid,
-    /// Columns of a record.
-    pub schema: RecordSchema,
+    /// How its rows are laid out.
+    pub layout: Layout,
     /// What the data steward fixed.
     pub facts: DatasetFacts,
     /// Class and subject of every row.
     pub index: RowIndex,
     /// Number of rows.
     pub rows: u32,
+}
+
+impl Dataset {
+    /// Columns of a record.
+    ///
+    /// # Errors
+    /// [`VaultError::NotRecords`] when the dataset is a table.
+    pub fn records(&self) -> Result<&RecordSchema> {
+        match &self.layout {
+            Layout::Records(schema) => Ok(schema),
+            Layout::Table(_) => Err(VaultError::NotRecords {
+                object: self.id,
+                reason: "it is a table, which is opened as one".to_owned(),
+            }),
+        }
+    }
 }
 
 fn bad(what: String) -> VaultError {
@@ -70,50 +88,13 @@ impl Vault {
                 schema.record_len()
             )));
         }
-        if !schema
-            .columns
-            .iter()
-            .map(|column| &column.name)
-            .eq(&facts.columns)
-        {
-            return Err(bad(
-                "the columns of the facts are not the schema's, in order; make them agree"
-                    .to_owned(),
-            ));
-        }
-        let seed = Seed::fresh()?;
-        let content = encode(seed.object, schema, facts, index)?;
-        let mut sidecar = Meta::named(meta.name.clone());
-        ROWS_MEDIA_TYPE.clone_into(&mut sidecar.media_type);
-        let mut writer = ObjectWriter::begin(
-            &self.inner,
-            sidecar,
-            CHUNK_LOG2,
-            Kind::Rows,
-            None,
-            Seed::fresh()?,
-        )?;
-        writer.append(&content)?;
-        let sidecar = writer.complete()?;
+        same_columns(schema.columns.iter().map(|column| &column.name), facts)?;
         if meta.media_type.is_empty() {
             RECORDS_MEDIA_TYPE.clone_into(&mut meta.media_type);
         }
-        meta.attrs
-            .insert(store::ROWS_ATTR.to_owned(), sidecar.id().to_string());
-        let rows = Some(sidecar.id());
-        let mut writer = ObjectWriter::begin(
-            &self.inner,
-            meta,
-            RECORDS_CHUNK_LOG2,
-            Kind::Data,
-            rows,
-            seed,
-        )?;
-        writer.append(data)?;
-        let data = writer.complete()?;
-        let id = data.id();
-        store::commit(&self.inner, vec![sidecar, data])?;
-        Ok(id)
+        let mut pair = Pair::begin(&self.inner, meta, RECORDS_CHUNK_LOG2)?;
+        pair.data.append(data)?;
+        pair.finish(&Layout::Records(schema.clone()), index, facts)
     }
 
     /// Governance metadata of a dataset: what a policy decision needs. No permit, no training data.
@@ -146,17 +127,77 @@ impl Vault {
         }
         let dataset =
             decode(object, &content).ok_or_else(|| not("its governance rows do not parse"))?;
-        dataset.schema.check()?;
-        if length != u64::from(dataset.rows) * dataset.schema.record_len() as u64 {
+        let fits = match &dataset.layout {
+            Layout::Records(schema) => {
+                schema.check()?;
+                length == u64::from(dataset.rows) * schema.record_len() as u64
+            }
+            Layout::Table(schema) => schema.rows == dataset.rows,
+        };
+        if !fits {
             return Err(not("its governance rows do not fit its length"));
         }
         Ok(dataset)
     }
 }
 
+/// Facts must list the columns there are.
+pub(crate) fn same_columns<'c>(
+    columns: impl Iterator<Item = &'c String>,
+    facts: &DatasetFacts,
+) -> Result<()> {
+    if columns.eq(&facts.columns) {
+        return Ok(());
+    }
+    Err(bad(
+        "the columns of the facts are not the schema's, in order; make them agree".to_owned(),
+    ))
+}
+
+/// A dataset's two objects under way: both appear, or none.
+pub(crate) struct Pair {
+    inner: Arc<Inner>,
+    sidecar: ObjectWriter,
+    /// Takes the rows.
+    pub data: ObjectWriter,
+}
+
+impl Pair {
+    pub fn begin(inner: &Arc<Inner>, mut meta: Meta, chunk_log2: u8) -> Result<Self> {
+        let mut about = Meta::named(meta.name.clone());
+        ROWS_MEDIA_TYPE.clone_into(&mut about.media_type);
+        let seed = Seed::fresh()?;
+        let sidecar = ObjectWriter::begin(inner, about, CHUNK_LOG2, Kind::Rows, None, seed)?;
+        let rows = sidecar.id();
+        meta.attrs
+            .insert(store::ROWS_ATTR.to_owned(), rows.to_string());
+        let seed = Seed::fresh()?;
+        let data = ObjectWriter::begin(inner, meta, chunk_log2, Kind::Data, Some(rows), seed)?;
+        Ok(Self {
+            inner: Arc::clone(inner),
+            sidecar,
+            data,
+        })
+    }
+
+    /// Writes the governance rows and makes both objects durable and visible.
+    pub fn finish(
+        mut self,
+        layout: &Layout,
+        index: &RowIndex,
+        facts: &DatasetFacts,
+    ) -> Result<Uuid> {
+        let id = self.data.id();
+        self.sidecar.append(&encode(id, layout, facts, index)?)?;
+        let objects = vec![self.sidecar.complete()?, self.data.complete()?];
+        store::commit(&self.inner, objects)?;
+        Ok(id)
+    }
+}
+
 fn encode(
     object: Uuid,
-    schema: &RecordSchema,
+    schema: &Layout,
     facts: &DatasetFacts,
     index: &RowIndex,
 ) -> Result<Zeroizing<Vec<u8>>> {
@@ -201,7 +242,7 @@ fn decode(object: Uuid, bytes: &[u8]) -> Option<Dataset> {
     let index = RowIndex::decode(index).ok()?;
     Some(Dataset {
         id: object,
-        schema: json(schema)?,
+        layout: json(schema)?,
         facts: json(facts)?,
         rows: index.len(),
         index,

@@ -267,6 +267,23 @@ pub enum VaultError {
         /// What is missing.
         reason: String,
     },
+    /// A table does not read as one.
+    #[cfg(feature = "tables")]
+    #[error("object {object}: {source}")]
+    Table {
+        /// Which object.
+        object: Uuid,
+        /// Why.
+        source: aegis_tables::TableError,
+    },
+    /// A table and its governance rows are not of one dataset.
+    #[error("object {object}: {reason}; store the table again, with its subjects")]
+    TableMismatch {
+        /// Which object.
+        object: Uuid,
+        /// What differs.
+        reason: &'static str,
+    },
     /// Arguments that do not fit together.
     #[error("{what}")]
     BadRequest {
@@ -370,6 +387,9 @@ impl VaultError {
             Self::InsufficientAssurance { .. } => "AEG-V020",
             Self::PermitRequired { .. } => "AEG-V021",
             Self::NotRecords { .. } => "AEG-V022",
+            #[cfg(feature = "tables")]
+            Self::Table { source, .. } => source.code(),
+            Self::TableMismatch { .. } => "AEG-V067",
             Self::BadRequest { .. } => "AEG-V023",
             Self::MetadataTooLarge { .. } => "AEG-V024",
             Self::ObjectTooLarge { .. } => "AEG-V025",

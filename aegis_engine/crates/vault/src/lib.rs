@@ -51,7 +51,11 @@ mod secret;
 mod shred;
 mod shuffle;
 mod store;
+#[cfg(feature = "tables")]
+mod store_table;
 mod stream;
+#[cfg(feature = "tables")]
+mod table;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -70,11 +74,15 @@ pub use provider::Pkcs11;
 pub use provider::{Command, Destroyed, KeyProvider, Kind as ProviderKind, Passphrase, Provider};
 pub use read::ObjectReader;
 pub use receipt::{Level, ShredReceipt};
-pub use schema::{Column, Dtype, RecordSchema};
+pub use schema::{
+    Column, CsvLayout, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
+};
 pub use scrub::{Damage, ScrubProgress, ScrubReport};
 pub use secret::Secret;
 pub use store::StoreOptions;
 pub use stream::{BlockShuffle, RecordStream, Records, Source, Spans, StreamOptions};
+#[cfg(feature = "tables")]
+pub use table::{TableBatches, TableReader, TableRequest};
 pub use vault::Vault;
 pub use verify::{VerifyProgress, VerifyReport};
 pub use writer::ObjectWriter;

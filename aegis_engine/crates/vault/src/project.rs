@@ -49,6 +49,7 @@ impl Vault {
     pub fn records(&self, permit: &Arc<Permit>, object: Uuid) -> Result<RecordReader> {
         let unlocked = Unlocked::open(&self.inner, permit, object)?;
         let dataset = self.dataset(object)?;
+        let schema = dataset.records()?;
         let scope = |what: String| PermitError::Scope {
             permit: permit.id(),
             what,
@@ -56,7 +57,7 @@ impl Vault {
         let (rows, names) = match permit.scope() {
             Scope::Whole => (
                 (0..dataset.rows).collect(),
-                dataset.schema.columns.iter().map(|c| &c.name).collect(),
+                schema.columns.iter().map(|c| &c.name).collect(),
             ),
             Scope::Rows { rows, columns } => (rows.clone(), columns.iter().collect::<Vec<_>>()),
         };
@@ -70,8 +71,7 @@ impl Vault {
         let mut columns = Vec::with_capacity(names.len());
         let mut segments: Vec<Range<usize>> = Vec::new();
         for name in names {
-            let (at, column) = dataset
-                .schema
+            let (at, column) = schema
                 .find(name)
                 .ok_or_else(|| scope(format!("column {name:?}")))?;
             let range = at..at + column.bytes();
@@ -86,7 +86,7 @@ impl Vault {
             columns: columns.clone(),
         }
         .record_len();
-        let stride = dataset.schema.record_len() as u64;
+        let stride = schema.record_len() as u64;
         Ok(RecordReader {
             unlocked,
             stride,

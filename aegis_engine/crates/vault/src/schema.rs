@@ -1,4 +1,5 @@
-//! Fixed-size records: columns of little-endian numbers, back to back.
+//! How the rows of a dataset are laid out: fixed-size records (columns of little-endian numbers, back to back), or a
+//! table in a file format.
 
 use std::collections::BTreeSet;
 
@@ -73,6 +74,71 @@ impl Column {
     }
 }
 
+/// Layout of a dataset's object. As JSON, records are `{"columns": [...]}`, tables have `"layout": "table"` besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Layout {
+    /// A file of a known format.
+    Table(TableSchema),
+    /// Records back to back.
+    Records(RecordSchema),
+}
+
+/// The one value of `layout` in a [`TableSchema`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableTag {
+    /// A table.
+    #[default]
+    Table,
+}
+
+/// A table in a file format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableSchema {
+    /// Says that this is a table.
+    pub layout: TableTag,
+    /// `parquet` or `csv`.
+    pub format: String,
+    /// In the order of the file.
+    pub columns: Vec<TableColumn>,
+    /// Rows in all.
+    pub rows: u32,
+    /// How a CSV file is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<CsvLayout>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableColumn {
+    /// Unique within the table.
+    pub name: String,
+    /// Type of the fields of a CSV column; for Parquet, which knows its own types, Arrow's name of it.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// How a CSV file is written, and where its records are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CsvLayout {
+    /// Between fields.
+    pub delimiter: u8,
+    /// Around fields.
+    pub quote: u8,
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// Fields that mean "no value", apart from the empty one.
+    pub nulls: Vec<String>,
+    /// Bytes of the longest line that is read.
+    pub longest_line: u32,
+    /// Offset, line and number of records of each block.
+    pub blocks: Vec<(u64, u64, u64)>,
+}
+
 /// Columns of a record, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,5 +189,29 @@ impl RecordSchema {
             return bad("column names must be unique and not empty; correct the schema");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What versions before tables wrote.
+    #[test]
+    fn governance_rows_of_records_still_parse_and_are_still_written_alike() {
+        let old = r#"{"columns":[{"name":"height","dtype":"f32","count":1}]}"#;
+        let layout: Layout = serde_json::from_str(old).unwrap();
+        assert!(matches!(&layout, Layout::Records(schema) if schema.record_len() == 4));
+        assert_eq!(serde_json::to_string(&layout).unwrap(), old);
+    }
+
+    #[test]
+    fn tables_parse_as_tables_and_unknown_fields_are_refused() {
+        let table = r#"{"layout":"table","format":"parquet","columns":[{"name":"x","type":"Int64"}],"rows":3}"#;
+        let layout: Layout = serde_json::from_str(table).unwrap();
+        assert!(matches!(&layout, Layout::Table(schema) if schema.rows == 3));
+        assert_eq!(serde_json::to_string(&layout).unwrap(), table);
+        let other = table.replace("\"rows\"", "\"more\":1,\"rows\"");
+        assert!(serde_json::from_str::<Layout>(&other).is_err());
     }
 }

@@ -137,7 +137,11 @@ fn a_dataset_comes_back_with_schema_facts_and_index() {
         .dataset(id)
         .unwrap();
     assert_eq!(
-        (dataset.schema, dataset.facts, dataset.rows),
+        (
+            dataset.records().unwrap().clone(),
+            dataset.facts,
+            dataset.rows
+        ),
         (schema(), facts(), ROWS)
     );
     assert!(dataset.index == index);

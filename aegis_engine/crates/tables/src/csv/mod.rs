@@ -1,0 +1,58 @@
+//! CSV (RFC 4180, with other delimiters and quotes on request): a header, types by column, records by line.
+
+mod build;
+mod infer;
+mod kind;
+mod scan;
+mod split;
+mod table;
+
+pub use kind::Kind;
+pub use scan::{Block, Scanner};
+pub use table::{CsvBatches, CsvTable};
+
+/// How the file is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// Between fields.
+    pub delimiter: u8,
+    /// Around fields that hold a delimiter, a quote or a line end; doubled inside.
+    pub quote: u8,
+    /// Whether the first line names the columns; without, they are `column_0`, `column_1`, ...
+    pub header: bool,
+    /// Fields that mean "no value", apart from the empty one.
+    pub nulls: Vec<String>,
+    /// Types of some or all columns, by name; the others are inferred.
+    pub types: Vec<(String, Kind)>,
+    /// Lines to infer types from, at most; no more than 1 MiB is looked at.
+    pub infer_rows: usize,
+    /// Bytes of the longest line that is read.
+    pub longest_line: usize,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            delimiter: b',',
+            quote: b'"',
+            header: true,
+            nulls: Vec::new(),
+            types: Vec::new(),
+            infer_rows: 10_000,
+            longest_line: 1 << 20,
+        }
+    }
+}
+
+impl CsvOptions {
+    fn core(&self) -> csv_core::Reader {
+        csv_core::ReaderBuilder::new()
+            .delimiter(self.delimiter)
+            .quote(self.quote)
+            .build()
+    }
+
+    fn is_null(&self, field: &[u8]) -> bool {
+        field.is_empty() || self.nulls.iter().any(|null| null.as_bytes() == field)
+    }
+}

@@ -1,0 +1,462 @@
+//! Reading tables: only the permitted columns of only the permitted rows become arrays that leave the vault.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aegis_memory::Pages;
+use aegis_policy::{Permit, PermitError, Scope};
+use aegis_tables::{
+    Batches, Block, CsvOptions, Format, Kind, Rows, Scan, Source, SourceError, Table, TableError,
+};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use uuid::Uuid;
+use zeroize::Zeroize;
+
+use crate::chunk::GcmKey;
+use crate::dataset::Dataset;
+use crate::error::{Result, VaultError};
+use crate::header::TAG;
+use crate::read::Unlocked;
+use crate::schema::{CsvLayout, Layout, TableSchema};
+use crate::vault::Vault;
+
+/// Decrypted chunks kept, of which reads took a part: the next read often takes the rest.
+const CACHE: usize = 8;
+
+/// How to open a table.
+#[derive(Debug, Clone, Default)]
+pub struct TableRequest {
+    /// Format; found by media type, first bytes and name when `None`.
+    pub format: Option<Format>,
+    /// Columns, in this order; all that are permitted when `None`.
+    pub columns: Option<Vec<String>>,
+    /// How a CSV file is written. A dataset stored as a table knows that itself.
+    pub csv: Option<CsvOptions>,
+}
+
+/// A table under a permit. `Send + Sync`.
+///
+/// # Guarantees
+/// - Every read of the object and every batch redeems the permit again.
+/// - Columns that the permit or the request leaves out are not decoded; of Parquet, not even their byte ranges are asked for
+///   (a chunk of the object that they share with other columns is decrypted inside the engine, and cleared).
+/// - Under a permit for rows, arrays hold values of these rows only: no dictionary or page of others hangs on to them.
+pub struct TableReader {
+    object: Uuid,
+    table: Arc<Table>,
+    columns: Option<Vec<String>>,
+    rows: Option<Rows>,
+    schema: SchemaRef,
+}
+
+/// Record batches of a table.
+pub struct TableBatches {
+    object: Uuid,
+    inner: Batches,
+}
+
+/// The vault's own error when it was one; the others with the object's name.
+pub(crate) fn fault(object: Uuid, error: TableError) -> VaultError {
+    match error {
+        TableError::Source(inner) => match inner.downcast::<VaultError>() {
+            Ok(own) => *own,
+            Err(other) => VaultError::Table {
+                object,
+                source: TableError::Source(other),
+            },
+        },
+        source => VaultError::Table { object, source },
+    }
+}
+
+impl Vault {
+    /// Opens a Parquet or CSV object under a permit: its rows and columns, or those of them that the request names.
+    pub fn table(
+        &self,
+        permit: &Arc<Permit>,
+        object: Uuid,
+        request: TableRequest,
+    ) -> Result<TableReader> {
+        let source = Arc::new(ObjectSource::new(Unlocked::open(
+            &self.inner,
+            permit,
+            object,
+        )?));
+        let failed = |error| fault(object, error);
+        let about = self.stat(object)?;
+        let scope = |what: String| PermitError::Scope {
+            permit: permit.id(),
+            what,
+        };
+        let stored = if about.attrs.contains_key("aegis.rows") {
+            Some(self.dataset(object)?)
+        } else {
+            None
+        };
+        let stored = stored
+            .as_ref()
+            .and_then(|dataset| Some((dataset, laid_out(dataset)?)));
+        let (columns, rows) = match permit.scope() {
+            Scope::Whole => (request.columns, None),
+            Scope::Rows {
+                rows,
+                columns: permitted,
+            } => {
+                let (dataset, _) = stored.ok_or_else(|| VaultError::NotRecords {
+                    object,
+                    reason: "its governance rows are not those of a table".to_owned(),
+                })?;
+                if rows
+                    .iter()
+                    .next_back()
+                    .is_some_and(|last| last >= dataset.rows)
+                {
+                    return Err(scope("rows this dataset does not have".to_owned()).into());
+                }
+                let columns = request.columns.unwrap_or_else(|| permitted.clone());
+                if let Some(other) = columns.iter().find(|column| !permitted.contains(column)) {
+                    return Err(scope(format!("column {other:?}")).into());
+                }
+                (
+                    Some(columns),
+                    Some(rows.iter().map(u64::from).collect::<Rows>()),
+                )
+            }
+        };
+        let table = if let Some((_, schema)) = stored {
+            // Whoever wrote the governance rows said how the table is to be read; a caller must not shift its rows.
+            reopen(object, source, schema, rows.is_some())?
+        } else {
+            let mut head = [0; 4];
+            let some = usize::try_from(source.len()).unwrap_or(4).min(4);
+            source
+                .read_at(0, &mut head[..some])
+                .map_err(|e| failed(TableError::Source(e)))?;
+            let format = request
+                .format
+                .or_else(|| Format::detect(&about.media_type, &about.name, &head));
+            match format {
+                    Some(Format::Parquet) => Table::parquet(source, false),
+                    Some(Format::Csv) => Table::csv(source, request.csv.unwrap_or_default()),
+                    None => Err(TableError::Request {
+                        what: "neither its media type nor its name nor its first bytes say what it is; name the format, parquet or csv".to_owned(),
+                    }),
+                }
+                .map_err(failed)?
+        };
+        let schema = table.schema_of(columns.as_deref()).map_err(failed)?;
+        Ok(TableReader {
+            object,
+            table: Arc::new(table),
+            columns,
+            rows,
+            schema,
+        })
+    }
+}
+
+fn laid_out(dataset: &Dataset) -> Option<&TableSchema> {
+    match &dataset.layout {
+        Layout::Table(schema) => Some(schema),
+        Layout::Records(_) => None,
+    }
+}
+
+/// Opens a stored table as its governance rows describe it.
+fn reopen(
+    object: Uuid,
+    source: Arc<dyn Source>,
+    schema: &TableSchema,
+    materialize: bool,
+) -> Result<Table> {
+    let differs = |reason| VaultError::TableMismatch { object, reason };
+    let format = Format::parse(&schema.format)
+        .ok_or_else(|| differs("its format is not known to this version"))?;
+    let table = match (format, &schema.csv) {
+        (Format::Parquet, _) => {
+            Table::parquet(source, materialize).map_err(|e| fault(object, e))?
+        }
+        (Format::Csv, Some(layout)) => {
+            let options =
+                options(schema, layout).ok_or_else(|| differs("a column has an unknown type"))?;
+            let table = Table::csv(source, options).map_err(|e| fault(object, e))?;
+            let blocks = layout.blocks.iter().map(|(offset, line, rows)| Block {
+                offset: *offset,
+                line: *line,
+                rows: *rows,
+            });
+            table
+                .set_blocks(blocks.collect())
+                .map_err(|e| fault(object, e))?;
+            table
+        }
+        (Format::Csv, None) => return Err(differs("nothing says how its lines are written")),
+    };
+    let names = table.schema().fields().iter().map(|field| field.name());
+    if !names.eq(schema.columns.iter().map(|column| &column.name)) {
+        return Err(differs("it has other columns than its governance rows"));
+    }
+    if table.rows() != Some(u64::from(schema.rows)) {
+        return Err(differs(
+            "it has another number of rows than its governance rows",
+        ));
+    }
+    Ok(table)
+}
+
+fn options(schema: &TableSchema, layout: &CsvLayout) -> Option<CsvOptions> {
+    let types = schema
+        .columns
+        .iter()
+        .map(|column| Some((column.name.clone(), Kind::parse(&column.kind)?)));
+    Some(CsvOptions {
+        delimiter: layout.delimiter,
+        quote: layout.quote,
+        header: layout.header,
+        nulls: layout.nulls.clone(),
+        types: types.collect::<Option<_>>()?,
+        longest_line: layout.longest_line as usize,
+        ..CsvOptions::default()
+    })
+}
+
+impl TableReader {
+    /// The object.
+    pub fn id(&self) -> Uuid {
+        self.object
+    }
+
+    /// Parquet or CSV.
+    pub fn format(&self) -> Format {
+        self.table.format()
+    }
+
+    /// Columns that are read, in their order.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows that are read; `None` for a CSV object whose lines were not counted yet ([`blocks`](Self::blocks) does).
+    pub fn rows(&self) -> Option<u64> {
+        match &self.rows {
+            Some(rows) => Some(rows.count()),
+            None => self.table.rows(),
+        }
+    }
+
+    /// Rows that are read of each block: a row group of Parquet, a run of lines of CSV. Counts the lines of a CSV object
+    /// the first time.
+    pub fn blocks(&self) -> Result<Vec<u64>> {
+        self.table.scan().map_err(|e| fault(self.object, e))?;
+        let all = self.table.blocks().unwrap_or_default();
+        let Some(rows) = &self.rows else {
+            return Ok(all);
+        };
+        let mut first = 0;
+        let within = |count: u64| {
+            let permitted = rows.count_within(first..first + count);
+            first += count;
+            permitted
+        };
+        Ok(all.into_iter().map(within).collect())
+    }
+
+    /// Reads all of it, in batches of at most `batch_rows` rows, with up to `threads` threads.
+    pub fn batches(&self, batch_rows: usize, threads: usize) -> Result<TableBatches> {
+        self.scan(None, batch_rows, threads)
+    }
+
+    /// Rows of a batch for a consumer that takes the whole stream.
+    pub fn stream_rows(&self) -> Result<usize> {
+        self.table
+            .batch_rows(self.columns.as_deref())
+            .map_err(|e| fault(self.object, e))
+    }
+
+    /// Reads one block.
+    pub fn block(&self, at: usize, batch_rows: usize, threads: usize) -> Result<TableBatches> {
+        self.table.scan().map_err(|e| fault(self.object, e))?;
+        self.scan(Some(at..at.saturating_add(1)), batch_rows, threads)
+    }
+
+    fn scan(
+        &self,
+        blocks: Option<std::ops::Range<usize>>,
+        batch_rows: usize,
+        threads: usize,
+    ) -> Result<TableBatches> {
+        let scan = Scan {
+            columns: self.columns.clone(),
+            rows: self.rows.clone(),
+            blocks,
+            batch_rows,
+            threads,
+        };
+        let inner = self.table.read(scan).map_err(|e| fault(self.object, e))?;
+        Ok(TableBatches {
+            object: self.object,
+            inner,
+        })
+    }
+}
+
+impl TableBatches {
+    /// Schema of every batch.
+    pub fn schema(&self) -> &SchemaRef {
+        self.inner.schema()
+    }
+
+    /// The next batch, after the permit was redeemed again; `None` at the end and after an error.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        self.inner.next_batch().map_err(|e| fault(self.object, e))
+    }
+}
+
+impl Iterator for TableBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_batch().transpose()
+    }
+}
+
+/// An object as the decoders read it. Not public: what it gives out is not cut down to a permit's rows.
+struct ObjectSource {
+    unlocked: Unlocked,
+    /// Least recently used first.
+    chunks: Mutex<Vec<(u64, Arc<Pages>)>>,
+    /// Ciphertext buffers, one for each thread that reads.
+    sealed: Mutex<Vec<Vec<u8>>>,
+}
+
+impl ObjectSource {
+    fn new(unlocked: Unlocked) -> Self {
+        Self {
+            unlocked,
+            chunks: Mutex::default(),
+            sealed: Mutex::default(),
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Arc<Pages>)>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill(
+        &self,
+        key: &GcmKey,
+        mut offset: u64,
+        mut out: &mut [u8],
+        sealed: &mut [u8],
+    ) -> Result<()> {
+        let header = &self.unlocked.file.header;
+        let size = header.chunk() as u64;
+        while !out.is_empty() {
+            let index = offset / size;
+            let len = header.chunk_len(index);
+            // Below the chunk size, which fits usize.
+            let from = usize::try_from(offset % size).unwrap_or(0);
+            let take = (len - from).min(out.len());
+            let (now, rest) = out.split_at_mut(take);
+            if take == len {
+                self.unlocked.chunk(key, index, sealed, now)?;
+            } else {
+                now.copy_from_slice(&self.part(key, index, len, sealed)?[from..from + take]);
+            }
+            offset += take as u64;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    /// A chunk of which only a part is asked for.
+    fn part(&self, key: &GcmKey, index: u64, len: usize, sealed: &mut [u8]) -> Result<Arc<Pages>> {
+        {
+            let mut kept = self.kept();
+            if let Some(at) = kept.iter().position(|(known, _)| *known == index) {
+                let found = kept.remove(at);
+                let chunk = Arc::clone(&found.1);
+                kept.push(found);
+                return Ok(chunk);
+            }
+        }
+        let mut chunk = self.room()?;
+        self.unlocked.chunk(key, index, sealed, &mut chunk[..len])?;
+        let chunk = Arc::new(chunk);
+        self.kept().push((index, Arc::clone(&chunk)));
+        Ok(chunk)
+    }
+
+    /// Memory for a chunk: that of the one used longest ago, once there are enough.
+    fn room(&self) -> Result<Pages> {
+        let mut kept = self.kept();
+        if kept.len() >= CACHE
+            && let Ok(pages) = Arc::try_unwrap(kept.remove(0).1)
+        {
+            return Ok(pages);
+        }
+        drop(kept);
+        let header = &self.unlocked.file.header;
+        // No larger than the object: small ones are many.
+        let len = header
+            .chunk()
+            .min(usize::try_from(header.length).unwrap_or(usize::MAX));
+        Pages::new(len).map_err(|source| VaultError::Io {
+            op: "map memory for",
+            path: format!("{}.enc", header.object),
+            source,
+        })
+    }
+
+    fn beyond(&self) -> VaultError {
+        VaultError::BadRequest {
+            what: format!(
+                "object {}: a read beyond its end",
+                self.unlocked.file.header.object
+            ),
+        }
+    }
+
+    /// Runs `read`; after an error no plaintext is kept.
+    fn checked<T>(
+        &self,
+        read: impl FnOnce(&GcmKey) -> Result<T>,
+    ) -> std::result::Result<T, SourceError> {
+        self.unlocked.with_key(read).map_err(|error| {
+            self.kept().clear();
+            SourceError::from(error)
+        })
+    }
+}
+
+impl Source for ObjectSource {
+    fn len(&self) -> u64 {
+        self.unlocked.file.header.length
+    }
+
+    fn grain(&self) -> u64 {
+        self.unlocked.file.header.chunk() as u64
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> std::result::Result<(), SourceError> {
+        if offset
+            .checked_add(out.len() as u64)
+            .is_none_or(|end| end > self.len())
+        {
+            return Err(self.beyond().into());
+        }
+        let pool = || self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.unlocked.file.header.chunk() + TAG;
+        let mut sealed = pool().pop().unwrap_or_else(|| vec![0; room]);
+        let done = self.checked(|key| self.fill(key, offset, out, &mut sealed));
+        pool().push(sealed);
+        if done.is_err() {
+            out.zeroize();
+        }
+        done
+    }
+
+    fn admit(&self) -> std::result::Result<(), SourceError> {
+        self.checked(|_| Ok(()))
+    }
+}
