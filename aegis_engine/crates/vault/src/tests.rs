@@ -10,6 +10,7 @@ mod records;
 mod shred;
 mod store;
 mod tamper;
+mod vectors;
 
 use std::fs;
 use std::path::Path;
