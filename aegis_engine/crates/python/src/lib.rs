@@ -7,6 +7,8 @@
 #![allow(missing_docs, clippy::missing_docs_in_private_items)]
 // PyO3 extracts arguments by value.
 #![allow(clippy::needless_pass_by_value)]
+// Methods of Python's file objects need a `self` whether or not they use it.
+#![allow(clippy::unused_self)]
 // Python signatures have keyword arguments; in Rust they are plain parameters.
 #![allow(clippy::too_many_arguments)]
 

@@ -230,7 +230,7 @@ impl Vault {
 
 /// What the machine, and the folder at `path`, do to the promises of a vault.
 #[pyfunction]
-fn doctor<'py>(py: Python<'py>, path: PathBuf) -> Result<Bound<'py, PyAny>> {
+fn doctor(py: Python<'_>, path: PathBuf) -> Result<Bound<'_, PyAny>> {
     json(py, &py.detach(|| aegis_vault::doctor(&path)))
 }
 

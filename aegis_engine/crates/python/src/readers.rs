@@ -146,7 +146,7 @@ impl ObjectReader {
     fn flush(&self) {}
 
     /// Lines, by way of a `BufferedReader` of the standard library.
-    fn __iter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
         slf.py()
             .import("io")?
             .getattr("BufferedReader")?

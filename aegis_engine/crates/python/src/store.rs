@@ -54,7 +54,9 @@ impl Teller {
     fn tell(&self, done: u64) -> bool {
         let Some(callback) = &self.callback else {
             // Long work stays interruptible by Ctrl-C.
-            return match Python::attach(|py| py.check_signals()) {
+            #[allow(clippy::redundant_closure)]
+            // the method alone is not general enough in its lifetime
+            return match Python::attach(|py| Python::check_signals(py)) {
                 Ok(()) => true,
                 Err(error) => {
                     self.fail(error);

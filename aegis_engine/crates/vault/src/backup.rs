@@ -126,11 +126,11 @@ impl Vault {
         let log = Log::open(&layout.audit(), &format!("aegis/audit/{id}"))?;
         let newest = replay(&mut body, &layout)?.max(envelope.generation);
         let epoch = EpochKey::random(reached.max(envelope.epoch) + 1)?;
-        let head = log.append(&json!({
+        let written = log.append(&json!({
             "event": "keystore.restored", "from_epoch": envelope.epoch, "from_generation": envelope.generation,
             "epoch": epoch.epoch,
         }))?;
-        body.audit = (head.seq + 1, head.hash);
+        body.audit = (written.seq + 1, written.hash);
         drop(log);
         let auth = Auth::fresh(id, provider)?;
         epoch.write_first(&layout, id, provider)?;

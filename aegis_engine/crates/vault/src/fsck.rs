@@ -96,7 +96,7 @@ impl Vault {
             return Ok(check.report);
         };
         check.report.opened = true;
-        check.audit(&vault)?;
+        check.audit(&vault);
         let exclusive = vault.inner.exclusive()?;
         check.records(&exclusive)?;
         check.strangers(&exclusive)?;
@@ -306,7 +306,7 @@ impl Check {
         }
     }
 
-    fn audit(&mut self, vault: &Vault) -> Result<()> {
+    fn audit(&mut self, vault: &Vault) {
         let folder = self.layout.audit();
         let origin = format!("aegis/audit/{}", vault.id());
         if let Err(error) = aegis_audit::verify(&folder, Some(&origin), None) {
@@ -318,7 +318,6 @@ impl Check {
                 "restore the audit folder from a backup",
             );
         }
-        Ok(())
     }
 
     /// Header, keys and size of every live object.
@@ -447,16 +446,12 @@ fn set_aside(layout: &Layout, path: &Path) -> Result<()> {
     let folder = layout.root.join("lost+found");
     files::create_dir(&folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let free = (0..)
-        .map(|n| {
-            folder.join(if n == 0 {
-                name.to_string()
-            } else {
-                format!("{name}.{n}")
-            })
-        })
-        .find(|to| !to.exists())
-        .unwrap_or_else(|| folder.join(Uuid::new_v4().to_string()));
+    let mut free = folder.join(name.as_ref());
+    let mut number = 0;
+    while free.exists() {
+        number += 1;
+        free = folder.join(format!("{name}.{number}"));
+    }
     files::rename(path, &free)?;
     files::sync_parent(path)
 }

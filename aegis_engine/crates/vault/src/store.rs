@@ -146,7 +146,7 @@ impl Vault {
             progress,
         } = options;
         writer.fill_from_file(&file, source, about.len(), threads, progress)?;
-        self.finish(writer, verify)
+        finish(writer, verify)
     }
 
     /// Stores a stream of unknown length. `read` fills what it is given as far as it can; 0 is the end.
@@ -158,14 +158,7 @@ impl Vault {
     ) -> Result<Uuid> {
         let mut writer = self.writer(meta)?;
         writer.fill_from_stream(read, options.threads, options.progress)?;
-        self.finish(writer, options.verify)
-    }
-
-    fn finish(&self, writer: ObjectWriter, verify: bool) -> Result<Uuid> {
-        if verify {
-            return writer.finish_verified();
-        }
-        writer.finish()
+        finish(writer, options.verify)
     }
 
     /// Stores bytes from memory.
@@ -174,4 +167,11 @@ impl Vault {
         writer.append(data)?;
         writer.finish()
     }
+}
+
+fn finish(writer: ObjectWriter, verify: bool) -> Result<Uuid> {
+    if verify {
+        return writer.finish_verified();
+    }
+    writer.finish()
 }

@@ -444,11 +444,11 @@ pub struct RecordStream {
 
 impl RecordStream {
     fn new(records: Arc<Records>, options: StreamOptions) -> Result<Self> {
-        let (shard, shards) = options.shard;
-        if shards == 0 || shard >= shards || options.shuffle.is_some_and(|s| s.window == 0) {
+        let (number, count) = options.shard;
+        if count == 0 || number >= count || options.shuffle.is_some_and(|s| s.window == 0) {
             return Err(VaultError::BadRequest {
                 what: format!(
-                    "shard {shard} of {shards} with that window is not possible; shards are numbered from 0, a window has at least 1 block"
+                    "shard {number} of {count} with that window is not possible; shards are numbered from 0, a window has at least 1 block"
                 ),
             });
         }
@@ -480,8 +480,7 @@ impl RecordStream {
             order,
             records,
         });
-        let count = bulk::workers(None, (window + ahead) as u64);
-        let threads = (0..count)
+        let threads = (0..bulk::workers(None, (window + ahead) as u64))
             .map(|_| {
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || shared.work())

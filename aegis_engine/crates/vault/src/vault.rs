@@ -158,8 +158,8 @@ impl Vault {
         }
         let log = Log::open(&layout.audit(), &format!("aegis/audit/{}", about.id))?;
         let newest = check_log(&layout, &log, state.body.audit)?;
-        let stale = newest > state.generation;
-        if stale && !accept_older {
+        let older = newest > state.generation;
+        if older && !accept_older {
             return Err(VaultError::KeystoreStale {
                 expected: newest,
                 found: state.generation,
@@ -182,7 +182,7 @@ impl Vault {
         let vault = Self {
             inner: Arc::new(inner),
         };
-        if stale {
+        if older {
             vault.accept(newest)?;
         }
         // Rolls intents forward.

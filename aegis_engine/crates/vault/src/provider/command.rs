@@ -34,7 +34,7 @@ impl Command {
         }
         Ok(Self {
             argv,
-            timeout: timeout.unwrap_or(Duration::from_secs(60)),
+            timeout: timeout.unwrap_or(Duration::from_mins(1)),
         })
     }
 

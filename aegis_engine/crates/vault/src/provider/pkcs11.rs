@@ -3,7 +3,7 @@
 //!
 //! The key of an epoch is a non-extractable AES-256 token object labelled `aegis/<vault id>/<epoch>`. The blob in
 //! `epoch.key` is `iv 12 ‖ ciphertext 32 ‖ tag 16` of AES-256-GCM, AAD = vault id ‖ u64 epoch (little-endian). Whether
-//! destroying an object destroys its bits is the token's promise: SoftHSM keeps objects in files.
+//! destroying an object destroys its bits is the token's promise: `SoftHSM` keeps objects in files.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -223,7 +223,7 @@ mod tests {
 
     const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
-    /// A token of SoftHSM in a folder of its own. One test a process: the module reads its configuration once.
+    /// A token of `SoftHSM` in a folder of its own. One test a process: the module reads its configuration once.
     fn token() -> Option<tempfile::TempDir> {
         if !std::path::Path::new(MODULE).exists() {
             eprintln!("SoftHSM is not installed (Debian: softhsm2): nothing was tested");

@@ -60,7 +60,7 @@ fn a_lost_or_damaged_vault_json_is_rebuilt_from_the_keystore() {
             Some(text) => fs::write(vault.inner.layout.about(), text).unwrap(),
         }
         let report = check(vault.path(), false);
-        assert!(!report.opened && report.findings.len() >= 1);
+        assert!(!report.opened && !report.findings.is_empty());
         let report = check(vault.path(), true);
         assert!(report.clean(), "{report:?}");
         assert_eq!(
