@@ -166,7 +166,7 @@ def test_a_dataset_the_engine_writes_now_reads_the_same(tmp_path: Path) -> None:
         "min_subjects": 1,
         "require_dp": False,
         "require_secure_aggregation": False,
-        "budget_epsilon": 1.5,
+        "budget_micro_epsilon": 1_500_000,
         "controller": "hospital",
     }
     schema = [("id", "i64", 1), ("label", "u8", 1), ("values", "f32", 3)]
