@@ -188,6 +188,31 @@ def test_a_dataset_the_engine_writes_now_reads_the_same(tmp_path: Path) -> None:
     assert again.read(record.object)[1] == data
 
 
+def test_a_table_is_an_object_with_another_layout(tmp_path: Path) -> None:
+    vault = Vault.create(tmp_path / "v", KEY)
+    text = "who,n\n" + "".join(f"ä{n},{n}\n" for n in range(300))
+    (tmp_path / "t.csv").write_text(text)
+    facts = {
+        "purposes": ["research"],
+        "columns": ["who", "n"],
+        "approved_columns": ["n"],
+        "min_rows": 1,
+        "min_subjects": 1,
+        "require_dp": False,
+        "require_secure_aggregation": False,
+        "budget_micro_epsilon": 0,
+        "controller": "hospital",
+    }
+    classes = [("contract", None, False)]
+    stored = vault.store_table(tmp_path / "t.csv", subjects=[f"p{n}" for n in range(300)], classes=classes, facts=facts)
+    other = decoder.Vault(tmp_path / "v", key=KEY)
+    assert other.read(stored)[1] == text.encode()
+    rows = other.dataset(stored)
+    assert rows["layout"]["layout"] == "table"
+    assert rows["class_of"] == [0] * 300
+    assert rows["subjects"] == [other.pseudonym(f"p{n}") for n in range(300)]
+
+
 # -- altered ---------------------------------------------------------------------------------------------------------
 
 

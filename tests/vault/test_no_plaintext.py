@@ -31,7 +31,7 @@ NAME = b"name-of-somebody-7c1e5f02a94be83d"
 SUBJECT = b"subject-who-is-named-0b44c3d9e6f1"
 CONTROL = "control-text-that-must-be-found-5e"
 
-STRACE, GDB, GCORE = (shutil.which(tool) for tool in ("strace", "gdb", "gcore"))
+STRACE, GDB = shutil.which("strace"), shutil.which("gdb")
 WRITES = "write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,sendmmsg"
 # Ways for bytes to reach a file that no buffer in the trace shows.
 HIDDEN = "sendfile,splice,tee,vmsplice,copy_file_range,io_uring_setup,memfd_create,mmap"
@@ -118,7 +118,8 @@ for step, batch in enumerate(VaultIterable(dataset, batch_size=256)):
 assert step == 2 * ROWS // 256 - 1
 dataset.close()
 
-table = vault.store_table(place / "table.csv", subjects=[SUBJECT] * 500, classes=[("contract", None, False)], name=NAME, format="csv",
+table = vault.store_table(place / "table.csv", subjects=[SUBJECT] * 500, classes=[("contract", None, False)],
+                          name=NAME, format="csv",
                           facts=dict(facts, columns=["text", "n"], approved_columns=["text", "n"]))
 seen = 0
 for read in vault.table(table, columns=["n"]):
@@ -229,19 +230,20 @@ def test_no_written_byte_of_a_vaults_life_is_plaintext_or_a_name(place: Path, ma
     for what, secret in (("vault key", KEY), ("vault key as hex", KEY.hex().encode())):
         assert secret not in everything, f"the {what} was written"
     assert trace.hidden == []
-    ours = (str(place / "v"), str(place / "work"), "/dev/null", "/proc/self/")
-    assert [path for path in sorted(trace.opened) if not path.startswith(ours)] == []
+    # Python's tempfile tries the folder with a file of four bytes when torch is imported.
+    ours = rf"{place}/(v|work)/.*|{place}/scratch/[a-z0-9_]{{8}}|/dev/null|/proc/self/.*"
+    assert [path for path in sorted(trace.opened) if not re.fullmatch(ours, path)] == []
     assert {Path(path).name for path in trace.opened if path.startswith(str(place / "work"))} == {"backup", "control"}
     patterns = r"(objects/../[0-9a-f-]{36}\.enc\.tmp|journal/[0-9a-f-]{36}\.(store|shred|reencrypt)(\.tmp)?|lock"
     patterns += r"|(keystore\.akv|vault\.json|epoch\.key)(\.tmp)?|epoch\.key\.next|(audit|consent)/[\w.]+)"
     inside = [path.removeprefix(str(place / "v") + "/") for path in trace.opened if path.startswith(str(place / "v"))]
     assert [path for path in sorted(inside) if not re.fullmatch(patterns, path)] == []
-    # And at rest: nothing is left in the vault or in the temporary folder.
-    for file in [*(place / "v").rglob("*"), *(place / "scratch").rglob("*")]:
+    # And at rest; torch leaves an empty folder in the temporary one.
+    for file in (place / "v").rglob("*"):
         if file.is_file():
             content = file.read_bytes()
             assert not any(secret in content for secret in (marker, NAME, SUBJECT, KEY)), file
-    assert list((place / "scratch").iterdir()) == []
+    assert [file for file in (place / "scratch").rglob("*") if file.is_file()] == []
 
 
 # -- core dumps ------------------------------------------------------------------------------------------------------
@@ -277,7 +279,7 @@ batches = dataset.batches(64)
 batch = next(batches)
 writer = vault.create_object("half written")
 writer.write(memoryview(buffer)[:150_000])
-again = vault.reencrypt(one)
+again = vault.reencrypt(vault.store_file(place / "source", name="y", threads=1))
 vault.verify(again)
 with vault.load(again):
     pass
@@ -328,23 +330,37 @@ def check_core(core: bytes, place: Path, marker: bytes) -> None:
     assert [name for name, key in keys_of(place).items() if key in core] == []
 
 
-def core_of(child: subprocess.Popen[bytes], place: Path) -> bytes:
+def core_of(child: subprocess.Popen[bytes], place: Path, *settings: str) -> bytes:
+    """A core as gcore makes it, which heeds MADV_DONTDUMP unless told otherwise."""
     ready(child)
-    run = subprocess.run([GCORE or "", "-o", str(place / "gcore"), str(child.pid)], capture_output=True, check=False)
-    core = place / f"gcore.{child.pid}"
+    core = place / "taken"
+    commands = [part for setting in (*settings, f"gcore {core}") for part in ("-ex", setting)]
+    gdb = [GDB or "", "-nx", "-batch", "-p", str(child.pid), *commands]
+    run = subprocess.run(gdb, capture_output=True, check=False)
     if not core.exists():
-        pytest.skip(f"gcore may not attach here: {run.stderr[-300:]!r}")
+        pytest.skip(f"gdb may not attach here: {run.stderr[-300:]!r}")
     return core.read_bytes()
 
 
-@pytest.mark.skipif(GDB is None or GCORE is None, reason="gdb is not installed")
+@pytest.mark.skipif(GDB is None, reason="gdb is not installed")
 def test_a_core_taken_from_outside_has_no_plaintext_and_no_key(
     holder: subprocess.Popen[bytes], place: Path, marker: bytes
 ) -> None:
     check_core(core_of(holder, place), place, marker)
 
 
-@pytest.mark.skipif(GDB is None or GCORE is None, reason="gdb is not installed")
+@pytest.mark.skipif(GDB is None, reason="gdb is not installed")
+def test_what_is_kept_out_of_cores_was_there(holder: subprocess.Popen[bytes], place: Path, marker: bytes) -> None:
+    """The same child with the excluded pages in the dump: plaintext of every buffer, and the keys it uses."""
+    core = core_of(holder, place, "set use-coredump-filter off", "set dump-excluded-mappings on")
+    # Loaded whole, by the reader's scratch (a chunk), by the writer's, by what was read ahead.
+    assert core.count(marker) >= 3 * ROWS
+    alive = {name for name, key in keys_of(place).items() if key in core}
+    assert {"provider key", "node secret"} <= alive
+    assert any(name.startswith("subject key") for name in alive)
+
+
+@pytest.mark.skipif(GDB is None, reason="gdb is not installed")
 @pytest.mark.parametrize("holder", ["kept = reader.read_at(0, 4096)"], indirect=True)
 def test_bytes_that_python_owns_are_in_a_core_as_the_document_says(
     holder: subprocess.Popen[bytes], place: Path, marker: bytes
