@@ -15,6 +15,7 @@ from uuid import UUID
 import decoder
 import pytest
 from aegis import Vault
+from aegis_engine.records import Block, Fixed
 
 from aegis_engine import keys
 
@@ -211,6 +212,54 @@ def test_a_table_is_an_object_with_another_layout(tmp_path: Path) -> None:
     assert rows["layout"]["layout"] == "table"
     assert rows["class_of"] == [0] * 300
     assert rows["subjects"] == [other.pseudonym(f"p{n}") for n in range(300)]
+
+
+@pytest.mark.parametrize(("window", "shards"), [(1, 1), (2, 1), (3, 2), (9, 3)])
+def test_the_order_of_records_is_the_documents(tmp_path: Path, window: int, shards: int) -> None:
+    vault = Vault.create(tmp_path / "v", KEY)
+    # Records of 3000 bytes: their ends do not meet those of the chunks.
+    counts, size, first = [2000, 700], 3000, 0
+    ids, blocks = [], []
+    for count in counts:
+        data = b"".join(struct.pack("<I", first + n).ljust(size, b".") for n in range(count))
+        ids.append(vault.store_bytes(data, "n"))
+        starts: dict[int, list[int]] = {}
+        for n in range(count):
+            starts.setdefault(n * size >> 20, []).append(first + n)
+        blocks += starts.values()
+        first += count
+    for epoch in (0, 5):
+        seen = []
+        for shard in range(shards):
+            dataset = vault.dataset(ids, Fixed(nbytes=size), shuffle=Block(window, 77), shard=(shard, shards))
+            dataset.set_epoch(epoch)
+            found = [struct.unpack("<I", bytes(record[:4]))[0] for record in dataset]
+            told = decoder.order_of_records(blocks, seed=77, epoch=epoch, window=window, shard=shard, shards=shards)
+            assert found == told
+            seen += found
+        assert sorted(seen) == list(range(sum(counts)))
+
+
+def test_a_backup_may_be_named_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Vault.create(tmp_path / "v", KEY)
+    monkeypatch.chdir(tmp_path)
+    vault.backup_keystore("bare.akb", keys.raw(b"r" * 32))
+    _, body = decoder.open_backup(tmp_path / "bare.akb", key=b"r" * 32)
+    assert [one["label"] for one in body.copies] == ["bare.akb"]
+
+
+def test_a_copy_without_its_empty_folders_opens_and_stores(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "key", tmp_path / "v")
+    assert not (tmp_path / "v/journal").exists()
+    assert Vault.fsck(tmp_path / "v", KEY, repair=True)["clean"]
+    vault = Vault.open(tmp_path / "v", KEY)
+    vault.store_bytes(b"more", "n")
+    assert len(vault.list()) == len(expected("key")["objects"]) + 1
+    del vault
+    Vault.create(tmp_path / "e", KEY)
+    (tmp_path / "e/journal").rmdir()
+    (tmp_path / "e/objects").rmdir()
+    Vault.open(tmp_path / "e", KEY).store_bytes(b"first", "n")
 
 
 # -- altered ---------------------------------------------------------------------------------------------------------
