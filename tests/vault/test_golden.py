@@ -250,7 +250,7 @@ def test_a_backup_may_be_named_relative_to_the_working_folder(tmp_path: Path, mo
 
 def test_a_copy_without_its_empty_folders_opens_and_stores(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "key", tmp_path / "v")
-    assert not (tmp_path / "v/journal").exists()
+    shutil.rmtree(tmp_path / "v/journal", ignore_errors=True)
     assert Vault.fsck(tmp_path / "v", KEY, repair=True)["clean"]
     vault = Vault.open(tmp_path / "v", KEY)
     vault.store_bytes(b"more", "n")

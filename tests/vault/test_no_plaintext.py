@@ -368,20 +368,36 @@ def test_bytes_that_python_owns_are_in_a_core_as_the_document_says(
     assert core_of(holder, place).count(marker) >= 4096 // 32
 
 
-def test_a_core_of_the_kernel_has_no_plaintext_and_no_key(
-    holder: subprocess.Popen[bytes], place: Path, marker: bytes
-) -> None:
+def kernel_cores(child: subprocess.Popen[bytes], place: Path) -> list[Path]:
+    """What the kernel leaves when the child aborts."""
     if Path("/proc/sys/kernel/core_pattern").read_text().strip() != "core":
         pytest.skip("core_pattern is not 'core': the dump would go elsewhere")
     if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
         pytest.skip("core dumps are forbidden here (hard limit 0)")
-    ready(holder)
-    assert holder.stdin is not None
-    holder.stdin.write(b"\n")
-    holder.stdin.close()
-    assert holder.wait() == -signal.SIGABRT
-    (core,) = (place / "work").glob("core*")
+    ready(child)
+    assert child.stdin is not None
+    child.stdin.write(b"\n")
+    child.stdin.close()
+    assert child.wait() == -signal.SIGABRT
+    return list((place / "work").glob("core*"))
+
+
+def test_a_core_of_the_kernel_has_no_plaintext_and_no_key(
+    holder: subprocess.Popen[bytes], place: Path, marker: bytes
+) -> None:
+    (core,) = kernel_cores(holder, place)
     check_core(core.read_bytes(), place, marker)
+
+
+HARDEN = """import aegis_engine, ctypes
+aegis_engine.harden_process()
+assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0  # PR_GET_DUMPABLE"""
+
+
+@pytest.mark.parametrize("holder", [HARDEN], indirect=True, ids=["hardened"])
+def test_a_hardened_process_leaves_no_core(holder: subprocess.Popen[bytes], place: Path) -> None:
+    assert kernel_cores(holder, place) == []
 
 
 def test_the_marker_is_found_where_it_is(place: Path, marker: bytes) -> None:

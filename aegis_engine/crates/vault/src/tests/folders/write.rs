@@ -166,6 +166,7 @@ fn write_the_golden_folders() {
         text.push('\n');
         fs::write(root.join(name).with_extension("json"), text).unwrap();
         fs::remove_file(root.join(name).join("lock")).unwrap();
+        fs::remove_dir(root.join(name).join("journal")).unwrap();
         let _ = fs::remove_file(root.join(name).join("consent/lock"));
     }
 }
