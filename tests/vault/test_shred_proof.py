@@ -187,3 +187,56 @@ def test_a_destroyed_vault_opens_no_more_with_anything_that_is_left(folder: Path
     with pytest.raises(errors.VaultError) as refused:
         Vault.open(copy, KEY)
     assert refused.value.code == "AEG-V015"
+
+
+class Service:
+    """A key service that remembers what it was told to destroy."""
+
+    def __init__(self) -> None:
+        self.destroyed: list[int] = []
+
+    def wrap(self, vault: str, epoch: int, secret: bytearray) -> bytes:
+        return bytes(secret[::-1])
+
+    def unwrap(self, vault: str, epoch: int, blob: bytes) -> bytes:
+        return blob[::-1]
+
+    def destroy(self, vault: str, epoch: int) -> None:
+        self.destroyed.append(epoch)
+
+
+def forge_destruction(folder: Path) -> None:
+    """As somebody who can write files and has no key."""
+    about = json.loads((folder / "vault.json").read_text())
+    (folder / "vault.json").write_text(json.dumps({**about, "destroyed": 1}))
+    (folder / "journal/vault.destroy").write_text("00" * 32)
+
+
+def test_a_forged_destruction_destroys_no_key_of_a_service(folder: Path) -> None:
+    service = Service()
+    vault = Vault.create(folder, keys.kms(service))
+    vault.store_bytes(DATA, "n")
+    del vault
+    forge_destruction(folder)
+    with pytest.raises(errors.VaultError, match="forged"):
+        Vault.open(folder, keys.kms(service))
+    assert service.destroyed == []
+    assert (folder / "keystore.akv").exists()
+
+
+@pytest.mark.xfail(strict=True, reason="destroy.rs forward() skips the intent's MAC when the keystore does not open")
+def test_a_forged_destruction_beside_a_damaged_keystore_destroys_no_key_of_a_service(folder: Path) -> None:
+    service = Service()
+    vault = Vault.create(folder, keys.kms(service))
+    vault.store_bytes(DATA, "n")
+    del vault
+    copy = folder.parent / "copy"
+    shutil.copytree(folder, copy)
+    forge_destruction(folder)
+    damaged = bytearray((folder / "keystore.akv").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "keystore.akv").write_bytes(damaged)
+    with pytest.raises(errors.VaultError):
+        Vault.open(folder, keys.kms(service))
+    # A backup elsewhere must still open: only the service's key could be lost for good.
+    assert service.destroyed == []
