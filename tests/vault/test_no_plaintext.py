@@ -46,7 +46,7 @@ def marker() -> bytes:
 
 
 @pytest.fixture
-def place(tmp_path: Path, marker: bytes) -> Path:
+def place(tmp_path: Path, marker: bytes) -> Iterator[Path]:
     """Source, table and key of the child; `scratch` is its TMPDIR and home."""
     (tmp_path / "key").write_bytes(KEY)
     (tmp_path / "key").chmod(0o600)
@@ -55,7 +55,10 @@ def place(tmp_path: Path, marker: bytes) -> Path:
     (tmp_path / "table.csv").write_text("text,n\n" + "".join(f"{text},{n}\n" for n in range(500)))
     for folder in ("scratch", "work"):
         (tmp_path / folder).mkdir()
-    return tmp_path
+    yield tmp_path
+    # pytest keeps the folders of its last runs; dumps and traces are hundreds of megabytes.
+    for large in (*tmp_path.glob("trace.*"), *tmp_path.glob("taken"), *tmp_path.glob("work/core*")):
+        large.unlink()
 
 
 def child_of(place: Path, script: str) -> tuple[list[str], dict[str, str]]:
