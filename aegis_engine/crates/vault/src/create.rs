@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::auth::Auth;
 use crate::envelope::{self, Form};
@@ -17,6 +16,7 @@ use crate::keystore::Body;
 use crate::layout::{About, Layout};
 use crate::lock;
 use crate::provider::Provider;
+use crate::secret;
 use crate::vault::{LOCK_WAIT_MS, Vault};
 
 impl Vault {
@@ -30,7 +30,7 @@ impl Vault {
         }
         check_free(&layout)?;
         // Before anything is made: a key that is not there leaves no folder behind.
-        let id = Uuid::new_v4();
+        let id = secret::uuid()?;
         let auth = Auth::fresh(id, provider)?;
         DirBuilder::new()
             .recursive(true)

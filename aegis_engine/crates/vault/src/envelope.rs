@@ -181,8 +181,8 @@ pub(crate) fn seal(envelope: &Envelope, root: &Secret<32>, body: &Body) -> Resul
     Ok(out)
 }
 
-/// Opens the body. The caller has checked the provider's key; a root that does not fit means another epoch secret.
-pub(crate) fn open(bytes: &[u8], form: Form, root: &Secret<32>) -> Result<Body> {
+/// The epoch key of this write. A root that does not fit means another epoch secret.
+pub(crate) fn epoch_key(bytes: &[u8], form: Form, root: &Secret<32>) -> Result<Secret<32>> {
     let envelope = peek(bytes, form)?;
     let place = place(envelope.vault, envelope.epoch);
     let derived = Derived::new(root, &bytes[120..152])?;
@@ -193,12 +193,19 @@ pub(crate) fn open(bytes: &[u8], form: Form, root: &Secret<32>) -> Result<Body> 
         );
         return Err(VaultError::KeyDestroyed { reason });
     }
-    let epoch_key = Secret::<32>::try_write(|out| {
+    Secret::<32>::try_write(|out| {
         let opened = derived
             .wrap
             .open([0; 12], &place, &bytes[152..184], &bytes[184..200], out);
         opened.ok_or_else(|| corrupt("epoch key"))
-    })?;
+    })
+}
+
+/// Opens the body. The caller has checked the provider's key.
+pub(crate) fn open(bytes: &[u8], form: Form, root: &Secret<32>) -> Result<Body> {
+    let envelope = peek(bytes, form)?;
+    let epoch_key = epoch_key(bytes, form, root)?;
+    let place = place(envelope.vault, envelope.epoch);
     let prk = Prk::extract(&place, epoch_key.expose());
     if !kdf::same(
         &prk.commitment(&[b"aegis/v1/epoch-commit"])?,

@@ -59,7 +59,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes a rename or unlink in `path`'s folder durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare file name is empty.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let dir = parent.unwrap_or(Path::new("."));
     File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(VaultError::io("fsync folder of", path))

@@ -37,6 +37,7 @@ mod list;
 mod lock;
 mod meta;
 mod object;
+mod outside;
 mod project;
 mod provider;
 mod read;

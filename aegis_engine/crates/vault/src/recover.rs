@@ -16,6 +16,9 @@ use crate::shred;
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
     let journal = exclusive.inner.layout.journal();
+    // A backup or a copy may have left out empty folders.
+    files::create_dir(&journal)?;
+    files::create_dir(&exclusive.inner.layout.objects())?;
     let mut names = Vec::new();
     for entry in fs::read_dir(&journal).map_err(VaultError::io("list", &journal))? {
         names.push(entry.map_err(VaultError::io("list", &journal))?.path());

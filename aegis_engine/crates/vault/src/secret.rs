@@ -3,9 +3,11 @@
 use std::fmt;
 
 use aegis_memory::Guarded;
-use aws_lc_rs::{constant_time, rand};
+use aws_lc_rs::constant_time;
+use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
+use crate::outside;
 
 /// `N` secret bytes.
 ///
@@ -29,7 +31,7 @@ impl<const N: usize> Secret<N> {
     /// Fresh bytes from the operating system's random source.
     pub fn random() -> Result<Self> {
         let mut secret = Self(Guarded::zeroed());
-        rand::fill(secret.0.get_mut()).map_err(VaultError::crypto("random"))?;
+        outside::fill(secret.0.get_mut())?;
         Ok(secret)
     }
 
@@ -77,8 +79,13 @@ impl<const N: usize> Eq for Secret<N> {}
 /// Random bytes that are not secret: salts, nonces, ids.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes).map_err(VaultError::crypto("random"))?;
+    outside::fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A random id (RFC 9562 version 4).
+pub(crate) fn uuid() -> Result<Uuid> {
+    Ok(uuid::Builder::from_random_bytes(random()?).into_uuid())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod bulk;
 mod care;
 mod durable;
+mod folders;
 mod golden;
 mod manage;
 mod open;

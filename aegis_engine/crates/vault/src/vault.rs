@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aegis_audit::Log;
 use aegis_policy::{ConsentLedger, PolicyError};
@@ -19,6 +19,7 @@ use crate::files::{self, Stamp};
 use crate::keystore::Body;
 use crate::layout::{About, Layout};
 use crate::lock;
+use crate::outside;
 use crate::provider::Provider;
 
 /// A keystore larger than this is not ours (about 5 million objects).
@@ -64,9 +65,7 @@ pub(crate) struct State {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
+    outside::seconds()
 }
 
 /// Lower-case hexadecimal, as in audit records.

@@ -36,8 +36,8 @@ pub(crate) struct Seed {
 impl Seed {
     pub fn fresh() -> Result<Self> {
         Ok(Self {
-            object: Uuid::new_v4(),
-            key_record: Uuid::new_v4(),
+            object: secret::uuid()?,
+            key_record: secret::uuid()?,
             salt: secret::random()?,
             dek: Secret::random()?,
             created: now(),

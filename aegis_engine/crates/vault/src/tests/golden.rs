@@ -99,7 +99,7 @@ fn every_way_of_writing_and_any_number_of_threads_gives_the_same_bytes() {
 #[test]
 fn an_object_from_fixed_seeds_has_the_frozen_bytes() {
     let (_dir, bytes) = golden();
-    // `vectors/read_v1.py` reads the same file with another implementation.
+    // `tests/vault/decoder.py` reads the same file with another implementation.
     let frozen = include_bytes!("../../vectors/v1.enc");
     assert_eq!(bytes.len(), 4096 + 5000 + 2 * 16);
     let context = "89414547560d0a1a0100010c00000000\

@@ -1,0 +1,263 @@
+//! Version 1 never changes: whole vault folders, made from fixed bytes at a fixed time.
+//!
+//! The order in which a store draws its bytes is not part of the format: objects are written again from the salts and keys
+//! the folders hold, keystores from theirs.
+//!
+//! `vectors/golden/<name>` is a vault folder, `<name>.json` what is in it, `key.akb` a keystore backup of the first. They
+//! were written once by `folders/write.rs`; `tests/vault/decoder.py` reads them by another implementation.
+
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use aws_lc_rs::digest;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::VaultError;
+use crate::auth::Auth;
+use crate::envelope::{self, Form};
+use crate::epoch::EpochKey;
+use crate::header::TAG;
+use crate::keys;
+use crate::keystore::{Body, Record};
+use crate::layout::About;
+use crate::meta::Sealed;
+use crate::object::ObjectFile;
+use crate::outside::fix;
+use crate::provider::Passphrase;
+use crate::secret::Secret;
+use crate::vault::{Inner, hex};
+use crate::writer::{ObjectWriter, Seed};
+
+const AT: u64 = 1_767_225_600; // 2026-01-01
+const PASSPHRASE: &str = "correct horse battery staple";
+const RECOVERY: &str = "recovery words in the safe";
+
+fn key() -> Provider {
+    Provider::raw(&(0..32).collect::<Vec<u8>>()).unwrap()
+}
+
+fn words(text: &str) -> Provider {
+    Provider::new(Passphrase::new(Zeroizing::new(text.into())).unwrap())
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/golden")
+}
+
+/// A copy that may be changed. Git keeps no empty folders and no modes: `journal/` is not there.
+fn copy(name: &str) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    copy_tree(&golden().join(name), &path);
+    (dir, path)
+}
+
+/// The plaintext of every object.
+type Contents = BTreeMap<Uuid, Vec<u8>>;
+
+/// What another implementation must find.
+fn describe(vault: &Vault, contents: &Contents) -> Value {
+    let state = vault.inner.current().unwrap();
+    let objects: Vec<Value> = state
+        .body
+        .records()
+        .map(|record| {
+            let info = vault.inner.describe(&state.body, record).unwrap();
+            let sha256 = contents
+                .get(&info.id)
+                .map(|data| hex(digest::digest(&digest::SHA256, data).as_ref()));
+            json!({
+                "id": info.id, "name": info.name, "media_type": info.media_type, "subject": info.subject,
+                "attrs": info.attrs, "created": info.created, "bytes": info.bytes, "chunks": info.chunks,
+                "chunk_bytes": info.chunk_bytes, "rows": record.rows, "sha256": sha256,
+            })
+        })
+        .collect();
+    let shredded: Vec<Uuid> = state
+        .body
+        .entries
+        .keys()
+        .filter(|id| state.body.live(**id).is_err())
+        .copied()
+        .collect();
+    let fixed = fix(&[0x33; 32], AT);
+    let blob = vault.seal_blob("aegis/test", b"aad", b"plain").unwrap();
+    drop(fixed);
+    json!({
+        "vault": vault.id(), "epoch": state.epoch, "generation": state.generation,
+        "bundle": state.body.bundle.map(|hash| hex(&hash)),
+        "objects": objects, "shredded": shredded, "copies": state.body.copies,
+        "pseudonym of ä": hex(&vault.pseudonym("ä").unwrap()),
+        "mac of data in aegis/test": hex(&vault.mac("aegis/test", b"data").unwrap()),
+        "blob in aegis/test, aad, plain": hex(&blob),
+    })
+}
+
+/// Plaintext and metadata of an object, without a permit: the folder may be governed.
+fn contents(inner: &Inner, body: &Body, record: &Record) -> (ObjectFile, Sealed, Vec<u8>) {
+    let file = ObjectFile::open(inner, record).unwrap();
+    let (keys, header) = file.locked(inner, body, record).resealer().unwrap();
+    file.check_size().unwrap();
+    let meta = Sealed::decode(&header.open_meta(&file.header).unwrap(), record.object).unwrap();
+    let mut data = vec![0; usize::try_from(file.header.length).unwrap()];
+    let mut sealed = vec![0; file.header.chunk() + TAG];
+    let mut left = &mut data[..];
+    for index in 0..file.header.chunks {
+        let (plain, rest) = left.split_at_mut(file.header.chunk_len(index));
+        let sealed = file.sealed(index, &mut sealed).unwrap();
+        assert!(keys.open(index, file.is_last(index), sealed, plain));
+        left = rest;
+    }
+    (file, meta, data)
+}
+
+#[test]
+fn this_code_still_writes_the_golden_objects() {
+    for (name, provider) in [("key", key()), ("passphrase", words(PASSPHRASE))] {
+        let (_dir, path) = copy(name);
+        let vault = Vault::open(&path, &provider).unwrap();
+        let inner = &vault.inner;
+        let state = inner.current().unwrap();
+        for record in state.body.records() {
+            let (file, sealed, data) = contents(inner, &state.body, record);
+            let dek = keys::unwrap_for_vectors(&state.body, inner.id, record);
+            let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
+            let fixed = fix(&record.wrapped[..12], AT);
+            let wrapped = keys::wrap(&state.body.subjects[&record.subject], &aad, &dek).unwrap();
+            assert_eq!(wrapped, record.wrapped);
+            drop(fixed);
+            let seed = Seed {
+                object: record.object,
+                key_record: record.key_record,
+                salt: file.header.salt,
+                dek,
+                created: record.created,
+            };
+            let meta = Meta {
+                name: sealed.name,
+                media_type: sealed.media_type,
+                subject: sealed.subject,
+                attrs: sealed.attrs,
+            };
+            let log2 = file.header.chunk_log2;
+            let mut writer =
+                ObjectWriter::begin(inner, meta, log2, record.kind, record.rows, seed).unwrap();
+            writer.append(&data).unwrap();
+            let finished = writer.complete().unwrap();
+            let again = fs::read(inner.layout.object_tmp(record.object)).unwrap();
+            let golden = fs::read(inner.layout.object(record.object)).unwrap();
+            assert!(again == golden, "{name}/{}", record.object);
+            assert_eq!(finished.record.header_mac, record.header_mac);
+        }
+    }
+}
+
+/// Seals what `bytes` opens to, with the salt, epoch key and nonce that `bytes` has.
+fn sealed_again(bytes: &[u8], form: Form, root: &Secret<32>) -> Vec<u8> {
+    let envelope = envelope::peek(bytes, form).unwrap();
+    let body = envelope::open(bytes, form, root).unwrap();
+    let mut drawn = bytes[120..152].to_vec();
+    drawn.extend_from_slice(envelope::epoch_key(bytes, form, root).unwrap().expose());
+    drawn.extend_from_slice(&bytes[232..244]);
+    let _fixed = fix(&drawn, AT);
+    envelope::seal(&envelope, root, &body).unwrap()
+}
+
+#[test]
+fn this_code_still_writes_the_golden_small_files() {
+    for (name, provider) in [("key", key()), ("passphrase", words(PASSPHRASE))] {
+        let (_dir, path) = copy(name);
+        let layout = Layout::new(&path);
+        let about = About::read(&layout).unwrap();
+        let (bytes, envelope) = crate::vault::keystore(&layout, about.id).unwrap();
+        let auth = Auth::of(&envelope, &provider, &path).unwrap();
+        let secret = auth.epoch_key(&layout, about.id, envelope.epoch).unwrap();
+        let root = auth.root(about.id, &secret).unwrap();
+        assert!(
+            sealed_again(&bytes, Form::Keystore, &root) == bytes,
+            "{name}"
+        );
+        for file in ["epoch.key", "vault.json"] {
+            fs::remove_file(path.join(file)).unwrap();
+        }
+        secret.write_first(&layout, about.id, &provider).unwrap();
+        about.write(&layout).unwrap();
+        for file in ["epoch.key", "vault.json"] {
+            let old = fs::read(golden().join(name).join(file)).unwrap();
+            assert_eq!(fs::read(path.join(file)).unwrap(), old, "{name}/{file}");
+        }
+    }
+    let bytes = fs::read(golden().join("key.akb")).unwrap();
+    let envelope = envelope::peek(&bytes, Form::Backup).unwrap();
+    let auth = Auth::of(&envelope, &words(RECOVERY), Path::new("key.akb")).unwrap();
+    let none = EpochKey {
+        epoch: envelope.epoch,
+        secret: Secret::write(|_| ()),
+    };
+    let root = auth.root(envelope.vault, &none).unwrap();
+    assert!(sealed_again(&bytes, Form::Backup, &root) == bytes);
+}
+
+#[test]
+fn this_code_still_opens_the_golden_folders() {
+    for (name, provider) in [("key", key()), ("passphrase", words(PASSPHRASE))] {
+        let (_dir, path) = copy(name);
+        let vault = Vault::open(&path, &provider).unwrap();
+        let text = fs::read(golden().join(name).with_extension("json")).unwrap();
+        let expected: Value = serde_json::from_slice(&text).unwrap();
+        let mut found = Contents::new();
+        for info in vault.list().unwrap() {
+            vault.verify(info.id).unwrap();
+            let state = vault.inner.current().unwrap();
+            let record = state.body.live(info.id).unwrap();
+            found.insert(info.id, contents(&vault.inner, &state.body, record).2);
+            drop(state);
+            if name == "key" {
+                assert_eq!(found[&info.id], super::load(&vault, info.id).unwrap());
+            }
+        }
+        assert_eq!(describe(&vault, &found), expected, "{name}");
+        for id in expected["shredded"].as_array().unwrap() {
+            let id = id.as_str().unwrap().parse().unwrap();
+            let stat = vault.stat(id);
+            assert!(matches!(
+                stat,
+                Err(VaultError::ObjectShredded { when: AT, .. })
+            ));
+        }
+        for rows in found.keys().filter_map(|id| vault.dataset(*id).ok()) {
+            assert_eq!(
+                (rows.facts, rows.index),
+                (write::facts(), write::index(&vault))
+            );
+            assert_eq!(name, "passphrase");
+        }
+    }
+}
+
+#[test]
+fn the_golden_backup_still_restores_and_what_was_shredded_stays_shredded() {
+    let (_dir, path) = copy("key");
+    fs::remove_file(path.join("keystore.akv")).unwrap();
+    fs::remove_file(path.join("epoch.key")).unwrap();
+    let backup = golden().join("key.akb");
+    let vault = Vault::restore_keystore(&path, &backup, &words(RECOVERY), &key()).unwrap();
+    let expected: Value =
+        serde_json::from_slice(&fs::read(golden().join("key.json")).unwrap()).unwrap();
+    assert_eq!(
+        vault.list().unwrap().len(),
+        expected["objects"].as_array().unwrap().len()
+    );
+    for info in vault.list().unwrap() {
+        vault.verify(info.id).unwrap();
+    }
+    let gone = expected["shredded"][0].as_str().unwrap().parse().unwrap();
+    assert!(matches!(
+        vault.stat(gone),
+        Err(VaultError::ObjectShredded { .. })
+    ));
+}
