@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from aegis.cli import EXIT_CODES, exit_code, fail
+from aegis.cli_base import EXIT_CODES, exit_code, fail
 
 from aegis_flower.errors import AegisError, ConfigError, DataError, ReportError
 

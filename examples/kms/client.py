@@ -9,7 +9,11 @@ import sys
 import urllib.error
 import urllib.request
 
+from aegis_engine import errors
+
 from aegis import Vault, keys
+
+GONE = 410
 
 
 class HttpKeyService:
@@ -24,7 +28,8 @@ class HttpKeyService:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
-            raise RuntimeError(error.read().decode()) from None
+            told = error.read().decode()
+            raise (errors.KeyDestroyed(told) if error.code == GONE else RuntimeError(told)) from None
 
     def wrap(self, vault: str, epoch: int, secret: bytearray) -> bytes:
         return self._ask("POST", f"{vault}/{epoch}/wrap", bytes(secret))

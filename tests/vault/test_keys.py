@@ -186,7 +186,7 @@ def test_a_key_service_keeps_and_destroys_the_secret_of_an_epoch(
     assert receipt["level"] == "kms"
     assert "key of epoch 1 destroyed by the example service" in receipt["caveats"]
     # The whole old folder and the service itself do not bring it back.
-    with pytest.raises(errors.KeyProviderError, match=r"the key of .*/1 is destroyed"):
+    with pytest.raises(errors.KeyDestroyed, match=r"the key of .*/1 is destroyed"):
         Vault.open(tmp_path / "copy", provider)
     assert reads(Vault.open(tmp_path / "v", pickle.loads(pickle.dumps(provider))), kept) == b"kept"
 

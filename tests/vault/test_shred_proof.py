@@ -224,7 +224,6 @@ def test_a_forged_destruction_destroys_no_key_of_a_service(folder: Path) -> None
     assert (folder / "keystore.akv").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="destroy.rs forward() skips the intent's MAC when the keystore does not open")
 def test_a_forged_destruction_beside_a_damaged_keystore_destroys_no_key_of_a_service(folder: Path) -> None:
     service = Service()
     vault = Vault.create(folder, keys.kms(service))

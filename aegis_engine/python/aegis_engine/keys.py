@@ -62,7 +62,12 @@ class KeyService(Protocol):
         """
 
     def unwrap(self, vault: str, epoch: int, blob: bytes) -> bytes:
-        """The 32 bytes again."""
+        """The 32 bytes again.
+
+        Raises:
+            aegis_engine.errors.KeyDestroyed: the key of that epoch was destroyed. Any other exception means that the service
+                could not be asked.
+        """
 
     def destroy(self, vault: str, epoch: int) -> str | None:
         """Destroys the key of that epoch; one that is gone is a success.

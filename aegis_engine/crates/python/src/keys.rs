@@ -184,6 +184,14 @@ impl KeyProvider {
 }
 
 fn failed(what: &str, error: &PyErr, py: Python<'_>) -> VaultError {
+    let destroyed = py
+        .import("aegis_engine.errors")
+        .and_then(|errors| errors.getattr("KeyDestroyed"));
+    if destroyed.is_ok_and(|kind| error.is_instance(py, &kind)) {
+        return VaultError::KeyDestroyed {
+            reason: error.value(py).to_string(),
+        };
+    }
     let kind = error
         .get_type(py)
         .name()

@@ -76,6 +76,11 @@ impl Auth {
         }
     }
 
+    /// Whether a token or service keeps the secrets of the epochs.
+    pub fn wraps(&self) -> bool {
+        matches!(self.provider.kind(), Kind::Pkcs11 | Kind::Kms)
+    }
+
     /// The root of that epoch.
     pub fn root(&self, vault: Uuid, epoch_key: &EpochKey) -> Result<Secret<32>> {
         provider::root(vault, &self.key, epoch_key.epoch, &epoch_key.secret)
@@ -83,7 +88,7 @@ impl Auth {
 
     /// The epoch secret by the files as they are. A plain secret is read anew, so that its loss is noticed.
     pub fn epoch_key(&self, layout: &Layout, vault: Uuid, epoch: u64) -> Result<EpochKey> {
-        let wrapped = matches!(self.provider.kind(), Kind::Pkcs11 | Kind::Kms);
+        let wrapped = self.wraps();
         let mut known = self
             .unwrapped
             .lock()

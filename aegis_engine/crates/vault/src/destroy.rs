@@ -1,6 +1,7 @@
 //! The end of a whole vault: its root, its keystore, its files.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_audit::Log;
@@ -9,13 +10,14 @@ use uuid::Uuid;
 
 use crate::auth::Auth;
 use crate::doctor::caveats;
+use crate::epoch;
 use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::files;
 use crate::kdf::{self, Prk};
 use crate::layout::{About, Layout};
 use crate::lock;
-use crate::provider::Provider;
+use crate::provider::{Destroyed, Provider};
 use crate::receipt::{Level, ShredReceipt};
 use crate::secret::Secret;
 use crate::vault::{self, LOCK_WAIT_MS, State, Vault, hex, now};
@@ -49,7 +51,7 @@ impl Vault {
         // The point of no return: from here on every open goes forward.
         about.write(layout)?;
         fail::point("destroy.declared")?;
-        let (audit_seq, note) = wipe(layout, &about, epoch, &provider, &self.inner.log)?;
+        let (audit_seq, note) = wipe(layout, &about, epoch, &provider, true, &self.inner.log)?;
         let mut caveats = caveats(&layout.root);
         caveats.extend(note);
         Ok(ShredReceipt {
@@ -72,9 +74,15 @@ fn wipe(
     about: &About,
     epoch: u64,
     provider: &Provider,
+    genuine: bool,
     log: &Log,
 ) -> Result<(u64, Option<String>)> {
-    let gone = provider.destroy(about.id, epoch)?;
+    // Only on the word of somebody who knows the node secret. Otherwise it was asked before the keystore went.
+    let gone = if genuine {
+        provider.destroy(about.id, epoch)?
+    } else {
+        Destroyed::default()
+    };
     fail::point("destroy.provider")?;
     for path in [layout.epoch_key(), layout.epoch_next(), layout.keystore()] {
         files::overwrite(&path)?;
@@ -125,25 +133,46 @@ pub(crate) fn forward(layout: &Layout, about: &About, provider: &Provider) -> Re
         return Ok(destroyed);
     }
     let _held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
-    let mut epoch = about.epoch;
-    if let Ok((_, envelope)) = vault::keystore(layout, about.id) {
-        epoch = envelope.epoch;
-        // Another key than the vault's must not finish it.
-        let auth = std::sync::Arc::new(Auth::of(&envelope, provider, &layout.root)?);
-        if let Ok((State { body, .. }, _)) = State::load(layout, about.id, &auth) {
-            let genuine = intent(when, &body.node)?;
+    let (epoch, genuine) = judge(layout, about, provider)?;
+    let log = Log::open(&layout.audit(), &format!("aegis/audit/{}", about.id))?;
+    wipe(layout, about, epoch, provider, genuine, &log)?;
+    Ok(destroyed)
+}
+
+/// What a crash left: the epoch, and whether the intent was authenticated. A keystore that does not open is only taken for
+/// one that was being destroyed when the epoch secret is gone, which goes first; else files were altered, and nothing happens.
+fn judge(layout: &Layout, about: &About, provider: &Provider) -> Result<(u64, bool)> {
+    let forged = || VaultError::BadRequest {
+        what: format!(
+            "the vault at {} is marked as destroyed, but that is forged or its keystore is damaged; remove journal/vault.destroy \
+             and the field \"destroyed\" of vault.json, then open it again",
+            layout.root.display()
+        ),
+    };
+    let (_, envelope) = match vault::keystore(layout, about.id) {
+        Ok(found) => found,
+        Err(_) if !epoch::any_left(layout, about.id) => return Ok((about.epoch, false)),
+        Err(_) => return Err(forged()),
+    };
+    // Another key than the vault's must not finish it.
+    let auth = Arc::new(Auth::of(&envelope, provider, &layout.root)?);
+    match State::load(layout, about.id, &auth) {
+        Ok((State { body, .. }, _)) => {
+            let genuine = intent(about.destroyed.unwrap_or_default(), &body.node)?;
             let found = files::read(&layout.destroy_intent(), 1024)?;
-            if !kdf::same(genuine.as_bytes(), &found) {
-                let what = format!(
-                    "the vault at {} is marked as destroyed, but its intent is forged; remove journal/vault.destroy and \
-                     the field \"destroyed\" of vault.json",
-                    layout.root.display()
-                );
-                return Err(VaultError::BadRequest { what });
+            if kdf::same(genuine.as_bytes(), &found) {
+                Ok((envelope.epoch, true))
+            } else {
+                Err(forged())
             }
         }
+        // A token or service that has destroyed its key says so; whatever else it says is not taken for that.
+        Err(VaultError::KeyDestroyed { .. })
+            if auth.wraps() || !epoch::any_left(layout, about.id) =>
+        {
+            Ok((envelope.epoch, false))
+        }
+        Err(error @ VaultError::ProviderError { .. }) => Err(error),
+        Err(_) => Err(forged()),
     }
-    let log = Log::open(&layout.audit(), &format!("aegis/audit/{}", about.id))?;
-    wipe(layout, about, epoch, provider, &log)?;
-    Ok(destroyed)
 }

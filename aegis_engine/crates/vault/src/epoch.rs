@@ -143,6 +143,13 @@ pub(crate) fn current(
     Err(VaultError::KeyDestroyed { reason })
 }
 
+/// Whether any epoch secret of this vault is still readable as one.
+pub(crate) fn any_left(layout: &Layout, vault: Uuid) -> bool {
+    [layout.epoch_key(), layout.epoch_next()]
+        .iter()
+        .any(|path| Wrapped::read(path, vault).is_some())
+}
+
 /// Finishes or undoes what a crash in a ratchet left, given the epoch of the keystore. Needs the exclusive lock.
 pub(crate) fn settle(layout: &Layout, vault: Uuid, epoch: u64, provider: &Provider) -> Result<()> {
     let next = layout.epoch_next();
