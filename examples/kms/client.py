@@ -9,9 +9,9 @@ import sys
 import urllib.error
 import urllib.request
 
-from aegis_engine import errors
-
 from aegis import Vault, keys
+
+from aegis_engine import errors
 
 GONE = 410
 

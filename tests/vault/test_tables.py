@@ -332,3 +332,17 @@ def test_blocks_are_the_rows_and_survive_pickling(vault: Vault, tmp_path: Path, 
     assert np.concatenate([one["age"] for one in read]).tolist() == list(range(ROWS))
     with pytest.raises(IndexError):
         blocks.read(len(blocks))
+
+
+def test_a_whole_parquet_object_is_decoded_by_pyarrow_from_memory_outside_core_dumps(tmp_path):
+    import io
+
+    from aegis_engine.tables import read_parquet
+
+    table = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    vault = Vault.create(tmp_path / "whole", bytes(32))
+    stored = vault.store_bytes(out.getvalue(), "t.parquet")
+    assert read_parquet(vault, stored).equals(table)
+    assert read_parquet(vault, str(stored), ["b"], threads=False).equals(table.select(["b"]))

@@ -319,22 +319,14 @@ pub(crate) fn check_all(
     }
 }
 
-/// Opens whole chunks into `out`, chunk `first` at its start, on several threads. `open(index, scratch, out)`.
+/// Opens whole chunks into `out`, chunk `first` at its start, on `count` threads. `open(index, worker, out)`.
 pub(crate) fn open_all(
     chunk: usize,
     first: u64,
     out: &mut [u8],
-    threads: Option<usize>,
-    open: impl Fn(u64, &mut Pages, &mut [u8]) -> Result<()> + Sync,
+    count: usize,
+    open: impl Fn(u64, usize, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<()> {
-    let pieces = out.len().div_ceil(chunk);
-    let count = workers(threads, pieces as u64);
-    if count == 1 {
-        let mut sealed = scratch(chunk)?;
-        return (first..)
-            .zip(out.chunks_mut(chunk))
-            .try_for_each(|(index, piece)| open(index, &mut sealed, piece));
-    }
     let mut stripes: Vec<Vec<(u64, &mut [u8])>> = (0..count).map(|_| Vec::new()).collect();
     for (at, (index, piece)) in (first..).zip(out.chunks_mut(chunk)).enumerate() {
         stripes[at % count].push((index, piece));
@@ -346,12 +338,11 @@ pub(crate) fn open_all(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let mut sealed = scratch(chunk)?;
         for (index, piece) in stripe.into_iter().flatten() {
             if !outcome.going() {
                 break;
             }
-            open(index, &mut sealed, piece)?;
+            open(index, mine, piece)?;
         }
         Ok(())
     })

@@ -161,20 +161,7 @@ impl ObjectReader {
         let left = self.len().saturating_sub(offset);
         let n = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
         let out = &mut out[..n];
-        let pool = || {
-            self.scratches
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let known = pool().pop();
-        let mut scratch = match known {
-            Some(scratch) => scratch,
-            None => Scratch {
-                sealed: bulk::scratch(self.unlocked.file.header.chunk())?,
-                plain: None,
-                index: None,
-            },
-        };
+        let mut scratch = self.scratch()?;
         let done = self
             .unlocked
             .with_key(|key| self.fill(key, offset, out, &mut scratch));
@@ -182,42 +169,89 @@ impl ObjectReader {
             zeroize::Zeroize::zeroize(out);
             return done.map(|()| 0);
         }
-        let mut pool = pool();
-        if pool.len() < SCRATCHES {
-            pool.push(scratch);
-        }
+        self.give_back(scratch);
         Ok(n)
     }
 
     /// As [`read_at`](Self::read_at) on several threads, for many chunks at once; the permit is redeemed once.
     pub fn read_into(&self, offset: u64, out: &mut [u8], threads: Option<usize>) -> Result<usize> {
-        let header = &self.unlocked.file.header;
-        let size = header.chunk();
+        let size = self.unlocked.file.header.chunk();
         let left = self.len().saturating_sub(offset);
         let n = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+        let threads = bulk::workers(threads, (n / size) as u64);
+        if threads == 1 {
+            return self.read_at(offset, out);
+        }
         let out = &mut out[..n];
         // Up to the first boundary, whole chunks (and the end of the object), what is left of a chunk.
         let from = usize::try_from(offset % size as u64).unwrap_or(0);
-        let head = if from == 0 { 0 } else { (size - from).min(n) };
-        let to_end = n as u64 == left;
-        let tail = if to_end { 0 } else { (n - head) % size };
-        let (head, rest) = out.split_at_mut(head);
-        let whole = rest.len() - tail;
-        let (middle, tail) = rest.split_at_mut(whole);
-        let middle_at = offset + head.len() as u64;
-        self.read_at(offset, head)?;
+        let head = if from == 0 { 0 } else { size - from };
+        let tail = if n as u64 == left {
+            0
+        } else {
+            (n - head) % size
+        };
+        let (ends, whole) = ([0..head, n - tail..n], head..n - tail);
+        let mut scratches = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            scratches.push(Mutex::new(self.scratch()?));
+        }
         let done = self.unlocked.with_key(|key| {
-            let first = middle_at / size as u64;
-            bulk::open_all(size, first, middle, threads, |index, sealed, plain| {
-                self.unlocked.chunk(key, index, sealed, plain)
-            })
+            let mut first = scratches[0].lock().unwrap_or_else(PoisonError::into_inner);
+            for end in ends {
+                let at = offset + end.start as u64;
+                self.fill(key, at, &mut out[end], &mut first)?;
+            }
+            drop(first);
+            let index = (offset + whole.start as u64) / size as u64;
+            bulk::open_all(
+                size,
+                index,
+                &mut out[whole],
+                threads,
+                |index, worker, plain| {
+                    let mut scratch = scratches[worker]
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    self.unlocked.chunk(key, index, &mut scratch.sealed, plain)
+                },
+            )
         });
-        let done = done.and_then(|()| self.read_at(middle_at + whole as u64, tail));
         if let Err(error) = done {
             zeroize::Zeroize::zeroize(out);
             return Err(error);
         }
+        for scratch in scratches {
+            self.give_back(scratch.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
         Ok(n)
+    }
+
+    /// Memory of an earlier call, or new.
+    fn scratch(&self) -> Result<Scratch> {
+        let known = self
+            .scratches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        match known {
+            Some(scratch) => Ok(scratch),
+            None => Ok(Scratch {
+                sealed: bulk::scratch(self.unlocked.file.header.chunk())?,
+                plain: None,
+                index: None,
+            }),
+        }
+    }
+
+    fn give_back(&self, scratch: Scratch) {
+        let mut pool = self
+            .scratches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < SCRATCHES {
+            pool.push(scratch);
+        }
     }
 
     fn fill(
