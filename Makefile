@@ -10,7 +10,11 @@ export UV_SYSTEM_CERTS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help demo test setup lint test-rust test-python bench-sim wheels test-wheels fuzz-short clean lock
+# Built once (4 minutes) beside cargo's other results; a newer one on the PATH is taken instead.
+TOOLS := $(abspath $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),aegis_engine/target))/tools
+DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
+
+.PHONY: help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels fuzz-short clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -36,7 +40,14 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml $(ENGINE_SOURCES)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-lint: setup ## formatters, linters, type checkers
+$(TOOLS)/bin/cargo-deny:
+	cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@0.20.2
+	rm -rf $(TOOLS)/build
+
+deny: $(DENY) ## licences, sources and versions of the crates in use
+	cd aegis_engine && $(DENY) --locked check bans licenses sources
+
+lint: setup deny ## formatters, linters, type checkers
 	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +59,9 @@ test-rust: setup ## Rust tests
 
 test-python: setup ## Python tests, deployments with real processes among them
 	$(BIN)/pytest -q
+
+bench-vault: setup ## the vault beside age, cp, plain reads, the raw cipher and pyarrow, on 1 GiB
+	$(BIN)/aegis vault bench --size 1GiB
 
 wheels: setup ## build both wheels into dist/
 	rm -rf dist
