@@ -14,7 +14,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 TOOLS := $(abspath $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),aegis_engine/target))/tools
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels fuzz-short clean lock
+.PHONY: test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels fuzz-short clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -56,6 +56,11 @@ lint: setup deny ## formatters, linters, type checkers
 
 test-rust: setup ## Rust tests
 	cd aegis_engine && cargo test --release --quiet --lib --tests
+	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints --test crash
+
+test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, and 400 times at random
+	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet -p aegis-vault \
+		--features failpoints --test crash -- --nocapture
 
 test-python: setup ## Python tests, deployments with real processes among them
 	$(BIN)/pytest -q

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Result, VaultError};
+use crate::fail;
 use crate::secret;
 
 /// Reads a small file whole; larger than `limit` is refused before any allocation.
@@ -48,7 +49,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     name.push(".tmp");
     let tmp = Path::new(&name);
     write_synced(tmp, bytes)?;
-    rename(tmp, path)
+    fail::point("replace.written")?;
+    rename(tmp, path)?;
+    fail::point("replace.renamed")
 }
 
 /// Rename and fsync of the folder.

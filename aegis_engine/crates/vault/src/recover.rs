@@ -8,13 +8,17 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
+use crate::fail;
 use crate::files;
+use crate::layout::Layout;
 use crate::lock;
 use crate::reencrypt;
 use crate::shred;
 
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
+    fail::point("recover.start")?;
+    leftovers(&exclusive.inner.layout)?;
     let journal = exclusive.inner.layout.journal();
     // A backup or a copy may have left out empty folders.
     files::create_dir(&journal)?;
@@ -66,4 +70,19 @@ fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> 
     }
     files::remove(intent)?;
     files::sync_parent(intent)
+}
+
+/// Replacements that were not renamed in place: the old file counts.
+fn leftovers(layout: &Layout) -> Result<()> {
+    for path in [layout.keystore(), layout.about(), layout.epoch_key()] {
+        let mut name = path.into_os_string();
+        name.push(".tmp");
+        let tmp = Path::new(&name);
+        if tmp.exists() {
+            files::overwrite(tmp)?;
+            files::remove(tmp)?;
+            files::sync_parent(tmp)?;
+        }
+    }
+    Ok(())
 }

@@ -32,9 +32,11 @@ pub(crate) fn commit(inner: &Inner, mut objects: Vec<Finished>) -> Result<()> {
     }
     fail::point("store.renamed")?;
     exclusive.commit()?;
+    fail::point("store.committed")?;
     for object in objects {
         object.settle(&inner.layout)?;
     }
+    fail::point("store.settled")?;
     exclusive.done()
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
     let id = object.record.object;
     object.draft.renamed = true;
     files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
+    fail::point("place.renamed")?;
     let record = &mut object.record;
     record.subject = subject_id(&exclusive.body.node, object.subject.as_deref())?;
     let subject_key = match exclusive.body.subjects.entry(record.subject) {

@@ -157,6 +157,7 @@ impl ObjectWriter {
             renamed: false,
         };
         drop(held);
+        fail::point("writer.intent")?;
         let path = layout.object_tmp(object);
         if let Some(folder) = path.parent() {
             files::create_dir(folder)?;
@@ -303,6 +304,7 @@ impl ObjectWriter {
             self.seal(self.filled, true)?;
         }
         self.header.chunks = self.index;
+        fail::point("writer.sealed")?;
         let mut bytes = self.header.encode();
         let mac = self.keys.header.mac(&bytes);
         bytes.extend_from_slice(&mac);
