@@ -48,7 +48,7 @@ deny: $(DENY) ## licences, sources and versions of the crates in use
 	cd aegis_engine && $(DENY) --locked check bans licenses sources
 
 lint: setup deny ## formatters, linters, type checkers
-	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --quiet -- -D warnings
+	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --features aegis-vault/failpoints --quiet -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
