@@ -86,7 +86,8 @@ class Cursor:
 # -- CBOR (RFC 8949): what metadata has ------------------------------------------------------------------------------
 
 
-def cbor(cursor: Cursor) -> Any:
+def cbor(cursor: Cursor, depth: int = 2) -> Any:
+    need(depth >= 0, "metadata: depth")
     first = cursor.number(1)
     major, extra = first >> 5, first & 31
     need(extra < 28, "metadata: indefinite or reserved length")
@@ -101,9 +102,9 @@ def cbor(cursor: Cursor) -> Any:
     need(major == 5, "metadata: unexpected type")
     out: dict[str, Any] = {}
     for _ in range(n):
-        key = cbor(cursor)
+        key = cbor(cursor, depth - 1)
         need(isinstance(key, str) and key not in out, "metadata: key")
-        out[key] = cbor(cursor)
+        out[key] = cbor(cursor, depth - 1)
     return out
 
 
@@ -308,7 +309,9 @@ def epoch_secret(path: Path, envelope: Envelope) -> bytes | None:
     if len(raw) < 40 or raw[:8] != b"AEGISEPK":
         return None
     epoch, vault, kind, zero, n = struct.unpack_from("<Q16sHHI", raw, 8)
-    if vault != envelope.vault.bytes or zero or n > 4096 or n != len(raw) - 40 or epoch != envelope.epoch:
+    if vault != envelope.vault.bytes or kind not in KINDS or zero or n > 4096 or n != len(raw) - 40:
+        return None
+    if epoch != envelope.epoch:
         return None
     need(kind == envelope.kind, "epoch.key: provider kind")
     need(n == 32, "epoch.key: length")
@@ -318,17 +321,41 @@ def epoch_secret(path: Path, envelope: Envelope) -> bytes | None:
 # -- the vault -------------------------------------------------------------------------------------------------------
 
 
+def whole(value: object) -> bool:
+    """A u64 in JSON; `1.0` and `true` are none."""
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def about(path: Path) -> tuple[UUID, int]:
+    """Id and highest epoch in `vault.json`."""
+    raw = path.read_bytes()
+    need(len(raw) <= 64 << 10, "vault.json: size")
+    try:
+        found = json.loads(raw.decode())
+    except ValueError:
+        raise Bad("vault.json: no JSON") from None
+    need(isinstance(found, dict) and found.get("format") == "aegis-vault", "vault.json: format")
+    need(whole(found.get("version")) and found["version"] == 1, "vault.json: version")
+    destroyed = found.pop("destroyed", None)
+    need(set(found) == {"format", "version", "id", "provider", "epoch"}, "vault.json: members")
+    need(destroyed is None or whole(destroyed), "vault.json: destroyed")
+    need(isinstance(found["provider"], str) and whole(found["epoch"]), "vault.json: provider or epoch")
+    need(destroyed is None, "vault.json: the vault was destroyed")
+    try:
+        return UUID(str(found["id"])), found["epoch"]
+    except ValueError:
+        raise Bad("vault.json: id") from None
+
+
 class Vault:
     """A vault under a key or a passphrase, opened without its journal, its logs or its lock."""
 
     def __init__(self, folder: Path, *, key: bytes | None = None, passphrase: str | bytes | None = None) -> None:
         self.folder = Path(folder)
-        about = json.loads((self.folder / "vault.json").read_text())
-        need(set(about) == {"format", "version", "id", "provider", "epoch"}, "vault.json: members")
-        need(about["format"] == "aegis-vault" and about["version"] == 1, "vault.json: format")
+        vault, reached = about(self.folder / "vault.json")
         self.envelope = Envelope.parse((self.folder / "keystore.akv").read_bytes())
-        need(self.envelope.vault == UUID(about["id"]), "keystore: of another vault")
-        need(self.envelope.epoch >= about["epoch"], "keystore: rolled back")
+        need(self.envelope.vault == vault, "keystore: of another vault")
+        need(self.envelope.epoch >= reached, "keystore: rolled back")
         self.provider_key = provider_key(self.envelope, key, passphrase)
         secret = epoch_secret(self.folder / "epoch.key", self.envelope)
         secret = secret or epoch_secret(self.folder / "epoch.key.next", self.envelope)
