@@ -15,9 +15,9 @@ from uuid import UUID
 import decoder
 import pytest
 from aegis import Vault
-from aegis_engine.records import Block, Fixed
+from aegis_engine.records import Block, Fixed, Rows
 
-from aegis_engine import keys
+from aegis_engine import ComplianceEngine, keys
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "aegis_engine/crates/vault/vectors"
@@ -238,6 +238,38 @@ def test_the_order_of_records_is_the_documents(tmp_path: Path, window: int, shar
             assert found == told
             seen += found
         assert sorted(seen) == list(range(sum(counts)))
+
+
+@pytest.mark.parametrize("columns", [None, ("label", "id")])
+def test_the_order_of_permitted_rows_is_the_documents(tmp_path: Path, columns: tuple[str, ...] | None) -> None:
+    vault = Vault.create(tmp_path / "v", KEY)
+    vault.govern("core")
+    count, people = 9000, [f"p{n % 7}" for n in range(9000)]
+    data = b"".join(struct.pack("<qB3f", n, n % 3, n, 0, 0) for n in range(count))
+    facts = {
+        "purposes": ["research"],
+        "columns": ["id", "label", "values"],
+        "approved_columns": ["id", "label", "values"],
+        "min_rows": 2,
+        "min_subjects": 2,
+        "require_dp": False,
+        "require_secure_aggregation": False,
+        "budget_micro_epsilon": 0,
+        "controller": "hospital",
+    }
+    schema = [("id", "i64", 1), ("label", "u8", 1), ("values", "f32", 3)]
+    classes = [("consent", None, False)]
+    stored = vault.store_records("d", schema, data, people, classes, facts)
+    vault.consent_grant(sorted(set(people)), "research")
+    vault.consent_withdraw("p0", "research")
+    permit = ComplianceEngine(vault).authorize(stored, action="train", purpose="research", columns=columns)
+    permitted = [n for n in range(count) if n % 7]
+    step = (1 << 16) // (21 if columns is None else 9)
+    blocks = [permitted[at : at + step] for at in range(0, len(permitted), step)]
+    dataset = vault.dataset(stored, Rows(), shuffle=Block(2, 5), permit=permit)
+    dataset.set_epoch(3)
+    assert [int(row["id"]) for row in dataset] == decoder.order_of_records(blocks, seed=5, epoch=3, window=2)
+    assert len(blocks) > 1
 
 
 def test_a_backup_may_be_named_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
