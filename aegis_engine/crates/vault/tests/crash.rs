@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,14 +84,28 @@ fn command(prepared: &Prepared, operation: &str) -> Command {
     command
 }
 
+/// Starts a process; the system may be short of them for a moment (EAGAIN), which says nothing about the vault.
+fn start(command: &mut Command) -> Child {
+    for _ in 0..50 {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no process can be started")
+}
+
+fn run(command: &mut Command) -> ExitStatus {
+    start(command).wait().unwrap()
+}
+
 /// The points an operation passes, `name:n` each.
 fn points(operation: &str) -> BTreeSet<String> {
     let prepared = prepare(1);
     let list = prepared.folder.with_extension("list");
-    let done = command(&prepared, operation)
-        .env("AEGIS_FAIL_LIST", &list)
-        .status()
-        .unwrap();
+    let done = run(command(&prepared, operation).env("AEGIS_FAIL_LIST", &list));
     assert!(done.success(), "{operation} does not run");
     let text = fs::read_to_string(list).unwrap();
     text.lines().map(str::to_owned).collect()
@@ -214,17 +229,12 @@ fn a_kill_at_any_fail_point_leaves_the_old_state_or_the_new_one() {
         for point in &points {
             for turn in 0..repeats {
                 let prepared = prepare(seed(turn));
-                let died = command(&prepared, operation)
-                    .env("AEGIS_FAIL_KILL", point)
-                    .status()
-                    .unwrap();
+                let died = run(command(&prepared, operation).env("AEGIS_FAIL_KILL", point));
                 assert!(!died.success(), "{operation} outlived {point}");
                 if turn % 2 == 1 {
                     // A second death, in the recovery from the first. A destroyed vault recovers elsewhere.
-                    let again = command(&prepared, "open")
-                        .env("AEGIS_FAIL_KILL", "recover.start:1")
-                        .status()
-                        .unwrap();
+                    let again =
+                        run(command(&prepared, "open").env("AEGIS_FAIL_KILL", "recover.start:1"));
                     assert!(!again.success(), "{operation} {point}");
                     twice += 1;
                 }
@@ -246,7 +256,7 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     for turn in 0..number("AEGIS_CRASH_RANDOM", 20) {
         let operation = OPERATIONS[turn as usize % OPERATIONS.len()];
         let prepared = prepare(seed(turn));
-        let mut child = command(&prepared, operation).spawn().unwrap();
+        let mut child = start(&mut command(&prepared, operation));
         // Spread over what an operation takes here, by a step that shares no factor with the operations.
         std::thread::sleep(Duration::from_micros(u64::from(turn) * 7_919 % 60_000));
         let _ = child.kill();
