@@ -79,7 +79,7 @@ pub struct FsckOptions {
 
 impl Vault {
     /// Checks the folder `path`: public file, keystore, epoch secret, journal, every header and size, files nobody knows,
-    /// audit log. Reads no content; [`Vault::scrub`] does.
+    /// audit log. Reads no content; [`Vault::scrub`] does. As every opening does, it first finishes what a crash interrupted.
     ///
     /// # Errors
     /// There is no vault, it was destroyed, or the key is wrong. Damage is a finding, not an error.
@@ -96,6 +96,7 @@ impl Vault {
             return Ok(check.report);
         };
         check.report.opened = true;
+        check.opening_removed();
         check.audit(&vault);
         let exclusive = vault.inner.exclusive()?;
         check.records(&exclusive)?;
@@ -109,6 +110,9 @@ impl Vault {
         Ok(check.report)
     }
 }
+
+/// What an interrupted replacement leaves in the vault's folder.
+const LEFTOVERS: [&str; 3] = ["keystore.akv.tmp", "vault.json.tmp", "epoch.key.tmp"];
 
 struct Check {
     layout: Layout,
@@ -201,7 +205,7 @@ impl Check {
 
     /// Temporary files of an interrupted replacement: the rename decides, so they are waste.
     fn leftovers(&mut self) -> Result<()> {
-        for name in ["keystore.akv.tmp", "vault.json.tmp", "epoch.key.tmp"] {
+        for name in LEFTOVERS {
             let path = self.layout.root.join(name);
             if path.exists() {
                 self.find(
@@ -218,6 +222,15 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    /// Opening a vault finishes what a crash interrupted, as a file system replays its journal: also without `repair`.
+    fn opening_removed(&mut self) {
+        for finding in &mut self.report.findings {
+            if LEFTOVERS.contains(&finding.place.as_str()) {
+                finding.repaired |= !self.layout.root.join(&finding.place).exists();
+            }
+        }
     }
 
     fn modes(&mut self) -> Result<()> {
