@@ -25,7 +25,7 @@ use crate::secret::Secret;
 use crate::shred::Intent;
 use crate::vault::Vault;
 
-pub use image::reader;
+pub use image::{clean, reader};
 pub use seeds::{header_seeds, keystore_seeds, reader_seeds};
 
 /// Nothing here needs more memory at once: two of the largest chunks and a little.

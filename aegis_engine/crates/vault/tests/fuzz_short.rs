@@ -119,4 +119,5 @@ fn no_keystore_breaks_a_decoder() {
 fn no_altered_object_is_read_as_a_whole_one() {
     let seeds = fuzzing::reader_seeds();
     run("reader", fuzzing::reader, &seeds, 100_000);
+    fuzzing::clean();
 }

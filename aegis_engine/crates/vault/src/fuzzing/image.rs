@@ -62,6 +62,12 @@ fn folder() -> PathBuf {
     base.join(format!("aegis-fuzz-{}", std::process::id()))
 }
 
+/// Removes the folder; nothing is read after that.
+pub fn clean() {
+    let image = image().lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = fs::remove_dir_all(image.vault.path());
+}
+
 impl Image {
     fn new() -> Self {
         let folder = folder();
