@@ -87,7 +87,9 @@ impl Dice {
 fn run(name: &str, target: fn(&[u8]), seeds: &[Vec<u8>], executions: u32) {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let start = Instant::now();
-    seeds.iter().for_each(|seed| target(seed));
+    for seed in seeds {
+        target(seed);
+    }
     let mut data = Vec::new();
     for turn in 0..executions {
         if turn % 8 == 0 || data.len() > 64 << 10 {

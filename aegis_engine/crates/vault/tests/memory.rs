@@ -55,7 +55,9 @@ fn search(needles: &Masked) -> Vec<String> {
             let Ok(n) = memory.read_at(&mut window[..len], at) else {
                 break;
             };
-            window.iter_mut().for_each(|byte| *byte ^= MASK);
+            for byte in &mut window {
+                *byte ^= MASK;
+            }
             for (name, needle) in needles {
                 let hits = window[..n].windows(16).enumerate();
                 let half = |bytes: &[u8]| bytes == &needle[..16] || bytes == &needle[16..];
