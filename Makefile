@@ -12,9 +12,11 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 
 # Built once (4 minutes) beside cargo's other results; a newer one on the PATH is taken instead.
 TOOLS := $(abspath $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),aegis_engine/target))/tools
+FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
+FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels fuzz-short clean lock
+.PHONY: fuzz test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -48,7 +50,7 @@ deny: $(DENY) ## licences, sources and versions of the crates in use
 	cd aegis_engine && $(DENY) --locked check bans licenses sources
 
 lint: setup deny ## formatters, linters, type checkers
-	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --features aegis-vault/failpoints --quiet -- -D warnings
+	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --features aegis-vault/failpoints,aegis-vault/fuzzing --quiet -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -56,11 +58,25 @@ lint: setup deny ## formatters, linters, type checkers
 
 test-rust: setup ## Rust tests
 	cd aegis_engine && cargo test --release --quiet --lib --tests
-	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints --test crash
+	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints,fuzzing --test crash \
+		--test fuzz_short --test memory
 
 test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, and 400 times at random
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet -p aegis-vault \
 		--features failpoints --test crash -- --nocapture
+
+$(TOOLS)/bin/cargo-fuzz:
+	cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@0.13.2
+	rm -rf $(TOOLS)/build
+
+# The first build takes 5 minutes on two cores. Findings are in crates/vault/fuzz/artifacts.
+fuzz: $(FUZZ) ## libFuzzer on what the vault reads from untrusted files, 10 million inputs a target
+	cd aegis_engine && cargo run --release --quiet -p aegis-vault --features fuzzing --example fuzz_seeds -- \
+		crates/vault/fuzz/corpus
+	cd aegis_engine/crates/vault && for target in header keystore reader; do \
+		$(FUZZ) run --sanitizer none --release $$target -- -runs=$(FUZZ_RUNS) -max_len=20000 -malloc_limit_mb=33 \
+			-print_final_stats=1 || exit 1; \
+	done
 
 test-python: setup ## Python tests, deployments with real processes among them
 	$(BIN)/pytest -q

@@ -26,9 +26,14 @@ pub(crate) type Progress<'a> = &'a mut (dyn FnMut(u64) -> bool + Send);
 
 /// How many threads for `chunks` chunks: as many as asked for, or one a core up to four.
 pub(crate) fn workers(asked: Option<usize>, chunks: u64) -> usize {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let wanted = asked.unwrap_or(cores.min(WORKERS)).max(1);
-    wanted.min(usize::try_from(chunks).unwrap_or(usize::MAX).max(1))
+    let most = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
+    // Asking for the number of cores reads files of the control group: not where it cannot matter.
+    let wanted = match asked {
+        Some(wanted) => wanted.max(1),
+        None if most == 1 => 1,
+        None => thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS)),
+    };
+    wanted.min(most)
 }
 
 /// Memory for one chunk and its tag.

@@ -195,7 +195,7 @@ impl Pair {
     }
 }
 
-fn encode(
+pub(crate) fn encode(
     object: Uuid,
     schema: &Layout,
     facts: &DatasetFacts,
@@ -223,7 +223,7 @@ fn encode(
 }
 
 /// Strict; `None` = malformed or of another data object.
-fn decode(object: Uuid, bytes: &[u8]) -> Option<Dataset> {
+pub(crate) fn decode(object: Uuid, bytes: &[u8]) -> Option<Dataset> {
     fn json<T: DeserializeOwned>(part: &[u8]) -> Option<T> {
         serde_json::from_slice(part).ok()
     }

@@ -27,7 +27,7 @@ pub(crate) struct EpochKey {
 }
 
 /// The file, parsed.
-struct Wrapped {
+pub(crate) struct Wrapped {
     epoch: u64,
     kind: Kind,
     blob: Zeroizing<Vec<u8>>,
@@ -40,7 +40,7 @@ impl Wrapped {
         Self::decode(&bytes, vault)
     }
 
-    fn decode(bytes: &[u8], vault: Uuid) -> Option<Self> {
+    pub fn decode(bytes: &[u8], vault: Uuid) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC)?;
         let (epoch, rest) = rest.split_first_chunk::<8>()?;
         let rest = rest.strip_prefix(vault.as_bytes())?;

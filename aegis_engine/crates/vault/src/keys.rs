@@ -80,6 +80,19 @@ pub(crate) fn unwrap_for_vectors(body: &Body, vault: Uuid, record: &Record) -> S
     unwrap(body, vault, record).unwrap()
 }
 
+/// Data key and content key, for the search of memory after a vault was closed.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn for_search(
+    body: &Body,
+    vault: Uuid,
+    record: &Record,
+    header: &Header,
+) -> Result<(Secret<32>, Secret<32>)> {
+    let dek = unwrap(body, vault, record)?;
+    let content = expand(&dek, header, "aegis/v1/content")?;
+    Ok((dek, content))
+}
+
 /// PRK = HKDF-Extract(salt, DEK); every key expands from label ‖ header bytes 0..96.
 fn expand(dek: &Secret<32>, header: &Header, label: &str) -> Result<Secret<32>> {
     Prk::extract(&header.salt, dek.expose()).expand(&[label.as_bytes(), &header.context()])

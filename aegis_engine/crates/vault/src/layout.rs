@@ -125,19 +125,28 @@ impl About {
                 "vault.json is missing"
             }));
         }
+        Self::decode(&files::read(&path, ABOUT_MAX)?, layout, keystore)
+    }
+
+    /// `keystore`: whether there is one beside it, so that this was a vault.
+    pub fn decode(bytes: &[u8], layout: &Layout, keystore: bool) -> Result<Self> {
+        let path = || layout.root.clone();
+        let not_a_vault = |reason: &str| VaultError::NotAVault {
+            path: path(),
+            reason: reason.to_owned(),
+        };
         let damaged = |reason: &str| {
             if keystore {
                 VaultError::AboutDamaged {
-                    path: layout.root.clone(),
+                    path: path(),
                     reason: reason.to_owned(),
                 }
             } else {
                 not_a_vault(reason)
             }
         };
-        let bytes = files::read(&path, ABOUT_MAX)?;
         let value: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|_| damaged("it is not JSON"))?;
+            serde_json::from_slice(bytes).map_err(|_| damaged("it is not JSON"))?;
         if value["format"] != "aegis-vault" {
             return Err(not_a_vault("vault.json is of another program"));
         }

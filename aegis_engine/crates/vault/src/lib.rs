@@ -27,6 +27,9 @@ mod exclusive;
 mod fail;
 mod files;
 mod fsck;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod govern;
 mod header;
 mod kdf;

@@ -26,7 +26,7 @@ const INTENT_MAX: u64 = 64 << 20;
 /// Written before anything is destroyed: after a crash the shred is finished, not forgotten.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Intent {
+pub(crate) struct Intent {
     objects: Vec<Uuid>,
     when: u64,
     /// Under the node secret: whoever can only write files must not make the vault destroy keys.

@@ -8,7 +8,7 @@
 
 mod command;
 mod file;
-mod passphrase;
+pub(crate) mod passphrase;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 mod root;

@@ -66,7 +66,7 @@ impl KeyProvider for Passphrase {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<(u32, u32, u32, [u8; 16])> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<(u32, u32, u32, [u8; 16])> {
     let unsupported = |detail: String| VaultError::UnsupportedFormat {
         what: "keystore.akv".to_owned(),
         detail,
