@@ -61,9 +61,9 @@ test-rust: setup ## Rust tests
 	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints,fuzzing --test crash \
 		--test fuzz_short --test memory
 
-test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, and 400 times at random
-	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet -p aegis-vault \
-		--features failpoints --test crash -- --nocapture
+test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random
+	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \
+		-p aegis-vault --features failpoints --test crash -- --nocapture
 
 $(TOOLS)/bin/cargo-fuzz:
 	cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@0.13.2

@@ -15,6 +15,7 @@ use crate::auth::Auth;
 use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
+use crate::fail;
 use crate::files;
 use crate::keystore::{Body, KnownCopy};
 use crate::layout::{About, Layout};
@@ -58,6 +59,7 @@ impl Vault {
             .mode(0o600)
             .open(path)
             .map_err(VaultError::io("create", path))?;
+        fail::point("backup.created")?;
         let mut exclusive = self.inner.exclusive()?;
         let (epoch, generation) = (exclusive.epoch, exclusive.generation + 1);
         exclusive.body.copies.push(KnownCopy {
@@ -69,6 +71,7 @@ impl Vault {
         self.inner.log.append(&json!({
             "event": "keystore.backup", "epoch": epoch, "generation": generation, "provider": recovery.kind().name(),
         }))?;
+        fail::point("backup.logged")?;
         exclusive.commit()?;
         let envelope = auth.envelope(Form::Backup, self.inner.id, epoch, generation);
         let root = auth.root(self.inner.id, &backup_epoch(epoch))?;
@@ -76,6 +79,7 @@ impl Vault {
         exclusive.done()?;
         file.write_all(&sealed)
             .map_err(VaultError::io("write", path))?;
+        fail::point("backup.written")?;
         file.sync_all().map_err(VaultError::io("fsync", path))?;
         files::sync_parent(path)
     }
@@ -130,6 +134,7 @@ impl Vault {
             "event": "keystore.restored", "from_epoch": envelope.epoch, "from_generation": envelope.generation,
             "epoch": epoch.epoch,
         }))?;
+        fail::point("restore.logged")?;
         body.audit = (written.seq + 1, written.hash);
         drop(log);
         let auth = Auth::fresh(id, provider)?;

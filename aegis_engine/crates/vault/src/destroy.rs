@@ -107,6 +107,7 @@ fn wipe(
         "event": "destroy", "vault": about.id.to_string(), "epoch": epoch, "level": provider.level().name(),
         "when": about.destroyed,
     }))?;
+    fail::point("destroy.logged")?;
     files::remove(&layout.destroy_intent())?;
     files::sync_parent(&layout.destroy_intent())?;
     Ok((record.seq, gone.note))

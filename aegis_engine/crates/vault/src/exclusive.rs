@@ -111,6 +111,7 @@ impl Exclusive<'_> {
         self.inner.log.append(&json!({
             "event": KEYSTORE_EVENT, "generation": self.generation, "epoch": self.epoch,
         }))?;
+        fail::point("commit.logged")?;
         Ok(())
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<File> {
     file.write_all(bytes)
         .map_err(VaultError::io("write", path))?;
     file.sync_all().map_err(VaultError::io("fsync", path))?;
+    fail::point("file.written")?;
     Ok(file)
 }
 
@@ -49,7 +50,6 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     name.push(".tmp");
     let tmp = Path::new(&name);
     write_synced(tmp, bytes)?;
-    fail::point("replace.written")?;
     rename(tmp, path)?;
     fail::point("replace.renamed")
 }
@@ -57,6 +57,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Rename and fsync of the folder.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(VaultError::io("rename", to))?;
+    fail::point("file.renamed")?;
     sync_parent(to)
 }
 
@@ -74,7 +75,10 @@ pub(crate) fn sync_parent(path: &Path) -> Result<()> {
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
     if !path.is_dir() {
         match fs::create_dir(path) {
-            Ok(()) => sync_parent(path)?,
+            Ok(()) => {
+                fail::point("folder.created")?;
+                sync_parent(path)?;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(VaultError::io("create folder", path)(error)),
         }
@@ -85,7 +89,7 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
 /// Removes a file; one that is not there is fine.
 pub(crate) fn remove(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
-        Ok(()) => Ok(true),
+        Ok(()) => fail::point("file.removed").map(|()| true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(VaultError::io("remove", path)(error)),
     }
@@ -111,6 +115,7 @@ pub(crate) fn overwrite(path: &Path) -> Result<()> {
         file.write_all(&noise[..n])
             .map_err(VaultError::io("overwrite", path))?;
         left -= n;
+        fail::point("file.overwriting")?;
     }
     file.sync_all().map_err(VaultError::io("fsync", path))
 }

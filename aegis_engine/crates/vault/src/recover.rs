@@ -67,6 +67,7 @@ fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> 
             .inner
             .log
             .append(&json!({"event": "store.rolled_back", "object": id.to_string()}))?;
+        fail::point("recover.logged")?;
     }
     files::remove(intent)?;
     files::sync_parent(intent)

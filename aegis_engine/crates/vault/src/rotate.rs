@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::auth::Auth;
 use crate::error::Result;
+use crate::fail;
 use crate::provider::Provider;
 use crate::vault::Vault;
 
@@ -26,6 +27,7 @@ impl Vault {
             "new_key": new.is_some(),
             "epoch": exclusive.epoch + 1,
         }))?;
+        fail::point("rotate.logged")?;
         exclusive.ratchet_to(auth)?;
         let epoch = exclusive.epoch;
         exclusive.done()?;

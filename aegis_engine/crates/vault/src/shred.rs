@@ -158,6 +158,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Resul
         "when": intent.when,
         "known_copies": exclusive.body.copies.len(),
     }))?;
+    fail::point("shred.logged")?;
     files::remove(path)?;
     files::sync_parent(path)?;
     Ok(ShredReceipt {

@@ -63,6 +63,7 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
         "kind": if record.kind == Kind::Rows { "rows" } else { "data" },
         "epoch": exclusive.epoch,
     }))?;
+    fail::point("place.logged")?;
     exclusive
         .body
         .entries

@@ -1,49 +1,72 @@
-//! One operation on a vault, for the crash tests: `crash FOLDER OPERATION SEED OBJECT`.
+//! One operation on a vault, for the crash tests: `crash FOLDER OPERATION SEED OBJECT SECOND DATASET`.
+
+mod material;
 
 use std::path::Path;
 
-use aegis_vault::{Meta, Provider, StoreOptions, Vault};
+use aegis_vault::{Meta, Result, StoreOptions, Vault};
+use material::{content, key, large, store_records};
 use uuid::Uuid;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, folder, operation, seed, object] = &arguments[..] else {
-        panic!("crash FOLDER OPERATION SEED OBJECT")
+    let [_, folder, operation, seed, ids @ ..] = &arguments[..] else {
+        panic!("crash FOLDER OPERATION SEED OBJECT SECOND DATASET")
     };
-    let seed: u8 = seed.parse().expect("a number");
-    let object: Uuid = object.parse().expect("an id");
-    let folder = Path::new(folder);
-    let key = |byte| Provider::raw(&[byte; 32]).expect("32 bytes");
-    let vault = Vault::open(folder, &key(1)).expect("opens");
-    let data = vec![seed; 3 * (1 << 20) + usize::from(seed)];
-    match operation.as_str() {
-        "open" => {}
+    let seed = seed.parse().expect("a number");
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.parse().expect("an id")).collect();
+    let (folder, backup) = (
+        Path::new(folder),
+        Path::new(folder).with_extension("backup"),
+    );
+    let done = match operation.as_str() {
+        "create" => Vault::create(folder, &key(1)).map(drop),
+        "restore" => Vault::restore_keystore(folder, &backup, &key(3), &key(1)).map(drop),
+        // As an operator would, who does not know whether the rotation was done.
+        "open" => Vault::open(folder, &key(1))
+            .or_else(|_| Vault::open(folder, &key(2)))
+            .map(drop),
+        other => Vault::open(folder, &key(1))
+            .and_then(|vault| operate(&vault, folder, &backup, other, seed, &ids)),
+    };
+    done.unwrap_or_else(|error| panic!("{operation}: {error}"));
+}
+
+fn operate(
+    vault: &Vault,
+    folder: &Path,
+    backup: &Path,
+    operation: &str,
+    seed: u8,
+    ids: &[Uuid],
+) -> Result<()> {
+    let [object, second, dataset] = ids else {
+        panic!("three ids")
+    };
+    match operation {
         "store" => {
             let source = folder.with_extension("source");
-            std::fs::write(&source, &data).expect("the source");
-            let meta = Meta::named("new");
-            vault
-                .store_file(&source, meta, StoreOptions::default())
-                .expect("stores");
+            std::fs::write(&source, large(seed)).expect("the source");
+            let stored = vault.store_file(&source, Meta::named("new"), StoreOptions::default());
+            stored.map(drop)
         }
         "write" => {
-            let mut writer = vault
-                .writer_chunked(Meta::named("new"), 12)
-                .expect("starts");
-            writer.append(&data).expect("appends");
-            writer.finish().expect("finishes");
+            let mut writer = vault.writer_chunked(Meta::named("new"), 12)?;
+            writer.append(&content(seed, 9))?;
+            writer.finish().map(drop)
         }
-        "rename" => vault.rename(object, "renamed").expect("renames"),
-        "shred" => drop(vault.shred(object, None).expect("shreds")),
-        "shred_subject" => drop(vault.shred_subject("person", None).expect("shreds")),
-        "rotate" => drop(vault.rotate(Some(&key(2))).expect("rotates")),
-        "renew" => drop(vault.rotate(None).expect("rotates")),
-        "reencrypt" => drop(vault.reencrypt(object, None).expect("re-encrypts")),
-        "backup" => {
-            let target = folder.with_extension("backup");
-            vault.backup_keystore(&target, &key(3)).expect("backs up");
-        }
-        "destroy" => drop(vault.destroy(None).expect("destroys")),
+        "records" => store_records(vault, "new", seed).map(drop),
+        "rename" => vault.rename(*object, "renamed"),
+        "shred" => vault.shred(*object, None).map(drop),
+        "shred_many" => vault.shred_many(&[*object, *dataset], None).map(drop),
+        "shred_dataset" => vault.shred(*dataset, None).map(drop),
+        "shred_subject" => vault.shred_subject("person", None).map(drop),
+        "rotate" => vault.rotate(Some(&key(2))).map(drop),
+        "renew" => vault.rotate(None).map(drop),
+        "reencrypt" => vault.reencrypt(*second, None).map(drop),
+        "reencrypt_dataset" => vault.reencrypt(*dataset, None).map(drop),
+        "backup" => vault.backup_keystore(backup, &key(3)),
+        "destroy" => vault.destroy(None).map(drop),
         other => panic!("no operation {other}"),
     }
 }
