@@ -94,7 +94,10 @@ fn an_update_that_passes_is_released_and_recorded_without_its_values() {
         Value::Null,
         "the norm is a function of the update"
     );
-    assert!(!record.to_string().contains("0.5"));
+    let mut said = record;
+    // "12:00:10.512Z" holds "0.5", too.
+    assert!(said.as_object_mut().unwrap().remove("time").is_some());
+    assert!(!said.to_string().contains("0.5"));
     assert!(!format!("{release:?} {:?}", proposal()).contains("0.5"));
 }
 
