@@ -13,8 +13,8 @@ use crate::map::{clear, map, unmap};
 /// The least size of a block that is kept out of core dumps.
 pub const LARGE: usize = 64 << 10;
 /// Freed bytes kept for later, at most.
-const KEPT: usize = 256 << 20;
-const SLOTS: usize = 128;
+const KEPT: usize = 512 << 20;
+const SLOTS: usize = 512;
 /// Low bits of an address that a page leaves free; they hold the class.
 const LOW: usize = 4095;
 

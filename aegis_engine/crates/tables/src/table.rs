@@ -193,6 +193,7 @@ impl Table {
     /// Rows of a batch that is about as large as a stream's batches should be: at least 65536, at most 2^20.
     pub fn batch_rows(&self, columns: Option<&[String]>) -> Result<usize> {
         const LEAST: usize = 1 << 16;
+        const MOST: u64 = 1 << 20;
         let Inner::Parquet(table) = &self.inner else {
             return Ok(LEAST);
         };
@@ -202,7 +203,16 @@ impl Table {
             .iter()
             .sum();
         let rows = self.rows().unwrap_or(0).saturating_mul(BATCH_BYTES) / bytes.max(1);
-        Ok(usize::try_from(rows).unwrap_or(LEAST).clamp(LEAST, 1 << 20))
+        let rows = rows.clamp(LEAST as u64, MOST);
+        // Groups in equal parts: a window is given back at the end of its column chunk, and few rows left over would keep
+        // one of each column.
+        let group = table.groups().iter().copied().max().unwrap_or(0).max(1);
+        let even = if group <= rows {
+            rows / group * group
+        } else {
+            group.div_ceil((group.saturating_add(rows / 2) / rows).max(1))
+        };
+        Ok(usize::try_from(even).unwrap_or(LEAST))
     }
 
     /// Reads. Nothing is decoded before the first batch is asked for, unless there are several threads.
