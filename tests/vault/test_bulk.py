@@ -319,3 +319,17 @@ def test_the_gil_is_free_while_bytes_are_decrypted(vault: Vault) -> None:
         sys.setswitchinterval(0.005)
     assert counted == 100_000
     assert not worker.is_alive()
+
+
+def test_a_load_tells_how_far_it_is_and_stops_where_the_callback_raises(vault: Vault) -> None:
+    content = noise(65 * CHUNK)
+    stored = vault.store_bytes(content, "n")
+    told: list[int] = []
+    assert bytes(vault.load(stored, progress=told.append)) == content
+    assert told == [32 * 2**20, 64 * 2**20, 65 * CHUNK]
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vault.load(stored, progress=stop)

@@ -8,11 +8,12 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aegis import Vault
 
-from aegis_engine import audit_verify, errors, keys
+from aegis_engine import audit_read, audit_verify, errors, keys
 
 KEY, RECOVERY = bytes(range(32)), keys.raw(b"r" * 32)
 LOG = "audit/000001.log"
@@ -35,8 +36,12 @@ def lost(tmp_path: Path) -> tuple[Path, str, str]:
     return folder, kept, gone
 
 
-def restore(folder: Path) -> Vault:
-    return Vault.restore_keystore(folder, folder.parent / "backup", RECOVERY, KEY)
+def restore(folder: Path, **options: Any) -> Vault:
+    return Vault.restore_keystore(folder, folder.parent / "backup", RECOVERY, KEY, **options)
+
+
+def last(folder: Path, event: str) -> dict[str, Any]:
+    return [record for record in audit_read(folder / "audit") if record["event"] == event][-1]
 
 
 def crc32c(data: bytes) -> int:
@@ -93,39 +98,80 @@ def test_what_was_shredded_since_the_backup_stays_shredded(lost: tuple[Path, str
         vault.stat(gone)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="a restore compares the log with no head",
-)
 @pytest.mark.parametrize("change", [drop, empty])
 def test_a_log_without_the_record_that_the_backup_remembers_is_refused(
     lost: tuple[Path, str, str], change: Callable[[Path], None]
 ) -> None:
-    change(lost[0])
-    with pytest.raises(errors.VaultError):
-        restore(lost[0])
+    folder, kept, gone = lost
+    change(folder)
+    with pytest.raises(errors.VaultTampered, match="does not contain the record"):
+        restore(folder)
+    assert not (folder / "keystore.akv").exists()
+    # What is lost is lost: on request it goes on, says so, and what the lost records said is back.
+    vault = restore(folder, accept_lost_log=True)
+    assert vault.load(kept) is not None
+    assert vault.load(gone) is not None
+    assert last(folder, "keystore.restored")["log_lost"] is True
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="nothing in the folder knows a later head",
-)
-def test_a_log_cut_after_the_backup_brings_nothing_back(lost: tuple[Path, str, str]) -> None:
+def test_a_log_cut_after_the_backup_is_found_by_a_head_kept_elsewhere_and_by_nothing_else(
+    lost: tuple[Path, str, str],
+) -> None:
     folder, _, gone = lost
+    starts, head = records((folder / LOG).read_bytes())
     cut(folder)
-    with pytest.raises(errors.VaultError):
-        restore(folder).load(gone)
+    with pytest.raises(errors.VaultTampered, match="records are left"):
+        restore(folder, expect=(len(starts) - 1, head))
+    # The limit that docs/VAULT_THREATS.md states.
+    assert restore(folder).load(gone) is not None
 
 
-@pytest.mark.xfail(
-    strict=True, raises=errors.ObjectShredded, reason="the log has no secret: a restore believes a forged shred"
-)
-def test_a_forged_shred_in_the_log_drops_no_key(lost: tuple[Path, str, str]) -> None:
-    folder, kept, _ = lost
-    forge(folder, {"event": "shred", "objects": [kept], "when": 7})
-    assert restore(folder).stat(kept)["name"] == "kept"
+def test_a_head_kept_elsewhere_that_the_log_goes_on_from_lets_the_restore_pass(lost: tuple[Path, str, str]) -> None:
+    folder, _, gone = lost
+    starts, head = records((folder / LOG).read_bytes())
+    with pytest.raises(errors.VaultTampered, match="another one"):
+        restore(folder, expect=(len(starts) - 1, bytes(32)))
+    with pytest.raises(errors.ObjectShredded):
+        restore(folder, expect=(len(starts) - 1, head)).stat(gone)
+
+
+def test_a_forged_shred_in_the_log_drops_no_key_and_is_counted(lost: tuple[Path, str, str]) -> None:
+    folder, kept, gone = lost
+    proof = last(folder, "shred")["proof"]
+    for told in ({}, {"proof": proof}, {"proof": 7}):
+        forge(folder, {"event": "shred", "objects": [kept], "when": 7, **told})
+    forge(folder, {"event": "reencrypt.done", "objects": [kept], "when": 7, "proof": proof})
+    vault = restore(folder)
+    assert vault.stat(kept)["name"] == "kept"
+    with pytest.raises(errors.ObjectShredded):
+        vault.stat(gone)
+    assert last(folder, "keystore.restored")["unproven"] == 4
+
+
+def test_what_was_reencrypted_since_the_backup_does_not_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "v"
+    vault = Vault.create(folder, KEY)
+    old = str(vault.store_bytes(b"old", "old"))
+    vault.backup_keystore(tmp_path / "backup", RECOVERY)
+    file = folder / "objects" / old[:2] / f"{old}.enc"
+    sealed = file.read_bytes()
+    vault.reencrypt(old)
+    del vault
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(sealed)
+    (folder / "keystore.akv").unlink()
+    with pytest.raises(errors.ObjectShredded):
+        restore(folder).load(old)
+
+
+@pytest.mark.parametrize("claimed", [2**63, 2**64 - 1])
+def test_a_forged_generation_that_cannot_be_counted_is_an_error_and_never_wraps(
+    lost: tuple[Path, str, str], claimed: int
+) -> None:
+    folder = lost[0]
+    forge(folder, {"event": "keystore", "generation": claimed, "epoch": 1})
+    with pytest.raises(errors.VaultTampered, match="forged"):
+        restore(folder)
 
 
 def test_a_head_kept_elsewhere_tells_a_cut_log(lost: tuple[Path, str, str]) -> None:

@@ -13,7 +13,7 @@ import typer
 from aegis_engine.errors import AegisError, AuditError, EngineFault, ObjectNotFound
 
 import aegis_engine
-from aegis.cli_base import EXIT_CODES, AsJson, exit_code, fail, show
+from aegis.cli_base import EXIT_CODES, AsJson, exit_code, fail, log_head, show
 from aegis.cli_manage import vault_app  # and with it the commands of cli_vault
 from aegis_engine import audit_read, audit_verify
 from aegis_engine import doctor as examine
@@ -67,15 +67,7 @@ def audit_verify_command(
     as_json: AsJson = False,
 ) -> None:
     """Recomputes the chain of an audit log, offline and without any key, and names the first record that is wrong."""
-    kept = None
-    if expect:
-        count, _, head = expect.partition(":")
-        try:
-            kept = (int(count), bytes.fromhex(head))
-            if kept[0] < 0 or len(kept[1]) != 32:
-                raise ValueError(expect)
-        except ValueError:
-            raise typer.BadParameter("give RECORDS:HASH, such as 42:9f86d0...", param_hint="--expect") from None
+    kept = log_head(expect)
     result = audit_verify(str(_audit_folder(folder)), expect=kept)
     seen = "; the head kept elsewhere lies in it" if kept else ""
     show(result, [f"{result['records']} records, chain whole, head {result['head']}{seen}"], as_json)

@@ -139,3 +139,17 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= step
     return f"{count:.1f} TiB"
+
+
+def log_head(text: str | None) -> tuple[int, bytes] | None:
+    """A head of an audit log as `--expect` takes it, RECORDS:HASH."""
+    if text is None:
+        return None
+    count, _, head = text.partition(":")
+    try:
+        records, digest = int(count), bytes.fromhex(head)
+        if records < 0 or len(digest) != 32:
+            raise ValueError(text)
+    except ValueError:
+        raise typer.BadParameter("give RECORDS:HASH, such as 42:9f86d0...", param_hint="--expect") from None
+    return records, digest

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aegis.cli_base import KEY_FORMS, AsJson, Folder, Key, KeyFile, Yes, bar, provider, show, size
+from aegis.cli_base import KEY_FORMS, AsJson, Folder, Key, KeyFile, Yes, bar, log_head, provider, show, size
 from aegis.cli_vault import Object, object_id, opened, vault_app
 from aegis_engine import Vault
 from aegis_engine import doctor as examine
@@ -168,13 +168,36 @@ def vault_restore(
     recovery: Annotated[str, typer.Option(metavar="WHERE", help=f"recovery key: {KEY_FORMS}")],
     key_file: KeyFile = None,
     key: Key = None,
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECORDS:HASH",
+            help="a head of the audit log kept elsewhere, later than the backup; the log must contain it",
+        ),
+    ] = None,
+    accept_lost_log: Annotated[
+        bool,
+        typer.Option(
+            "--accept-lost-log",
+            help="go on without audit records that are lost; what they say was shredded may be back",
+        ),
+    ] = False,
     yes: Yes = False,
 ) -> None:
-    """Puts a keystore backup into a vault whose keystore or epoch.key was lost. Objects stored since have no key."""
+    """Puts a keystore backup into a vault whose keystore or epoch.key was lost. Objects stored since have no key.
+
+    What was shredded since stays shredded: the audit log proves it, so it must be there up to where the backup knows it.
+    """
+    head = log_head(expect)
     if not yes:
         typer.confirm(f"replace the keystore of {vault} by the backup?", abort=True)
     restored = Vault.restore_keystore(
-        str(vault), str(backup), provider(None, recovery, option="--recovery"), provider(key_file, key)
+        str(vault),
+        str(backup),
+        provider(None, recovery, option="--recovery"),
+        provider(key_file, key),
+        expect=head,
+        accept_lost_log=accept_lost_log,
     )
     typer.echo(f"vault {restored.id} is at epoch {restored.epoch} with {len(restored.list())} objects")
 

@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import CapsuleType
 
 from aegis_engine.dataset import Block, Record, VaultDataset
-from aegis_engine.tables import Csv
+from aegis_engine.tables import Csv, Parquet
 
 # Anything with the buffer protocol. numpy arrays have it, but their stubs say so from Python 3.12 on only.
 Buffer: TypeAlias = Any
@@ -234,8 +234,18 @@ class Vault:
     ) -> int:
         """Decrypts a whole object into `buffer`, which must be large enough; gives the number of bytes."""
 
-    def load(self, object: str | UUID, permit: Permit | None = None, *, threads: int | None = None) -> SecretBuffer:
-        """Decrypts a whole object into memory that is kept out of core dumps and cleared when it is closed."""
+    def load(
+        self,
+        object: str | UUID,
+        permit: Permit | None = None,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> SecretBuffer:
+        """Decrypts a whole object into memory that is kept out of core dumps and cleared when it is closed.
+
+        `progress` gets the bytes done, every 32 MiB; what it raises ends the load.
+        """
 
     def store_records(
         self,
@@ -344,20 +354,21 @@ class Vault:
     def dataset(
         self,
         ids: str | UUID | Sequence[str | UUID],
-        record: Record | None = None,
+        record: Record | Parquet | Csv | None = None,
         *,
         shuffle: Block | None = None,
-        read_ahead: int = 8,
+        read_ahead: int | None = None,
         shard: tuple[int, int] | None = None,
         permit: Permit | Mapping[str, Permit] | None = None,
     ) -> VaultDataset:
-        """Records of objects as a stream; see `aegis_engine.dataset`.
+        """Records of objects as a stream; see `aegis_engine.dataset`, and `aegis_engine.table_dataset` for tables.
 
         Args:
             ids: objects of one layout, one after the other.
-            record: how records lie in an object: Fixed, Offsets, NpyRows, Idx, Rows (a data set of records, the default).
+            record: how records lie in an object: Fixed, Offsets, NpyRows, Idx, Rows (a data set of records, the default), or
+                Parquet and Csv, whose batches are dictionaries of columns.
             shuffle: `Block(window, seed)`; None = in order.
-            read_ahead: blocks decrypted ahead.
+            read_ahead: blocks decrypted ahead: 8, of tables 1 (a row group).
             shard: (number, how many).
             permit: for all objects, or one for each by id; None = the owner's, on a vault without a bundle.
         """
@@ -444,8 +455,26 @@ class Vault:
         key: KeyProvider | Buffer | None = None,
         *,
         key_file: str | PathLike[str] | None = None,
+        expect: tuple[int, bytes] | None = None,
+        accept_lost_log: bool = False,
     ) -> Vault:
-        """Puts a keystore backup into the vault folder `path` under `key`. What was shredded since stays shredded."""
+        """Puts a keystore backup into the vault folder `path` under `key`.
+
+        What the audit log proves was shredded or re-encrypted since the backup stays so, therefore the log must go on from
+        where it was at the backup.
+
+        Args:
+            path: folder of the vault.
+            backup: the backup.
+            recovery: what the backup was made under.
+            key: key of the vault from now on.
+            key_file: a file with it.
+            expect: a head of the log (records, hash) kept elsewhere, later than the backup: the log must contain it.
+            accept_lost_log: go on where records are missing; what they say was shredded is back, where its file is.
+
+        Raises:
+            VaultTampered: records are missing that the backup or `expect` remembers.
+        """
 
     def scrub(
         self, sample: float = 1.0, *, progress: Callable[[int, int, int], object] | None = None
@@ -613,6 +642,9 @@ class ObjectReader:
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
+
+def shuffle_order(seed: int, epoch: int, stream: int, count: int) -> bytes:
+    """The permutation of the numbers below `count` by docs/ENCRYPTION.md, "Order of records": u32, little-endian."""
 
 @final
 class Records:

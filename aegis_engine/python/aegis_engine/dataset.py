@@ -111,7 +111,7 @@ class VaultDataset:
 
     def of_shard(self, shard: tuple[int, int]) -> VaultDataset:
         """The same dataset, other shard. Shards are disjoint, and together exact."""
-        other: VaultDataset = object.__new__(VaultDataset)
+        other: VaultDataset = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.shard, other._stream = self._checked(shard), None
         return other
@@ -198,10 +198,13 @@ class VaultDataset:
             raise DatasetError("records of different sizes make no batch in one piece; iterate over them, or collate")
         stream = self._begin()
         while (batch := self._fill(stream, size)) is not None:
-            if drop_last and len(batch) < size:
+            if drop_last and self._length(batch) < size:
                 break
             yield batch
         self._end(stream)
+
+    def _length(self, batch: Any) -> int:
+        return len(batch)
 
     def _fill(self, stream: RecordStream, size: int) -> Any:
         stride = self._records.stride or 1
@@ -249,8 +252,8 @@ class VaultDataset:
             )
         kept = self.__dict__.copy()
         kept.update(_stream=None, _start=self.state()["position"])
-        for opened in ("_records", "dtype"):
-            del kept[opened]
+        for opened in ("_records", "dtype", "columns"):
+            kept.pop(opened, None)
         return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -262,9 +265,33 @@ class VaultDataset:
         return f"<VaultDataset of {len(self._records)} records ({what}) in {len(self.ids)} objects>"
 
 
+def dataset_of(
+    vault: Vault, ids: Any, record: Any = None, *, read_ahead: int | None = None, **options: Any
+) -> VaultDataset:
+    """What `vault.dataset` gives: a `VaultDataset`, or for `Parquet` and `Csv` a `TableDataset`."""
+    from aegis_engine.tables import Csv, Parquet
+
+    if isinstance(record, (Parquet, Csv)):
+        from aegis_engine.table_dataset import TableDataset
+
+        return TableDataset(vault, ids, record, read_ahead=1 if read_ahead is None else read_ahead, **options)
+    return VaultDataset(vault, ids, record, read_ahead=8 if read_ahead is None else read_ahead, **options)
+
+
 def _rows(batch: memoryview, stride: int) -> Iterator[memoryview]:
     flat = batch.cast("B")
     return (flat[at : at + stride] for at in range(0, len(flat), stride))
 
 
-__all__ = ["Block", "DatasetError", "Fixed", "Idx", "NpyRows", "Offsets", "Record", "Rows", "VaultDataset"]
+__all__ = [
+    "Block",
+    "DatasetError",
+    "Fixed",
+    "Idx",
+    "NpyRows",
+    "Offsets",
+    "Record",
+    "Rows",
+    "VaultDataset",
+    "dataset_of",
+]

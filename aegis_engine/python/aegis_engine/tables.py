@@ -195,5 +195,5 @@ def parquet_times(folder: Path, rounds: int) -> tuple[list[float], list[float], 
             raise RuntimeError("the two tables differ")
         # Each side's memory is free again before the next one starts.
         del ours, reference
-    note = "pyarrow.table(vault.table(id)) / pyarrow.parquet.read_table, 64 float32 columns, uncompressed, all cores on both sides"
+    note = "pyarrow.table(vault.table(id)) / pyarrow.parquet.read_table, 64 float32 columns, uncompressed, all cores on both"
     return mine, theirs, columns * rows * 4, note

@@ -34,6 +34,15 @@ pub fn select(
     Ok(found)
 }
 
+/// A head as Python gives it.
+pub fn head(given: Option<(u64, Vec<u8>)>) -> Result<Option<Head>> {
+    let Some((seq, hash)) = given else {
+        return Ok(None);
+    };
+    let hash = digest(&hash)?;
+    Ok(Some(Head { seq, hash }))
+}
+
 #[pyfunction]
 #[pyo3(signature = (folder, *, expect=None))]
 fn audit_verify(
@@ -41,9 +50,7 @@ fn audit_verify(
     folder: PathBuf,
     expect: Option<(u64, Vec<u8>)>,
 ) -> Result<Bound<'_, PyAny>> {
-    let expect = expect
-        .map(|(seq, hash)| digest(&hash).map(|hash| Head { seq, hash }))
-        .transpose()?;
+    let expect = head(expect)?;
     let report = py.detach(|| aegis_audit::verify(&folder, None, expect.as_ref()))?;
     let shown =
         json!({"records": report.records, "head": hex(&report.head.hash), "bytes": report.bytes});

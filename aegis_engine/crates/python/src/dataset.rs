@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aegis_vault::{BlockShuffle, Source, Spans, StreamOptions, VaultError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::buffer::{Bytes, SecretBuffer};
 use crate::error::{Fault, Result};
@@ -191,13 +191,13 @@ fn secret_buffer(size: u64) -> Result<SecretBuffer> {
 
 #[pymethods]
 impl Vault {
-    #[pyo3(signature = (ids, record=None, *, shuffle=None, read_ahead=8, shard=None, permit=None))]
+    #[pyo3(signature = (ids, record=None, *, shuffle=None, read_ahead=None, shard=None, permit=None))]
     fn dataset<'py>(
         slf: Bound<'py, Self>,
         ids: Bound<'py, PyAny>,
         record: Option<Bound<'py, PyAny>>,
         shuffle: Option<Bound<'py, PyAny>>,
-        read_ahead: i64,
+        read_ahead: Option<i64>,
         shard: Option<Bound<'py, PyAny>>,
         permit: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -208,7 +208,7 @@ impl Vault {
         options.set_item("shard", shard)?;
         options.set_item("permit", permit)?;
         py.import("aegis_engine.dataset")?
-            .getattr("VaultDataset")?
+            .getattr("dataset_of")?
             .call((slf, ids, record), Some(&options))
     }
 
@@ -233,8 +233,23 @@ impl Vault {
     }
 }
 
+/// The permutation of the numbers below `count` of that stream, little-endian u32.
+#[pyfunction]
+fn shuffle_order(
+    py: Python<'_>,
+    seed: u64,
+    epoch: u64,
+    stream: u64,
+    count: u32,
+) -> Result<Bound<'_, PyBytes>> {
+    let order = py.detach(|| aegis_vault::shuffle_order(seed, epoch, stream, count))?;
+    let packed: Vec<u8> = order.into_iter().flat_map(u32::to_le_bytes).collect();
+    Ok(PyBytes::new(py, &packed))
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(secret_buffer, m)?)?;
+    m.add_function(wrap_pyfunction!(shuffle_order, m)?)?;
     m.add_class::<Records>()?;
     m.add_class::<RecordStream>()
 }

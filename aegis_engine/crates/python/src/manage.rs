@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use aegis_vault::{FsckOptions, Level, ShredReceipt};
+use aegis_vault::{FsckOptions, Level, LogTrust, ShredReceipt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::audit::head;
 use crate::convert::to_python;
 use crate::error::Result;
 use crate::keys::KeyProvider;
@@ -162,7 +163,8 @@ impl Vault {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (path, backup, recovery, key=None, *, key_file=None))]
+    #[pyo3(signature = (path, backup, recovery, key=None, *, key_file=None, expect=None, accept_lost_log=false))]
+    #[allow(clippy::too_many_arguments)] // named in Python
     fn restore_keystore(
         py: Python<'_>,
         path: PathBuf,
@@ -170,10 +172,22 @@ impl Vault {
         recovery: &KeyProvider,
         key: Option<&Bound<'_, PyAny>>,
         key_file: Option<PathBuf>,
+        expect: Option<(u64, Vec<u8>)>,
+        accept_lost_log: bool,
     ) -> Result<Self> {
         let key = KeyProvider::from_arguments(py, key, key_file)?;
+        let trust = LogTrust {
+            expect: head(expect)?,
+            accept_lost: accept_lost_log,
+        };
         let inner = py.detach(|| {
-            aegis_vault::Vault::restore_keystore(&path, &backup, &recovery.provider, &key.provider)
+            aegis_vault::Vault::restore_keystore(
+                &path,
+                &backup,
+                &recovery.provider,
+                &key.provider,
+                trust,
+            )
         })?;
         Ok(Self::with_key(inner, key))
     }

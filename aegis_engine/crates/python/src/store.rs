@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_vault::{Meta, ObjectWriter, StoreOptions, VaultError};
@@ -34,13 +35,21 @@ fn meta(name: Option<String>, media_type: &str, subject: Option<String>, attrs: 
 struct Teller {
     callback: Option<Py<PyAny>>,
     failed: Mutex<Option<PyErr>>,
+    /// Bytes done when signals were last looked at.
+    seen: AtomicU64,
 }
+
+/// Signals are looked at once in so many bytes: each look waits for the interpreter.
+const LOOK: u64 = 8 << 20;
+/// `load` reports after so many bytes.
+const SLAB: usize = 32 << 20;
 
 impl Teller {
     fn new(callback: Option<Py<PyAny>>) -> Self {
         Self {
             callback,
             failed: Mutex::default(),
+            seen: AtomicU64::new(0),
         }
     }
 
@@ -53,6 +62,10 @@ impl Teller {
 
     fn tell(&self, done: u64) -> bool {
         let Some(callback) = &self.callback else {
+            if done.saturating_sub(self.seen.load(Ordering::Relaxed)) < LOOK {
+                return true;
+            }
+            self.seen.store(done, Ordering::Relaxed);
             // Long work stays interruptible by Ctrl-C.
             #[allow(clippy::redundant_closure)]
             // the method alone is not general enough in its lifetime
@@ -325,20 +338,30 @@ impl Vault {
         Ok(py.detach(|| reader.read_into(0, out.as_mut_slice(), threads))?)
     }
 
-    #[pyo3(signature = (object, permit=None, *, threads=None))]
+    #[pyo3(signature = (object, permit=None, *, threads=None, progress=None))]
     fn load(
         &self,
         py: Python<'_>,
         object: &Bound<'_, PyAny>,
         permit: Option<&Permit>,
         threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
     ) -> Result<SecretBuffer> {
         let reader = self.reader(py, object, permit)?;
-        let pages = py.detach(|| -> Result<_> {
-            let mut pages = SecretBuffer::memory(reader.len())?;
-            reader.read_into(0, &mut pages, threads)?;
-            Ok(pages)
-        })?;
+        let mut pages = SecretBuffer::memory(reader.len())?;
+        let teller = Teller::new(progress);
+        let loaded = py.detach(|| {
+            let mut done = 0;
+            for slab in pages.chunks_mut(SLAB) {
+                reader.read_into(done, slab, threads)?;
+                done += slab.len() as u64;
+                if !teller.tell(done) {
+                    return Err(VaultError::Interrupted);
+                }
+            }
+            Ok(())
+        });
+        teller.judge(loaded)?;
         Ok(SecretBuffer::new(pages))
     }
 

@@ -7,9 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use aegis_audit::Log;
+use aegis_audit::{Head, Log};
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::auth::Auth;
 use crate::envelope::{self, Form};
@@ -21,10 +20,21 @@ use crate::keystore::{Body, KnownCopy};
 use crate::layout::{About, Layout};
 use crate::lock;
 use crate::provider::{Kind, Provider};
+use crate::reencrypt::REENCRYPTED_EVENT;
 use crate::rename::check_name;
 use crate::secret::Secret;
-use crate::shred::SHRED_EVENT;
-use crate::vault::{KEYSTORE_EVENT, KEYSTORE_MAX, LOCK_WAIT_MS, Vault, now};
+use crate::shred::{self, SHRED_EVENT};
+use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Vault, contains, generation, now};
+
+/// What a restore demands of the audit log, from which it learns what was shredded since the backup.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogTrust {
+    /// A head kept elsewhere, which the log must contain. The backup remembers one of its own; what came after that, only
+    /// whoever kept a later one knows.
+    pub expect: Option<Head>,
+    /// Goes on without the records that are lost; what was shredded by them is back, where its file is.
+    pub accept_lost: bool,
+}
 
 /// A backup has no epoch secret: its recovery key alone opens it.
 fn backup_epoch(epoch: u64) -> EpochKey {
@@ -85,13 +95,18 @@ impl Vault {
     }
 
     /// Puts a keystore backup into the vault folder `path`, whose keystore or epoch secret was lost, under `provider`.
-    /// What the audit log says was shredded since stays shredded; files stored since have no key any more (`fsck` names
-    /// them).
+    /// What the audit log proves was shredded or re-encrypted since stays so; files stored since have no key any more
+    /// (`fsck` names them).
+    ///
+    /// # Errors
+    /// [`VaultError::AuditRollback`] when the log does not go on from where it was at the backup, or from `trust.expect`:
+    /// what was shredded since would come back.
     pub fn restore_keystore(
         path: &Path,
         backup: &Path,
         recovery: &Provider,
         provider: &Provider,
+        trust: LogTrust,
     ) -> Result<Self> {
         no_wrapping(recovery)?;
         let layout = Layout::new(path);
@@ -125,14 +140,32 @@ impl Vault {
         let root = opened.root(id, &backup_epoch(envelope.epoch))?;
         let mut body = envelope::open(&bytes, Form::Backup, &root)?;
         let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+        if !trust.accept_lost && !layout.audit().is_dir() {
+            return Err(VaultError::AuditRollback {
+                reason: "the audit folder is missing".to_owned(),
+            });
+        }
+        let log = Log::open(&layout.audit(), &format!("aegis/audit/{id}"))?;
+        let (seq, hash) = body.audit;
+        let mut lost = contains(&layout, &log, Head { seq, hash });
+        if let Some(head) = trust.expect {
+            lost = lost.and(contains(&layout, &log, head));
+        }
+        let lost = match lost {
+            Err(VaultError::AuditRollback { .. }) if trust.accept_lost => true,
+            checked => {
+                checked?;
+                false
+            }
+        };
         files::create_dir(&layout.objects())?;
         files::create_dir(&layout.journal())?;
-        let log = Log::open(&layout.audit(), &format!("aegis/audit/{id}"))?;
-        let newest = replay(&mut body, &layout)?.max(envelope.generation);
+        let (newest, ignored) = replay(&mut body, &layout)?;
+        let newest = newest.max(envelope.generation);
         let epoch = EpochKey::random(reached.max(envelope.epoch) + 1)?;
         let written = log.append(&json!({
             "event": "keystore.restored", "from_epoch": envelope.epoch, "from_generation": envelope.generation,
-            "epoch": epoch.epoch,
+            "epoch": epoch.epoch, "log_lost": lost, "unproven": ignored,
         }))?;
         fail::point("restore.logged")?;
         body.audit = (written.seq + 1, written.hash);
@@ -160,24 +193,26 @@ impl Vault {
     }
 }
 
-/// Turns into tombstones what the log says was shredded; gives the newest generation on record.
-fn replay(body: &mut Body, layout: &Layout) -> Result<u64> {
-    let mut newest = 0;
+/// Turns into tombstones what the log proves was shredded. Gives the newest generation on record, and how many records
+/// speak of destroyed keys without a proof: somebody else's.
+fn replay(body: &mut Body, layout: &Layout) -> Result<(u64, u64)> {
+    let (mut newest, mut ignored) = (0, 0);
     for record in aegis_audit::read(&layout.audit())? {
-        let record = record?.body;
-        if record["event"] == KEYSTORE_EVENT {
-            newest = newest.max(record["generation"].as_u64().unwrap_or(0));
-        }
-        if record["event"] != SHRED_EVENT {
+        let record = record?;
+        newest = newest.max(generation(&record)?.unwrap_or(0));
+        let event = &record.body["event"];
+        if event != SHRED_EVENT && event != REENCRYPTED_EVENT {
             continue;
         }
-        let when = record["when"].as_u64().unwrap_or(0);
-        let ids = record["objects"].as_array().into_iter().flatten();
-        for id in ids.filter_map(|id| id.as_str()?.parse::<Uuid>().ok()) {
+        let Some((objects, when)) = shred::proven(&record.body, &body.node)? else {
+            ignored += 1;
+            continue;
+        };
+        for id in objects {
             if body.live(id).is_ok() {
                 body.shred(id, when);
             }
         }
     }
-    Ok(newest)
+    Ok((newest, ignored))
 }

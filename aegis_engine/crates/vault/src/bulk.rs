@@ -102,11 +102,15 @@ fn striped<'a>(
         }
     };
     thread::scope(|scope| {
+        let mut alone = vec![0];
         for first in 1..count {
             let run = &run;
-            scope.spawn(move || run(first));
+            // The system may have no thread left: then this one does that share, too.
+            if (thread::Builder::new().spawn_scoped(scope, move || run(first))).is_err() {
+                alone.push(first);
+            }
         }
-        run(0);
+        alone.into_iter().for_each(run);
     });
     outcome.end()
 }
@@ -196,9 +200,16 @@ pub(crate) fn seal_stream(
     let take = Mutex::new(take);
     let mut totals = (0, 0);
     thread::scope(|scope| {
+        let mut started = Err(io::ErrorKind::WouldBlock.into());
         for _ in 0..count {
             let (take, free, outcome) = (&take, free.clone(), &outcome);
-            scope.spawn(move || seal_all(target, take, &free, outcome));
+            let sealer = thread::Builder::new()
+                .spawn_scoped(scope, move || seal_all(target, take, &free, outcome));
+            // One is enough, if slower.
+            started = started.or(sealer.map(drop));
+        }
+        if let Err(error) = started {
+            outcome.fail(VaultError::io("start a thread to seal", target.path)(error));
         }
         // Sealers hold the only other senders: a dead pipeline is noticed.
         drop(free);

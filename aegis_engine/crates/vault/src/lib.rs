@@ -66,6 +66,7 @@ mod vault;
 mod verify;
 mod writer;
 
+pub use backup::LogTrust;
 pub use dataset::{Dataset, ROWS_MEDIA_TYPE};
 pub use doctor::{Fact, doctor};
 pub use error::{Result, VaultError};
@@ -83,6 +84,7 @@ pub use schema::{
 };
 pub use scrub::{Damage, ScrubProgress, ScrubReport};
 pub use secret::Secret;
+pub use shuffle::shuffle_order;
 pub use store::StoreOptions;
 pub use stream::{BlockShuffle, RecordStream, Records, Source, Spans, StreamOptions};
 #[cfg(feature = "tables")]

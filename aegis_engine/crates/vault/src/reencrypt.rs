@@ -7,6 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
+use crate::exclusive::Exclusive;
 use crate::fail;
 use crate::files;
 use crate::header::TAG;
@@ -14,10 +15,13 @@ use crate::keys::Resealer;
 use crate::keystore::{Entry, Kind, Record};
 use crate::meta::{Meta, Sealed};
 use crate::object::ObjectFile;
+use crate::shred;
 use crate::store;
 use crate::vault::{Inner, Vault, now};
 use crate::writer::{Finished, ObjectWriter, Seed};
 
+/// The audit record of old keys that are gone: replayed when an older keystore comes back.
+pub(crate) const REENCRYPTED_EVENT: &str = "reencrypt.done";
 /// In governance rows, the id of their data object follows the magic.
 const ROWS_DATA_ID: std::ops::Range<usize> = 8..24;
 
@@ -143,12 +147,13 @@ impl Vault {
             store::place(&mut exclusive, object)?;
         }
         fail::point("reencrypt.placed")?;
+        let when = now();
         for id in &gone {
             drop(files::write_synced(
                 &inner.layout.reencrypt_intent(*id),
                 b"",
             )?);
-            exclusive.body.shred(*id, now());
+            exclusive.body.shred(*id, when);
         }
         files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
         inner.log.append(&json!({
@@ -163,6 +168,7 @@ impl Vault {
         for object in new {
             object.settle(&inner.layout)?;
         }
+        record_gone(&exclusive, &gone, when)?;
         for id in &gone {
             files::remove(&inner.layout.object(*id))?;
             files::sync_parent(&inner.layout.object(*id))?;
@@ -183,19 +189,26 @@ fn reseal_rows(inner: &Arc<Inner>, rows: Uuid, data: Uuid) -> Result<Finished> {
     writer.complete()
 }
 
+/// On record once the old keys are gone, so that a restored keystore does not bring them back.
+fn record_gone(exclusive: &Exclusive<'_>, objects: &[Uuid], when: u64) -> Result<()> {
+    exclusive.inner.log.append(&json!({
+        "event": REENCRYPTED_EVENT,
+        "objects": objects.iter().map(Uuid::to_string).collect::<Vec<_>>(),
+        "when": when,
+        "proof": shred::proof(objects, when, &exclusive.body.node)?,
+    }))?;
+    fail::point("reencrypt.recorded")
+}
+
 /// A crash after the keystore write leaves the ciphertext of the old object: only waste, removed here.
-pub(crate) fn forward(
-    exclusive: &crate::exclusive::Exclusive<'_>,
-    id: Uuid,
-    intent: &std::path::Path,
-) -> Result<()> {
+pub(crate) fn forward(exclusive: &Exclusive<'_>, id: Uuid, intent: &std::path::Path) -> Result<()> {
     let layout = &exclusive.inner.layout;
-    if matches!(
-        exclusive.body.entries.get(&id),
-        Some(Entry::Shredded { .. })
-    ) && files::remove(&layout.object(id))?
-    {
-        files::sync_parent(&layout.object(id))?;
+    if let Some(Entry::Shredded { when }) = exclusive.body.entries.get(&id) {
+        // Perhaps a second time: whether the first was written, only the log knows.
+        record_gone(exclusive, &[id], *when)?;
+        if files::remove(&layout.object(id))? {
+            files::sync_parent(&layout.object(id))?;
+        }
     }
     files::remove(intent)?;
     files::sync_parent(intent)

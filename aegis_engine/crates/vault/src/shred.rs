@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::doctor::caveats;
@@ -33,13 +33,39 @@ pub(crate) struct Intent {
     mac: String,
 }
 
+/// HMAC under a key of the node secret, which no backup and no ratchet changes.
+fn mac(label: &[u8], objects: &[Uuid], when: u64, node: &Secret<32>) -> Result<String> {
+    let key = Prk::extract(b"aegis/v1/node", node.expose()).expand(&[label])?;
+    let mut covered = when.to_le_bytes().to_vec();
+    covered.extend(objects.iter().flat_map(|id| *id.as_bytes()));
+    Ok(hex(&kdf::mac(&key, &[&covered])))
+}
+
+/// Goes into the audit record of keys that are gone. The log has no secret: without this, whoever writes files could make
+/// a restore drop keys by a record of their own.
+pub(crate) fn proof(objects: &[Uuid], when: u64, node: &Secret<32>) -> Result<String> {
+    mac(b"aegis/v1/shred-record", objects, when, node)
+}
+
+/// Objects and time of an audit record that this vault wrote about destroyed keys; `None` for any other record.
+pub(crate) fn proven(record: &Value, node: &Secret<32>) -> Result<Option<(Vec<Uuid>, u64)>> {
+    let parsed = || {
+        let objects = record["objects"].as_array()?.iter();
+        let objects = objects
+            .map(|id| id.as_str()?.parse().ok())
+            .collect::<Option<Vec<Uuid>>>()?;
+        Some((objects, record["when"].as_u64()?, record["proof"].as_str()?))
+    };
+    let Some((objects, when, told)) = parsed() else {
+        return Ok(None);
+    };
+    let genuine = proof(&objects, when, node)?;
+    Ok(kdf::same(genuine.as_bytes(), told.as_bytes()).then_some((objects, when)))
+}
+
 impl Intent {
     fn new(objects: Vec<Uuid>, when: u64, node: &Secret<32>) -> Result<Self> {
-        let key =
-            Prk::extract(b"aegis/v1/node", node.expose()).expand(&[b"aegis/v1/shred-intent"])?;
-        let mut covered = when.to_le_bytes().to_vec();
-        covered.extend(objects.iter().flat_map(|id| *id.as_bytes()));
-        let mac = hex(&kdf::mac(&key, &[&covered]));
+        let mac = mac(b"aegis/v1/shred-intent", &objects, when, node)?;
         Ok(Self { objects, when, mac })
     }
 }
@@ -156,6 +182,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Resul
         "epoch_before": epoch_before,
         "epoch_after": exclusive.epoch,
         "when": intent.when,
+        "proof": proof(&intent.objects, intent.when, &exclusive.body.node)?,
         "known_copies": exclusive.body.copies.len(),
     }))?;
     fail::point("shred.logged")?;

@@ -77,6 +77,11 @@ impl Words {
     }
 }
 
+/// The permutation of `0..count` of that stream: blocks (0) or the records of group `stream - 1`.
+pub fn shuffle_order(seed: u64, epoch: u64, stream: u64, count: u32) -> Result<Vec<u32>> {
+    Words::new(seed, epoch, stream)?.permutation(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

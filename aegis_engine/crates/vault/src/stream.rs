@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -480,12 +481,24 @@ impl RecordStream {
             order,
             records,
         });
-        let threads = (0..bulk::workers(None, (window + ahead) as u64))
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.work())
-            })
-            .collect();
+        let mut threads = Vec::new();
+        for _ in 0..bulk::workers(None, (window + ahead) as u64) {
+            let mine = Arc::clone(&shared);
+            let started = std::thread::Builder::new()
+                .name("aegis-records".to_owned())
+                .spawn(move || mine.work());
+            match started {
+                Ok(thread) => threads.push(thread),
+                // One is enough, if slower.
+                Err(_) if !threads.is_empty() => break,
+                Err(error) => {
+                    return Err(VaultError::io(
+                        "start a thread to read",
+                        Path::new("records"),
+                    )(error));
+                }
+            }
+        }
         let mut stream = Self {
             shared,
             options,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use aegis_audit::Log;
+use aegis_audit::{Head, Log, Record};
 use aegis_policy::{ConsentLedger, PolicyError};
 use uuid::Uuid;
 
@@ -312,21 +312,51 @@ impl Inner {
 /// The log must contain the record that the (authenticated) keystore remembers. Gives the newest generation of the
 /// keystore that the log knows of: each is on record once it is durable.
 fn check_log(layout: &Layout, log: &Log, (seq, hash): (u64, [u8; 32])) -> Result<u64> {
-    let rollback = |reason: String| VaultError::AuditRollback { reason };
-    let head = log.head();
-    if head.seq < seq {
-        let reason = format!("{} records are left, {seq} were there", head.seq);
-        return Err(rollback(reason));
-    }
+    contains(layout, log, Head { seq, hash })?;
     let mut newest = 0;
-    for (at, record) in (0..).zip(aegis_audit::read(&layout.audit())?) {
+    for record in aegis_audit::read(&layout.audit())? {
         let record = record?;
-        if at + 1 == seq && record.hash != hash {
-            return Err(rollback(format!("record {at} is another one")));
-        }
-        if at >= seq && record.body["event"] == KEYSTORE_EVENT {
-            newest = newest.max(record.body["generation"].as_u64().unwrap_or(0));
+        if record.seq >= seq {
+            newest = newest.max(generation(&record)?.unwrap_or(0));
         }
     }
     Ok(newest)
+}
+
+/// Whether the log is `head`, or goes on from it.
+pub(crate) fn contains(layout: &Layout, log: &Log, head: Head) -> Result<()> {
+    let rollback = |reason: String| VaultError::AuditRollback { reason };
+    let (left, there) = (log.head().seq, head.seq);
+    if left < there {
+        return Err(rollback(format!(
+            "{left} records are left, {there} were there"
+        )));
+    }
+    for record in aegis_audit::read(&layout.audit())? {
+        let record = record?;
+        if record.seq + 1 == there {
+            if record.hash != head.hash {
+                return Err(rollback(format!("record {} is another one", record.seq)));
+            }
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The generation that a record says the keystore has reached.
+pub(crate) fn generation(record: &Record) -> Result<Option<u64>> {
+    if record.body["event"] != KEYSTORE_EVENT {
+        return Ok(None);
+    }
+    let claimed = record.body["generation"].as_u64().unwrap_or(0);
+    // Nobody counts that far, and the next one must not wrap.
+    if claimed >> 63 != 0 {
+        let reason = format!(
+            "record {} claims generation {claimed} of the keystore: it is forged",
+            record.seq
+        );
+        return Err(VaultError::AuditRollback { reason });
+    }
+    Ok(Some(claimed))
 }

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::VaultError;
 use crate::auth::Auth;
 use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
@@ -31,6 +30,7 @@ use crate::provider::Passphrase;
 use crate::secret::Secret;
 use crate::vault::{Inner, hex};
 use crate::writer::{ObjectWriter, Seed};
+use crate::{LogTrust, VaultError};
 
 const AT: u64 = 1_767_225_600; // 2026-01-01
 const PASSPHRASE: &str = "correct horse battery staple";
@@ -245,7 +245,14 @@ fn the_golden_backup_still_restores_and_what_was_shredded_stays_shredded() {
     fs::remove_file(path.join("keystore.akv")).unwrap();
     fs::remove_file(path.join("epoch.key")).unwrap();
     let backup = golden().join("key.akb");
-    let vault = Vault::restore_keystore(&path, &backup, &words(RECOVERY), &key()).unwrap();
+    let vault = Vault::restore_keystore(
+        &path,
+        &backup,
+        &words(RECOVERY),
+        &key(),
+        LogTrust::default(),
+    )
+    .unwrap();
     let expected: Value =
         serde_json::from_slice(&fs::read(golden().join("key.json")).unwrap()).unwrap();
     assert_eq!(

@@ -4,7 +4,7 @@ mod material;
 
 use std::path::Path;
 
-use aegis_vault::{Meta, Result, StoreOptions, Vault};
+use aegis_vault::{LogTrust, Meta, Result, StoreOptions, Vault};
 use material::{content, key, large, store_records};
 use uuid::Uuid;
 
@@ -21,7 +21,10 @@ fn main() {
     );
     let done = match operation.as_str() {
         "create" => Vault::create(folder, &key(1)).map(drop),
-        "restore" => Vault::restore_keystore(folder, &backup, &key(3), &key(1)).map(drop),
+        "restore" => {
+            Vault::restore_keystore(folder, &backup, &key(3), &key(1), LogTrust::default())
+                .map(drop)
+        }
         // As an operator would, who does not know whether the rotation was done.
         "open" => Vault::open(folder, &key(1))
             .or_else(|_| Vault::open(folder, &key(2)))

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use aegis_policy::Action;
-use aegis_vault::{FsckOptions, Meta, Provider, Vault, VaultError};
+use aegis_vault::{FsckOptions, LogTrust, Meta, Provider, Vault, VaultError};
 use uuid::Uuid;
 
 use crate::material::{content, key, large};
@@ -91,7 +91,8 @@ pub fn check(scene: &Scene, operation: &str, what: &str) -> Side {
     );
     let (first, mine) = if operation == "restore" && first.is_err() {
         let backup = folder.with_extension("backup");
-        let again = Vault::restore_keystore(&folder, &backup, &key(3), &key(1));
+        let again =
+            Vault::restore_keystore(&folder, &backup, &key(3), &key(1), LogTrust::default());
         (again, key(1))
     } else {
         one_key(scene, first, operation, what)
@@ -212,7 +213,7 @@ fn copies(scene: &Scene, what: &str) {
     if !backup.exists() {
         return;
     }
-    match Vault::restore_keystore(&folder, &backup, &key(3), &key(1)) {
+    match Vault::restore_keystore(&folder, &backup, &key(3), &key(1), LogTrust::default()) {
         Ok(vault) => {
             assert_eq!(known.len(), 1, "{what}: a copy that no receipt names");
             assert!(shredded(&vault, scene.ids[0]), "{what}");
