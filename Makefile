@@ -16,7 +16,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: fuzz test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels clean lock
+.PHONY: miri fuzz test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -60,6 +60,11 @@ test-rust: setup ## Rust tests
 	cd aegis_engine && cargo test --release --quiet --lib --tests
 	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints,fuzzing --test crash \
 		--test fuzz_short --test memory
+	@if cargo +nightly miri --version >/dev/null 2>&1; then $(MAKE) miri; else \
+		echo "Miri is left out: rustup toolchain install nightly --component miri,rust-src"; fi
+
+miri: ## Miri on the crate that has the unsafe code (needs a nightly toolchain with miri)
+	cd aegis_engine && MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri test --quiet -p aegis-memory
 
 test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \

@@ -3,12 +3,48 @@
 use std::io;
 use std::ptr::NonNull;
 
+#[cfg(not(miri))]
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
 /// Mappings from here on start at a multiple of this and ask for huge pages: a fault for 2 MiB, not one for 4 KiB.
 const HUGE: usize = 2 << 20;
 
+/// Under Miri, which knows no advice, the same from the allocator: it checks what is done with the memory.
+#[cfg(miri)]
+pub fn map(len: usize) -> io::Result<NonNull<u8>> {
+    use std::alloc::{GlobalAlloc, System};
+    // SAFETY: the layout has a size.
+    NonNull::new(unsafe { System.alloc_zeroed(layout(len)?) })
+        .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// # Safety
+/// As below.
+#[cfg(miri)]
+pub unsafe fn unmap(at: NonNull<u8>, len: usize) {
+    use std::alloc::{GlobalAlloc, System};
+    if let Ok(layout) = layout(len) {
+        // SAFETY: made by `map` with the same layout, as the caller promises.
+        unsafe { System.dealloc(at.as_ptr(), layout) };
+    }
+}
+
+#[cfg(miri)]
+fn layout(len: usize) -> io::Result<std::alloc::Layout> {
+    let align = if len < HUGE { page_size() } else { HUGE };
+    std::alloc::Layout::from_size_align(len, align).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
+/// Bytes of a page.
+pub fn page_size() -> usize {
+    #[cfg(miri)]
+    return 4096;
+    #[cfg(not(miri))]
+    rustix::param::page_size()
+}
+
 /// `len` bytes, a multiple of the page size.
+#[cfg(not(miri))]
 pub fn map(len: usize) -> io::Result<NonNull<u8>> {
     let at = if len < HUGE {
         anonymous(len)?
@@ -26,11 +62,13 @@ pub fn map(len: usize) -> io::Result<NonNull<u8>> {
 
 /// # Safety
 /// `at` comes from [`map`] with this `len`, and nobody uses it any more.
+#[cfg(not(miri))]
 pub unsafe fn unmap(at: NonNull<u8>, len: usize) {
     // SAFETY: as the caller promises. It fails only for ranges that are none.
     let _ = unsafe { mm::munmap(at.as_ptr().cast(), len) };
 }
 
+#[cfg(not(miri))]
 fn anonymous(len: usize) -> io::Result<NonNull<u8>> {
     let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
     // SAFETY: a new anonymous mapping at an address of the kernel's choice aliases nothing.
@@ -38,6 +76,7 @@ fn anonymous(len: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(at.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
+#[cfg(not(miri))]
 fn aligned(len: usize) -> io::Result<NonNull<u8>> {
     let more = len.checked_add(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
     let whole = anonymous(more)?;

@@ -5,9 +5,10 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+#[cfg(not(miri))]
 use rustix::mm::{self, Advice};
 
-use crate::map::{clear, map, unmap};
+use crate::map::{clear, map, page_size, unmap};
 
 /// Zeroed private memory, page-aligned, kept out of core dumps, cleared on drop. `len` may be 0.
 pub struct Pages {
@@ -27,7 +28,7 @@ impl Pages {
     /// # Errors
     /// The system has no memory to map.
     pub fn new(len: usize) -> io::Result<Self> {
-        let page = rustix::param::page_size();
+        let page = page_size();
         let mapped = len
             .max(1)
             .checked_next_multiple_of(page)
@@ -39,12 +40,16 @@ impl Pages {
     /// For keys: locked into RAM as far as the limit goes, zeros in a forked child.
     pub(crate) fn for_keys(len: usize) -> io::Result<Self> {
         let pages = Self::new(len)?;
-        pages.advise(Advice::LinuxWipeOnFork)?;
-        // SAFETY: the range is ours. Failing is allowed: the default limit is 8 MiB, `doctor` reports it.
-        let _ = unsafe { mm::mlock(pages.at.as_ptr().cast(), pages.mapped) };
+        #[cfg(not(miri))]
+        {
+            pages.advise(Advice::LinuxWipeOnFork)?;
+            // SAFETY: the range is ours. Failing is allowed: the default limit is 8 MiB, `doctor` reports it.
+            let _ = unsafe { mm::mlock(pages.at.as_ptr().cast(), pages.mapped) };
+        }
         Ok(pages)
     }
 
+    #[cfg(not(miri))]
     fn advise(&self, advice: Advice) -> io::Result<()> {
         // SAFETY: neither advice changes what this process reads or writes.
         unsafe { mm::madvise(self.at.as_ptr().cast(), self.mapped, advice) }?;
@@ -119,14 +124,15 @@ mod tests {
         for len in [0, 1, 4095, 4096, 4097, 1 << 20] {
             let mut pages = Pages::new(len).unwrap();
             assert_eq!(pages.len(), len);
-            assert!(pages.iter().all(|b| *b == 0));
+            assert!(*pages == vec![0; len]);
             assert_eq!(pages.as_ptr() as usize % 4096, 0);
             pages.fill(7);
-            assert!(pages.iter().all(|b| *b == 7));
+            assert!(*pages == vec![7; len]);
         }
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "there is no kernel to ask")]
     fn the_kernel_leaves_pages_out_of_core_dumps() {
         let pages = Pages::new(1 << 16).unwrap();
         let flags = flags(pages.as_ptr() as usize);
@@ -134,6 +140,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "there is no kernel to ask")]
     fn key_pages_are_wiped_on_fork() {
         let pages = Pages::for_keys(64).unwrap();
         let flags = flags(pages.as_ptr() as usize);
