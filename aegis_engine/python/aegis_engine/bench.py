@@ -336,7 +336,7 @@ def _parquet(folder: Path) -> Row:
     except ImportError:
         return _missing(name, goal, True, "this build reads no Parquet")
     try:
-        mine, theirs, size, note = parquet_times(folder, ROUNDS)
+        mine, theirs, size, note = parquet_times(folder, 3 * ROUNDS)
     except ModuleNotFoundError as error:
         return _missing(name, goal, True, str(error))
     return _row(name, mine, theirs, goal=goal, speed=True, size=size, note=note)
@@ -348,7 +348,7 @@ def _training() -> Row:
         from aegis_engine.bench_training import epoch_times
     except ModuleNotFoundError as error:
         return _missing(name, goal, False, f"{error}: pip install torch")
-    mine, theirs, note = epoch_times(limit=10_000, pairs=ROUNDS)
+    mine, theirs, note = epoch_times(limit=10_000, pairs=2 * ROUNDS)
     row = _row(name, mine, theirs, goal=goal, speed=False, size=1, note=note)
     return dataclasses.replace(row, unit="s", ours=(row.ours or 0) / 1e6, reference=(row.reference or 0) / 1e6)
 
