@@ -19,21 +19,24 @@ KEY, RECOVERY = bytes(range(32)), keys.raw(b"r" * 32)
 LOG = "audit/000001.log"
 
 
-@pytest.fixture
-def lost(tmp_path: Path) -> tuple[Path, str, str]:
-    """A vault that lost its keystore; one object was shredded after the backup, its file has come back."""
-    folder = tmp_path / "v"
+def lose(folder: Path, end: Callable[[Vault, str], object]) -> tuple[str, str]:
+    """A vault that lost its keystore; the keys of one object ended after the backup, its file has come back."""
     vault = Vault.create(folder, KEY)
     kept, gone = str(vault.store_bytes(b"kept", "kept")), str(vault.store_bytes(b"gone", "gone"))
-    vault.backup_keystore(tmp_path / "backup", RECOVERY)
+    vault.backup_keystore(folder.parent / "backup", RECOVERY)
     file = folder / "objects" / gone[:2] / f"{gone}.enc"
     sealed = file.read_bytes()
-    vault.shred(gone)
+    end(vault, gone)
     del vault
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(sealed)
     (folder / "keystore.akv").unlink()
-    return folder, kept, gone
+    return kept, gone
+
+
+@pytest.fixture
+def lost(tmp_path: Path) -> tuple[Path, str, str]:
+    return tmp_path / "v", *lose(tmp_path / "v", Vault.shred)
 
 
 def restore(folder: Path, **options: Any) -> Vault:
@@ -149,19 +152,11 @@ def test_a_forged_shred_in_the_log_drops_no_key_and_is_counted(lost: tuple[Path,
 
 
 def test_what_was_reencrypted_since_the_backup_does_not_come_back(tmp_path: Path) -> None:
-    folder = tmp_path / "v"
-    vault = Vault.create(folder, KEY)
-    old = str(vault.store_bytes(b"old", "old"))
-    vault.backup_keystore(tmp_path / "backup", RECOVERY)
-    file = folder / "objects" / old[:2] / f"{old}.enc"
-    sealed = file.read_bytes()
-    vault.reencrypt(old)
-    del vault
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(sealed)
-    (folder / "keystore.akv").unlink()
+    kept, gone = lose(tmp_path / "v", Vault.reencrypt)
+    vault = restore(tmp_path / "v")
+    assert bytes(vault.load(kept)) == b"kept"
     with pytest.raises(errors.ObjectShredded):
-        restore(folder).load(old)
+        vault.load(gone)
 
 
 @pytest.mark.parametrize("claimed", [2**63, 2**64 - 1])

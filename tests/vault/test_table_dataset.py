@@ -122,6 +122,15 @@ def test_an_interrupted_epoch_goes_on_where_it_stopped(vault: Vault, stored: str
     assert seen + rest == whole
 
 
+def test_a_plain_iteration_that_stops_loses_no_row(vault: Vault, stored: str) -> None:
+    first, second = (vault.dataset(stored, Parquet(), shuffle=Block(window=3, seed=2)) for _ in range(2))
+    whole = numbers(vault.dataset(stored, Parquet(), shuffle=Block(window=3, seed=2)))
+    rows = iter(first)
+    seen = [int(next(rows)["n"]) for _ in range(10)]
+    second.resume(first.state())
+    assert seen + numbers(second) == whole
+
+
 def test_a_state_of_other_columns_is_refused(vault: Vault, stored: str) -> None:
     state = vault.dataset(stored, Parquet(("n",))).state()
     with pytest.raises(DatasetError, match="columns"):

@@ -63,7 +63,7 @@ class VaultDataset:
             raise DatasetError("read_ahead is a number of blocks, 0 or more")
         self.shuffle, self.read_ahead = shuffle, read_ahead
         self.shard = self._checked(shard or (0, 1))
-        self._epoch = self._start = 0
+        self._epoch = self._start = self._held = 0
         self._stream: RecordStream | None = None
         self._open()
 
@@ -113,13 +113,16 @@ class VaultDataset:
         """The same dataset, other shard. Shards are disjoint, and together exact."""
         other: VaultDataset = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.shard, other._stream = self._checked(shard), None
+        other.shard, other._stream, other._held = self._checked(shard), None, 0
         return other
 
     def state(self) -> dict[str, Any]:
         """Where iteration stands, for `resume`: plain values, no secrets."""
-        position = self._stream.position if self._stream else self._start
-        return {**self._identity(), "epoch": self._epoch, "position": position}
+        return {**self._identity(), "epoch": self._epoch, "position": self._position()}
+
+    def _position(self) -> int:
+        """Records given out: of a stream, those it gave less those that a plain iteration holds for its next steps."""
+        return self._stream.position - self._held if self._stream else self._start
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -148,9 +151,9 @@ class VaultDataset:
     def close(self) -> None:
         """Stops reading ahead and clears what was decrypted."""
         if self._stream is not None:
-            self._start = self._stream.position
+            self._start = self._position()
             self._stream.close()
-            self._stream = None
+            self._stream, self._held = None, 0
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -166,25 +169,32 @@ class VaultDataset:
         """After a whole epoch the next one is on."""
         if self._stream is stream:
             stream.close()
-            self._stream, self._start = None, 0
+            self._stream, self._start, self._held = None, 0, 0
             self._epoch += 1
 
     def __iter__(self) -> Iterator[Any]:
         stream = self._begin()
-        while True:
-            if self._records.stride is not None:
-                size = max(1, min(4096, 2**20 // self._records.stride))
-                batch = self._fill(stream, size)
-                if batch is None:
-                    break
-                # A memoryview of two axes cannot be cut into rows: flat, then by size.
-                yield from batch if self.dtype is not None else _rows(batch, self._records.stride)
-            else:
-                record = stream.next_record()
-                if record is None:
-                    break
+        if self._records.stride is None:
+            while (record := stream.next_record()) is not None:
                 yield memoryview(record)
+        else:
+            while (batch := self._fill(stream, self._step())) is not None:
+                left = self._length(batch)
+                for record in self._split(batch):
+                    left -= 1
+                    # Another iteration may have begun meanwhile; this one's stream is closed then.
+                    if self._stream is stream:
+                        self._held = left
+                    yield record
         self._end(stream)
+
+    def _step(self) -> int:
+        """Records that a plain iteration takes from the stream at once."""
+        return max(1, min(4096, 2**20 // (self._records.stride or 1)))
+
+    def _split(self, batch: Any) -> Any:
+        # A memoryview of two axes cannot be cut into rows: flat, then by size.
+        return batch if self.dtype is not None else _rows(batch, self._records.stride or 1)
 
     def batches(self, size: int, *, drop_last: bool = False) -> Iterator[Any]:
         """Batches of `size` records, each in one piece of memory outside core dumps, filled by one call of the engine.
@@ -251,7 +261,7 @@ class VaultDataset:
                 "ahead), or open the vault and ask for a permit in the worker"
             )
         kept = self.__dict__.copy()
-        kept.update(_stream=None, _start=self.state()["position"])
+        kept.update(_stream=None, _start=self._position(), _held=0)
         for opened in ("_records", "dtype", "columns"):
             kept.pop(opened, None)
         return kept
@@ -271,11 +281,13 @@ def dataset_of(
     """What `vault.dataset` gives: a `VaultDataset`, or for `Parquet` and `Csv` a `TableDataset`."""
     from aegis_engine.tables import Csv, Parquet
 
+    if read_ahead is not None:
+        options["read_ahead"] = read_ahead
     if isinstance(record, (Parquet, Csv)):
         from aegis_engine.table_dataset import TableDataset
 
-        return TableDataset(vault, ids, record, read_ahead=1 if read_ahead is None else read_ahead, **options)
-    return VaultDataset(vault, ids, record, read_ahead=8 if read_ahead is None else read_ahead, **options)
+        return TableDataset(vault, ids, record, **options)
+    return VaultDataset(vault, ids, record, **options)
 
 
 def _rows(batch: memoryview, stride: int) -> Iterator[memoryview]:

@@ -54,12 +54,14 @@ class _Group:
         self.order = np.arange(sum(counts)) if order is None else order
         self.used = 0
         self.columns: Columns = {}
-        for name, first in blocks[0].items():
+        for name, first in list(blocks[0].items()):
             joined = _secret(sum(counts), first)
             at = 0
             for block, count in zip(blocks, counts, strict=True):
-                joined[at : at + count] = block[name]
+                # Freed at once: no more than one column is in memory twice.
+                joined[at : at + count] = block.pop(name)
                 at += count
+            del first
             self.columns[name] = joined
 
     def left(self) -> int:
@@ -159,7 +161,7 @@ class _Rows:
             block = table.read(filled)
             if not block:
                 raise DatasetError(f"object {name}: none of its columns holds numbers; name some, or read it as Arrow")
-            found = {column: (array.dtype.str, array.shape[1:]) for column, array in block.items()}
+            found = _kinds(block)
             if self.columns and found != self.columns:
                 raise DatasetError(
                     f"object {name} has other columns than the ones before it ({found}); make a dataset of each"
@@ -175,8 +177,7 @@ class _Rows:
     def read(self, block: int) -> Columns:
         table, at = self.blocks[block]
         columns = table.read(at)
-        found = {name: (array.dtype.str, array.shape[1:]) for name, array in columns.items()}
-        if found != self.columns:
+        if (found := _kinds(columns)) != self.columns:
             raise DatasetError(f"block {at} has other columns than the first one ({found}, there {self.columns})")
         return columns
 
@@ -194,6 +195,11 @@ class _Rows:
                 return block, row
             row -= count
         raise IndexError(row)
+
+
+def _kinds(columns: Columns) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of a row's value, by column."""
+    return {name: (array.dtype.str, array.shape[1:]) for name, array in columns.items()}
 
 
 def _numbers(packed: bytes) -> Any:
@@ -253,10 +259,11 @@ class TableDataset(VaultDataset):
     def _length(self, batch: Any) -> int:
         return len(next(iter(batch.values())))
 
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self.batches(4096):
-            for at in range(self._length(batch)):
-                yield {name: column[at] for name, column in batch.items()}
+    def _step(self) -> int:
+        return 4096
+
+    def _split(self, batch: Any) -> Iterator[Any]:
+        return ({name: column[at] for name, column in batch.items()} for at in range(self._length(batch)))
 
     def take(self, indices: Sequence[int]) -> Any:
         """Rows by their numbers in the order of storage, as one batch; each block they lie in is decoded once."""

@@ -25,6 +25,8 @@ def _tensor(batch: Any) -> Any:
     """Tensors over the same memory: of an array, or of each field of a structured one, or of each column of a table."""
     if isinstance(batch, dict):
         return {name: _tensor(column) for name, column in batch.items()}
+    if not getattr(batch, "shape", ()):  # one value
+        return torch.as_tensor(batch)
     if isinstance(batch, memoryview):
         return torch.frombuffer(batch, dtype=torch.uint8).reshape(batch.shape)
     if batch.dtype.names:
@@ -85,12 +87,7 @@ class VaultIterable(IterableDataset[Any]):
         else:
             source = mine.batches(self.batch_size, drop_last=self.drop_last)
         for item in source:
-            if isinstance(item, dict) and self.batch_size is None:
-                tensors = {name: torch.as_tensor(value) for name, value in item.items()}
-            elif isinstance(item, dict) or (hasattr(item, "shape") and item.shape):
-                tensors = _tensor(item)
-            else:
-                tensors = torch.as_tensor(item)
+            tensors = _tensor(item)
             yield self.transform(tensors) if self.transform else tensors
 
     def __len__(self) -> int:

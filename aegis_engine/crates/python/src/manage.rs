@@ -164,7 +164,6 @@ impl Vault {
 
     #[staticmethod]
     #[pyo3(signature = (path, backup, recovery, key=None, *, key_file=None, expect=None, accept_lost_log=false))]
-    #[allow(clippy::too_many_arguments)] // named in Python
     fn restore_keystore(
         py: Python<'_>,
         path: PathBuf,

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use aegis_audit::{Head, Log};
+use aegis_audit::{Head, Log, Record};
 use serde_json::json;
 
 use crate::auth::Auth;
@@ -24,7 +24,7 @@ use crate::reencrypt::REENCRYPTED_EVENT;
 use crate::rename::check_name;
 use crate::secret::Secret;
 use crate::shred::{self, SHRED_EVENT};
-use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Vault, contains, generation, now};
+use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Vault, generation, now, walk};
 
 /// What a restore demands of the audit log, from which it learns what was shredded since the backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,25 +147,26 @@ impl Vault {
         }
         let log = Log::open(&layout.audit(), &format!("aegis/audit/{id}"))?;
         let (seq, hash) = body.audit;
-        let mut lost = contains(&layout, &log, Head { seq, hash });
-        if let Some(head) = trust.expect {
-            lost = lost.and(contains(&layout, &log, head));
+        let heads: Vec<Head> = [Head { seq, hash }]
+            .into_iter()
+            .chain(trust.expect)
+            .collect();
+        let (mut newest, mut unproven) = (envelope.generation, 0);
+        let lost = walk(&layout, &log, &heads, |record| {
+            newest = newest.max(generation(record)?.unwrap_or(0));
+            unproven += u64::from(!replay(&mut body, record)?);
+            Ok(())
+        })?;
+        let log_lost = lost.is_some();
+        if let Some(reason) = lost.filter(|_| !trust.accept_lost) {
+            return Err(VaultError::AuditRollback { reason });
         }
-        let lost = match lost {
-            Err(VaultError::AuditRollback { .. }) if trust.accept_lost => true,
-            checked => {
-                checked?;
-                false
-            }
-        };
         files::create_dir(&layout.objects())?;
         files::create_dir(&layout.journal())?;
-        let (newest, ignored) = replay(&mut body, &layout)?;
-        let newest = newest.max(envelope.generation);
         let epoch = EpochKey::random(reached.max(envelope.epoch) + 1)?;
         let written = log.append(&json!({
             "event": "keystore.restored", "from_epoch": envelope.epoch, "from_generation": envelope.generation,
-            "epoch": epoch.epoch, "log_lost": lost, "unproven": ignored,
+            "epoch": epoch.epoch, "log_lost": log_lost, "unproven": unproven,
         }))?;
         fail::point("restore.logged")?;
         body.audit = (written.seq + 1, written.hash);
@@ -193,26 +194,20 @@ impl Vault {
     }
 }
 
-/// Turns into tombstones what the log proves was shredded. Gives the newest generation on record, and how many records
-/// speak of destroyed keys without a proof: somebody else's.
-fn replay(body: &mut Body, layout: &Layout) -> Result<(u64, u64)> {
-    let (mut newest, mut ignored) = (0, 0);
-    for record in aegis_audit::read(&layout.audit())? {
-        let record = record?;
-        newest = newest.max(generation(&record)?.unwrap_or(0));
-        let event = &record.body["event"];
-        if event != SHRED_EVENT && event != REENCRYPTED_EVENT {
-            continue;
-        }
-        let Some((objects, when)) = shred::proven(&record.body, &body.node)? else {
-            ignored += 1;
-            continue;
-        };
-        for id in objects {
-            if body.live(id).is_ok() {
-                body.shred(id, when);
-            }
+/// Turns into tombstones what the record proves was shredded. False when it speaks of destroyed keys without a proof: it is
+/// somebody else's.
+fn replay(body: &mut Body, record: &Record) -> Result<bool> {
+    let event = &record.body["event"];
+    if event != SHRED_EVENT && event != REENCRYPTED_EVENT {
+        return Ok(true);
+    }
+    let Some((objects, when)) = shred::proven(&record.body, &body.node)? else {
+        return Ok(false);
+    };
+    for id in objects {
+        if body.live(id).is_ok() {
+            body.shred(id, when);
         }
     }
-    Ok((newest, ignored))
+    Ok(true)
 }

@@ -45,6 +45,7 @@ mod project;
 mod provider;
 mod read;
 mod receipt;
+mod records;
 mod recover;
 mod reencrypt;
 mod rename;
@@ -79,6 +80,7 @@ pub use provider::Pkcs11;
 pub use provider::{Command, Destroyed, KeyProvider, Kind as ProviderKind, Passphrase, Provider};
 pub use read::ObjectReader;
 pub use receipt::{Level, ShredReceipt};
+pub use records::{Records, Source, Spans};
 pub use schema::{
     Column, CsvLayout, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
 };
@@ -86,7 +88,7 @@ pub use scrub::{Damage, ScrubProgress, ScrubReport};
 pub use secret::Secret;
 pub use shuffle::shuffle_order;
 pub use store::StoreOptions;
-pub use stream::{BlockShuffle, RecordStream, Records, Source, Spans, StreamOptions};
+pub use stream::{BlockShuffle, RecordStream, StreamOptions};
 #[cfg(feature = "tables")]
 pub use table::{TableBatches, TableReader, TableRequest};
 pub use vault::Vault;

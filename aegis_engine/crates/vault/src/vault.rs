@@ -312,36 +312,37 @@ impl Inner {
 /// The log must contain the record that the (authenticated) keystore remembers. Gives the newest generation of the
 /// keystore that the log knows of: each is on record once it is durable.
 fn check_log(layout: &Layout, log: &Log, (seq, hash): (u64, [u8; 32])) -> Result<u64> {
-    contains(layout, log, Head { seq, hash })?;
     let mut newest = 0;
-    for record in aegis_audit::read(&layout.audit())? {
-        let record = record?;
+    let lost = walk(layout, log, &[Head { seq, hash }], |record| {
         if record.seq >= seq {
-            newest = newest.max(generation(&record)?.unwrap_or(0));
+            newest = newest.max(generation(record)?.unwrap_or(0));
         }
-    }
-    Ok(newest)
+        Ok(())
+    })?;
+    lost.map_or(Ok(newest), |reason| {
+        Err(VaultError::AuditRollback { reason })
+    })
 }
 
-/// Whether the log is `head`, or goes on from it.
-pub(crate) fn contains(layout: &Layout, log: &Log, head: Head) -> Result<()> {
-    let rollback = |reason: String| VaultError::AuditRollback { reason };
-    let (left, there) = (log.head().seq, head.seq);
-    if left < there {
-        return Err(rollback(format!(
-            "{left} records are left, {there} were there"
-        )));
-    }
+/// Gives every record to `each`, in one pass. Some reason when the log is none of `heads` and does not go on from it.
+pub(crate) fn walk(
+    layout: &Layout,
+    log: &Log,
+    heads: &[Head],
+    mut each: impl FnMut(&Record) -> Result<()>,
+) -> Result<Option<String>> {
+    let left = log.head().seq;
+    let short = heads.iter().find(|head| head.seq > left);
+    let mut lost = short.map(|head| format!("{left} records are left, {} were there", head.seq));
     for record in aegis_audit::read(&layout.audit())? {
         let record = record?;
-        if record.seq + 1 == there {
-            if record.hash != head.hash {
-                return Err(rollback(format!("record {} is another one", record.seq)));
-            }
-            break;
+        let other = |head: &Head| head.seq == record.seq + 1 && head.hash != record.hash;
+        if lost.is_none() && heads.iter().any(other) {
+            lost = Some(format!("record {} is another one", record.seq));
         }
+        each(&record)?;
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// The generation that a record says the keystore has reached.
