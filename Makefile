@@ -63,8 +63,10 @@ test-rust: setup ## Rust tests
 	@if cargo +nightly miri --version >/dev/null 2>&1; then $(MAKE) miri; else \
 		echo "Miri is left out: rustup toolchain install nightly --component miri,rust-src"; fi
 
+# Built inside the checkout even where CARGO_TARGET_DIR is shared: Miri keeps the path of the checkout that built, and
+# cargo takes the result of one path for fresh in another.
 miri: ## Miri on the crate that has the unsafe code (needs a nightly toolchain with miri)
-	cd aegis_engine && MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri test --quiet -p aegis-memory
+	cd aegis_engine && CARGO_TARGET_DIR=target/miri MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri test --quiet -p aegis-memory
 
 test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \
