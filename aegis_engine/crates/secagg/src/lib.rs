@@ -33,6 +33,7 @@ mod keys;
 mod mask;
 mod message;
 mod ring;
+mod roster;
 mod server;
 mod shamir;
 mod wire;
@@ -44,6 +45,7 @@ pub use client::{ClientLimits, ClientRun, Roster};
 pub use encode::{Encoding, Plan, encode};
 pub use error::SecAggError;
 pub use ring::RingWidth;
+pub use roster::{ROSTER_MAX, RosterError, SignedRoster, Taken, hex, roster_hash, unhex};
 pub use server::{ServerRun, Sum};
 
 /// The threshold of a complete graph: any two sets of `t` clients share more than n/3, so that fewer than n/3
