@@ -29,7 +29,9 @@ const NAME_MAX: usize = 64;
 #[non_exhaustive]
 pub enum RosterError {
     /// Not a roster, or not in its one spelling.
-    #[error("line {line} of the roster: {reason}; have the operator sign it again with `aegis roster sign`")]
+    #[error(
+        "line {line} of the roster: {reason}; have the operator sign it again with `aegis roster sign`"
+    )]
     Malformed {
         /// Counted from 1.
         line: usize,
@@ -37,7 +39,9 @@ pub enum RosterError {
         reason: &'static str,
     },
     /// Signed by another key than the pinned one.
-    #[error("the roster is signed by {found}, this node pins {pinned}; ask the operator which of the two is right")]
+    #[error(
+        "the roster is signed by {found}, this node pins {pinned}; ask the operator which of the two is right"
+    )]
     OtherSigner {
         /// Pinned key, in hex.
         pinned: String,
@@ -45,7 +49,9 @@ pub enum RosterError {
         found: String,
     },
     /// The signature does not verify: the file was changed after it was signed.
-    #[error("the signature of the roster does not verify: it was changed after it was signed; get it from the operator again")]
+    #[error(
+        "the signature of the roster does not verify: it was changed after it was signed; get it from the operator again"
+    )]
     BadSignature,
     /// Its time has passed.
     #[error("the roster expired {since} s ago; get a new one from the operator")]
@@ -60,7 +66,9 @@ pub enum RosterError {
         ahead: u64,
     },
     /// Older than one that this node has taken.
-    #[error("roster {serial} is older than {last}, which this node has taken; get the current one from the operator")]
+    #[error(
+        "roster {serial} is older than {last}, which this node has taken; get the current one from the operator"
+    )]
     OlderSerial {
         /// Serial of the file.
         serial: u64,
@@ -68,7 +76,9 @@ pub enum RosterError {
         last: u64,
     },
     /// Another roster of the same serial: the operator signed two.
-    #[error("there are two different rosters of serial {serial}; the operator must sign one with a higher serial")]
+    #[error(
+        "there are two different rosters of serial {serial}; the operator must sign one with a higher serial"
+    )]
     TwoOfASerial {
         /// The serial.
         serial: u64,
@@ -198,7 +208,12 @@ impl SignedRoster {
     ///
     /// # Errors
     /// [`RosterError::Expired`], [`RosterError::NotYet`], [`RosterError::OlderSerial`], [`RosterError::TwoOfASerial`].
-    pub fn take(&self, hash: [u8; 32], now: u64, last: Option<Taken>) -> Result<Taken, RosterError> {
+    pub fn take(
+        &self,
+        hash: [u8; 32],
+        now: u64,
+        last: Option<Taken>,
+    ) -> Result<Taken, RosterError> {
         const DAY: u64 = 86_400;
         if now >= self.expires {
             return Err(RosterError::Expired {
@@ -296,7 +311,10 @@ impl<'a> Lines<'a> {
         let serial = self.number("serial", "\"serial\" and a number are expected")?;
         let issued = self.number("issued", "\"issued\" and seconds since 1970 are expected")?;
         let expires = self.number("expires", "\"expires\" and seconds since 1970 are expected")?;
-        let signer = self.bytes("signer", "\"signer\" and 64 lower-case hex digits are expected")?;
+        let signer = self.bytes(
+            "signer",
+            "\"signer\" and 64 lower-case hex digits are expected",
+        )?;
         let mut members = BTreeMap::new();
         loop {
             let bad = self.bad("\"member\", 64 lower-case hex digits and a name are expected");
@@ -309,14 +327,19 @@ impl<'a> Lines<'a> {
             if name_fault(name).is_some() {
                 return Err(bad);
             }
-            if members.last_key_value().is_some_and(|(last, _)| *last >= key) {
+            if members
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= key)
+            {
                 return Err(order);
             }
             members.insert(key, name.to_owned());
         }
         let signed = &self.text[..self.at];
-        let signature =
-            self.bytes("signature", "\"signature\" and 128 lower-case hex digits are expected")?;
+        let signature = self.bytes(
+            "signature",
+            "\"signature\" and 128 lower-case hex digits are expected",
+        )?;
         if self.at != self.text.len() {
             return Err(self.bad("nothing may follow the signature"));
         }
@@ -358,7 +381,10 @@ mod tests {
         let text = roster().sign(&SEED).unwrap();
         let signer = keys::identity(&SEED).unwrap();
         for at in 0..text.len() {
-            assert!(SignedRoster::open(&text[..at], &signer).is_err(), "cut at {at}");
+            assert!(
+                SignedRoster::open(&text[..at], &signer).is_err(),
+                "cut at {at}"
+            );
             let mut bytes = text.clone().into_bytes();
             for bit in 0..7 {
                 bytes[at] ^= 1 << bit;
@@ -436,7 +462,10 @@ mod tests {
         for name in ["", "a b", "a\nb", "a\u{7f}", &"x".repeat(65)] {
             let mut bad = roster();
             bad.members.insert([0; 32], name.to_owned());
-            assert!(matches!(bad.sign(&SEED), Err(RosterError::Member { .. })), "{name:?}");
+            assert!(
+                matches!(bad.sign(&SEED), Err(RosterError::Member { .. })),
+                "{name:?}"
+            );
         }
         let mut same = roster();
         same.members.insert([0; 32], "node-1".to_owned());

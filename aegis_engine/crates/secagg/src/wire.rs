@@ -203,6 +203,20 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
+    /// Keys of 32 bytes in strictly increasing order.
+    pub(crate) fn keys(&mut self) -> Result<Vec<[u8; 32]>, SecAggError> {
+        let count = self.count(32)?;
+        let mut keys: Vec<[u8; 32]> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let key = self.array()?;
+            if keys.last().is_some_and(|before| *before >= key) {
+                return Err(self.bad("keys are not in strictly increasing order"));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
     /// All that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.left)

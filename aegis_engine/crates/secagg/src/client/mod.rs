@@ -5,7 +5,7 @@ pub(crate) mod share;
 mod state;
 mod unmask;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::SecAggError;
@@ -15,8 +15,9 @@ use crate::message::Advert;
 use crate::shamir::Share;
 use crate::wire::Header;
 
-/// Ed25519 verification keys by node, from the operator's file.
-pub type Roster = BTreeMap<u64, [u8; 32]>;
+/// Ed25519 verification keys of those who may take part, from the operator's file ([`SignedRoster`](crate::SignedRoster)).
+/// Not by node: a SuperLink gives out node ids anew, and an advert binds one to an identity for a run.
+pub type Roster = BTreeSet<[u8; 32]>;
 
 /// What this client insists on, whatever the server proposes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct ClientLimits {
     pub min_cohort: u32,
     /// Smallest threshold it accepts; never below `floor(2n/3) + 1`.
     pub min_threshold: u32,
-    /// Pinned identities. With a roster, keys without a valid signature of the pinned identity are refused;
-    /// without one, the identities the server relays are taken as they are.
+    /// Pinned identities. With a roster, keys without a valid signature of one of them are refused; without one, the
+    /// identities the server relays are taken as they are. An identity has one seat in a cohort either way.
     pub roster: Option<Roster>,
 }
 
@@ -150,15 +151,11 @@ impl ClientRun {
         .to_bytes(self.run))
     }
 
-    /// The identity a key of `node` must be signed by.
-    fn expected_identity<'a>(
-        &'a self,
-        node: u64,
-        relayed: &'a [u8; 32],
-    ) -> Result<&'a [u8; 32], SecAggError> {
+    /// Whether `identity`, which the server says `node` has, may take part.
+    fn admit(&self, node: u64, identity: &[u8; 32]) -> Result<(), SecAggError> {
         match &self.limits.roster {
-            Some(roster) => roster.get(&node).ok_or(SecAggError::UnknownNode { node }),
-            None => Ok(relayed),
+            Some(roster) if !roster.contains(identity) => Err(SecAggError::UnknownNode { node }),
+            _ => Ok(()),
         }
     }
 

@@ -133,13 +133,19 @@ impl ClientRun {
         if distinct.len() != request.cohort.len() {
             return inconsistent("two clients have the same channel key");
         }
+        // One seat each: else a single colluding member could be the whole cohort around one client.
+        let distinct: BTreeSet<_> = request
+            .cohort
+            .iter()
+            .map(|advert| advert.identity)
+            .collect();
+        if distinct.len() != request.cohort.len() {
+            return inconsistent("two clients have the same identity");
+        }
         for advert in &request.cohort {
-            let identity = self.expected_identity(advert.node, &advert.identity)?;
-            if *identity != advert.identity {
-                return Err(SecAggError::BadSignature { node: advert.node });
-            }
+            self.admit(advert.node, &advert.identity)?;
             let message = Advert::signed(self.run, advert.node, &advert.identity, &advert.channel);
-            keys::verify(advert.node, identity, &message, &advert.signature)?;
+            keys::verify(advert.node, &advert.identity, &message, &advert.signature)?;
         }
         Ok(n)
     }

@@ -22,8 +22,8 @@ impl ClientRun {
         writer.u8(self.limits.roster.is_some().into());
         if let Some(roster) = &self.limits.roster {
             writer.count(roster.len());
-            for (node, key) in roster {
-                writer.u64(*node).bytes(key);
+            for identity in roster {
+                writer.bytes(identity);
             }
         }
         match &self.round {
@@ -45,10 +45,7 @@ impl ClientRun {
         let (min_cohort, min_threshold) = (reader.u32()?, reader.u32()?);
         let roster = match reader.u8()? {
             0 => None,
-            1 => {
-                let list = reader.nodes(40, |reader, node| Ok((node, reader.array()?)))?;
-                Some(Roster::from_iter(list))
-            }
+            1 => Some(Roster::from_iter(reader.keys()?)),
             _ => return Err(reader.bad("a flag is neither 0 nor 1")),
         };
         let round = read_round(&mut reader)?;
@@ -73,7 +70,7 @@ impl ClientRun {
             .limits
             .roster
             .as_ref()
-            .map_or(0, |roster| roster.len() * 40);
+            .map_or(0, |roster| roster.len() * 32);
         let round = self.round.as_ref().map_or(0, |round| {
             let names: usize = round.plan.metrics.iter().map(|name| name.len() + 4).sum();
             names + round.cohort.len() * (72 + 8 + SEALED_LEN)

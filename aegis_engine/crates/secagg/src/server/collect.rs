@@ -11,12 +11,13 @@ use crate::{SecAggError, keys, threshold};
 
 impl ServerRun {
     /// Takes the advert of `node` (the sender the transport names). A later advert replaces an earlier one from the
-    /// next round on.
+    /// next round on. Gives the node that had this identity before, whose seat `node` takes: a node that came back, or two
+    /// that were given one identity by mistake.
     ///
     /// # Errors
     /// [`SecAggError::Malformed`], [`SecAggError::WrongRun`], [`SecAggError::WrongStep`] for another sender,
     /// [`SecAggError::UnknownNode`] and [`SecAggError::BadSignature`] by the roster.
-    pub fn add_advert(&mut self, node: u64, message: &[u8]) -> Result<(), SecAggError> {
+    pub fn add_advert(&mut self, node: u64, message: &[u8]) -> Result<Option<u64>, SecAggError> {
         let (header, advert) = Advert::from_bytes(message)?;
         self.same_run(&header)?;
         if header.node != node {
@@ -26,17 +27,26 @@ impl ServerRun {
                 reason,
             });
         }
-        let identity = match &self.roster {
-            Some(roster) => roster.get(&node).ok_or(SecAggError::UnknownNode { node })?,
-            None => &advert.identity,
-        };
-        if *identity != advert.identity {
-            return Err(SecAggError::BadSignature { node });
+        if self
+            .roster
+            .as_ref()
+            .is_some_and(|roster| !roster.contains(&advert.identity))
+        {
+            return Err(SecAggError::UnknownNode { node });
         }
-        let signed = Advert::signed(self.run, node, identity, &advert.channel);
-        keys::verify(node, identity, &signed, &advert.signature)?;
+        let signed = Advert::signed(self.run, node, &advert.identity, &advert.channel);
+        keys::verify(node, &advert.identity, &signed, &advert.signature)?;
+        // A node that came back under another id takes its seat along: clients refuse a cohort with two of an identity.
+        let before = self
+            .adverts
+            .values()
+            .find(|a| a.identity == advert.identity && a.node != node)
+            .map(|a| a.node);
+        if let Some(before) = before {
+            self.adverts.remove(&before);
+        }
         self.adverts.insert(node, advert);
-        Ok(())
+        Ok(before)
     }
 
     /// Begins a round with those of `cohort` that advertised; an unfinished round ends. Returns the share request,

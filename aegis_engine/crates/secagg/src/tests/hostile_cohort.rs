@@ -140,7 +140,7 @@ fn a_substituted_channel_key_is_refused_with_a_roster_and_without_a_resigned_adv
         if pinned {
             assert_eq!(
                 found.unwrap_err(),
-                SecAggError::BadSignature { node: ids[1] }
+                SecAggError::UnknownNode { node: ids[1] }
             );
         } else {
             found.unwrap();
@@ -152,7 +152,7 @@ fn a_substituted_channel_key_is_refused_with_a_roster_and_without_a_resigned_adv
 fn a_node_outside_the_roster_is_refused_by_client_and_server() {
     let mut cohort = small(4);
     let (mut roster, ids) = (cohort.roster(), cohort.ids());
-    roster.remove(&ids[3]);
+    roster.remove(&cohort.clients[&ids[3]].identity().unwrap());
     let request = cohort.server.begin_round(1, &ids).unwrap();
     let client = cohort.clients.get_mut(&ids[0]).unwrap();
     client.limits.roster = Some(roster.clone());
@@ -178,7 +178,7 @@ fn a_node_outside_the_roster_is_refused_by_client_and_server() {
         .unwrap();
     assert_eq!(
         server.add_advert(ids[0], &imposter).unwrap_err(),
-        SecAggError::BadSignature { node: ids[0] }
+        SecAggError::UnknownNode { node: ids[0] }
     );
     let (_, mut unsigned) =
         Advert::from_bytes(&cohort.clients[&ids[0]].advertise().unwrap()).unwrap();
@@ -187,4 +187,41 @@ fn a_node_outside_the_roster_is_refused_by_client_and_server() {
         .add_advert(ids[0], &unsigned.to_bytes(RUN))
         .unwrap_err();
     assert_eq!(refused, SecAggError::BadSignature { node: ids[0] });
+}
+
+#[test]
+fn an_identity_has_one_seat_in_a_cohort() {
+    let twins = |seed: &[u8; 32], ids: [u64; 2]| {
+        ids.map(|id| ClientRun::with_identity(RUN, id, limits(2), seed).unwrap())
+    };
+    let mut cohort = small(3);
+    let (one, other) = (7_000_001, 7_000_002);
+    let [a, b] = twins(&[5; 32], [one, other]);
+    let moved = cohort.server.add_advert(other, &b.advertise().unwrap());
+    assert_eq!(moved, Ok(None));
+    let moved = cohort.server.add_advert(one, &a.advertise().unwrap());
+    assert_eq!(moved, Ok(Some(other)));
+    // A server that does not care: the client does, with a roster and without.
+    let bytes = cohort
+        .server
+        .begin_round(1, &[cohort.ids(), vec![one, other]].concat())
+        .unwrap();
+    let (header, mut request) = ShareRequest::from_bytes(&bytes).unwrap();
+    let (_, second) = Advert::from_bytes(&b.advertise().unwrap()).unwrap();
+    request.cohort.push(second);
+    request.threshold = threshold(5);
+    let mut roster = cohort.roster();
+    roster.insert(a.identity().unwrap());
+    let first = cohort.ids()[0];
+    let client = cohort.clients.get_mut(&first).unwrap();
+    for pinned in [None, Some(roster)] {
+        client.limits.roster = pinned;
+        let refused = client
+            .share(&request.to_bytes(header.run, header.round))
+            .unwrap_err();
+        assert!(
+            matches!(refused, SecAggError::InconsistentCohort { reason, .. } if reason.contains("identity")),
+            "{refused}"
+        );
+    }
 }

@@ -63,10 +63,8 @@ impl Cohort {
     }
 
     pub(super) fn roster(&self) -> Roster {
-        self.clients
-            .iter()
-            .map(|(id, client)| (*id, client.identity().unwrap()))
-            .collect()
+        let clients = self.clients.values();
+        clients.map(|client| client.identity().unwrap()).collect()
     }
 
     /// The share step for all but `lost`; every client is written to bytes and read back on the way.
