@@ -15,6 +15,7 @@ from aegis_engine.errors import AegisError, AuditError, EngineFault, ObjectNotFo
 import aegis_engine
 from aegis.cli_base import EXIT_CODES, AsJson, exit_code, fail, log_head, show
 from aegis.cli_manage import vault_app  # and with it the commands of cli_vault
+from aegis.cli_roster import identity_app, roster_app
 from aegis_engine import audit_read, audit_verify
 from aegis_engine import doctor as examine
 
@@ -29,6 +30,8 @@ app = typer.Typer(
 audit_app = typer.Typer(help="Tamper-evident audit logs.", epilog=EXIT_CODES, no_args_is_help=True)
 app.add_typer(vault_app, name="vault")
 app.add_typer(audit_app, name="audit")
+app.add_typer(identity_app, name="identity")
+app.add_typer(roster_app, name="roster")
 
 
 def main() -> None:

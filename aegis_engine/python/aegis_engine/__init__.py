@@ -6,6 +6,7 @@ import io
 
 from aegis_engine._native import (
     ComplianceEngine,
+    Identity,
     KeyProvider,
     ObjectReader,
     Permit,
@@ -27,6 +28,8 @@ from aegis_engine._native import (
     doctor,
     encode_update,
     harden_process,
+    roster_open,
+    roster_sign,
     secret_buffer,
 )
 
@@ -35,6 +38,7 @@ io.RawIOBase.register(ObjectReader)
 
 __all__ = [
     "ComplianceEngine",
+    "Identity",
     "KeyProvider",
     "ObjectReader",
     "Permit",
@@ -56,5 +60,7 @@ __all__ = [
     "doctor",
     "encode_update",
     "harden_process",
+    "roster_open",
+    "roster_sign",
     "secret_buffer",
 ]

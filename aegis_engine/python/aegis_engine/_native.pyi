@@ -844,7 +844,18 @@ class Release:
 class SecAggClient:
     """A client's side of secure aggregation in one run."""
 
-    def __new__(cls, run_id: int, node_id: int, *, min_cohort: int, min_threshold: int) -> Self: ...
+    def __new__(
+        cls,
+        run_id: int,
+        node_id: int,
+        *,
+        min_cohort: int,
+        min_threshold: int,
+        identity: Identity | None = None,
+        roster: Sequence[bytes] | None = None,
+    ) -> Self:
+        """Without an identity a fresh one; without a roster the server's word for the others' keys is taken."""
+
     @staticmethod
     def from_bytes(state: bytes) -> SecAggClient:
         """Restores a state."""
@@ -863,6 +874,54 @@ class SecAggClient:
 
     def unmask(self, request: bytes) -> bytes:
         """One kind of share a peer."""
+
+@final
+class Identity:
+    """The private key of a node or of an operator (Ed25519); the secret never becomes a Python object."""
+
+    @staticmethod
+    def create(path: str | PathLike[str]) -> Identity:
+        """A fresh one, in a new file with mode 0600.
+
+        Raises:
+            FileExistsError: there is a file; an identity is never overwritten.
+        """
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Identity:
+        """Reads the file.
+
+        Raises:
+            ValueError: it is no identity, or others may read it.
+        """
+
+    @property
+    def public(self) -> bytes:
+        """The verification key, 32 bytes."""
+
+def roster_sign(
+    identity: Identity, *, serial: int, issued: int, expires: int, members: Mapping[bytes, str]
+) -> str:
+    """The text of a roster: names by identity, times in seconds since 1970.
+
+    Raises:
+        RosterError: a name cannot be written.
+    """
+
+def roster_open(
+    text: str, signer: bytes, *, now: int | None = None, last: tuple[int, bytes] | None = None
+) -> dict[str, Any]:
+    """Reads a roster that `signer` must have signed: serial, issued, expires, hash, members (names by identity).
+
+    Args:
+        text: the file.
+        signer: the operator's verification key.
+        now: refuse what has expired, or is from the future by more than a day.
+        last: serial and hash of the roster taken before, with `now`: refuse an older one, or another of that serial.
+
+    Raises:
+        RosterError: as its code says.
+    """
 
 @final
 class SecAggServer:
@@ -889,8 +948,8 @@ class SecAggServer:
     def ring_bits(self) -> int:
         """Bits of one masked value."""
 
-    def add_advert(self, node: int, message: bytes) -> None:
-        """Takes a client's advert."""
+    def add_advert(self, node: int, message: bytes) -> int | None:
+        """Takes a client's advert. Gives the node that had its identity before, whose seat it takes; mostly None."""
 
     def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
         """Starts a round; gives the share request, the same for all."""

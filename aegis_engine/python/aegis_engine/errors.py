@@ -155,6 +155,12 @@ class SecAggError(AegisError):
     code = "AEG-S000"
 
 
+class RosterError(SecAggError):
+    """A roster is not taken: changed, of another signer, expired, or older than one this node has taken."""
+
+    code = "AEG-S030"
+
+
 class NotEnoughClients(SecAggError):
     """Too few clients are left to finish the round; the model is unchanged.
 

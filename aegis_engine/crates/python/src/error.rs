@@ -3,7 +3,7 @@
 use aegis_audit::AuditError;
 use aegis_noise::NoiseError;
 use aegis_policy::{PermitError, PolicyError};
-use aegis_secagg::SecAggError;
+use aegis_secagg::{RosterError, SecAggError};
 use aegis_vault::VaultError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -20,6 +20,7 @@ pub enum Fault {
     Permit(PermitError),
     Audit(AuditError),
     SecAgg(SecAggError),
+    Roster(RosterError),
     Noise(NoiseError),
     Python(PyErr),
 }
@@ -39,6 +40,7 @@ from!(
     Permit(PermitError),
     Audit(AuditError),
     SecAgg(SecAggError),
+    Roster(RosterError),
     Noise(NoiseError),
     Python(PyErr)
 );
@@ -51,6 +53,7 @@ impl From<Fault> for PyErr {
             Fault::Permit(e) => permit(py, &e),
             Fault::Audit(e) => audit(py, &e),
             Fault::SecAgg(e) => secagg(py, &e),
+            Fault::Roster(e) => make(py, "RosterError", e.code(), &e.to_string()),
             Fault::Noise(e) => make(py, "AegisError", e.code(), &e.to_string()),
             Fault::Python(e) => e,
         })

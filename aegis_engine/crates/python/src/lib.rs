@@ -24,6 +24,7 @@ mod noise;
 mod numbers;
 mod policy;
 mod readers;
+mod roster;
 mod secagg;
 mod store;
 mod tables;
@@ -53,6 +54,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     noise::register(m)?;
     policy::register(m)?;
     readers::register(m)?;
+    roster::register(m)?;
     secagg::register(m)?;
     store::register(m)?;
     arrow::register(m)?;

@@ -7,9 +7,10 @@ use aegis_secagg::{ClientLimits, ClientRun, Encoding, Plan, SecAggError, ServerR
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::convert::floats;
+use crate::convert::{digest, floats};
 use crate::error::Result;
 use crate::policy::Release;
+use crate::roster::Identity;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The machines change nothing when they refuse, so a panic half-way is the only way here; their own checks hold.
@@ -24,15 +25,29 @@ struct SecAggClient {
 #[pymethods]
 impl SecAggClient {
     #[new]
-    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold))]
-    fn new(run_id: u64, node_id: u64, min_cohort: u32, min_threshold: u32) -> Result<Self> {
+    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold, identity=None, roster=None))]
+    fn new(
+        run_id: u64,
+        node_id: u64,
+        min_cohort: u32,
+        min_threshold: u32,
+        identity: Option<&Identity>,
+        roster: Option<Vec<Vec<u8>>>,
+    ) -> Result<Self> {
+        let pinned = roster.map(|all| all.iter().map(|key| digest(key)).collect());
         let limits = ClientLimits {
             min_cohort,
             min_threshold,
-            roster: None,
+            roster: pinned.transpose()?,
+        };
+        let client = match identity {
+            Some(identity) => {
+                ClientRun::with_identity(run_id, node_id, limits, identity.inner.seed())?
+            }
+            None => ClientRun::new(run_id, node_id, limits)?,
         };
         Ok(Self {
-            inner: Mutex::new(ClientRun::new(run_id, node_id, limits)?),
+            inner: Mutex::new(client),
         })
     }
 
@@ -164,7 +179,7 @@ impl SecAggServer {
         Ok(lock(&self.inner).plan().width()?.bits())
     }
 
-    fn add_advert(&self, node: u64, message: &[u8]) -> Result<()> {
+    fn add_advert(&self, node: u64, message: &[u8]) -> Result<Option<u64>> {
         Ok(lock(&self.inner).add_advert(node, message)?)
     }
 

@@ -96,6 +96,23 @@ pub enum RosterError {
     Crypto(#[from] SecAggError),
 }
 
+impl RosterError {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "AEG-S030",
+            Self::OtherSigner { .. } => "AEG-S031",
+            Self::BadSignature => "AEG-S032",
+            Self::Expired { .. } => "AEG-S033",
+            Self::NotYet { .. } => "AEG-S034",
+            Self::OlderSerial { .. } => "AEG-S035",
+            Self::TwoOfASerial { .. } => "AEG-S036",
+            Self::Member { .. } => "AEG-S037",
+            Self::Crypto(inner) => inner.code(),
+        }
+    }
+}
+
 /// A roster whose signature was checked, or that is about to be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedRoster {
