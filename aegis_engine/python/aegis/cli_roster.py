@@ -125,7 +125,9 @@ def roster_remove(
 def roster_verify(
     roster: RosterFile,
     signer: Annotated[str, typer.Option(metavar="KEY", help="the operator's public half, which the nodes pin")],
-    last: Annotated[int | None, typer.Option(metavar="SERIAL", min=0, help="refuse a roster older than this one")] = None,
+    last: Annotated[
+        int | None, typer.Option(metavar="SERIAL", min=0, help="refuse a roster older than this one")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Checks signature and expiry as a node does, and prints the members."""
@@ -164,9 +166,7 @@ def _read(roster: Path, signer: Identity) -> tuple[int, dict[bytes, str]]:
     return found["serial"], found["members"]
 
 
-def _write(
-    roster: Path, signer: Identity, serial: int, members: dict[bytes, str], days: int, as_json: bool
-) -> None:
+def _write(roster: Path, signer: Identity, serial: int, members: dict[bytes, str], days: int, as_json: bool) -> None:
     now = int(time.time())
     text = roster_sign(signer, serial=serial, issued=now, expires=now + days * DAY, members=members)
     # Whole or not at all: nodes may be reading it.

@@ -899,9 +899,7 @@ class Identity:
     def public(self) -> bytes:
         """The verification key, 32 bytes."""
 
-def roster_sign(
-    identity: Identity, *, serial: int, issued: int, expires: int, members: Mapping[bytes, str]
-) -> str:
+def roster_sign(identity: Identity, *, serial: int, issued: int, expires: int, members: Mapping[bytes, str]) -> str:
     """The text of a roster: names by identity, times in seconds since 1970.
 
     Raises:

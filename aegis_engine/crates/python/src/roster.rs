@@ -55,11 +55,15 @@ impl Identity {
             .map_err(|e| PyOSError::new_err((e.raw_os_error(), format!("{e}"), path)))?;
         let (mode, text) = text;
         if mode & 0o077 != 0 {
-            let told = format!("identity {shown} is open to others (mode {mode:o}); run chmod 600 {shown}");
+            let told = format!(
+                "identity {shown} is open to others (mode {mode:o}); run chmod 600 {shown}"
+            );
             return Err(PyValueError::new_err(told).into());
         }
         let inner = aegis_secagg::Identity::from_text(&text).ok_or_else(|| {
-            PyValueError::new_err(format!("{shown} is no identity; make one with `aegis identity new {shown}`"))
+            PyValueError::new_err(format!(
+                "{shown} is no identity; make one with `aegis identity new {shown}`"
+            ))
         })?;
         Ok(Self { inner })
     }
