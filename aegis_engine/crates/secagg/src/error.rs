@@ -46,6 +46,16 @@ pub enum SecAggError {
         /// Size of the cohort.
         n: u32,
     },
+    /// Degree, threshold or the missing commit step would give this client too little protection.
+    #[error("shape of degree {degree} refused for {n} clients: {reason}")]
+    ShapeRefused {
+        /// Proposed number of neighbours.
+        degree: u32,
+        /// Size of the cohort.
+        n: u32,
+        /// Which rule is broken.
+        reason: &'static str,
+    },
     /// Round numbers must grow strictly.
     #[error("round {round} refused: round {last} was already begun; start a later round")]
     RoundOrder {
@@ -178,6 +188,7 @@ impl SecAggError {
             Self::SharesDisagree { .. } => "AEG-S018",
             Self::ImplausibleSum { .. } => "AEG-S019",
             Self::Crypto { .. } => "AEG-S020",
+            Self::ShapeRefused { .. } => "AEG-S021",
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) const SEALED_LEN: usize = 12 + PAIR_LEN + 16;
 /// Two shares sealed from one client to another.
 pub(crate) type Sealed = [u8; SEALED_LEN];
 
+const CHANNEL_ROOT: &[u8] = b"aegis/secagg/v1/root-of-channel";
 const CHANNEL: &[u8] = b"aegis/secagg/v1/channel";
 const PAIR_MASK: &[u8] = b"aegis/secagg/v1/pair-mask";
 const SELF_MASK: &[u8] = b"aegis/secagg/v1/self-mask";
@@ -45,15 +46,9 @@ impl Place {
         info
     }
 
-    /// The key that seals shares from `src` to `dst`; `me` owns `secret`, the other one `peer_key`.
-    pub(crate) fn channel_key(
-        &self,
-        secret: &[u8; 32],
-        peer: u64,
-        peer_key: &[u8; 32],
-        (src, dst): (u64, u64),
-    ) -> Result<Key32, SecAggError> {
-        agree(secret, peer, peer_key, &self.info(CHANNEL, src, dst, src))
+    /// The key that seals shares from `src` to `dst` in this place, of the root of their channel.
+    pub(crate) fn channel_key(&self, root: &Key32, (src, dst): (u64, u64)) -> Result<Key32, SecAggError> {
+        expand(&root[..], &self.info(CHANNEL, src, dst, src))
     }
 
     /// The key of the mask shared by `me` and `peer`, the same from both ends.
@@ -144,6 +139,21 @@ pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, SecAggError
             what: "system randomness",
         })?;
     Ok(out)
+}
+
+/// The root of a channel for a run, the same from both ends: one key agreement a peer and run, however many rounds.
+pub(crate) fn channel_root(
+    run: u64,
+    secret: &[u8; 32],
+    me: u64,
+    peer: u64,
+    peer_key: &[u8; 32],
+) -> Result<Key32, SecAggError> {
+    let mut info = CHANNEL_ROOT.to_vec();
+    for part in [run, me.min(peer), me.max(peer)] {
+        info.extend_from_slice(&part.to_le_bytes());
+    }
+    agree(secret, peer, peer_key, &info)
 }
 
 /// SHA-256 over parts, the domain first; parts are fixed-size or last.
@@ -246,7 +256,7 @@ pub(crate) fn verify(
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, public_key, random};
+    use super::{Place, channel_root, public_key, random};
     use crate::SecAggError;
 
     const PLACE: Place = Place {
@@ -263,16 +273,18 @@ mod tests {
             PLACE.pair_mask_key(&a, 1, 2, &pb).unwrap(),
             PLACE.pair_mask_key(&b, 2, 1, &pa).unwrap()
         );
-        let there = PLACE.channel_key(&a, 2, &pb, (1, 2)).unwrap();
-        assert_eq!(there, PLACE.channel_key(&b, 1, &pa, (1, 2)).unwrap());
-        assert_ne!(there, PLACE.channel_key(&a, 2, &pb, (2, 1)).unwrap());
+        let root = channel_root(1, &a, 1, 2, &pb).unwrap();
+        assert_eq!(root, channel_root(1, &b, 2, 1, &pa).unwrap());
+        assert_ne!(root, channel_root(2, &a, 1, 2, &pb).unwrap());
+        let there = PLACE.channel_key(&root, (1, 2)).unwrap();
+        assert_ne!(there, PLACE.channel_key(&root, (2, 1)).unwrap());
         let other = Place { round: 3, ..PLACE };
-        assert_ne!(there, other.channel_key(&a, 2, &pb, (1, 2)).unwrap());
+        assert_ne!(there, other.channel_key(&root, (1, 2)).unwrap());
         let split = Place {
             transcript: [4; 32],
             ..PLACE
         };
-        assert_ne!(there, split.channel_key(&a, 2, &pb, (1, 2)).unwrap());
+        assert_ne!(there, split.channel_key(&root, (1, 2)).unwrap());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Shamir sharing of raw 32-byte secrets over GF(2^61 - 1), five limbs at once.
 //!
 //! A secret is cut into limbs of 52, 52, 52, 52 and 48 bits (little-endian). All limbs use the same
-//! x-coordinate, which is the client's place in the sorted cohort plus one: public, distinct, never 0.
+//! x-coordinate, which is the holder's place in the sorted cohort plus one: public, distinct, never 0.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -84,14 +84,15 @@ fn random_elements(out: &mut [u64]) -> Result<(), SecAggError> {
     Ok(())
 }
 
-/// Shares for x = 1..=n; any `threshold` of them give the secret back, fewer say nothing about it.
-pub(crate) fn split(secret: &[u8; 32], threshold: u32, n: u32) -> Result<Vec<Share>, SecAggError> {
+/// Shares for the given x, distinct and not 0; any `threshold` of them give the secret back, fewer say nothing about it.
+pub(crate) fn split(secret: &[u8; 32], threshold: u32, xs: &[u64]) -> Result<Vec<Share>, SecAggError> {
     let limbs = to_limbs(secret);
     let rows = threshold.saturating_sub(1) as usize;
     let mut coefficients = Zeroizing::new(vec![0u64; rows * LIMBS]);
     random_elements(&mut coefficients)?;
-    Ok((1..=u64::from(n))
-        .map(|x| {
+    Ok(xs
+        .iter()
+        .map(|&x| {
             let mut point = [0; LIMBS];
             // Horner, highest coefficient first; the secret is the constant term
             for row in coefficients.chunks_exact(LIMBS).rev() {
@@ -154,14 +155,14 @@ mod tests {
     proptest! {
         #[test]
         fn any_t_shares_give_the_secret_back(secret in any::<[u8; 32]>(), (n, t, xs) in cohort()) {
-            let shares = split(&secret, t, n).unwrap();
+            let shares = split(&secret, t, &(1..=u64::from(n)).collect::<Vec<_>>()).unwrap();
             let chosen = xs.iter().map(|x| &shares[usize::try_from(*x).unwrap() - 1]);
             prop_assert_eq!(*combine(&weights(&xs), chosen).unwrap(), secret);
         }
 
         #[test]
         fn a_wrong_share_never_gives_the_secret(secret in any::<[u8; 32]>(), (n, t, xs) in cohort()) {
-            let mut shares = split(&secret, t, n).unwrap();
+            let mut shares = split(&secret, t, &(1..=u64::from(n)).collect::<Vec<_>>()).unwrap();
             let first = usize::try_from(xs[0]).unwrap() - 1;
             shares[first].0[0] = crate::field::add(shares[first].0[0], 1);
             let chosen = xs.iter().map(|x| &shares[usize::try_from(*x).unwrap() - 1]);
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn fewer_than_t_shares_do_not_give_the_secret() {
         let secret = [7; 32];
-        let shares = split(&secret, 5, 8).unwrap();
+        let shares = split(&secret, 5, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
         let found = combine(&weights(&[1, 2, 3, 4]), shares[..4].iter());
         assert!(found.is_none_or(|found| *found != secret));
     }
@@ -180,8 +181,8 @@ mod tests {
     #[test]
     fn the_same_secret_is_never_shared_by_the_same_polynomial() {
         let (one, two) = (
-            split(&[1; 32], 3, 4).unwrap(),
-            split(&[1; 32], 3, 4).unwrap(),
+            split(&[1; 32], 3, &[1, 2, 3, 4]).unwrap(),
+            split(&[1; 32], 3, &[1, 2, 3, 4]).unwrap(),
         );
         assert!(one.iter().zip(&two).all(|(a, b)| a != b));
     }
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn an_unreduced_share_is_refused() {
         assert!(Share::from_bytes(&[255; 40]).is_none());
-        let share = &split(&[9; 32], 2, 2).unwrap()[0];
+        let share = &split(&[9; 32], 2, &[1, 2]).unwrap()[0];
         assert!(Share::from_bytes(&share.to_bytes()).is_some_and(|again| again == *share));
     }
 }

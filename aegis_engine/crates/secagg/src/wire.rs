@@ -43,6 +43,12 @@ impl Writer {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
+    /// A message inside this one, or none; see [`Reader::inner`].
+    pub(crate) fn inner(&mut self, message: Option<&[u8]>) -> &mut Self {
+        let message = message.unwrap_or_default();
+        self.count(message.len()).bytes(message)
+    }
+
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
@@ -58,6 +64,8 @@ pub(crate) enum Kind {
     MaskedInput,
     UnmaskRequest,
     UnmaskReply,
+    CommitRequest,
+    Commit,
     ClientState,
 }
 
@@ -71,6 +79,8 @@ impl Kind {
             Self::MaskedInput => 5,
             Self::UnmaskRequest => 6,
             Self::UnmaskReply => 7,
+            Self::CommitRequest => 8,
+            Self::Commit => 9,
             Self::ClientState => 0x20,
         }
     }
@@ -84,6 +94,8 @@ impl Kind {
             Self::MaskedInput => "masked input",
             Self::UnmaskRequest => "unmask request",
             Self::UnmaskReply => "unmask reply",
+            Self::CommitRequest => "commit request",
+            Self::Commit => "commit",
             Self::ClientState => "client state",
         }
     }
@@ -169,6 +181,21 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, SecAggError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A yes or no, spelled 1 or 0 and nothing else.
+    pub(crate) fn flag(&mut self) -> Result<bool, SecAggError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.bad("a flag is neither 0 nor 1")),
+        }
+    }
+
+    /// A message inside a message: a length, then as many bytes. Empty stands for none.
+    pub(crate) fn inner(&mut self) -> Result<Option<&'a [u8]>, SecAggError> {
+        let len = self.count(1)?;
+        Ok(Some(self.slice(len)?).filter(|bytes| !bytes.is_empty()))
     }
 
     /// A length of a list of items of at least `item` bytes: refused when more are announced than fit.

@@ -1,9 +1,9 @@
-//! Mask step: check everyone's round keys and shares, then encode, mask and pack in one pass.
+//! Mask step: check the neighbours' round keys and shares, then encode, mask and pack in one pass.
 
 use super::{ClientRun, Phase, Round};
 use crate::SecAggError;
 use crate::encode::Encoder;
-use crate::keys::{self, Place};
+use crate::keys::{self, Sealed};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{MaskedInput, MaskedRequest, RoundKey};
 use crate::ring::{Lane, RingWidth, pack};
@@ -11,13 +11,7 @@ use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::Header;
 use zeroize::Zeroizing;
 
-const MASKS: &[u8] = b"aegis/secagg/v1/transcript/masks";
 const STEP: &str = "masked input";
-
-/// Hash of what all clients must have seen alike before they mask: the cohort and the round's keys.
-pub(crate) fn mask_transcript(cohort: &[u8; 32], keys: &[RoundKey]) -> [u8; 32] {
-    keys::hash(MASKS, &[cohort, &RoundKey::list(keys)])
-}
 
 impl ClientRun {
     /// Answers a masked request with the masked vector of `update` (plan order, `dim` values; clipped and noised
@@ -46,15 +40,12 @@ impl ClientRun {
                 round: header.round,
             });
         };
-        if header.node != self.node {
-            let reason = "it is addressed to another client";
-            return Err(SecAggError::WrongStep { step: STEP, reason });
-        }
+        self.addressed(STEP, &header)?;
         self.check_keys(&header, round, &parsed, &keys::public_key(mask_secret)?)?;
-        self.check_shares(round, &parsed)?;
+        let shares = self.open_all(round, &parsed)?;
         let encoder = Encoder::new(update, weight, metrics, &round.plan)?;
 
-        let place = self.place(mask_transcript(&round.transcript, &parsed.keys));
+        let place = self.place(round.transcript);
         let mut masks = Vec::with_capacity(parsed.keys.len());
         masks.push(Mask::new(
             &place.self_mask_key(self_seed, self.node)?,
@@ -73,14 +64,15 @@ impl ClientRun {
         };
         if let Some(round) = &mut self.round {
             round.phase = Phase::Masked {
-                sealed: parsed.sealed,
+                shares,
+                committed: None,
                 answered: None,
             };
         }
         Ok(out)
     }
 
-    /// Members of the cohort, at least the threshold, this client among them with its own key, all signed.
+    /// Neighbours, at least the threshold with this client, which is there with its own key; all signed.
     fn check_keys(
         &self,
         header: &Header,
@@ -89,10 +81,10 @@ impl ClientRun {
         own_key: &[u8; 32],
     ) -> Result<(), SecAggError> {
         let have = u32::try_from(request.keys.len()).unwrap_or(u32::MAX);
-        if have < round.threshold {
+        if have < round.shape.threshold {
             return Err(SecAggError::NotEnoughClients {
                 have,
-                need: round.threshold,
+                need: round.shape.threshold,
             });
         }
         if !request
@@ -106,8 +98,8 @@ impl ClientRun {
                 reason,
             });
         }
-        for key in &request.keys {
-            let member = round.member(key.node)?;
+        for key in request.keys.iter().filter(|key| key.node != self.node) {
+            let member = round.near(key.node)?;
             let sender = Header {
                 node: key.node,
                 ..*header
@@ -120,7 +112,11 @@ impl ClientRun {
 
     /// One share pair from everyone else, each of which opens: a split view of the cohort is found here,
     /// before anything about the update leaves.
-    fn check_shares(&self, round: &Round, request: &MaskedRequest) -> Result<(), SecAggError> {
+    fn open_all(
+        &self,
+        round: &Round,
+        request: &MaskedRequest,
+    ) -> Result<Vec<(u64, [Share; 2])>, SecAggError> {
         let others = request
             .keys
             .iter()
@@ -133,23 +129,18 @@ impl ClientRun {
                 reason,
             });
         }
-        for (node, sealed) in &request.sealed {
-            self.open_shares(round, *node, sealed)?;
-        }
-        Ok(())
+        request
+            .sealed
+            .iter()
+            .map(|(node, sealed)| Ok((*node, self.open_shares(round, *node, sealed)?)))
+            .collect()
     }
 
     /// The pair of shares `node` sealed for this client: of its self-mask seed, then of its mask secret.
-    pub(super) fn open_shares(
-        &self,
-        round: &Round,
-        node: u64,
-        sealed: &keys::Sealed,
-    ) -> Result<[Share; 2], SecAggError> {
-        let place: Place = self.place(round.transcript);
+    fn open_shares(&self, round: &Round, node: u64, sealed: &Sealed) -> Result<[Share; 2], SecAggError> {
+        let place = self.place(round.transcript);
         let way = (node, self.node);
-        let channel = &round.member(node)?.channel;
-        let key = place.channel_key(&self.channel, node, channel, way)?;
+        let key = place.channel_key(&round.near(node)?.root, way)?;
         let pair = place.open(&key, way, sealed)?;
         let read = |half: &[u8]| half.try_into().ok().and_then(Share::from_bytes);
         let (seed, secret) = pair.split_at(SHARE_LEN);
@@ -169,6 +160,7 @@ fn mask_vector<L: Lane + zeroize::DefaultIsZeroes>(
 ) -> Result<Vec<u8>, SecAggError> {
     let mut out = MaskedInput::prefix(header, width, len);
     let start = out.len();
+    out.reserve_exact(len * width.bytes());
     out.resize(start + len * width.bytes(), 0);
     let mut scratch = Scratch::new(width);
     let mut lanes = Zeroizing::new([L::default(); CHUNK]);

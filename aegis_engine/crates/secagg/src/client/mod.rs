@@ -1,6 +1,6 @@
 //! The client's half: what it holds, and how it answers each step.
 
-pub(crate) mod mask;
+mod mask;
 pub(crate) mod share;
 mod state;
 mod unmask;
@@ -10,7 +10,8 @@ use std::fmt;
 
 use crate::SecAggError;
 use crate::encode::Plan;
-use crate::keys::{self, Key32, Place, Sealed};
+use crate::graph::Shape;
+use crate::keys::{self, Key32, Place};
 use crate::message::Advert;
 use crate::shamir::Share;
 use crate::wire::Header;
@@ -29,6 +30,26 @@ pub struct ClientLimits {
     /// Pinned identities. With a roster, keys without a valid signature of one of them are refused; without one, the
     /// identities the server relays are taken as they are. An identity has one seat in a cohort either way.
     pub roster: Option<Roster>,
+    /// Share of the clients, in percent, that may work with the server against this one: the bounds on the graph, the
+    /// threshold and split views are computed for as many. 10 by default.
+    pub colluding_percent: u32,
+    /// Fewest honest inputs any sum may be forced down to; see [`honest_inputs`](crate::honest_inputs). 2 by default.
+    pub min_honest: u32,
+    /// Takes part only in rounds with a commit step, also in complete graphs: one trip more a round.
+    pub require_commit: bool,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            min_cohort: 3,
+            min_threshold: 2,
+            roster: None,
+            colluding_percent: 10,
+            min_honest: 2,
+            require_commit: false,
+        }
+    }
 }
 
 /// One client in one run. Small: the update itself is never kept.
@@ -43,18 +64,33 @@ pub struct ClientRun {
     round: Option<Round>,
 }
 
-/// A client of the cohort as the share request named it.
+/// A neighbour as the share request named it.
 struct Member {
     node: u64,
+    /// Place in the cohort.
+    index: u32,
     identity: [u8; 32],
     channel: [u8; 32],
+    /// Root of the channel with it.
+    root: Key32,
+}
+
+impl Member {
+    /// The x-coordinate of its shares.
+    fn x(&self) -> u64 {
+        share::x_of(self.index)
+    }
 }
 
 struct Round {
-    threshold: u32,
+    shape: Shape,
     plan: Plan,
-    cohort: Vec<Member>,
-    /// Hash of the share request: cohort, threshold and plan.
+    /// Size of the cohort, and this client's place in it.
+    n: u32,
+    index: u32,
+    /// The neighbours, by node.
+    near: Vec<Member>,
+    /// Hash of the share request: cohort, shape and plan.
     transcript: [u8; 32],
     /// This client's share of its own seed.
     own_share: Share,
@@ -69,8 +105,10 @@ enum Phase {
     },
     /// The masked input is out; the own mask secrets are gone.
     Masked {
-        /// Shares the others sealed for this client, by node: everyone of the mask step but itself.
-        sealed: Vec<(u64, Sealed)>,
+        /// What the neighbours of the mask step shared with this client, by node: of seed and mask secret.
+        shares: Vec<(u64, [Share; 2])>,
+        /// Hash of the sets that were signed.
+        committed: Option<[u8; 32]>,
         /// Hash of the unmask request that was answered.
         answered: Option<[u8; 32]>,
     },
@@ -178,6 +216,15 @@ impl ClientRun {
         }
     }
 
+    fn addressed(&self, step: &'static str, header: &Header) -> Result<(), SecAggError> {
+        if header.node == self.node {
+            Ok(())
+        } else {
+            let reason = "it is addressed to another client";
+            Err(SecAggError::WrongStep { step, reason })
+        }
+    }
+
     /// The round in progress, if the message belongs to it.
     fn current(&self, step: &'static str, header: &Header) -> Result<&Round, SecAggError> {
         self.same_run(header)?;
@@ -191,12 +238,29 @@ impl ClientRun {
     }
 }
 
+/// What a client holds after its masked input: shares, hash of the signed sets, hash of the answered request.
+type Masked<'a> = (&'a [(u64, [Share; 2])], Option<[u8; 32]>, Option<[u8; 32]>);
+
 impl Round {
-    fn member(&self, node: u64) -> Result<&Member, SecAggError> {
-        self.cohort
+    fn near(&self, node: u64) -> Result<&Member, SecAggError> {
+        self.near
             .binary_search_by_key(&node, |member| member.node)
-            .map(|place| &self.cohort[place])
+            .map(|place| &self.near[place])
             .map_err(|_| SecAggError::UnknownNode { node })
+    }
+
+    fn masked(&self, step: &'static str) -> Result<Masked<'_>, SecAggError> {
+        match &self.phase {
+            Phase::Masked {
+                shares,
+                committed,
+                answered,
+            } => Ok((shares, *committed, *answered)),
+            Phase::Shared { .. } => Err(SecAggError::WrongStep {
+                step,
+                reason: "this client has sent no masked input in this round",
+            }),
+        }
     }
 }
 

@@ -1,9 +1,8 @@
-//! Share step: check the cohort, draw the round's secrets, seal two shares for everyone else.
-
-use std::collections::BTreeSet;
+//! Share step: check the cohort, draw the round's secrets, seal two shares for every neighbour.
 
 use super::{ClientRun, Member, Phase, Round};
-use crate::keys::{self, PAIR_LEN};
+use crate::graph::Ring;
+use crate::keys::{self, Key32, PAIR_LEN};
 use crate::message::{Advert, RoundKey, ShareReply, ShareRequest};
 use crate::shamir::{self, SHARE_LEN};
 use crate::wire::Header;
@@ -17,8 +16,8 @@ impl ClientRun {
     ///
     /// # Errors
     /// [`SecAggError::RoundOrder`] for a round that is not later than all before, [`SecAggError::CohortTooSmall`],
-    /// [`SecAggError::ThresholdRefused`], [`SecAggError::InconsistentCohort`], [`SecAggError::UnknownNode`],
-    /// [`SecAggError::BadSignature`], plan errors. A refused request changes nothing.
+    /// [`SecAggError::ThresholdRefused`], [`SecAggError::ShapeRefused`], [`SecAggError::InconsistentCohort`],
+    /// [`SecAggError::UnknownNode`], [`SecAggError::BadSignature`], plan errors. A refused request changes nothing.
     pub fn share(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
         let (header, parsed) = ShareRequest::from_bytes(request)?;
         self.same_run(&header)?;
@@ -29,33 +28,38 @@ impl ClientRun {
                 last,
             });
         }
-        let n = self.check_cohort(&header, &parsed)?;
-
+        let (n, index) = self.check_cohort(&header, &parsed)?;
         let place = keys::Place {
             run: self.run,
             round: header.round,
             transcript: keys::hash(COHORT, &[request]),
         };
-        let (mask_secret, self_seed) = (keys::random::<32>()?, keys::random::<32>()?);
-        let seeds = shamir::split(&self_seed, parsed.threshold, n)?;
-        let secrets = shamir::split(&mask_secret, parsed.threshold, n)?;
+        let near = if parsed.shape.is_complete(n) {
+            (0..n).filter(|other| *other != index).collect()
+        } else {
+            Ring::new(&place.transcript, n)?.neighbours(index, parsed.shape.degree)
+        };
+        let near = near
+            .into_iter()
+            .map(|at| self.member(at, &parsed.cohort[at as usize]))
+            .collect::<Result<Vec<_>, _>>()?;
 
-        let mut sealed = Vec::with_capacity(seeds.len() - 1);
-        let mut own_share = None;
-        for ((peer, seed), secret) in parsed.cohort.iter().zip(&seeds).zip(&secrets) {
-            if peer.node == self.node {
-                // its own mask secret is never asked for: who is dropped does not answer
-                own_share = Some(seed.clone());
-                continue;
-            }
+        let (mask_secret, self_seed) = (keys::random::<32>()?, keys::random::<32>()?);
+        // the x-coordinate of a share is its holder's place in the cohort plus one
+        let xs: Vec<u64> = near.iter().map(|member| member.x()).chain([x_of(index)]).collect();
+        let mut seeds = shamir::split(&self_seed, parsed.shape.threshold, &xs)?;
+        // its own mask secret is never asked of a client: who is dropped does not answer
+        let secrets = shamir::split(&mask_secret, parsed.shape.threshold, &xs[..near.len()])?;
+        let own_share = seeds.pop().ok_or(SecAggError::UnknownNode { node: self.node })?;
+        let mut sealed = Vec::with_capacity(near.len());
+        for ((peer, seed), secret) in near.iter().zip(&seeds).zip(&secrets) {
             let way = (self.node, peer.node);
-            let key = place.channel_key(&self.channel, peer.node, &peer.channel, way)?;
+            let key = place.channel_key(&peer.root, way)?;
             let mut pair = Zeroizing::new([0; PAIR_LEN]);
             pair[..SHARE_LEN].copy_from_slice(&seed.to_bytes()[..]);
             pair[SHARE_LEN..].copy_from_slice(&secret.to_bytes()[..]);
             sealed.push((peer.node, place.seal(&key, way, &pair)?));
         }
-        let own_share = own_share.ok_or(SecAggError::UnknownNode { node: self.node })?;
 
         let mask_key = keys::public_key(&mask_secret)?;
         let me = Header {
@@ -64,25 +68,18 @@ impl ClientRun {
         };
         let message = RoundKey::signed(&me, &place.transcript, &mask_key);
         let signature = keys::sign(&self.identity, &message)?;
-        let reply = ShareReply {
-            key: RoundKey {
-                node: self.node,
-                mask_key,
-                signature,
-            },
-            sealed,
-        };
-
-        let member = |a: Advert| Member {
-            node: a.node,
-            identity: a.identity,
-            channel: a.channel,
+        let key = RoundKey {
+            node: self.node,
+            mask_key,
+            signature,
         };
         self.last_round = header.round;
         self.round = Some(Round {
-            threshold: parsed.threshold,
+            shape: parsed.shape,
             plan: parsed.plan,
-            cohort: parsed.cohort.into_iter().map(member).collect(),
+            n,
+            index,
+            near,
             transcript: place.transcript,
             own_share,
             phase: Phase::Shared {
@@ -90,63 +87,102 @@ impl ClientRun {
                 self_seed,
             },
         });
-        Ok(reply.to_bytes(self.run, header.round))
+        Ok(ShareReply { key, sealed }.to_bytes(self.run, header.round))
     }
 
-    fn check_cohort(&self, header: &Header, request: &ShareRequest) -> Result<u32, SecAggError> {
+    /// A neighbour whose advert verifies; the root of the channel with it is computed once a run.
+    fn member(&self, index: u32, advert: &Advert) -> Result<Member, SecAggError> {
+        let message = Advert::signed(self.run, advert.node, &advert.identity, &advert.channel);
+        keys::verify(advert.node, &advert.identity, &message, &advert.signature)?;
+        let known = self.round.as_ref().and_then(|round| round.near(advert.node).ok());
+        let root = match known.filter(|member| member.channel == advert.channel) {
+            Some(member) => member.root.clone(),
+            None => self.channel_root(advert)?,
+        };
+        Ok(Member {
+            node: advert.node,
+            index,
+            identity: advert.identity,
+            channel: advert.channel,
+            root,
+        })
+    }
+
+    fn channel_root(&self, advert: &Advert) -> Result<Key32, SecAggError> {
+        keys::channel_root(self.run, &self.channel, self.node, advert.node, &advert.channel)
+    }
+
+    /// Size of the cohort and this client's place in it.
+    fn check_cohort(&self, header: &Header, request: &ShareRequest) -> Result<(u32, u32), SecAggError> {
         request.plan.width()?;
-        let inconsistent = |reason| {
-            Err(SecAggError::InconsistentCohort {
-                round: header.round,
-                reason,
-            })
+        let inconsistent = |reason| SecAggError::InconsistentCohort {
+            round: header.round,
+            reason,
         };
         let n = u32::try_from(request.cohort.len()).unwrap_or(u32::MAX);
         if n > request.plan.n_max {
-            return inconsistent("more clients than the plan's n_max");
+            return Err(inconsistent("more clients than the plan's n_max"));
         }
         let minimum = self.limits.min_cohort.max(2);
         if n < minimum {
             return Err(SecAggError::CohortTooSmall { n, minimum });
         }
-        let minimum = self.limits.min_threshold.max(threshold(n));
-        if !(minimum..=n).contains(&request.threshold) {
-            let threshold = request.threshold;
+        self.check_shape(n, request)?;
+        let me = request
+            .cohort
+            .binary_search_by_key(&self.node, |advert| advert.node)
+            .map_err(|_| inconsistent("this client is not in it"))?;
+        // a server that puts another key in this client's place shows itself here
+        let own = &request.cohort[me];
+        if own.channel != keys::public_key(&self.channel)? || own.identity != self.identity()? {
+            return Err(inconsistent("this client's own keys were replaced"));
+        }
+        let repeats = |key: fn(&Advert) -> [u8; 32]| {
+            let mut all: Vec<_> = request.cohort.iter().map(key).collect();
+            all.sort_unstable();
+            all.windows(2).any(|pair| pair[0] == pair[1])
+        };
+        if repeats(|advert| advert.channel) {
+            return Err(inconsistent("two clients have the same channel key"));
+        }
+        // One seat each: else a single colluding member could be the whole cohort around one client.
+        if repeats(|advert| advert.identity) {
+            return Err(inconsistent("two clients have the same identity"));
+        }
+        for advert in &request.cohort {
+            self.admit(advert.node, &advert.identity)?;
+        }
+        // n fits u32, so a place in the cohort does
+        Ok((n, u32::try_from(me).unwrap_or(u32::MAX)))
+    }
+
+    fn check_shape(&self, n: u32, request: &ShareRequest) -> Result<(), SecAggError> {
+        let (shape, limits) = (&request.shape, &self.limits);
+        let holders = shape.degree.saturating_add(1);
+        let least = if shape.is_complete(n) { threshold(n) } else { holders / 2 + 1 };
+        let minimum = limits.min_threshold.max(least);
+        if !(minimum..=holders).contains(&shape.threshold) {
             return Err(SecAggError::ThresholdRefused {
-                threshold,
+                threshold: shape.threshold,
                 minimum,
                 n,
             });
         }
-        let Some(me) = request
-            .cohort
-            .iter()
-            .find(|advert| advert.node == self.node)
-        else {
-            return inconsistent("this client is not in it");
+        let refused = |reason| SecAggError::ShapeRefused {
+            degree: shape.degree,
+            n,
+            reason,
         };
-        // a server that puts another key in this client's place shows itself here
-        if me.channel != keys::public_key(&self.channel)? || me.identity != self.identity()? {
-            return inconsistent("this client's own keys were replaced");
+        if limits.require_commit && !shape.commit {
+            return Err(refused("this client wants the commit step in every round"));
         }
-        let distinct: BTreeSet<_> = request.cohort.iter().map(|advert| advert.channel).collect();
-        if distinct.len() != request.cohort.len() {
-            return inconsistent("two clients have the same channel key");
-        }
-        // One seat each: else a single colluding member could be the whole cohort around one client.
-        let distinct: BTreeSet<_> = request
-            .cohort
-            .iter()
-            .map(|advert| advert.identity)
-            .collect();
-        if distinct.len() != request.cohort.len() {
-            return inconsistent("two clients have the same identity");
-        }
-        for advert in &request.cohort {
-            self.admit(advert.node, &advert.identity)?;
-            let message = Advert::signed(self.run, advert.node, &advert.identity, &advert.channel);
-            keys::verify(advert.node, &advert.identity, &message, &advert.signature)?;
-        }
-        Ok(n)
+        shape
+            .secure(n, limits.colluding_percent, limits.min_honest)
+            .map_err(refused)
     }
+}
+
+/// The x-coordinate of the shares of the client at a place in the cohort.
+pub(crate) fn x_of(index: u32) -> u64 {
+    u64::from(index) + 1
 }

@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use super::{ClientLimits, ClientRun, Member, Phase, Roster, Round};
 use crate::SecAggError;
-use crate::keys::{Key32, SEALED_LEN};
-use crate::message::{read_plan, read_sealed, write_plan, write_sealed};
+use crate::keys::Key32;
+use crate::message::{read_plan, read_shape, write_plan, write_shape};
 use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::{Kind, Reader, Writer};
 
@@ -18,7 +18,10 @@ impl ClientRun {
         writer.bytes(&self.identity[..]).bytes(&self.channel[..]);
         writer
             .u32(self.limits.min_cohort)
-            .u32(self.limits.min_threshold);
+            .u32(self.limits.min_threshold)
+            .u32(self.limits.colluding_percent)
+            .u32(self.limits.min_honest)
+            .u8(self.limits.require_commit.into());
         writer.u8(self.limits.roster.is_some().into());
         if let Some(roster) = &self.limits.roster {
             writer.count(roster.len());
@@ -43,10 +46,12 @@ impl ClientRun {
         let (mut reader, header) = Reader::open(bytes, Kind::ClientState)?;
         let (identity, channel) = (Key32::new(reader.array()?), Key32::new(reader.array()?));
         let (min_cohort, min_threshold) = (reader.u32()?, reader.u32()?);
-        let roster = match reader.u8()? {
-            0 => None,
-            1 => Some(Roster::from_iter(reader.keys()?)),
-            _ => return Err(reader.bad("a flag is neither 0 nor 1")),
+        let (colluding_percent, min_honest) = (reader.u32()?, reader.u32()?);
+        let require_commit = reader.flag()?;
+        let roster = if reader.flag()? {
+            Some(Roster::from_iter(reader.keys()?))
+        } else {
+            None
         };
         let round = read_round(&mut reader)?;
         reader.finish()?;
@@ -57,6 +62,9 @@ impl ClientRun {
                 min_cohort,
                 min_threshold,
                 roster,
+                colluding_percent,
+                min_honest,
+                require_commit,
             },
             identity,
             channel,
@@ -73,28 +81,35 @@ impl ClientRun {
             .map_or(0, |roster| roster.len() * 32);
         let round = self.round.as_ref().map_or(0, |round| {
             let names: usize = round.plan.metrics.iter().map(|name| name.len() + 4).sum();
-            names + round.cohort.len() * (72 + 8 + SEALED_LEN)
+            names + round.near.len() * (MEMBER_LEN + 8 + 2 * SHARE_LEN)
         });
         1024 + roster + round
     }
 }
+
+const MEMBER_LEN: usize = 8 + 4 + 3 * 32;
 
 fn write_round(writer: &mut Writer, round: &Round) {
     let phase = match &round.phase {
         Phase::Shared { .. } => 1,
         Phase::Masked { .. } => 2,
     };
-    writer.u8(phase).u32(round.threshold);
+    writer.u8(phase);
+    write_shape(writer, &round.shape);
     write_plan(writer, &round.plan);
     writer
+        .u32(round.n)
+        .u32(round.index)
         .bytes(&round.transcript)
         .bytes(&round.own_share.to_bytes()[..]);
-    writer.count(round.cohort.len());
-    for member in &round.cohort {
+    writer.count(round.near.len());
+    for member in &round.near {
         writer
             .u64(member.node)
+            .u32(member.index)
             .bytes(&member.identity)
-            .bytes(&member.channel);
+            .bytes(&member.channel)
+            .bytes(&member.root[..]);
     }
     match &round.phase {
         Phase::Shared {
@@ -103,13 +118,38 @@ fn write_round(writer: &mut Writer, round: &Round) {
         } => {
             writer.bytes(&mask_secret[..]).bytes(&self_seed[..]);
         }
-        Phase::Masked { sealed, answered } => {
-            writer
-                .u8(answered.is_some().into())
-                .bytes(&answered.unwrap_or_default());
-            write_sealed(writer, sealed);
+        Phase::Masked {
+            shares,
+            committed,
+            answered,
+        } => {
+            for hash in [committed, answered] {
+                writer
+                    .u8(hash.is_some().into())
+                    .bytes(&hash.unwrap_or_default());
+            }
+            writer.count(shares.len());
+            for (node, pair) in shares {
+                writer.u64(*node);
+                for share in pair {
+                    writer.bytes(&share.to_bytes()[..]);
+                }
+            }
         }
     }
+}
+
+fn read_share(reader: &mut Reader) -> Result<Share, SecAggError> {
+    let share = Zeroizing::new(reader.array::<SHARE_LEN>()?);
+    Share::from_bytes(&share).ok_or_else(|| reader.bad("a share is not a field element"))
+}
+
+fn read_hash(reader: &mut Reader) -> Result<Option<[u8; 32]>, SecAggError> {
+    let (given, hash) = (reader.flag()?, reader.array()?);
+    if !given && hash != [0; 32] {
+        return Err(reader.bad("a hash that is not there is not zero"));
+    }
+    Ok(given.then_some(hash))
 }
 
 fn read_round(reader: &mut Reader) -> Result<Option<Round>, SecAggError> {
@@ -117,18 +157,19 @@ fn read_round(reader: &mut Reader) -> Result<Option<Round>, SecAggError> {
     if phase == 0 {
         return Ok(None);
     }
-    let threshold = reader.u32()?;
+    let shape = read_shape(reader)?;
     let plan = read_plan(reader)?;
     plan.width()?;
+    let (n, index) = (reader.u32()?, reader.u32()?);
     let transcript = reader.array()?;
-    let share = Zeroizing::new(reader.array::<SHARE_LEN>()?);
-    let own_share =
-        Share::from_bytes(&share).ok_or_else(|| reader.bad("a share is not a field element"))?;
-    let cohort = reader.nodes(72, |reader, node| {
+    let own_share = read_share(reader)?;
+    let near = reader.nodes(MEMBER_LEN, |reader, node| {
         Ok(Member {
             node,
+            index: reader.u32()?,
             identity: reader.array()?,
             channel: reader.array()?,
+            root: Key32::new(reader.array()?),
         })
     })?;
     let phase = match phase {
@@ -140,23 +181,24 @@ fn read_round(reader: &mut Reader) -> Result<Option<Round>, SecAggError> {
             }
         }
         2 => {
-            let (flag, hash) = (reader.u8()?, reader.array()?);
-            let answered = match flag {
-                0 if hash == [0; 32] => None,
-                1 => Some(hash),
-                _ => return Err(reader.bad("a flag is neither 0 nor 1")),
-            };
+            let (committed, answered) = (read_hash(reader)?, read_hash(reader)?);
+            let shares = reader.nodes(8 + 2 * SHARE_LEN, |reader, node| {
+                Ok((node, [read_share(reader)?, read_share(reader)?]))
+            })?;
             Phase::Masked {
-                sealed: read_sealed(reader)?,
+                shares,
+                committed,
                 answered,
             }
         }
         _ => return Err(reader.bad("unknown phase")),
     };
     Ok(Some(Round {
-        threshold,
+        shape,
         plan,
-        cohort,
+        n,
+        index,
+        near,
         transcript,
         own_share,
         phase,

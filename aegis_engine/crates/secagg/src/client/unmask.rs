@@ -1,27 +1,66 @@
-//! Unmask step: for each peer the share of its seed (it survived) or of its mask secret (it dropped), never both.
+//! Commit and unmask steps: the set of survivors, signed where the round asks for it; then for each neighbour the share of
+//! its seed (it survived) or of its mask secret (it dropped), never both.
 
 use super::{ClientRun, Phase, Round};
 use crate::SecAggError;
 use crate::keys;
-use crate::message::{UnmaskReply, UnmaskRequest};
+use crate::message::{Commit, CommitRequest, Sets, UnmaskReply, UnmaskRequest};
+use crate::shamir::Share;
+use crate::wire::Header;
 
+const COMMIT: &str = "commit";
 const STEP: &str = "unmask";
 const REQUEST: &[u8] = b"aegis/secagg/v1/unmask-request";
 
 impl ClientRun {
-    /// Answers an unmask request: once for each round, and again only for the very same sets.
+    /// Signs the set of survivors: one a round, the same again when asked again.
     ///
     /// # Errors
-    /// [`SecAggError::InconsistentSets`] when survivors and dropped overlap, do not make up the clients of the mask
-    /// step, miss this client among the survivors; [`SecAggError::NotEnoughClients`] below the threshold;
-    /// [`SecAggError::AlreadyAnswered`] for other sets than before; [`SecAggError::WrongStep`] before a masked input.
+    /// As [`ClientRun::unmask`]; [`SecAggError::AlreadyAnswered`] for another set than the one signed.
+    pub fn commit(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
+        let (header, parsed) = CommitRequest::from_bytes(request)?;
+        let round = self.current(COMMIT, &header)?;
+        if !round.shape.commit {
+            let reason = "this round has no commit step";
+            return Err(SecAggError::WrongStep { step: COMMIT, reason });
+        }
+        let (shares, committed, _) = round.masked(COMMIT)?;
+        self.check_sets(round, &parsed.sets, shares)?;
+        let hash = Commit::hash(&round.transcript, &parsed.sets);
+        if committed.is_some_and(|before| before != hash) {
+            return Err(SecAggError::AlreadyAnswered {
+                step: COMMIT,
+                round: header.round,
+            });
+        }
+        let me = Header {
+            node: self.node,
+            ..header
+        };
+        let signature = keys::sign(&self.identity, &Commit::signed(&me, &hash))?;
+        if let Some(Round {
+            phase: Phase::Masked { committed, .. },
+            ..
+        }) = &mut self.round
+        {
+            *committed = Some(hash);
+        }
+        Ok(Commit { signature }.to_bytes(self.run, header.round, self.node))
+    }
+
+    /// Answers an unmask request: once for each round, and again only for the very same request. Where the request
+    /// brings the next round's share request and this client accepts it, its shares ride in the reply, and the round
+    /// that is over is forgotten; where it refuses that, the reply comes without.
+    ///
+    /// # Errors
+    /// [`SecAggError::InconsistentSets`] when the sets are not those of the mask step, miss this client, or lack the
+    /// neighbours' signatures; [`SecAggError::NotEnoughClients`] below the threshold;
+    /// [`SecAggError::AlreadyAnswered`] for another request than before; [`SecAggError::WrongStep`] before a masked input.
     pub fn unmask(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
         let (header, parsed) = UnmaskRequest::from_bytes(request)?;
         let round = self.current(STEP, &header)?;
-        let Phase::Masked { sealed, answered } = &round.phase else {
-            let reason = "this client has sent no masked input in this round";
-            return Err(SecAggError::WrongStep { step: STEP, reason });
-        };
+        self.addressed(STEP, &header)?;
+        let (shares, committed, answered) = round.masked(STEP)?;
         let wanted = keys::hash(REQUEST, &[request]);
         if answered.is_some_and(|before| before != wanted) {
             return Err(SecAggError::AlreadyAnswered {
@@ -29,24 +68,20 @@ impl ClientRun {
                 round: header.round,
             });
         }
-        self.check_sets(round, &parsed, sealed.iter().map(|(node, _)| *node))?;
+        self.check_sets(round, &parsed.sets, shares)?;
+        self.check_commits(&header, round, &parsed, committed)?;
 
-        let mut reply = UnmaskReply {
-            seeds: Vec::new(),
-            secrets: Vec::new(),
-        };
-        for (node, sealed) in sealed {
-            let [seed, secret] = self.open_shares(round, *node, sealed)?;
-            if parsed.survivors.binary_search(node).is_ok() {
-                reply.seeds.push((*node, seed));
+        let (mut seeds, mut secrets) = (Vec::new(), Vec::new());
+        for (node, [seed, secret]) in shares {
+            if parsed.sets.survived(round.near(*node)?.index) {
+                seeds.push((*node, seed.clone()));
             } else {
-                reply.secrets.push((*node, secret));
+                secrets.push((*node, secret.clone()));
             }
         }
-        reply.seeds.push((self.node, round.own_share.clone()));
-        reply.seeds.sort_unstable_by_key(|(node, _)| *node);
+        seeds.push((self.node, round.own_share.clone()));
+        seeds.sort_unstable_by_key(|(node, _)| *node);
 
-        let out = reply.to_bytes(self.run, header.round, self.node);
         if let Some(Round {
             phase: Phase::Masked { answered, .. },
             ..
@@ -54,14 +89,21 @@ impl ClientRun {
         {
             *answered = Some(wanted);
         }
-        Ok(out)
+        let next = parsed.next.and_then(|next| self.share(next).ok());
+        let reply = UnmaskReply {
+            seeds,
+            secrets,
+            next: next.as_deref(),
+        };
+        Ok(reply.to_bytes(self.run, header.round, self.node))
     }
 
+    /// The sets name, among this client's neighbours, those of its mask step; it survived, and enough with it.
     fn check_sets(
         &self,
         round: &Round,
-        sets: &UnmaskRequest,
-        peers: impl Iterator<Item = u64>,
+        sets: &Sets,
+        shares: &[(u64, [Share; 2])],
     ) -> Result<(), SecAggError> {
         let refuse = |reason| {
             Err(SecAggError::InconsistentSets {
@@ -69,25 +111,70 @@ impl ClientRun {
                 reason,
             })
         };
-        if sets.survivors.binary_search(&self.node).is_err() {
+        if sets.cohort() != round.n {
+            return refuse("they are of another cohort");
+        }
+        if !sets.survived(round.index) {
             return refuse("this client is not among the survivors");
         }
-        // together they must be the clients of the mask step: as many, each in one of the two, none in both
-        let mut peers: Vec<u64> = peers.chain([self.node]).collect();
-        peers.sort_unstable();
-        let mut named = [&sets.survivors[..], &sets.dropped[..]].concat();
-        named.sort_unstable();
-        if named.windows(2).any(|pair| pair[0] == pair[1]) {
-            return refuse("a client is both survivor and dropped");
+        if !sets.nested() {
+            return refuse("a client survived without having shared");
         }
-        if named != peers {
+        let named = round.near.iter().filter(|member| sets.shared(member.index));
+        if !named.map(|member| member.node).eq(shares.iter().map(|(node, _)| *node)) {
             return refuse("survivors and dropped are not the clients of the mask step");
         }
-        let have = u32::try_from(sets.survivors.len()).unwrap_or(u32::MAX);
-        if have < round.threshold {
+        let near = round.near.iter().filter(|member| sets.survived(member.index));
+        let have = u32::try_from(near.count()).unwrap_or(u32::MAX).saturating_add(1);
+        let enough = |have, need| {
+            if have < need {
+                Err(SecAggError::NotEnoughClients { have, need })
+            } else {
+                Ok(())
+            }
+        };
+        enough(have, round.shape.threshold)?;
+        enough(sets.survivors(), round.n / 2 + 1)
+    }
+
+    /// Where the round has a commit step: this client signed these very sets, and so did enough of its neighbours.
+    fn check_commits(
+        &self,
+        header: &Header,
+        round: &Round,
+        request: &UnmaskRequest,
+        committed: Option<[u8; 32]>,
+    ) -> Result<(), SecAggError> {
+        let refuse = |reason| {
+            Err(SecAggError::InconsistentSets {
+                round: header.round,
+                reason,
+            })
+        };
+        if !round.shape.commit {
+            return if request.commits.is_empty() {
+                Ok(())
+            } else {
+                refuse("signatures without a commit step")
+            };
+        }
+        let hash = Commit::hash(&round.transcript, &request.sets);
+        if committed != Some(hash) {
+            return refuse("they are not the sets this client signed");
+        }
+        for (node, signature) in &request.commits {
+            let member = round.near(*node)?;
+            if !request.sets.survived(member.index) {
+                return refuse("one who signed is not among the survivors");
+            }
+            let sender = Header { node: *node, ..*header };
+            keys::verify(*node, &member.identity, &Commit::signed(&sender, &hash), signature)?;
+        }
+        let have = u32::try_from(request.commits.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if have < round.shape.threshold {
             return Err(SecAggError::NotEnoughClients {
                 have,
-                need: round.threshold,
+                need: round.shape.threshold,
             });
         }
         Ok(())

@@ -1,17 +1,20 @@
-//! The seven messages of a run and their bytes: adverts and share requests here, the steps of a round in `round`.
+//! The messages of a run and their bytes: adverts and share requests here, the steps of a round in `round`.
 //!
 //! Every message starts with version (1), kind, run, round and node (little-endian `u64`). Lists start
 //! with a `u32` length and are sorted strictly by node.
 
 mod round;
+mod sets;
 
 pub(crate) use round::{
-    MaskedInput, MaskedRequest, RoundKey, ShareReply, UnmaskReply, UnmaskRequest, read_sealed,
-    write_sealed,
+    Commit, CommitRequest, MaskedInput, MaskedRequest, RoundKey, ShareReply, UnmaskReply,
+    UnmaskRequest,
 };
+pub(crate) use sets::Sets;
 
 use crate::SecAggError;
 use crate::encode::{Encoding, MAX_METRICS, MAX_NAME, Plan};
+use crate::graph::Shape;
 use crate::wire::{Header, Kind, Reader, Writer};
 
 /// Client to server, once a run: identity and channel key, signed.
@@ -121,15 +124,30 @@ pub(crate) fn read_plan(reader: &mut Reader) -> Result<Plan, SecAggError> {
 /// Server to all clients: the cohort of a round, the same bytes for everyone.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ShareRequest {
-    pub threshold: u32,
+    pub shape: Shape,
     pub plan: Plan,
     pub cohort: Vec<Advert>,
+}
+
+pub(crate) fn write_shape(writer: &mut Writer, shape: &Shape) {
+    writer
+        .u32(shape.degree)
+        .u32(shape.threshold)
+        .u8(shape.commit.into());
+}
+
+pub(crate) fn read_shape(reader: &mut Reader) -> Result<Shape, SecAggError> {
+    Ok(Shape {
+        degree: reader.u32()?,
+        threshold: reader.u32()?,
+        commit: reader.flag()?,
+    })
 }
 
 impl ShareRequest {
     pub(crate) fn to_bytes(&self, run: u64, round: u64) -> Vec<u8> {
         let mut writer = Writer::new(Kind::ShareRequest, run, round, 0);
-        writer.u32(self.threshold);
+        write_shape(&mut writer, &self.shape);
         write_plan(&mut writer, &self.plan);
         writer.count(self.cohort.len());
         for advert in &self.cohort {
@@ -141,14 +159,14 @@ impl ShareRequest {
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Header, Self), SecAggError> {
         let (mut reader, header) = Reader::open_broadcast(bytes, Kind::ShareRequest)?;
-        let threshold = reader.u32()?;
+        let shape = read_shape(&mut reader)?;
         let plan = read_plan(&mut reader)?;
         let cohort = reader.nodes(ADVERT_LEN, Advert::read)?;
         reader.finish()?;
         Ok((
             header,
             Self {
-                threshold,
+                shape,
                 plan,
                 cohort,
             },

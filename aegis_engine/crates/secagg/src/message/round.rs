@@ -1,7 +1,8 @@
 //! The messages of one round: shares, masked vectors, unmasking.
 
+use super::Sets;
 use crate::SecAggError;
-use crate::keys::{SEALED_LEN, Sealed};
+use crate::keys::{self, SEALED_LEN, Sealed};
 use crate::ring::RingWidth;
 use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::{Header, Kind, Reader, Writer};
@@ -28,13 +29,6 @@ impl RoundKey {
         message
     }
 
-    /// The canonical bytes of a list, for the transcript of the mask step.
-    pub(crate) fn list(keys: &[Self]) -> Vec<u8> {
-        let mut writer = Writer::new(Kind::MaskedRequest, 0, 0, 0);
-        Self::write_all(&mut writer, keys);
-        writer.finish()
-    }
-
     fn write_all(writer: &mut Writer, keys: &[Self]) {
         writer.count(keys.len());
         for key in keys {
@@ -53,14 +47,14 @@ pub(crate) struct ShareReply {
     pub sealed: Vec<(u64, Sealed)>,
 }
 
-pub(crate) fn write_sealed(writer: &mut Writer, sealed: &[(u64, Sealed)]) {
+fn write_sealed(writer: &mut Writer, sealed: &[(u64, Sealed)]) {
     writer.count(sealed.len());
     for (node, sealed) in sealed {
         writer.u64(*node).bytes(sealed);
     }
 }
 
-pub(crate) fn read_sealed(reader: &mut Reader) -> Result<Vec<(u64, Sealed)>, SecAggError> {
+fn read_sealed(reader: &mut Reader) -> Result<Vec<(u64, Sealed)>, SecAggError> {
     reader.nodes(8 + SEALED_LEN, |reader, node| Ok((node, reader.array()?)))
 }
 
@@ -149,43 +143,105 @@ impl<'a> MaskedInput<'a> {
     }
 }
 
-/// Server to all clients: who sent a masked input, and who shared but did not.
+/// Server to all clients: the sets they sign before they unmask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UnmaskRequest {
-    pub survivors: Vec<u64>,
-    pub dropped: Vec<u64>,
+pub(crate) struct CommitRequest {
+    pub sets: Sets,
 }
 
-impl UnmaskRequest {
+impl CommitRequest {
     pub(crate) fn to_bytes(&self, run: u64, round: u64) -> Vec<u8> {
-        let mut writer = Writer::new(Kind::UnmaskRequest, run, round, 0);
-        for list in [&self.survivors, &self.dropped] {
-            writer.count(list.len());
-            for node in list {
-                writer.u64(*node);
-            }
-        }
+        let mut writer = Writer::new(Kind::CommitRequest, run, round, 0);
+        self.sets.write(&mut writer);
         writer.finish()
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Header, Self), SecAggError> {
-        let (mut reader, header) = Reader::open_broadcast(bytes, Kind::UnmaskRequest)?;
-        let survivors = reader.nodes(8, |_, node| Ok(node))?;
-        let dropped = reader.nodes(8, |_, node| Ok(node))?;
+        let (mut reader, header) = Reader::open_broadcast(bytes, Kind::CommitRequest)?;
+        let sets = Sets::read(&mut reader)?;
         reader.finish()?;
-        Ok((header, Self { survivors, dropped }))
+        Ok((header, Self { sets }))
     }
 }
 
-/// Client to server: one share for each survivor (self-mask seed) and each dropped client (mask secret).
-pub(crate) struct UnmaskReply {
-    /// In the order of the survivors.
-    pub seeds: Vec<(u64, Share)>,
-    /// In the order of the dropped.
-    pub secrets: Vec<(u64, Share)>,
+/// Client to server, for its neighbours: the sets, signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub signature: [u8; 64],
 }
 
-impl UnmaskReply {
+impl Commit {
+    /// What the signature covers, the sets by their hash with the transcript.
+    pub(crate) fn signed(header: &Header, hash: &[u8; 32]) -> Vec<u8> {
+        let mut message = b"aegis/secagg/v1/sign/commit".to_vec();
+        for part in [header.run, header.round, header.node] {
+            message.extend_from_slice(&part.to_le_bytes());
+        }
+        message.extend_from_slice(hash);
+        message
+    }
+
+    /// Hash of what is agreed on: the cohort's transcript and the two sets.
+    pub(crate) fn hash(transcript: &[u8; 32], sets: &Sets) -> [u8; 32] {
+        let mut writer = Writer::new(Kind::CommitRequest, 0, 0, 0);
+        sets.write(&mut writer);
+        keys::hash(b"aegis/secagg/v1/transcript/sets", &[transcript, &writer.finish()])
+    }
+
+    pub(crate) fn to_bytes(&self, run: u64, round: u64, node: u64) -> Vec<u8> {
+        let mut writer = Writer::new(Kind::Commit, run, round, node);
+        writer.bytes(&self.signature);
+        writer.finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Header, Self), SecAggError> {
+        let (mut reader, header) = Reader::open(bytes, Kind::Commit)?;
+        let signature = reader.array()?;
+        reader.finish()?;
+        Ok((header, Self { signature }))
+    }
+}
+
+/// Server to one client: who shared and survived, the neighbours' signatures where the round has a commit step, and
+/// the share request of the next round where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnmaskRequest<'a> {
+    pub sets: Sets,
+    pub commits: Vec<(u64, [u8; 64])>,
+    pub next: Option<&'a [u8]>,
+}
+
+impl<'a> UnmaskRequest<'a> {
+    pub(crate) fn to_bytes(&self, run: u64, round: u64, node: u64) -> Vec<u8> {
+        let mut writer = Writer::new(Kind::UnmaskRequest, run, round, node);
+        self.sets.write(&mut writer);
+        writer.count(self.commits.len());
+        for (node, signature) in &self.commits {
+            writer.u64(*node).bytes(signature);
+        }
+        writer.inner(self.next);
+        writer.finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &'a [u8]) -> Result<(Header, Self), SecAggError> {
+        let (mut reader, header) = Reader::open(bytes, Kind::UnmaskRequest)?;
+        let sets = Sets::read(&mut reader)?;
+        let commits = reader.nodes(8 + 64, |reader, node| Ok((node, reader.array()?)))?;
+        let next = reader.inner()?;
+        reader.finish()?;
+        Ok((header, Self { sets, commits, next }))
+    }
+}
+
+/// Client to server: one share for each neighbour, of its seed when it survived, of its mask secret when it dropped; and its
+/// shares for the next round.
+pub(crate) struct UnmaskReply<'a> {
+    pub seeds: Vec<(u64, Share)>,
+    pub secrets: Vec<(u64, Share)>,
+    pub next: Option<&'a [u8]>,
+}
+
+impl<'a> UnmaskReply<'a> {
     pub(crate) fn to_bytes(&self, run: u64, round: u64, node: u64) -> Vec<u8> {
         let mut writer = Writer::new(Kind::UnmaskReply, run, round, node);
         for list in [&self.seeds, &self.secrets] {
@@ -194,10 +250,11 @@ impl UnmaskReply {
                 writer.u64(*node).bytes(&share.to_bytes()[..]);
             }
         }
+        writer.inner(self.next);
         writer.finish()
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Header, Self), SecAggError> {
+    pub(crate) fn from_bytes(bytes: &'a [u8]) -> Result<(Header, Self), SecAggError> {
         let (mut reader, header) = Reader::open(bytes, Kind::UnmaskReply)?;
         let share = |reader: &mut Reader, node| {
             let share = Share::from_bytes(&reader.array::<SHARE_LEN>()?);
@@ -208,7 +265,8 @@ impl UnmaskReply {
         };
         let seeds = reader.nodes(8 + SHARE_LEN, share)?;
         let secrets = reader.nodes(8 + SHARE_LEN, share)?;
+        let next = reader.inner()?;
         reader.finish()?;
-        Ok((header, Self { seeds, secrets }))
+        Ok((header, Self { seeds, secrets, next }))
     }
 }
