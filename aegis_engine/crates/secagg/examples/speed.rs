@@ -34,8 +34,7 @@ fn main() -> Result<(), SecAggError> {
     let mut server = ServerRun::new(1, plan, 2)?;
     let limits = ClientLimits {
         min_cohort: 2,
-        min_threshold: 2,
-        roster: None,
+        ..ClientLimits::default()
     };
     let mut clients = (0..n)
         .map(|id| ClientRun::new(1, id, limits.clone()))
@@ -63,7 +62,8 @@ fn main() -> Result<(), SecAggError> {
 
     let update = vec![0.25f32; usize::try_from(dim).unwrap_or(0)];
     let (mut mask, mut add) = (Vec::new(), Vec::new());
-    for (client, (id, request)) in clients.iter_mut().zip(server.masked_requests()?) {
+    for (client, id) in clients.iter_mut().zip(server.end_shares()?) {
+        let request = server.masked_request(id)?;
         if id < lost {
             continue;
         }
@@ -88,9 +88,9 @@ fn main() -> Result<(), SecAggError> {
         add[add.len() / 2]
     );
 
-    let request = server.unmask_request()?;
     let mut took = Vec::new();
-    for id in server.survivors().to_vec() {
+    for id in server.end_masked()? {
+        let request = server.unmask_request(id)?;
         let client = &mut clients[usize::try_from(id).unwrap_or(0)];
         let start = Instant::now();
         let reply = client.unmask(&request)?;

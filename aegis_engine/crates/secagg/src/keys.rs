@@ -47,7 +47,11 @@ impl Place {
     }
 
     /// The key that seals shares from `src` to `dst` in this place, of the root of their channel.
-    pub(crate) fn channel_key(&self, root: &Key32, (src, dst): (u64, u64)) -> Result<Key32, SecAggError> {
+    pub(crate) fn channel_key(
+        &self,
+        root: &Key32,
+        (src, dst): (u64, u64),
+    ) -> Result<Key32, SecAggError> {
         expand(&root[..], &self.info(CHANNEL, src, dst, src))
     }
 

@@ -85,7 +85,11 @@ fn random_elements(out: &mut [u64]) -> Result<(), SecAggError> {
 }
 
 /// Shares for the given x, distinct and not 0; any `threshold` of them give the secret back, fewer say nothing about it.
-pub(crate) fn split(secret: &[u8; 32], threshold: u32, xs: &[u64]) -> Result<Vec<Share>, SecAggError> {
+pub(crate) fn split(
+    secret: &[u8; 32],
+    threshold: u32,
+    xs: &[u64],
+) -> Result<Vec<Share>, SecAggError> {
     let limbs = to_limbs(secret);
     let rows = threshold.saturating_sub(1) as usize;
     let mut coefficients = Zeroizing::new(vec![0u64; rows * LIMBS]);

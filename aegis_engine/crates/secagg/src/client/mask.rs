@@ -137,7 +137,12 @@ impl ClientRun {
     }
 
     /// The pair of shares `node` sealed for this client: of its self-mask seed, then of its mask secret.
-    fn open_shares(&self, round: &Round, node: u64, sealed: &Sealed) -> Result<[Share; 2], SecAggError> {
+    fn open_shares(
+        &self,
+        round: &Round,
+        node: u64,
+        sealed: &Sealed,
+    ) -> Result<[Share; 2], SecAggError> {
         let place = self.place(round.transcript);
         let way = (node, self.node);
         let key = place.channel_key(&round.near(node)?.root, way)?;

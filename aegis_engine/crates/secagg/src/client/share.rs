@@ -46,11 +46,17 @@ impl ClientRun {
 
         let (mask_secret, self_seed) = (keys::random::<32>()?, keys::random::<32>()?);
         // the x-coordinate of a share is its holder's place in the cohort plus one
-        let xs: Vec<u64> = near.iter().map(|member| member.x()).chain([x_of(index)]).collect();
+        let xs: Vec<u64> = near
+            .iter()
+            .map(|member| member.x())
+            .chain([x_of(index)])
+            .collect();
         let mut seeds = shamir::split(&self_seed, parsed.shape.threshold, &xs)?;
         // its own mask secret is never asked of a client: who is dropped does not answer
         let secrets = shamir::split(&mask_secret, parsed.shape.threshold, &xs[..near.len()])?;
-        let own_share = seeds.pop().ok_or(SecAggError::UnknownNode { node: self.node })?;
+        let own_share = seeds
+            .pop()
+            .ok_or(SecAggError::UnknownNode { node: self.node })?;
         let mut sealed = Vec::with_capacity(near.len());
         for ((peer, seed), secret) in near.iter().zip(&seeds).zip(&secrets) {
             let way = (self.node, peer.node);
@@ -94,7 +100,10 @@ impl ClientRun {
     fn member(&self, index: u32, advert: &Advert) -> Result<Member, SecAggError> {
         let message = Advert::signed(self.run, advert.node, &advert.identity, &advert.channel);
         keys::verify(advert.node, &advert.identity, &message, &advert.signature)?;
-        let known = self.round.as_ref().and_then(|round| round.near(advert.node).ok());
+        let known = self
+            .round
+            .as_ref()
+            .and_then(|round| round.near(advert.node).ok());
         let root = match known.filter(|member| member.channel == advert.channel) {
             Some(member) => member.root.clone(),
             None => self.channel_root(advert)?,
@@ -109,11 +118,21 @@ impl ClientRun {
     }
 
     fn channel_root(&self, advert: &Advert) -> Result<Key32, SecAggError> {
-        keys::channel_root(self.run, &self.channel, self.node, advert.node, &advert.channel)
+        keys::channel_root(
+            self.run,
+            &self.channel,
+            self.node,
+            advert.node,
+            &advert.channel,
+        )
     }
 
     /// Size of the cohort and this client's place in it.
-    fn check_cohort(&self, header: &Header, request: &ShareRequest) -> Result<(u32, u32), SecAggError> {
+    fn check_cohort(
+        &self,
+        header: &Header,
+        request: &ShareRequest,
+    ) -> Result<(u32, u32), SecAggError> {
         request.plan.width()?;
         let inconsistent = |reason| SecAggError::InconsistentCohort {
             round: header.round,
@@ -159,7 +178,11 @@ impl ClientRun {
     fn check_shape(&self, n: u32, request: &ShareRequest) -> Result<(), SecAggError> {
         let (shape, limits) = (&request.shape, &self.limits);
         let holders = shape.degree.saturating_add(1);
-        let least = if shape.is_complete(n) { threshold(n) } else { holders / 2 + 1 };
+        let least = if shape.is_complete(n) {
+            threshold(n)
+        } else {
+            holders / 2 + 1
+        };
         let minimum = limits.min_threshold.max(least);
         if !(minimum..=holders).contains(&shape.threshold) {
             return Err(SecAggError::ThresholdRefused {

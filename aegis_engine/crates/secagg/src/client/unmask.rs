@@ -22,7 +22,10 @@ impl ClientRun {
         let round = self.current(COMMIT, &header)?;
         if !round.shape.commit {
             let reason = "this round has no commit step";
-            return Err(SecAggError::WrongStep { step: COMMIT, reason });
+            return Err(SecAggError::WrongStep {
+                step: COMMIT,
+                reason,
+            });
         }
         let (shares, committed, _) = round.masked(COMMIT)?;
         self.check_sets(round, &parsed.sets, shares)?;
@@ -121,11 +124,19 @@ impl ClientRun {
             return refuse("a client survived without having shared");
         }
         let named = round.near.iter().filter(|member| sets.shared(member.index));
-        if !named.map(|member| member.node).eq(shares.iter().map(|(node, _)| *node)) {
+        if !named
+            .map(|member| member.node)
+            .eq(shares.iter().map(|(node, _)| *node))
+        {
             return refuse("survivors and dropped are not the clients of the mask step");
         }
-        let near = round.near.iter().filter(|member| sets.survived(member.index));
-        let have = u32::try_from(near.count()).unwrap_or(u32::MAX).saturating_add(1);
+        let near = round
+            .near
+            .iter()
+            .filter(|member| sets.survived(member.index));
+        let have = u32::try_from(near.count())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         let enough = |have, need| {
             if have < need {
                 Err(SecAggError::NotEnoughClients { have, need })
@@ -167,10 +178,20 @@ impl ClientRun {
             if !request.sets.survived(member.index) {
                 return refuse("one who signed is not among the survivors");
             }
-            let sender = Header { node: *node, ..*header };
-            keys::verify(*node, &member.identity, &Commit::signed(&sender, &hash), signature)?;
+            let sender = Header {
+                node: *node,
+                ..*header
+            };
+            keys::verify(
+                *node,
+                &member.identity,
+                &Commit::signed(&sender, &hash),
+                signature,
+            )?;
         }
-        let have = u32::try_from(request.commits.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let have = u32::try_from(request.commits.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         if have < round.shape.threshold {
             return Err(SecAggError::NotEnoughClients {
                 have,

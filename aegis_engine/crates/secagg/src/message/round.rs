@@ -185,7 +185,10 @@ impl Commit {
     pub(crate) fn hash(transcript: &[u8; 32], sets: &Sets) -> [u8; 32] {
         let mut writer = Writer::new(Kind::CommitRequest, 0, 0, 0);
         sets.write(&mut writer);
-        keys::hash(b"aegis/secagg/v1/transcript/sets", &[transcript, &writer.finish()])
+        keys::hash(
+            b"aegis/secagg/v1/transcript/sets",
+            &[transcript, &writer.finish()],
+        )
     }
 
     pub(crate) fn to_bytes(&self, run: u64, round: u64, node: u64) -> Vec<u8> {
@@ -229,7 +232,14 @@ impl<'a> UnmaskRequest<'a> {
         let commits = reader.nodes(8 + 64, |reader, node| Ok((node, reader.array()?)))?;
         let next = reader.inner()?;
         reader.finish()?;
-        Ok((header, Self { sets, commits, next }))
+        Ok((
+            header,
+            Self {
+                sets,
+                commits,
+                next,
+            },
+        ))
     }
 }
 
@@ -267,6 +277,13 @@ impl<'a> UnmaskReply<'a> {
         let secrets = reader.nodes(8 + SHARE_LEN, share)?;
         let next = reader.inner()?;
         reader.finish()?;
-        Ok((header, Self { seeds, secrets, next }))
+        Ok((
+            header,
+            Self {
+                seeds,
+                secrets,
+                next,
+            },
+        ))
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sum::Accumulator;
-use super::{Masked, Round, ServerRun, Step, count, enough};
-use crate::client::mask::mask_transcript;
+use super::{Masked, Next, Round, ServerRun, Step, count, enough};
 use crate::client::share::COHORT;
+use crate::graph::Ring;
 use crate::message::{Advert, MaskedInput, MaskedRequest, RoundKey, ShareReply, ShareRequest};
-use crate::{SecAggError, keys, threshold};
+use crate::wire::Header;
+use crate::{SecAggError, keys};
 
 impl ServerRun {
     /// Takes the advert of `node` (the sender the transport names). A later advert replaces an earlier one from the
@@ -38,19 +39,25 @@ impl ServerRun {
         keys::verify(node, &advert.identity, &signed, &advert.signature)?;
         // A node that came back under another id takes its seat along: clients refuse a cohort with two of an identity.
         let before = self
-            .adverts
-            .values()
-            .find(|a| a.identity == advert.identity && a.node != node)
-            .map(|a| a.node);
+            .seats
+            .insert(advert.identity, node)
+            .filter(|before| *before != node);
         if let Some(before) = before {
             self.adverts.remove(&before);
+        }
+        if let Some(old) = self
+            .adverts
+            .get(&node)
+            .filter(|old| old.identity != advert.identity)
+        {
+            self.seats.remove(&old.identity);
         }
         self.adverts.insert(node, advert);
         Ok(before)
     }
 
     /// Begins a round with those of `cohort` that advertised; an unfinished round ends. Returns the share request,
-    /// the same bytes for every client; it carries the threshold floor(2n/3) + 1.
+    /// the same bytes for every client.
     ///
     /// # Errors
     /// [`SecAggError::RoundOrder`], [`SecAggError::NotEnoughClients`] when fewer than `min_clients` advertised,
@@ -62,35 +69,74 @@ impl ServerRun {
                 last: self.last_round,
             });
         }
+        let begun = self.draw_up(round, cohort)?;
+        let bytes = begun.request.clone();
+        self.last_round = round;
+        self.round = Some(begun);
+        self.next = None;
+        Ok(bytes)
+    }
+
+    /// Draws up the round after this one, so that its share request rides in the unmask requests of this one and its
+    /// shares come back in their replies. Call it before the first unmask request.
+    ///
+    /// # Errors
+    /// As [`ServerRun::begin_round`]; the round in progress is not touched.
+    pub fn plan_next(&mut self, cohort: &[u64]) -> Result<(), SecAggError> {
+        self.next = Some(self.draw_up(self.last_round + 1, cohort)?);
+        Ok(())
+    }
+
+    /// Goes on with the round that was drawn up, whatever became of the one before. `None` where there is none.
+    pub fn begin_next(&mut self) -> Option<Next> {
+        let begun = self.next.take()?;
+        let (number, request) = (begun.number, begun.request.clone());
+        let nodes = begun.cohort.iter().map(|advert| advert.node);
+        let missing = nodes
+            .filter(|node| !begun.replies.contains_key(node))
+            .collect();
+        self.last_round = number;
+        self.round = Some(begun);
+        Some(Next {
+            round: number,
+            request,
+            missing,
+        })
+    }
+
+    fn draw_up(&self, number: u64, cohort: &[u64]) -> Result<Round, SecAggError> {
         let cohort: BTreeSet<u64> = cohort.iter().copied().collect();
-        let adverts: Vec<Advert> = cohort
+        let cohort: Vec<Advert> = cohort
             .iter()
             .filter_map(|node| self.adverts.get(node))
             .cloned()
             .collect();
-        enough(adverts.len(), self.min_clients)?;
-        let n = count(adverts.len());
+        enough(cohort.len(), self.min_clients)?;
+        let n = count(cohort.len());
         if n > self.plan.n_max {
             return Err(SecAggError::InvalidPlan {
                 reason: "the cohort is larger than n_max",
             });
         }
-        let threshold = threshold(n);
+        let shape = self.profile.shape(n);
         let request = ShareRequest {
-            threshold,
+            shape,
             plan: self.plan.clone(),
-            cohort: adverts,
+            cohort,
         };
-        let bytes = request.to_bytes(self.run, round);
-        self.last_round = round;
-        self.round = Some(Round {
-            threshold,
+        let bytes = request.to_bytes(self.run, number);
+        let transcript = keys::hash(COHORT, &[&bytes]);
+        let sparse = !shape.is_complete(n);
+        Ok(Round {
+            number,
+            shape,
             cohort: request.cohort,
-            transcript: keys::hash(COHORT, &[&bytes]),
+            ring: sparse.then(|| Ring::new(&transcript, n)).transpose()?,
+            request: bytes,
+            transcript,
             replies: BTreeMap::new(),
             step: Step::Share,
-        });
-        Ok(bytes)
+        })
     }
 
     /// Takes a client's answer to the share request.
@@ -101,91 +147,69 @@ impl ServerRun {
     pub fn add_share(&mut self, node: u64, message: &[u8]) -> Result<(), SecAggError> {
         let (header, reply) = ShareReply::from_bytes(message)?;
         self.check_sender("share", node, &header)?;
-        let round = self.current("share")?;
-        if !matches!(round.step, Step::Share) {
-            let reason = "it is late: the mask step has begun";
-            return Err(SecAggError::WrongStep {
-                step: "share",
-                reason,
-            });
-        }
-        let member = round.cohort.iter().find(|advert| advert.node == node);
-        let member = member.ok_or(SecAggError::UnknownNode { node })?;
-        let signed = RoundKey::signed(&header, &round.transcript, &reply.key.mask_key);
-        keys::verify(node, &member.identity, &signed, &reply.key.signature)?;
-        let others = round
-            .cohort
-            .iter()
-            .map(|advert| advert.node)
-            .filter(|other| *other != node);
-        if !others.eq(reply.sealed.iter().map(|(to, _)| *to)) {
-            let reason = "shares are not for exactly the other clients";
-            return Err(SecAggError::InconsistentCohort {
-                round: header.round,
-                reason,
-            });
-        }
-        if round.replies.contains_key(&node) {
-            return Err(SecAggError::AlreadyAnswered {
-                step: "share",
-                round: header.round,
-            });
-        }
-        round.replies.insert(node, reply);
-        Ok(())
+        self.current("share")?.add_share(node, header, reply)
     }
 
-    /// Ends the share step: one masked request for each client that shared, by node. Asked again in the mask
-    /// step, it gives the same.
+    /// Ends the share step: the clients that go on, by node, each of which gets its [`ServerRun::masked_request`]. Those
+    /// with too few neighbours that shared are left out. Asked again in the mask step, it gives the same.
     ///
     /// # Errors
     /// [`SecAggError::NotEnoughClients`] when fewer than the threshold or `min_clients` shared (more may still be
     /// added), [`SecAggError::WrongStep`].
-    pub fn masked_requests(&mut self) -> Result<Vec<(u64, Vec<u8>)>, SecAggError> {
+    pub fn end_shares(&mut self) -> Result<Vec<u64>, SecAggError> {
         let (width, len) = (self.plan.width()?, self.plan.len()?);
-        let (run, number, min_clients) = (self.run, self.last_round, self.min_clients);
+        let min_clients = self.min_clients;
         let round = self.current("masked request")?;
         if matches!(round.step, Step::Share) {
-            enough(round.replies.len(), round.need(min_clients))?;
-            let keys: Vec<_> = round
+            let inside = round.connected()?;
+            enough(inside.len(), round.need(min_clients))?;
+            let keys = round
                 .replies
                 .values()
+                .filter(|reply| inside.contains(&reply.key.node))
                 .map(|reply| reply.key.clone())
                 .collect();
             round.step = Step::Masked(Masked {
-                transcript: mask_transcript(&round.transcript, &keys),
                 keys,
                 sum: Accumulator::new(width, len),
                 survivors: BTreeSet::new(),
             });
         }
-        let Step::Masked(masked) = &round.step else {
-            let reason = "the unmask step has begun";
-            return Err(SecAggError::WrongStep {
-                step: "masked request",
-                reason,
-            });
-        };
-        let request = |node: u64| {
-            let for_node = |reply: &ShareReply| {
-                let place = reply
-                    .sealed
-                    .binary_search_by_key(&node, |(to, _)| *to)
-                    .ok()?;
-                Some((reply.key.node, reply.sealed[place].1))
+        let masked = round.masked()?;
+        Ok(masked.keys.iter().map(|key| key.node).collect())
+    }
+
+    /// What one client of the mask step gets: its neighbours' round keys, and the shares they sealed for it.
+    ///
+    /// # Errors
+    /// [`SecAggError::UnknownNode`] for one that is not in the mask step, [`SecAggError::WrongStep`].
+    pub fn masked_request(&self, node: u64) -> Result<Vec<u8>, SecAggError> {
+        let round = self.round.as_ref().ok_or(SecAggError::WrongStep {
+            step: "masked request",
+            reason: "no round is in progress; begin one",
+        })?;
+        let masked = round.masked()?;
+        let around = round.around(round.index(node)?);
+        let (mut keys, mut sealed) = (
+            Vec::with_capacity(around.len()),
+            Vec::with_capacity(around.len()),
+        );
+        for other in around {
+            let Some(key) = masked.key(other) else {
+                continue;
             };
-            let sealed = round.replies.values().filter_map(for_node).collect();
-            MaskedRequest {
-                keys: masked.keys.clone(),
-                sealed,
+            keys.push(key.clone());
+            let reply = round.replies.get(&other).map(|reply| &reply.sealed);
+            let place =
+                reply.and_then(|sealed| sealed.binary_search_by_key(&node, |(to, _)| *to).ok());
+            if let (Some(from), Some(place)) = (reply, place) {
+                sealed.push((other, from[place].1));
             }
-            .to_bytes(run, number, node)
-        };
-        Ok(round
-            .replies
-            .keys()
-            .map(|node| (*node, request(*node)))
-            .collect())
+        }
+        if masked.key(node).is_none() {
+            return Err(SecAggError::UnknownNode { node });
+        }
+        Ok(MaskedRequest { keys, sealed }.to_bytes(self.run, self.last_round, node))
     }
 
     /// Adds a masked vector to the sum at once; nothing of it is kept.
@@ -205,7 +229,7 @@ impl ServerRun {
                 reason,
             });
         };
-        if !round.replies.contains_key(&node) {
+        if masked.key(node).is_none() {
             return Err(SecAggError::UnknownNode { node });
         }
         if !masked.survivors.insert(node) {
@@ -216,5 +240,88 @@ impl ServerRun {
         }
         masked.sum.add(input.packed);
         Ok(())
+    }
+}
+
+impl Masked {
+    /// The round key of a client of the mask step.
+    pub(super) fn key(&self, node: u64) -> Option<&RoundKey> {
+        let place = self.keys.binary_search_by_key(&node, |key| key.node);
+        place.ok().map(|place| &self.keys[place])
+    }
+}
+
+impl Round {
+    pub(super) fn add_share(
+        &mut self,
+        node: u64,
+        header: Header,
+        reply: ShareReply,
+    ) -> Result<(), SecAggError> {
+        if !matches!(self.step, Step::Share) {
+            let reason = "it is late: the mask step has begun";
+            return Err(SecAggError::WrongStep {
+                step: "share",
+                reason,
+            });
+        }
+        let index = self.index(node)?;
+        let identity = &self.cohort[index as usize].identity;
+        let signed = RoundKey::signed(&header, &self.transcript, &reply.key.mask_key);
+        keys::verify(node, identity, &signed, &reply.key.signature)?;
+        if !self
+            .near(index)
+            .iter()
+            .eq(reply.sealed.iter().map(|(to, _)| to))
+        {
+            let reason = "shares are not for exactly the neighbours";
+            return Err(SecAggError::InconsistentCohort {
+                round: header.round,
+                reason,
+            });
+        }
+        if self.replies.contains_key(&node) {
+            return Err(SecAggError::AlreadyAnswered {
+                step: "share",
+                round: header.round,
+            });
+        }
+        self.replies.insert(node, reply);
+        Ok(())
+    }
+
+    fn masked(&self) -> Result<&Masked, SecAggError> {
+        let reason = match &self.step {
+            Step::Masked(masked) => return Ok(masked),
+            Step::Share => "the share step has not ended",
+            Step::Agreed(_) => "the unmask step has begun",
+        };
+        Err(SecAggError::WrongStep {
+            step: "masked request",
+            reason,
+        })
+    }
+
+    /// Those who shared and have the threshold of such neighbours, themselves counted: leaving one out may leave another
+    /// with too few, so this repeats until nobody is.
+    fn connected(&self) -> Result<BTreeSet<u64>, SecAggError> {
+        let mut inside: BTreeSet<u64> = self.replies.keys().copied().collect();
+        if self.ring.is_none() {
+            return Ok(inside); // the threshold on their number is the same question
+        }
+        loop {
+            let mut alone = Vec::new();
+            for &node in &inside {
+                let near = self.near(self.index(node)?);
+                let there = near.iter().filter(|other| inside.contains(other)).count() + 1;
+                if count(there) < self.shape.threshold {
+                    alone.push(node);
+                }
+            }
+            if alone.is_empty() {
+                return Ok(inside);
+            }
+            inside.retain(|node| !alone.contains(node));
+        }
     }
 }

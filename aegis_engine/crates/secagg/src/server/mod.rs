@@ -10,7 +10,9 @@ use std::fmt;
 use crate::SecAggError;
 use crate::client::Roster;
 use crate::encode::Plan;
-use crate::message::{Advert, RoundKey, ShareReply, UnmaskReply};
+use crate::graph::{Ring, Shape};
+use crate::message::{Advert, RoundKey, Sets, ShareReply};
+use crate::shamir::Share;
 use crate::wire::Header;
 use sum::Accumulator;
 
@@ -29,20 +31,64 @@ pub struct Sum {
     pub mean: Vec<f64>,
 }
 
+/// How the clients of a round are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Profile S, to a few hundred clients: a complete graph; two trips a round in the steady state, three with `commit`.
+    Complete {
+        /// Whether clients agree on the survivors before they unmask.
+        commit: bool,
+    },
+    /// Profile D, to 10 000 and more: the sparsest graph that bears these shares of the clients, with the commit step; a
+    /// complete graph where the cohort is too small for a sparse one.
+    Sparse {
+        /// Percent of the clients that may work with the server.
+        colluding: u32,
+        /// Percent that may drop out.
+        lost: u32,
+    },
+}
+
+impl Profile {
+    /// The shape of a round of `n` clients.
+    pub fn shape(self, n: u32) -> Shape {
+        let complete = |commit| Shape {
+            commit,
+            ..Shape::complete(n)
+        };
+        match self {
+            Self::Complete { commit } => complete(commit),
+            Self::Sparse { colluding, lost } => {
+                Shape::sparse(n, colluding, lost).unwrap_or_else(|| complete(true))
+            }
+        }
+    }
+}
+
 /// The server of one run.
 pub struct ServerRun {
     run: u64,
     plan: Plan,
     min_clients: u32,
+    profile: Profile,
     roster: Option<Roster>,
     adverts: BTreeMap<u64, Advert>,
+    /// The node each identity sits on.
+    seats: BTreeMap<[u8; 32], u64>,
     last_round: u64,
     round: Option<Round>,
+    /// The round whose shares ride in the unmask replies of this one.
+    next: Option<Round>,
 }
 
 struct Round {
-    threshold: u32,
+    number: u64,
+    shape: Shape,
     cohort: Vec<Advert>,
+    /// `None` in a complete graph.
+    ring: Option<Ring>,
+    /// The share request, the same bytes for all.
+    request: Vec<u8>,
     transcript: [u8; 32],
     replies: BTreeMap<u64, ShareReply>,
     step: Step,
@@ -51,23 +97,39 @@ struct Round {
 enum Step {
     Share,
     Masked(Masked),
-    Unmask(Unmask),
+    Agreed(Agreed),
 }
 
 /// Masked vectors are coming in.
 struct Masked {
     keys: Vec<RoundKey>,
-    transcript: [u8; 32],
     sum: Accumulator,
     survivors: BTreeSet<u64>,
 }
 
-/// The survivors are fixed; shares are coming in.
-struct Unmask {
+/// The survivors are fixed; signatures and shares are coming in.
+struct Agreed {
     masked: Masked,
-    survivors: Vec<u64>,
-    dropped: Vec<u64>,
-    replies: BTreeMap<u64, UnmaskReply>,
+    sets: Sets,
+    commits: BTreeMap<u64, [u8; 64]>,
+    answers: BTreeMap<u64, Answer>,
+}
+
+/// A survivor's shares, each list by node.
+struct Answer {
+    seeds: Vec<(u64, Share)>,
+    secrets: Vec<(u64, Share)>,
+}
+
+/// The round that follows, as the clients know it already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// Its number.
+    pub round: u64,
+    /// The share request, for those who miss.
+    pub request: Vec<u8>,
+    /// Clients of the cohort whose shares did not come with an unmask reply.
+    pub missing: Vec<u64>,
 }
 
 impl ServerRun {
@@ -86,11 +148,21 @@ impl ServerRun {
             run: run_id,
             plan,
             min_clients,
+            profile: Profile::Complete { commit: false },
             roster: None,
             adverts: BTreeMap::new(),
+            seats: BTreeMap::new(),
             last_round: 0,
             round: None,
+            next: None,
         })
+    }
+
+    /// Connects the clients another way than by a complete graph without a commit step.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
     }
 
     /// Accepts only adverts signed by the identities of this roster.
@@ -159,7 +231,48 @@ impl ServerRun {
 
 impl Round {
     fn need(&self, min_clients: u32) -> u32 {
-        self.threshold.max(min_clients)
+        let floor = if self.ring.is_none() {
+            self.shape.threshold
+        } else {
+            self.n() / 2 + 1
+        };
+        floor.max(min_clients)
+    }
+
+    fn n(&self) -> u32 {
+        count(self.cohort.len())
+    }
+
+    /// A node's place in the cohort.
+    fn index(&self, node: u64) -> Result<u32, SecAggError> {
+        self.cohort
+            .binary_search_by_key(&node, |advert| advert.node)
+            .map(count)
+            .map_err(|_| SecAggError::UnknownNode { node })
+    }
+
+    /// A client and its neighbours, by node: the holders of shares of its seed.
+    fn around(&self, index: u32) -> Vec<u64> {
+        let node = self.cohort[index as usize].node;
+        let mut around = self.near(index);
+        around.insert(around.partition_point(|other| *other < node), node);
+        around
+    }
+
+    /// The neighbours of a client, by node.
+    fn near(&self, index: u32) -> Vec<u64> {
+        let node = |at: u32| self.cohort[at as usize].node;
+        match &self.ring {
+            None => (0..self.n())
+                .filter(|other| *other != index)
+                .map(node)
+                .collect(),
+            Some(ring) => ring
+                .neighbours(index, self.shape.degree)
+                .into_iter()
+                .map(node)
+                .collect(),
+        }
     }
 }
 

@@ -1,99 +1,170 @@
-//! The unmask step and the sum.
+//! The commit and unmask steps, and the sum.
 
-use std::collections::BTreeMap;
-
-use super::{Masked, Round, ServerRun, Step, Sum, Unmask, enough};
+use super::{Agreed, Answer, Masked, Round, ServerRun, Step, Sum, enough};
 use crate::SecAggError;
+use crate::client::share::x_of;
 use crate::encode::Plan;
 use crate::keys::{self, Key32, Place};
 use crate::mask::Mask;
-use crate::message::{UnmaskReply, UnmaskRequest};
+use crate::message::{Commit, CommitRequest, Sets, ShareReply, UnmaskReply, UnmaskRequest};
 use crate::shamir::{self, Share};
 
+/// Masks expanded at once: a key schedule each, so that a round of thousands stays small in memory.
+const BATCH: usize = 1024;
+
 impl ServerRun {
-    /// Ends the mask step: the request for every survivor (those whose masked input arrived). Asked again, the same.
+    /// Ends the mask step: the survivors (those whose masked input arrived), by node. Asked again, the same. With a
+    /// commit step they get the [`ServerRun::commit_request`] first, then, or at once, the [`ServerRun::unmask_request`].
     ///
     /// # Errors
-    /// [`SecAggError::NotEnoughClients`] when fewer than the threshold or `min_clients` sent one (more may still be
-    /// added), [`SecAggError::WrongStep`].
-    pub fn unmask_request(&mut self) -> Result<Vec<u8>, SecAggError> {
-        const STEP: &str = "unmask request";
-        let (run, number, min_clients) = (self.run, self.last_round, self.min_clients);
-        let round = self.current(STEP)?;
-        let need = round.need(min_clients);
-        let early = SecAggError::WrongStep {
-            step: STEP,
-            reason: "the mask step has not begun",
-        };
-        round.step = match std::mem::replace(&mut round.step, Step::Share) {
-            Step::Masked(masked) if enough(masked.survivors.len(), need).is_ok() => {
-                let dropped = masked.keys.iter().map(|key| key.node);
-                Step::Unmask(Unmask {
-                    dropped: dropped
-                        .filter(|node| !masked.survivors.contains(node))
-                        .collect(),
-                    survivors: masked.survivors.iter().copied().collect(),
+    /// [`SecAggError::NotEnoughClients`] when fewer than the threshold or `min_clients` sent one, in all or around one
+    /// client (more may still be added), [`SecAggError::WrongStep`].
+    pub fn end_masked(&mut self) -> Result<Vec<u64>, SecAggError> {
+        let min_clients = self.min_clients;
+        let round = self.current("unmask request")?;
+        if let Step::Masked(masked) = &round.step {
+            enough(masked.survivors.len(), round.need(min_clients))?;
+            let sets = round.sets(masked);
+            round.check_holders(&sets, |node| masked.survivors.contains(&node))?;
+            round.step = match std::mem::replace(&mut round.step, Step::Share) {
+                Step::Masked(masked) => Step::Agreed(Agreed {
                     masked,
-                    replies: BTreeMap::new(),
-                })
-            }
-            other => other,
+                    sets,
+                    commits: std::collections::BTreeMap::new(),
+                    answers: std::collections::BTreeMap::new(),
+                }),
+                other => other,
+            };
+        }
+        let agreed = round.agreed("unmask request")?;
+        Ok(agreed.masked.survivors.iter().copied().collect())
+    }
+
+    /// The sets every survivor signs, the same bytes for all.
+    ///
+    /// # Errors
+    /// [`SecAggError::WrongStep`] before [`ServerRun::end_masked`] or in a round without a commit step.
+    pub fn commit_request(&self) -> Result<Vec<u8>, SecAggError> {
+        let (round, agreed) = self.agreed("commit request")?;
+        if !round.shape.commit {
+            let reason = "this round has no commit step";
+            return Err(SecAggError::WrongStep {
+                step: "commit request",
+                reason,
+            });
+        }
+        let sets = agreed.sets.clone();
+        Ok(CommitRequest { sets }.to_bytes(self.run, self.last_round))
+    }
+
+    /// Takes a survivor's signature of the sets.
+    ///
+    /// # Errors
+    /// [`SecAggError::UnknownNode`] for one that is no survivor, [`SecAggError::BadSignature`],
+    /// [`SecAggError::AlreadyAnswered`], [`SecAggError::WrongStep`]. The round goes on without it.
+    pub fn add_commit(&mut self, node: u64, message: &[u8]) -> Result<(), SecAggError> {
+        let (header, commit) = Commit::from_bytes(message)?;
+        self.check_sender("commit", node, &header)?;
+        let round = self.current("commit")?;
+        let index = round.index(node)?;
+        let agreed = round.agreed("commit")?;
+        if !agreed.sets.survived(index) {
+            return Err(SecAggError::UnknownNode { node });
+        }
+        let hash = Commit::hash(&round.transcript, &agreed.sets);
+        let identity = &round.cohort[index as usize].identity;
+        keys::verify(
+            node,
+            identity,
+            &Commit::signed(&header, &hash),
+            &commit.signature,
+        )?;
+        let Step::Agreed(agreed) = &mut round.step else {
+            return Err(SecAggError::UnknownNode { node });
         };
-        match &round.step {
-            Step::Share => Err(early),
-            Step::Masked(masked) => enough(masked.survivors.len(), need).and(Err(early)),
-            Step::Unmask(unmask) => {
-                let (survivors, dropped) = (unmask.survivors.clone(), unmask.dropped.clone());
-                Ok(UnmaskRequest { survivors, dropped }.to_bytes(run, number))
-            }
+        if agreed.commits.insert(node, commit.signature).is_some() {
+            return Err(SecAggError::AlreadyAnswered {
+                step: "commit",
+                round: header.round,
+            });
         }
+        Ok(())
     }
 
-    /// The clients the unmask request goes to; empty before that step.
-    pub fn survivors(&self) -> &[u64] {
-        match &self.round {
-            Some(Round {
-                step: Step::Unmask(unmask),
-                ..
-            }) => &unmask.survivors,
-            _ => &[],
+    /// What a survivor gets: the sets, its neighbours' signatures of them where the round has a commit step, and the
+    /// share request of the round drawn up by [`ServerRun::plan_next`] when it is in that cohort.
+    ///
+    /// # Errors
+    /// [`SecAggError::UnknownNode`] for one that is no survivor, [`SecAggError::NotEnoughClients`] while too few of its
+    /// neighbours signed, [`SecAggError::WrongStep`].
+    pub fn unmask_request(&self, node: u64) -> Result<Vec<u8>, SecAggError> {
+        let (round, agreed) = self.agreed("unmask request")?;
+        let index = round.index(node)?;
+        if !agreed.sets.survived(index) {
+            return Err(SecAggError::UnknownNode { node });
         }
+        let mut commits = Vec::new();
+        if round.shape.commit {
+            let near = round.near(index);
+            let signed = |other: u64| Some((other, *agreed.commits.get(&other)?));
+            commits = near.into_iter().filter_map(signed).collect();
+            let own = usize::from(agreed.commits.contains_key(&node));
+            enough(commits.len() + own, round.shape.threshold)?;
+        }
+        let next = self.next.as_ref().filter(|next| next.index(node).is_ok());
+        let request = UnmaskRequest {
+            sets: agreed.sets.clone(),
+            commits,
+            next: next.map(|next| &next.request[..]),
+        };
+        Ok(request.to_bytes(self.run, self.last_round, node))
     }
 
-    /// Takes a survivor's shares.
+    /// Takes a survivor's shares, and those for the next round that came along.
     ///
     /// # Errors
     /// [`SecAggError::UnknownNode`] for one that is no survivor, [`SecAggError::InconsistentSets`] for other shares
-    /// than asked for, [`SecAggError::AlreadyAnswered`], [`SecAggError::WrongStep`]. The round goes on without it.
+    /// than asked for, [`SecAggError::AlreadyAnswered`], [`SecAggError::WrongStep`]. The round goes on without it. Shares
+    /// for the next round that are refused are as if they had not come.
     pub fn add_unmask(&mut self, node: u64, message: &[u8]) -> Result<(), SecAggError> {
         let (header, reply) = UnmaskReply::from_bytes(message)?;
         self.check_sender("unmask", node, &header)?;
-        let Step::Unmask(unmask) = &mut self.current("unmask")?.step else {
-            let reason = "the unmask step has not begun";
-            return Err(SecAggError::WrongStep {
-                step: "unmask",
-                reason,
-            });
+        let round = self.current("unmask")?;
+        let index = round.index(node)?;
+        let (seeds, secrets) = round.wanted(index, node)?;
+        let Step::Agreed(agreed) = &mut round.step else {
+            return Err(SecAggError::UnknownNode { node });
         };
-        if unmask.survivors.binary_search(&node).is_err() {
+        if !agreed.sets.survived(index) {
             return Err(SecAggError::UnknownNode { node });
         }
         let same =
             |shares: &[(u64, Share)], nodes: &[u64]| shares.iter().map(|(node, _)| node).eq(nodes);
-        if !same(&reply.seeds, &unmask.survivors) || !same(&reply.secrets, &unmask.dropped) {
+        if !same(&reply.seeds, &seeds) || !same(&reply.secrets, &secrets) {
             let reason = "the reply holds other shares than asked for";
             return Err(SecAggError::InconsistentSets {
                 round: header.round,
                 reason,
             });
         }
-        if unmask.replies.contains_key(&node) {
+        if agreed.answers.contains_key(&node) {
             return Err(SecAggError::AlreadyAnswered {
                 step: "unmask",
                 round: header.round,
             });
         }
-        unmask.replies.insert(node, reply);
+        let answer = Answer {
+            seeds: reply.seeds,
+            secrets: reply.secrets,
+        };
+        agreed.answers.insert(node, answer);
+        if let (Some(next), Some(bytes)) = (&mut self.next, reply.next)
+            && let Ok((header, reply)) = ShareReply::from_bytes(bytes)
+            && (header.run, header.round, header.node) == (self.run, next.number, node)
+        {
+            // refused shares are shares that did not come: the share step asks for them
+            let _ = next.add_share(node, header, reply);
+        }
         Ok(())
     }
 
@@ -105,26 +176,18 @@ impl ServerRun {
     pub fn finish(&mut self) -> Result<Sum, SecAggError> {
         let (run, number) = (self.run, self.last_round);
         let round = self.current("finish")?;
-        let Step::Unmask(unmask) = &round.step else {
-            let reason = "the unmask step has not begun";
-            return Err(SecAggError::WrongStep {
-                step: "finish",
-                reason,
-            });
-        };
-        enough(unmask.replies.len(), round.threshold)?;
+        let agreed = round.agreed("finish")?;
+        round.check_holders(&agreed.sets, |node| agreed.answers.contains_key(&node))?;
         let place = Place {
             run,
             round: number,
-            transcript: unmask.masked.transcript,
+            transcript: round.transcript,
         };
-        let masks = removals(&place, round, unmask)?;
+        let masks = removals(&place, round, agreed)?;
 
         // nothing is taken out of the round before all secrets are known, so a failure above loses nothing
         let Some(Round {
-            step: Step::Unmask(Unmask {
-                masked, survivors, ..
-            }),
+            step: Step::Agreed(Agreed { masked, .. }),
             ..
         }) = self.round.take()
         else {
@@ -134,66 +197,192 @@ impl ServerRun {
                 reason,
             });
         };
-        let Masked { mut sum, .. } = masked;
-        sum.apply(&masks)?;
-        decode(&self.plan, sum.into_integers(), survivors)
+        let Masked {
+            mut sum, survivors, ..
+        } = masked;
+        for batch in masks.chunks(BATCH) {
+            let masks: Result<Vec<_>, _> = batch
+                .iter()
+                .map(|(key, negate)| Mask::new(key, *negate))
+                .collect();
+            sum.apply(&masks?)?;
+        }
+        decode(
+            &self.plan,
+            sum.into_integers(),
+            survivors.into_iter().collect(),
+        )
+    }
+
+    fn agreed(&self, step: &'static str) -> Result<(&Round, &Agreed), SecAggError> {
+        let reason = "no round is in progress; begin one";
+        let round = self
+            .round
+            .as_ref()
+            .ok_or(SecAggError::WrongStep { step, reason })?;
+        Ok((round, round.agreed(step)?))
+    }
+}
+
+impl Round {
+    fn agreed(&self, step: &'static str) -> Result<&Agreed, SecAggError> {
+        match &self.step {
+            Step::Agreed(agreed) => Ok(agreed),
+            _ => Err(SecAggError::WrongStep {
+                step,
+                reason: "the mask step has not ended",
+            }),
+        }
+    }
+
+    fn sets(&self, masked: &Masked) -> Sets {
+        let node = |index: u32| self.cohort[index as usize].node;
+        Sets::new(
+            self.n(),
+            |index| masked.key(node(index)).is_some(),
+            |index| masked.survivors.contains(&node(index)),
+        )
+    }
+
+    /// Every secret that is needed has the threshold of holders that are `there`.
+    fn check_holders(&self, sets: &Sets, there: impl Fn(u64) -> bool) -> Result<(), SecAggError> {
+        if self.ring.is_none() {
+            let have = self
+                .cohort
+                .iter()
+                .filter(|advert| there(advert.node))
+                .count();
+            return enough(have, self.shape.threshold);
+        }
+        for index in (0..self.n()).filter(|index| sets.shared(*index)) {
+            let near = self
+                .near(index)
+                .into_iter()
+                .filter(|node| there(*node))
+                .count();
+            let own = sets.survived(index) && there(self.cohort[index as usize].node);
+            enough(near + usize::from(own), self.shape.threshold)?;
+        }
+        Ok(())
+    }
+
+    /// Whose seeds and whose mask secrets a survivor's answer holds shares of.
+    fn wanted(&self, index: u32, node: u64) -> Result<(Vec<u64>, Vec<u64>), SecAggError> {
+        let sets = &self.agreed("unmask")?.sets;
+        let (mut seeds, mut secrets) = (vec![node], Vec::new());
+        for other in self.near(index) {
+            let other_index = self.index(other)?;
+            if sets.survived(other_index) {
+                seeds.push(other);
+            } else if sets.shared(other_index) {
+                secrets.push(other);
+            }
+        }
+        seeds.sort_unstable();
+        Ok((seeds, secrets))
+    }
+}
+
+/// Reconstructs secrets; the weights of one set of holders are kept for the next secret, which mostly has the same.
+struct Recover<'a> {
+    round: &'a Round,
+    agreed: &'a Agreed,
+    xs: Vec<u64>,
+    weights: Vec<u64>,
+}
+
+impl Recover<'_> {
+    fn secret(
+        &mut self,
+        node: u64,
+        holders: &[u64],
+        pick: fn(&Answer) -> &Vec<(u64, Share)>,
+    ) -> Result<Key32, SecAggError> {
+        let mut shares = Vec::with_capacity(self.round.shape.threshold as usize);
+        let mut xs = Vec::with_capacity(shares.capacity());
+        for holder in holders {
+            if xs.len() == self.round.shape.threshold as usize {
+                break;
+            }
+            let Some(answer) = self.agreed.answers.get(holder) else {
+                continue;
+            };
+            let list = pick(answer);
+            if let Ok(place) = list.binary_search_by_key(&node, |(of, _)| *of) {
+                xs.push(x_of(self.round.index(*holder)?));
+                shares.push(&list[place].1);
+            }
+        }
+        enough(xs.len(), self.round.shape.threshold)?;
+        if xs != self.xs {
+            self.weights = shamir::weights(&xs);
+            self.xs = xs;
+        }
+        shamir::combine(&self.weights, shares.into_iter())
+            .ok_or(SecAggError::SharesDisagree { node })
     }
 }
 
 /// The masks to add so that what the survivors added cancels: their self masks, and their pair masks with the dropped.
-fn removals(place: &Place, round: &Round, unmask: &Unmask) -> Result<Vec<Mask>, SecAggError> {
-    let answers: Vec<&UnmaskReply> = unmask
-        .replies
-        .values()
-        .take(round.threshold as usize)
-        .collect();
-    let x_of = |node: &u64| {
-        round
-            .cohort
-            .binary_search_by_key(node, |a| a.node)
-            .ok()
-            .map(|x| x as u64 + 1)
+fn removals(
+    place: &Place,
+    round: &Round,
+    agreed: &Agreed,
+) -> Result<Vec<(Key32, bool)>, SecAggError> {
+    let mut recover = Recover {
+        round,
+        agreed,
+        xs: Vec::new(),
+        weights: Vec::new(),
     };
-    let xs: Vec<u64> = unmask
-        .replies
-        .keys()
-        .take(answers.len())
-        .filter_map(x_of)
-        .collect();
-    let weights = shamir::weights(&xs);
-    let recover = |node: u64, pick: &dyn Fn(&UnmaskReply) -> Option<&Share>| {
-        let shares = answers.iter().filter_map(|reply| pick(reply));
-        shamir::combine(&weights, shares).ok_or(SecAggError::SharesDisagree { node })
-    };
-
-    let (survivors, dropped) = (&unmask.survivors, &unmask.dropped);
-    let mut masks = Vec::with_capacity(survivors.len() * (1 + dropped.len()));
-    for (place_in_list, &node) in survivors.iter().enumerate() {
-        let seed = recover(node, &|reply| {
-            reply.seeds.get(place_in_list).map(|(_, share)| share)
-        })?;
-        masks.push(Mask::new(&place.self_mask_key(&seed, node)?, true)?);
-    }
-    let key_of = |node: u64| {
-        let keys = &unmask.masked.keys;
-        let found = keys.binary_search_by_key(&node, |key| key.node);
-        found
-            .map(|place| &keys[place].mask_key)
-            .map_err(|_| SecAggError::UnknownNode { node })
-    };
-    for (place_in_list, &node) in dropped.iter().enumerate() {
-        let secret: Key32 = recover(node, &|reply| {
-            reply.secrets.get(place_in_list).map(|(_, share)| share)
-        })?;
-        if keys::public_key(&secret)? != *key_of(node)? {
-            return Err(SecAggError::SharesDisagree { node });
-        }
-        for &survivor in survivors {
-            let key = place.pair_mask_key(&secret, node, survivor, key_of(survivor)?)?;
-            // the survivor subtracted it when its id is the higher one: the opposite takes it out again
-            masks.push(Mask::new(&key, survivor < node)?);
+    let mut masks = Vec::with_capacity(agreed.masked.keys.len());
+    let mut dropped = Vec::new();
+    for key in &agreed.masked.keys {
+        let index = round.index(key.node)?;
+        let around = round.around(index);
+        if agreed.sets.survived(index) {
+            let seed = recover.secret(key.node, &around, |answer| &answer.seeds)?;
+            masks.push((place.self_mask_key(&seed, key.node)?, true));
+        } else {
+            let secret = recover.secret(key.node, &around, |answer| &answer.secrets)?;
+            if keys::public_key(&secret)? != key.mask_key {
+                return Err(SecAggError::SharesDisagree { node: key.node });
+            }
+            dropped.push((key.node, around, secret));
         }
     }
+    // one key agreement for each survivor around each dropped client: most of the work where many are lost
+    let pairs = |(node, around, secret): &(u64, Vec<u64>, Key32)| {
+        let survivors = around
+            .iter()
+            .filter(|other| agreed.masked.survivors.contains(other));
+        survivors
+            .map(|&survivor| {
+                let key = agreed
+                    .masked
+                    .key(survivor)
+                    .ok_or(SecAggError::UnknownNode { node: survivor })?;
+                let key = place.pair_mask_key(secret, *node, survivor, &key.mask_key)?;
+                // the survivor subtracted it when its id is the higher one: the opposite takes it out again
+                Ok((key, survivor < *node))
+            })
+            .collect::<Result<Vec<_>, SecAggError>>()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let died = SecAggError::Crypto {
+        what: "a key agreement thread panicked",
+    };
+    let found: Result<Vec<Vec<_>>, _> = std::thread::scope(|scope| {
+        let parts = dropped.chunks(dropped.len().div_ceil(threads).max(1));
+        let workers: Vec<_> = parts
+            .map(|part| scope.spawn(|| part.iter().map(pairs).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| Ok(worker.join().map_err(|_| died.clone())??.concat()))
+            .collect()
+    });
+    masks.extend(found?.into_iter().flatten());
     Ok(masks)
 }
 

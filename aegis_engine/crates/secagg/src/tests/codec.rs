@@ -2,16 +2,18 @@
 
 use super::{Cohort, RUN, plan};
 use crate::message::{
-    Advert, MaskedInput, MaskedRequest, ShareReply, ShareRequest, UnmaskReply, UnmaskRequest,
+    Advert, Commit, CommitRequest, MaskedInput, MaskedRequest, Sets, ShareReply, ShareRequest,
+    UnmaskReply, UnmaskRequest,
 };
-use crate::{ClientRun, SecAggError};
+use crate::{ClientRun, Profile, SecAggError, ServerRun};
 use proptest::prelude::{any, prop_assert, proptest};
 
 type Decode = fn(&[u8]) -> Result<Vec<u8>, SecAggError>;
 
 /// One honest message of each kind with a function that decodes it and encodes it again.
 fn messages() -> Vec<(&'static str, Vec<u8>, Decode)> {
-    let mut cohort = Cohort::new(3, plan(3, &["loss", "größe"]));
+    let server = ServerRun::new(RUN, plan(3, &["loss", "größe"]), 2).unwrap();
+    let mut cohort = Cohort::of(3, server.with_profile(Profile::Complete { commit: true }));
     let first = cohort.ids()[0];
     let advert = cohort.clients[&first].advertise().unwrap();
     let share_request = cohort.server.begin_round(4, &cohort.ids()).unwrap();
@@ -21,17 +23,25 @@ fn messages() -> Vec<(&'static str, Vec<u8>, Decode)> {
         cohort.server.add_share(*id, &share_reply).unwrap();
     }
     let shared_state = cohort.clients[&first].to_bytes().to_vec();
-    let requests = cohort.server.masked_requests().unwrap();
+    let requests = cohort.masked_requests();
     let mut masked = Vec::new();
     for (id, request) in &requests {
         let client = cohort.clients.get_mut(id).unwrap();
         masked = client.masked_input(request, &[0.1; 3], 1, &[1, 2]).unwrap();
         cohort.server.add_masked(*id, &masked).unwrap();
     }
-    let unmask_request = cohort.server.unmask_request().unwrap();
+    cohort.server.plan_next(&cohort.ids()).unwrap();
+    cohort.server.end_masked().unwrap();
+    let commit_request = cohort.server.commit_request().unwrap();
+    let mut commit = Vec::new();
+    for (id, client) in &mut cohort.clients {
+        commit = client.commit(&commit_request).unwrap();
+        cohort.server.add_commit(*id, &commit).unwrap();
+    }
+    let unmask_request = cohort.server.unmask_request(first).unwrap();
     let client = cohort.clients.get_mut(&first).unwrap();
-    let unmask_reply = client.unmask(&unmask_request).unwrap();
     let masked_state = client.to_bytes().to_vec();
+    let unmask_reply = client.unmask(&unmask_request).unwrap();
     vec![
         ("advert", advert, |b| {
             Advert::from_bytes(b).map(|(h, m)| m.to_bytes(h.run))
@@ -50,8 +60,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>, Decode)> {
             let (header, input) = MaskedInput::from_bytes(b, width, 6)?;
             Ok([&MaskedInput::prefix(&header, width, 6)[..], input.packed].concat())
         }),
+        ("commit request", commit_request, |b| {
+            CommitRequest::from_bytes(b).map(|(h, m)| m.to_bytes(h.run, h.round))
+        }),
+        ("commit", commit, |b| {
+            Commit::from_bytes(b).map(|(h, m)| m.to_bytes(h.run, h.round, h.node))
+        }),
         ("unmask request", unmask_request, |b| {
-            UnmaskRequest::from_bytes(b).map(|(h, m)| m.to_bytes(h.run, h.round))
+            UnmaskRequest::from_bytes(b).map(|(h, m)| m.to_bytes(h.run, h.round, h.node))
         }),
         ("unmask reply", unmask_reply, |b| {
             UnmaskReply::from_bytes(b).map(|(h, m)| m.to_bytes(h.run, h.round, h.node))
@@ -114,28 +130,28 @@ fn a_changed_byte_decodes_to_itself_or_is_refused() {
 
 #[test]
 fn an_announced_length_allocates_nothing_by_itself() {
-    let mut bytes = UnmaskRequest {
-        survivors: vec![1, 2],
-        dropped: vec![],
+    for (name, bytes, decode) in messages() {
+        for place in 26..bytes.len().saturating_sub(4) {
+            let mut bad = bytes.clone();
+            bad[place..place + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+            if let Ok(again) = decode(&bad) {
+                assert_eq!(again, bad, "{name}");
+            }
+        }
     }
-    .to_bytes(RUN, 1);
-    bytes[26..30].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert!(matches!(
-        UnmaskRequest::from_bytes(&bytes),
-        Err(SecAggError::Malformed { .. })
-    ));
 }
 
 #[test]
 fn lists_out_of_order_or_with_repeats_are_refused() {
-    for survivors in [vec![2, 1], vec![1, 1]] {
-        let bytes = UnmaskRequest {
-            survivors,
-            dropped: vec![],
-        }
-        .to_bytes(RUN, 1);
+    let sets = Sets::new(3, |_| true, |_| true);
+    for nodes in [[2, 1], [1, 1]] {
+        let request = UnmaskRequest {
+            sets: sets.clone(),
+            commits: nodes.map(|node| (node, [0; 64])).to_vec(),
+            next: None,
+        };
         assert!(matches!(
-            UnmaskRequest::from_bytes(&bytes),
+            UnmaskRequest::from_bytes(&request.to_bytes(RUN, 1, 1)),
             Err(SecAggError::Malformed { .. })
         ));
     }
@@ -143,7 +159,7 @@ fn lists_out_of_order_or_with_repeats_are_refused() {
 
 proptest! {
     #[test]
-    fn noise_is_refused_without_a_panic(mut noise in any::<Vec<u8>>(), kind in 1u8..8) {
+    fn noise_is_refused_without_a_panic(mut noise in any::<Vec<u8>>(), kind in 1u8..10) {
         if noise.len() >= 2 {
             noise[0] = 1;
             noise[1] = kind;
@@ -152,6 +168,7 @@ proptest! {
         prop_assert!(ShareRequest::from_bytes(&noise).is_err());
         prop_assert!(ClientRun::from_bytes(&noise).is_err());
         let _ = (ShareReply::from_bytes(&noise), MaskedRequest::from_bytes(&noise));
-        let _ = (UnmaskRequest::from_bytes(&noise), UnmaskReply::from_bytes(&noise).is_ok());
+        let _ = (UnmaskRequest::from_bytes(&noise).is_ok(), UnmaskReply::from_bytes(&noise).is_ok());
+        let _ = (CommitRequest::from_bytes(&noise), Commit::from_bytes(&noise));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Cohort, RUN, limits, plan};
 use crate::message::{Advert, ShareRequest};
-use crate::{ClientLimits, ClientRun, SecAggError, ServerRun, threshold};
+use crate::{ClientLimits, ClientRun, SecAggError, ServerRun, Shape, threshold};
 
 fn small(n: u64) -> Cohort {
     Cohort::new(n, plan(4, &[]))
@@ -53,9 +53,8 @@ fn a_cohort_or_threshold_below_the_clients_own_is_refused() {
         SecAggError::CohortTooSmall { n: 4, minimum: 5 }
     );
     client.limits = ClientLimits {
-        min_cohort: 2,
         min_threshold: 4,
-        roster: None,
+        ..limits(2)
     };
     let refused = client.share(&request).unwrap_err();
     assert_eq!(
@@ -67,7 +66,7 @@ fn a_cohort_or_threshold_below_the_clients_own_is_refused() {
         }
     );
     for wrong in [0, 2, 5] {
-        let refused = first_answer(4, |request| request.threshold = wrong).unwrap_err();
+        let refused = first_answer(4, |request| request.shape.threshold = wrong).unwrap_err();
         assert_eq!(
             refused,
             SecAggError::ThresholdRefused {
@@ -95,7 +94,7 @@ fn a_cohort_without_the_client_or_with_its_key_replaced_or_with_a_key_twice_is_r
         |found: Result<_, _>| matches!(found, Err(SecAggError::InconsistentCohort { .. }));
     assert!(inconsistent(first_answer(4, |request| {
         request.cohort.remove(0);
-        request.threshold = 3;
+        request.shape = Shape::complete(3);
     })));
     assert!(inconsistent(first_answer(4, |request| request.cohort[0]
         .channel =
@@ -209,7 +208,7 @@ fn an_identity_has_one_seat_in_a_cohort() {
     let (header, mut request) = ShareRequest::from_bytes(&bytes).unwrap();
     let (_, second) = Advert::from_bytes(&b.advertise().unwrap()).unwrap();
     request.cohort.push(second);
-    request.threshold = threshold(5);
+    request.shape = Shape::complete(5);
     let mut roster = cohort.roster();
     roster.insert(a.identity().unwrap());
     let first = cohort.ids()[0];

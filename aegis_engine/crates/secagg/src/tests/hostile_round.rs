@@ -1,7 +1,7 @@
 //! A server that lies within a round, seen from a client; a lying client, seen from the server.
 
 use super::{Cohort, RUN, limits, plan};
-use crate::message::{MaskedRequest, ShareReply, ShareRequest, UnmaskReply, UnmaskRequest};
+use crate::message::{MaskedRequest, Sets, ShareReply, ShareRequest, UnmaskReply, UnmaskRequest};
 use crate::{ClientRun, SecAggError};
 
 fn update(_: u64) -> (Vec<f32>, u64, Vec<i64>) {
@@ -16,7 +16,7 @@ fn small(n: u64) -> Cohort {
 fn a_second_masked_input_in_a_round_is_refused() {
     let mut cohort = small(4);
     cohort.share(1, &[]).unwrap();
-    let (id, request) = cohort.server.masked_requests().unwrap().remove(0);
+    let (id, request) = cohort.masked_requests().remove(0);
     let client = cohort.clients.get_mut(&id).unwrap();
     client.masked_input(&request, &[0.1; 4], 1, &[]).unwrap();
     let again = client
@@ -35,7 +35,7 @@ fn a_second_masked_input_in_a_round_is_refused() {
 fn a_bad_update_uses_up_nothing() {
     let mut cohort = small(4);
     cohort.share(1, &[]).unwrap();
-    let (id, request) = cohort.server.masked_requests().unwrap().remove(0);
+    let (id, request) = cohort.masked_requests().remove(0);
     let client = cohort.clients.get_mut(&id).unwrap();
     let refused = client
         .masked_input(&request, &[f32::NAN; 4], 1, &[])
@@ -48,7 +48,7 @@ fn a_bad_update_uses_up_nothing() {
 fn masked_answer(change: impl FnOnce(&mut MaskedRequest, &[u64])) -> Result<Vec<u8>, SecAggError> {
     let mut cohort = small(5);
     cohort.share(1, &[]).unwrap();
-    let (id, bytes) = cohort.server.masked_requests().unwrap().remove(0);
+    let (id, bytes) = cohort.masked_requests().remove(0);
     let (header, mut request) = MaskedRequest::from_bytes(&bytes).unwrap();
     change(&mut request, &cohort.ids());
     let bytes = request.to_bytes(header.run, header.round, header.node);
@@ -130,54 +130,74 @@ fn masked() -> (Cohort, Vec<u64>) {
     (cohort, ids)
 }
 
+/// An unmask request to the first of five clients; `survivors` and `shared` are places in the cohort.
+fn request(node: u64, survivors: &[u32], shared: &[u32]) -> Vec<u8> {
+    let sets = Sets::new(5, |i| shared.contains(&i), |i| survivors.contains(&i));
+    UnmaskRequest {
+        sets,
+        commits: vec![],
+        next: None,
+    }
+    .to_bytes(RUN, 1, node)
+}
+
 #[test]
 fn unmask_sets_that_break_a_rule_are_refused() {
     let (mut cohort, ids) = masked();
     let client = cohort.clients.get_mut(&ids[0]).unwrap();
-    let mut ask = |survivors: &[u64], dropped: &[u64]| {
-        let request = UnmaskRequest {
-            survivors: survivors.to_vec(),
-            dropped: dropped.to_vec(),
-        };
-        client.unmask(&request.to_bytes(RUN, 1)).unwrap_err()
+    let mut ask = |survivors: &[u32], shared: &[u32]| {
+        client
+            .unmask(&request(ids[0], survivors, shared))
+            .unwrap_err()
     };
     let inconsistent = |found| matches!(found, SecAggError::InconsistentSets { .. });
+    let all = &[0, 1, 2, 3, 4];
     assert!(
-        inconsistent(ask(&ids[1..], &ids[..1])),
+        inconsistent(ask(&all[1..], all)),
         "itself among the dropped"
     );
     assert!(
-        inconsistent(ask(&ids[..], &ids[4..])),
-        "both kinds of one peer"
+        inconsistent(ask(all, &all[..4])),
+        "one survived who never shared"
     );
-    assert!(inconsistent(ask(&ids[..4], &[])), "one named nowhere");
-    assert!(inconsistent(ask(&ids[..4], &[ids[4] + 1])), "a stranger");
+    assert!(inconsistent(ask(&all[..4], &all[..4])), "one named nowhere");
     assert_eq!(
-        ask(&ids[..3], &ids[3..]),
+        ask(&all[..3], all),
         SecAggError::NotEnoughClients { have: 3, need: 4 },
         "fewer survivors than the threshold"
     );
+    let other = Sets::new(6, |_| true, |i| i < 5);
+    let request = UnmaskRequest {
+        sets: other,
+        commits: vec![],
+        next: None,
+    };
+    let found = client
+        .unmask(&request.to_bytes(RUN, 1, ids[0]))
+        .unwrap_err();
+    assert!(inconsistent(found), "another cohort");
+    let request = UnmaskRequest {
+        sets: Sets::new(5, |_| true, |i| i < 4),
+        commits: vec![(ids[1], [0; 64])],
+        next: None,
+    };
+    let found = client
+        .unmask(&request.to_bytes(RUN, 1, ids[0]))
+        .unwrap_err();
+    assert!(inconsistent(found), "signatures nobody asked for");
 }
 
 #[test]
 fn other_sets_after_an_answer_are_refused_and_the_same_give_the_same() {
     let (mut cohort, ids) = masked();
     let client = cohort.clients.get_mut(&ids[0]).unwrap();
-    let request = |survivors: &[u64], dropped: &[u64]| {
-        UnmaskRequest {
-            survivors: survivors.to_vec(),
-            dropped: dropped.to_vec(),
-        }
-        .to_bytes(RUN, 1)
-    };
-    let first = client.unmask(&request(&ids[..4], &ids[4..])).unwrap();
+    let all = &[0, 1, 2, 3, 4];
+    let asked = request(ids[0], &all[..4], all);
+    let first = client.unmask(&asked).unwrap();
     // stickiness survives a restart
     let mut client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
-    assert_eq!(
-        client.unmask(&request(&ids[..4], &ids[4..])).unwrap(),
-        first
-    );
-    let refused = client.unmask(&request(&ids, &[])).unwrap_err();
+    assert_eq!(client.unmask(&asked).unwrap(), first);
+    let refused = client.unmask(&request(ids[0], all, all)).unwrap_err();
     assert_eq!(
         refused,
         SecAggError::AlreadyAnswered {
@@ -185,16 +205,14 @@ fn other_sets_after_an_answer_are_refused_and_the_same_give_the_same() {
             round: 1
         }
     );
-    assert_eq!(
-        client.unmask(&request(&ids[..4], &ids[4..])).unwrap(),
-        first
-    );
+    assert_eq!(client.unmask(&asked).unwrap(), first);
 }
 
 #[test]
 fn exactly_one_kind_of_share_of_each_peer_is_given() {
     let (mut cohort, ids) = masked();
-    let request = cohort.server.unmask_request().unwrap();
+    cohort.server.end_masked().unwrap();
+    let request = cohort.server.unmask_request(ids[0]).unwrap();
     let reply = cohort
         .clients
         .get_mut(&ids[0])
@@ -211,7 +229,8 @@ fn exactly_one_kind_of_share_of_each_peer_is_given() {
 #[test]
 fn steps_out_of_order_and_replays_from_other_rounds_or_runs_are_refused() {
     let (mut cohort, ids) = masked();
-    let old_unmask = cohort.server.unmask_request().unwrap();
+    cohort.server.end_masked().unwrap();
+    let old_unmask = cohort.server.unmask_request(ids[0]).unwrap();
     let old_reply = cohort
         .clients
         .get_mut(&ids[0])
@@ -230,9 +249,10 @@ fn steps_out_of_order_and_replays_from_other_rounds_or_runs_are_refused() {
             .unwrap_err(),
     );
     wrong(cohort.server.add_unmask(ids[0], &old_reply).unwrap_err());
-    wrong(cohort.server.unmask_request().unwrap_err());
+    wrong(cohort.server.end_masked().unwrap_err());
+    wrong(cohort.server.unmask_request(ids[0]).unwrap_err());
     wrong(cohort.server.finish().unwrap_err());
-    let requests = cohort.server.masked_requests().unwrap();
+    let requests = cohort.masked_requests();
     let client = cohort.clients.get_mut(&ids[1]).unwrap();
     wrong(
         client
@@ -270,8 +290,9 @@ fn steps_out_of_order_and_replays_from_other_rounds_or_runs_are_refused() {
 #[test]
 fn false_shares_are_found_and_cost_the_round_not_the_sum() {
     let (mut cohort, ids) = masked();
-    let request = cohort.server.unmask_request().unwrap();
+    cohort.server.end_masked().unwrap();
     for id in &ids[..4] {
+        let request = cohort.server.unmask_request(*id).unwrap();
         let bytes = cohort
             .clients
             .get_mut(id)
@@ -298,7 +319,7 @@ fn false_shares_are_found_and_cost_the_round_not_the_sum() {
 fn a_garbled_masked_input_shows_in_the_sum_and_is_not_released() {
     let mut cohort = small(4);
     cohort.share(1, &[]).unwrap();
-    for (id, request) in cohort.server.masked_requests().unwrap() {
+    for (id, request) in cohort.masked_requests() {
         let client = cohort.clients.get_mut(&id).unwrap();
         let mut bytes = client.masked_input(&request, &[0.1; 4], 1, &[]).unwrap();
         if id == 5 {

@@ -4,6 +4,8 @@ mod codec;
 mod hostile_cohort;
 mod hostile_round;
 mod protocol;
+mod shapes;
+mod steady;
 mod uniform;
 
 use std::collections::BTreeMap;
@@ -29,8 +31,8 @@ pub(super) fn plan(dim: u64, metrics: &[&str]) -> Plan {
 pub(super) fn limits(min_cohort: u32) -> ClientLimits {
     ClientLimits {
         min_cohort,
-        min_threshold: 2,
-        roster: None,
+        min_honest: 1,
+        ..ClientLimits::default()
     }
 }
 
@@ -43,7 +45,10 @@ pub(super) struct Cohort {
 impl Cohort {
     /// Clients with scattered, ordered ids.
     pub(super) fn new(n: u64, plan: Plan) -> Self {
-        let server = ServerRun::new(RUN, plan, 2).unwrap();
+        Self::of(n, ServerRun::new(RUN, plan, 2).unwrap())
+    }
+
+    pub(super) fn of(n: u64, server: ServerRun) -> Self {
         let ids = (0..n).map(|i| i * 1_000_003 + 5);
         let clients = ids
             .map(|id| (id, ClientRun::new(RUN, id, limits(2)).unwrap()))
@@ -84,7 +89,8 @@ impl Cohort {
         lost: &[u64],
         update: impl Fn(u64) -> (Vec<f32>, u64, Vec<i64>),
     ) -> Result<(), SecAggError> {
-        for (id, request) in self.server.masked_requests()? {
+        for id in self.server.end_shares()? {
+            let request = self.server.masked_request(id)?;
             let Some(client) = self.clients.get_mut(&id).filter(|_| !lost.contains(&id)) else {
                 continue;
             };
@@ -96,14 +102,39 @@ impl Cohort {
         Ok(())
     }
 
+    /// Ends the share step and gives every masked request.
+    pub(super) fn masked_requests(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let nodes = self.server.end_shares().unwrap();
+        let server = &self.server;
+        nodes
+            .into_iter()
+            .map(|id| (id, server.masked_request(id).unwrap()))
+            .collect()
+    }
+
+    /// The commit step, where the round has one, for all survivors but `lost`.
+    pub(super) fn commit(&mut self, lost: &[u64]) -> Result<(), SecAggError> {
+        let survivors = self.server.end_masked()?;
+        let Ok(request) = self.server.commit_request() else {
+            return Ok(());
+        };
+        for id in survivors.into_iter().filter(|id| !lost.contains(id)) {
+            let client = self.clients.get_mut(&id).unwrap();
+            let reply = client.commit(&request)?;
+            *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
+            self.server.add_commit(id, &reply)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn unmask(&mut self, lost: &[u64]) -> Result<crate::Sum, SecAggError> {
-        let request = self.server.unmask_request()?;
-        for id in self.server.survivors().to_vec() {
+        self.commit(&[])?;
+        for id in self.server.end_masked()? {
             if lost.contains(&id) {
                 continue;
             }
             let client = self.clients.get_mut(&id).unwrap();
-            let reply = client.unmask(&request)?;
+            let reply = client.unmask(&self.server.unmask_request(id)?)?;
             *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
             self.server.add_unmask(id, &reply)?;
         }

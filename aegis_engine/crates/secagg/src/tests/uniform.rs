@@ -44,7 +44,7 @@ fn masked_vectors_are_uniform_while_plain_ones_are_not() {
         assert!(chi_square(&bare) > 100.0 * CRITICAL);
 
         let mut seen: Vec<Vec<u8>> = Vec::new();
-        for (id, request) in cohort.server.masked_requests().unwrap() {
+        for (id, request) in cohort.masked_requests() {
             let client = cohort.clients.get_mut(&id).unwrap();
             let message = client.masked_input(&request, &update, 3, &[0]).unwrap();
             let (_, input) = MaskedInput::from_bytes(&message, width, DIM + 2).unwrap();
