@@ -305,6 +305,10 @@ def aegis_client_app(
     def masked(message: Message, context: Context) -> Message:
         return _answer(make, message, context, functools.partial(_masked_input, message))
 
+    @app.query("aegis_commit")
+    def commit(message: Message, context: Context) -> Message:
+        return _answer(make, message, context, lambda c, r: Masker(c.node, context).commit(r.payload))
+
     @app.query("aegis_unmask")
     def unmask(message: Message, context: Context) -> Message:
         return _answer(make, message, context, lambda c, r: Masker(c.node, context).unmask(r.payload))

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aegis_flower.errors import ConfigError
 
 CONFIG_MODULE = "aegis_flower.configs"
-LOSS_STEPS = ("advertise", "share", "masked", "unmask", "train", "evaluate")
+LOSS_STEPS = ("advertise", "share", "masked", "commit", "unmask", "train", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,16 @@ class Masker:
         """The run's advert; the same one when asked twice."""
         if _RECORD in self._context.state.config_records:
             return self._load().advertise()
+        config = self._node.config
         client = SecAggClient(
-            self._context.run_id, self._context.node_id, min_cohort=self._node.config.min_cohort, min_threshold=2
+            self._context.run_id,
+            self._context.node_id,
+            min_cohort=config.min_cohort,
+            min_threshold=2,
+            identity=config.trust.identity() if config.trust else None,
+            roster=config.trust.members() if config.trust else None,
+            colluding_percent=config.colluding_percent,
+            require_commit=config.require_commit,
         )
         self._store(client)
         return client.advertise()
@@ -63,8 +71,15 @@ class Masker:
         self._store(client)
         return reply
 
+    def commit(self, request: bytes) -> bytes:
+        """The set of survivors in `request`, signed; one a round."""
+        client = self._load()
+        reply = client.commit(request)
+        self._store(client)
+        return reply
+
     def unmask(self, request: bytes) -> bytes:
-        """One kind of share a peer, for the survivors in `request`."""
+        """One kind of share a peer, for the survivors in `request`; and the shares of the round it announces."""
         client = self._load()
         reply = client.unmask(request)
         self._store(client)

@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 ADVERTISE = "query.aegis_advertise"
 SHARE = "query.aegis_share"
 MASKED = "train.aegis_masked"
+COMMIT = "query.aegis_commit"
 UNMASK = "query.aegis_unmask"
 
 RECORD = "aegis"

@@ -27,6 +27,7 @@ _STEP = {
     "query.aegis_advertise": "advertise",
     "query.aegis_share": "share",
     "train.aegis_masked": "masked",
+    "query.aegis_commit": "commit",
     "query.aegis_unmask": "unmask",
     "train": "train",
     "evaluate": "evaluate",

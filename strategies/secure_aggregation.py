@@ -1,15 +1,19 @@
 """`SecureAggregation`: a Message-API strategy around any Flower strategy that needs only the mean.
 
-A round is three trips: share (round keys and sealed shares), masked input (training happens here), unmask. The adverts of
-the clients' channel keys are one more trip, once a run. The evaluation of the model that clients receive rides in the
-masked input; ``evaluate_rounds`` adds a metrics-only masked round where the newest model is to be measured.
+In the steady state a round is two trips: masked input (training happens here) and unmask, whose replies bring the shares
+of the next round. The first round has two more, for the adverts of the clients' channel keys and for its shares; a client
+that missed an unmask step joins by a share trip of its own. With ``commit`` the survivors sign who survived before they
+unmask, one trip more. The evaluation of the model that clients receive rides in the masked input; ``evaluate_rounds`` adds a
+metrics-only masked round where the newest model is to be measured.
+
+Messages are pulled as they arrive: each masked vector is added to the one accumulator and forgotten.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +33,8 @@ from aegis_flower.gate import METRICS
 log = logging.getLogger("aegis")
 
 METRIC_MAX = 2**31 - 1
+# Pauses between looks for replies, in seconds: short at first, for the quick steps and for simulations.
+FIRST_PAUSE, LAST_PAUSE = 0.0005, 0.5
 NEEDS_SINGLE_UPDATES = (
     flower.Krum,
     flower.MultiKrum,
@@ -60,6 +66,8 @@ class RoundRecord:
         weight: sum of the clients' weights.
         metrics: sums over the clients that took part.
         seconds: wall time by step.
+        bytes_up: largest masked input of a client, in bytes.
+        trips: round trips of messages it took, adverts and share steps among them.
         failed: why the round gave no model; empty when it did.
     """
 
@@ -71,6 +79,7 @@ class RoundRecord:
     metrics: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_up: int = 0
+    trips: int = 0
     failed: str = ""
 
 
@@ -118,6 +127,10 @@ class SecureAggregation(Strategy):
         cohort: clients to wait for at the start; None takes who is there, at least `min_cohort`.
         join_deadline: seconds to wait for them.
         deadline: seconds a message may take.
+        commit: the survivors sign who survived before they unmask; one trip more a round, and fewer honest inputs
+            that a lying server could bring a sum down to (docs/SECURE_AGGREGATION.md).
+        sparse: percent of colluding and of lost clients that a sparse graph (profile D) must bear, for cohorts of
+            hundreds to thousands; None for a complete graph (profile S).
         noise_multiplier: σ of the clients' DP-SGD, told to them; 0 without DP.
         evaluate_rounds: rounds after which the new model is measured in a metrics-only masked round.
         on_round: called with each finished `RoundRecord`, for progress.
@@ -144,6 +157,8 @@ class SecureAggregation(Strategy):
         cohort: int | None = None,
         join_deadline: float = 60.0,
         deadline: float = 120.0,
+        commit: bool = False,
+        sparse: tuple[int, int] | None = None,
         noise_multiplier: float = 0.0,
         evaluate_rounds: Collection[int] = (),
         on_round: Callable[[RoundRecord], None] | None = None,
@@ -156,6 +171,7 @@ class SecureAggregation(Strategy):
         self.max_norm, self.value_bits, self.weight_max = max_norm, value_bits, weight_max
         self.min_cohort, self.cohort = min_cohort, cohort
         self.join_deadline, self.deadline = join_deadline, deadline
+        self.commit, self.sparse = commit, sparse
         self.noise_multiplier = noise_multiplier
         self.evaluate_rounds = frozenset(evaluate_rounds)
         self.on_round, self.observer = on_round, observer
@@ -167,10 +183,12 @@ class SecureAggregation(Strategy):
         self._advertised: set[int] = set()
         self._protocol_round = 0
         self._most = 0
+        self._last = 0
         self._grid: Grid | None = None
         self._arrays: ArrayRecord = ArrayRecord()
         self._current: RoundRecord | None = None
-        self._sent: dict[int, Message] = {}
+        self._template: Message | None = None
+        self._planned: set[int] = set()
 
     def summary(self) -> None:
         """Logs the settings."""
@@ -196,6 +214,7 @@ class SecureAggregation(Strategy):
         """Runs the rounds as Flower's strategies do; `timeout` is the deadline of one trip, by default the strategy's own."""
         if timeout is not None:
             self.deadline = timeout
+        self._last = num_rounds
         return super().start(
             grid, initial_arrays, num_rounds, self.deadline, train_config, evaluate_config, evaluate_fn
         )
@@ -203,7 +222,7 @@ class SecureAggregation(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Runs the advertise and share trips; the messages it returns are the masked-input trip."""
+        """Runs the trips up to the masked input, adding as they come in; it leaves Flower no messages to send."""
         nodes = self._join(grid)
         mine = ConfigRecord(dict(config))  # the inner strategy writes into it
         try:
@@ -222,15 +241,15 @@ class SecureAggregation(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Adds the masked inputs, runs the unmask trip, and gives the inner strategy the mean."""
-        summed = self._close_round(replies)
+        """Runs the unmask trip, and gives the inner strategy the mean."""
+        summed = self._close_round()
         if summed is None:
             return None, None
         names = list(self._arrays)
         before = wire.ndarrays(self._arrays)
         mean = np.frombuffer(summed.mean(), dtype=np.float64)
         after = apply_update(before, mean)
-        reply_to = next(iter(self._sent.values()))
+        assert self._template is not None
         metrics = MetricRecord({"num-examples": float(summed.weight), **_means(summed.metrics)})
         content = RecordDict(
             {
@@ -238,7 +257,7 @@ class SecureAggregation(Strategy):
                 "metrics": metrics,
             }
         )
-        return self.inner.aggregate_train(server_round, [Message(content, reply_to=reply_to)])
+        return self.inner.aggregate_train(server_round, [Message(content, reply_to=self._template)])
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -257,14 +276,14 @@ class SecureAggregation(Strategy):
         """Means over all clients' holdout rows, from the secure sum."""
         if self._current is None or self._current.task != "evaluate":
             return None
-        summed = self._close_round(replies)
+        summed = self._close_round()
         return MetricRecord(_means(summed.metrics)) if summed is not None else None
 
     # -- one round ------------------------------------------------------------------------------------------------
 
     def _begin(self, server_round: int, task: str, grid: Grid, arrays: ArrayRecord) -> RoundRecord:
         self._current = RoundRecord(server_round, task)
-        self._grid, self._arrays, self._sent = grid, arrays, {}
+        self._grid, self._arrays, self._template = grid, arrays, None
         return self._current
 
     def _open_round(
@@ -278,40 +297,90 @@ class SecureAggregation(Strategy):
             for node, payload in self._trip(wire.ADVERTISE, {n: wire.Request(server_round) for n in new}):
                 if self._take(node, "advertise", server.add_advert, payload):
                     self._advertised.add(node)
-            cohort = sorted(n for n in contents if n in self._advertised)[: self._most]
-            self._protocol_round += 1
-            request = server.begin_round(self._protocol_round, cohort)
-            for node, payload in self._trip(wire.SHARE, {n: wire.Request(server_round, request) for n in cohort}):
+            request, missing = self._begin_protocol_round(server, sorted(n for n in contents if n in self._advertised))
+            for node, payload in self._trip(wire.SHARE, {n: wire.Request(server_round, request) for n in missing}):
                 self._take(node, "share", server.add_share, payload)
-            requests = server.masked_requests()
+            inside = server.end_shares()
         except AegisError as error:
             return self._fail(error)
-        self.threshold, self.ring_bits = server.threshold, server.ring_bits
+        shape = server.shape
+        assert shape is not None
+        self.threshold, self.ring_bits = shape[1], server.ring_bits
         record.seconds["share"] = time.monotonic() - started
+        started = time.monotonic()
         messages = []
-        for node, payload in requests:
-            ask = wire.Request(server_round, payload, task, self.noise_multiplier)
+        for node in inside:
+            if node not in contents:
+                record.lost.append(Lost(node, "masked", "it is not there any more"))
+                continue
+            ask = wire.Request(server_round, server.masked_request(node), task, self.noise_multiplier)
             content = RecordDict({**contents[node], wire.RECORD: ask.to_record()})
-            message = Message(content=content, message_type=wire.MASKED, dst_node_id=node)
-            self._sent[node] = message
-            messages.append(message)
-        self._masked_since = time.monotonic()
-        return messages
-
-    def _close_round(self, replies: Iterable[Message]) -> Any:
-        record, server = self._current, self._server
-        if record is None or record.failed or server is None:
-            return None
-        for node, payload in self._payloads(replies, "masked", set(self._sent)):
+            messages.append(Message(content=content, message_type=wire.MASKED, dst_node_id=node))
+        self._template = messages[0] if messages else None
+        for node, payload in self._replies(messages, "masked"):
             if self.observer is not None:
                 self.observer(record.round, node, payload)
             self._take(node, "masked", server.add_masked, payload)
             record.bytes_up = max(record.bytes_up, len(payload))
-        record.seconds["train"] = time.monotonic() - self._masked_since
+        record.seconds["train"] = time.monotonic() - started
+        return []
+
+    def _begin_protocol_round(self, server: SecAggServer, cohort: list[int]) -> tuple[bytes, list[int]]:
+        """The share request, and who must get it: those whose shares did not come with the last unmask step."""
+        cohort = cohort[: self._most]
+        planned = server.begin_next()
+        if planned is not None and server.shape is not None:
+            number, request, missing = planned
+            there = set(cohort)
+            gone = self._planned - there
+            # With too many of them gone, or others chosen, a fresh cohort is better than the planned one.
+            if len(self._planned) - len(gone) >= max(server.shape[1], self.min_cohort) and self._planned >= there:
+                self._protocol_round = number
+                return request, [n for n in missing if n in there]
+            self._protocol_round = number
+        self._protocol_round += 1
+        return server.begin_round(self._protocol_round, cohort), cohort
+
+    def _plan_next(self, server: SecAggServer, record: RoundRecord) -> None:
+        """Lets the next round's shares ride in this unmask step: for the cohort as it is, where there is a next round."""
+        self._planned = set()
+        ends = record.round >= self._last > 0 and (
+            record.task == "evaluate" or record.round not in self.evaluate_rounds
+        )
+        # A strategy that samples chooses anew each round, after this one: then shares have a trip of their own.
+        if ends or getattr(self.inner, "fraction_train", 1.0) < 1.0:
+            return
+        assert self._grid is not None
+        cohort = [n for n in self._alive(self._grid) if n in self._advertised][: self._most]
+        try:
+            server.plan_next(cohort)
+            self._planned = set(cohort)
+        except NotEnoughClients:
+            log.debug("aegis: too few clients for a next round now")
+
+    def _close_round(self) -> Any:
+        record, server = self._current, self._server
+        if record is None or record.failed or server is None:
+            return None
         started = time.monotonic()
         try:
-            request, survivors = server.unmask_request()
-            for node, payload in self._trip(wire.UNMASK, {n: wire.Request(record.round, request) for n in survivors}):
+            survivors = server.end_masked()
+            shape = server.shape
+            assert shape is not None
+            if shape[2]:
+                request = server.commit_request()
+                for node, payload in self._trip(
+                    wire.COMMIT, {n: wire.Request(record.round, request) for n in survivors}
+                ):
+                    self._take(node, "commit", server.add_commit, payload)
+            self._plan_next(server, record)
+            asks: dict[int, wire.Request] = {}
+            for node in survivors:
+                try:
+                    asks[node] = wire.Request(record.round, server.unmask_request(node))
+                except NotEnoughClients as error:  # too few around it signed; the others may be enough
+                    record.lost.append(Lost(node, "unmask", str(error), error.code))
+            for node, payload in self._trip(wire.UNMASK, asks):
                 self._take(node, "unmask", server.add_unmask, payload)
             summed = server.finish()
         except AegisError as error:
@@ -352,6 +421,8 @@ class SecureAggregation(Strategy):
                 metric_max=METRIC_MAX,
                 max_clients=self._most,
                 min_clients=self.min_cohort,
+                sparse=self.sparse,
+                commit=self.commit,
             )
         return self._server
 
@@ -375,24 +446,23 @@ class SecureAggregation(Strategy):
             )
         return nodes
 
-    def _trip(self, message_type: str, requests: dict[int, wire.Request]) -> Iterable[tuple[int, bytes]]:
-        if not requests:
-            return []
-        assert self._grid is not None
+    def _trip(self, message_type: str, requests: dict[int, wire.Request]) -> Iterator[tuple[int, bytes]]:
         messages = [
             Message(content=RecordDict({wire.RECORD: r.to_record()}), message_type=message_type, dst_node_id=n)
             for n, r in requests.items()
         ]
-        replies = self._grid.send_and_receive(messages, timeout=self.deadline)
-        return self._payloads(replies, message_type.rpartition("_")[2], set(requests))
+        return self._replies(messages, message_type.rpartition("_")[2])
 
-    def _payloads(self, replies: Iterable[Message], step: str, asked: set[int]) -> list[tuple[int, bytes]]:
-        """Payloads by client in a fixed order; whoever sent none is noted as lost."""
+    def _replies(self, messages: list[Message], step: str) -> Iterator[tuple[int, bytes]]:
+        """Sends, and gives each client's payload as it arrives; whoever sent none in time is noted as lost."""
         assert self._current is not None
-        got: dict[int, bytes] = {}
+        if not messages:
+            return
+        self._current.trips += 1
+        asked = {m.metadata.dst_node_id for m in messages}
         reasons: dict[int, tuple[str, str]] = {}
         unheard = f"no reply within {self.deadline:g} s"
-        for message in replies:
+        for message in self._arrivals(messages):
             node = message.metadata.src_node_id
             if message.has_error():
                 reason = explain_error(message.error.reason or f"Flower error {message.error.code}")
@@ -401,21 +471,38 @@ class SecureAggregation(Strategy):
                 else:  # a SuperLink reports a dead node in its own name
                     unheard = reason
                 continue
+            if node not in asked:
+                continue
             reply = wire.Reply.from_content(message.content)
             if reply is None:
                 reasons[node] = ("AEG-F001", "the reply is not AEGIS's; make the node's app with aegis_client_app()")
-                continue
-            if reply.code:
-                reasons[node] = (reply.code, reply.reason)
-            elif node in asked:
-                got[node] = reply.payload
-            if not self._witness(node, reply):
+            elif not self._witness(node, reply):
                 reasons[node] = ("AEG-A001", "the node's audit log went back or was rewritten")
-                got.pop(node, None)
-        for node in sorted(asked - set(got)):
+            elif reply.code:
+                reasons[node] = (reply.code, reply.reason)
+            else:
+                asked.discard(node)
+                yield node, reply.payload
+        for node in sorted(asked):
             code, reason = reasons.get(node, ("", unheard))
             self._current.lost.append(Lost(node, step, reason, code))
-        return sorted(got.items())
+
+    def _arrivals(self, messages: list[Message]) -> Iterator[Message]:
+        """Replies as they come, until all have or the deadline is over."""
+        assert self._grid is not None
+        until = time.monotonic() + self.deadline
+        open_ids = set(self._grid.push_messages(messages))
+        pause = FIRST_PAUSE
+        while open_ids:
+            came = list(self._grid.pull_messages(open_ids))
+            for message in came:
+                open_ids.discard(message.metadata.reply_to_message_id)
+                yield message
+            if time.monotonic() > until:
+                return
+            pause = FIRST_PAUSE if came else min(pause * 1.5, LAST_PAUSE)
+            if open_ids and not came:
+                time.sleep(pause)
 
     def _witness(self, node: int, reply: wire.Reply) -> bool:
         """Keeps the newest audit checkpoint of a node; False when it contradicts the one kept."""
@@ -427,7 +514,7 @@ class SecureAggregation(Strategy):
         self.checkpoints[node] = (reply.audit_records, reply.audit_head)
         return True
 
-    def _take(self, node: int, step: str, add: Callable[[int, bytes], None], payload: bytes) -> bool:
+    def _take(self, node: int, step: str, add: Callable[[int, bytes], object], payload: bytes) -> bool:
         """Gives a payload to the state machine; a bad one loses its sender, never the round."""
         assert self._current is not None
         try:

@@ -95,16 +95,16 @@ def aggregate(owner: Owner, cases: dict[int, Case]) -> tuple[Any, dict[int, byte
         if cases[node].gone > 1:
             server.add_share(node, client.share(request))
     received = {}
-    for node, ask in server.masked_requests():
+    for node in server.end_shares():
+        ask = server.masked_request(node)
         if cases[node].gone > 2:
             case = cases[node]
             there[node] = revived(there[node])
             received[node] = there[node].masked_input(ask, owner.release(case.update, case.weight, case.metrics))
             server.add_masked(node, received[node])
-    request, survivors = server.unmask_request()
-    for node in survivors:
+    for node in server.end_masked():
         if cases[node].gone > 3:
-            server.add_unmask(node, revived(there[node]).unmask(request))
+            server.add_unmask(node, revived(there[node]).unmask(server.unmask_request(node)))
     return server.finish(), received
 
 
@@ -244,7 +244,7 @@ def test_a_vector_is_masked_only_once_and_only_from_a_release(owner: Owner) -> N
     request = server.begin_round(1, [1, 2, 3])
     for node, client in clients.items():
         server.add_share(node, client.share(request))
-    asks = dict(server.masked_requests())
+    asks = {node: server.masked_request(node) for node in server.end_shares()}
     for forged in (None, case.update, case.update.tobytes(), object()):
         with pytest.raises(TypeError):
             clients[1].masked_input(asks[1], forged)  # type: ignore[arg-type]

@@ -853,8 +853,23 @@ class SecAggClient:
         min_threshold: int,
         identity: Identity | None = None,
         roster: Sequence[bytes] | None = None,
+        colluding_percent: int = 10,
+        min_honest: int = 2,
+        require_commit: bool = False,
     ) -> Self:
-        """Without an identity a fresh one; without a roster the server's word for the others' keys is taken."""
+        """Without an identity a fresh one; without a roster the server's word for the others' keys is taken.
+
+        Args:
+            run_id: the run.
+            node_id: this client.
+            min_cohort: smallest cohort it joins.
+            min_threshold: smallest threshold it accepts.
+            identity: its lasting key.
+            roster: keys of those who may take part.
+            colluding_percent: share of the clients that may work with the server against it.
+            min_honest: fewest honest inputs any sum may be forced down to (`honest_inputs`).
+            require_commit: takes part only in rounds with a commit step.
+        """
 
     @staticmethod
     def from_bytes(state: bytes) -> SecAggClient:
@@ -872,8 +887,14 @@ class SecAggClient:
     def masked_input(self, request: bytes, release: Release) -> bytes:
         """The released update, quantised, weighted, masked, packed."""
 
+    def commit(self, request: bytes) -> bytes:
+        """The signed set of survivors; one a round."""
+
     def unmask(self, request: bytes) -> bytes:
-        """One kind of share a peer."""
+        """One kind of share a peer, and the shares of the next round where the request brings it."""
+
+def honest_inputs(clients: int, colluders: int, *, commit: bool = False) -> int:
+    """The fewest honest inputs that a server with so many of the clients can bring into a sum, in a complete graph."""
 
 @final
 class Identity:
@@ -937,10 +958,28 @@ class SecAggServer:
         metric_max: int,
         max_clients: int,
         min_clients: int,
-    ) -> Self: ...
+        sparse: tuple[int, int] | None = None,
+        commit: bool = False,
+    ) -> Self:
+        """Profile S, a complete graph; or profile D with `sparse`: percent colluding, percent lost.
+
+        Args:
+            run_id: the run.
+            dim: model values.
+            metrics: names of the metrics.
+            clip: largest absolute value.
+            value_bits: bits of one value.
+            weight_max: largest weight of a client.
+            metric_max: largest absolute metric of a client.
+            max_clients: largest cohort.
+            min_clients: smallest number of contributions.
+            sparse: what the sparse graph must bear.
+            commit: a commit step in the complete graph, too.
+        """
+
     @property
-    def threshold(self) -> int:
-        """Shares needed to unmask, of the newest round."""
+    def shape(self) -> tuple[int, int, bool] | None:
+        """Neighbours, shares needed to unmask, whether there is a commit step; of the round in progress."""
 
     @property
     def ring_bits(self) -> int:
@@ -952,17 +991,35 @@ class SecAggServer:
     def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
         """Starts a round; gives the share request, the same for all."""
 
+    def plan_next(self, cohort: Sequence[int]) -> None:
+        """Draws up the next round, whose share request rides in this one's unmask requests."""
+
+    def begin_next(self) -> tuple[int, bytes, list[int]] | None:
+        """Begins the round that was drawn up: its number, share request, and who has not shared yet."""
+
     def add_share(self, node: int, message: bytes) -> None:
         """Takes a client's round keys and sealed shares."""
 
-    def masked_requests(self) -> list[tuple[int, bytes]]:
-        """What to send to whom for the masked input."""
+    def end_shares(self) -> list[int]:
+        """Ends the share step: who goes on."""
+
+    def masked_request(self, node: int) -> bytes:
+        """What to send to one of them for the masked input."""
 
     def add_masked(self, node: int, message: bytes) -> None:
         """Adds a masked vector to the sum; it is not kept."""
 
-    def unmask_request(self) -> tuple[bytes, list[int]]:
-        """The unmask request, and whom to send it to."""
+    def end_masked(self) -> list[int]:
+        """Ends the mask step: the survivors."""
+
+    def commit_request(self) -> bytes:
+        """The sets the survivors sign, the same for all."""
+
+    def add_commit(self, node: int, message: bytes) -> None:
+        """Takes a survivor's signature."""
+
+    def unmask_request(self, node: int) -> bytes:
+        """What to send to one survivor for its shares."""
 
     def add_unmask(self, node: int, message: bytes) -> None:
         """Takes a client's shares."""

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aegis_secagg::{ClientLimits, ClientRun, Encoding, Plan, SecAggError, ServerRun};
+use aegis_secagg::{
+    ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, ServerRun, Shape,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -25,7 +27,8 @@ struct SecAggClient {
 #[pymethods]
 impl SecAggClient {
     #[new]
-    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold, identity=None, roster=None))]
+    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold, identity=None, roster=None,
+        colluding_percent=10, min_honest=2, require_commit=false))]
     fn new(
         run_id: u64,
         node_id: u64,
@@ -33,12 +36,18 @@ impl SecAggClient {
         min_threshold: u32,
         identity: Option<&Identity>,
         roster: Option<Vec<Vec<u8>>>,
+        colluding_percent: u32,
+        min_honest: u32,
+        require_commit: bool,
     ) -> Result<Self> {
         let pinned = roster.map(|all| all.iter().map(|key| digest(key)).collect());
         let limits = ClientLimits {
             min_cohort,
             min_threshold,
             roster: pinned.transpose()?,
+            colluding_percent,
+            min_honest,
+            require_commit,
         };
         let client = match identity {
             Some(identity) => {
@@ -105,6 +114,11 @@ impl SecAggClient {
         Ok(PyBytes::new(py, &reply))
     }
 
+    fn commit<'py>(&self, py: Python<'py>, request: &[u8]) -> Result<Bound<'py, PyBytes>> {
+        let reply = py.detach(|| lock(&self.inner).commit(request))?;
+        Ok(PyBytes::new(py, &reply))
+    }
+
     fn unmask<'py>(&self, py: Python<'py>, request: &[u8]) -> Result<Bound<'py, PyBytes>> {
         let reply = py.detach(|| lock(&self.inner).unmask(request))?;
         Ok(PyBytes::new(py, &reply))
@@ -136,13 +150,13 @@ fn plan(
 #[pyclass(frozen, module = "aegis_engine")]
 struct SecAggServer {
     inner: Mutex<ServerRun>,
-    threshold: Mutex<u32>,
 }
 
 #[pymethods]
 impl SecAggServer {
     #[new]
-    #[pyo3(signature = (run_id, *, dim, metrics, clip, value_bits, weight_max, metric_max, max_clients, min_clients))]
+    #[pyo3(signature = (run_id, *, dim, metrics, clip, value_bits, weight_max, metric_max, max_clients, min_clients,
+        sparse=None, commit=false))]
     fn new(
         run_id: u64,
         dim: u64,
@@ -153,7 +167,13 @@ impl SecAggServer {
         metric_max: u64,
         max_clients: u32,
         min_clients: u32,
+        sparse: Option<(u32, u32)>,
+        commit: bool,
     ) -> Result<Self> {
+        let profile = match sparse {
+            Some((colluding, lost)) => Profile::Sparse { colluding, lost },
+            None => Profile::Complete { commit },
+        };
         let plan = plan(
             dim,
             metrics,
@@ -164,14 +184,21 @@ impl SecAggServer {
             max_clients,
         );
         Ok(Self {
-            inner: Mutex::new(ServerRun::new(run_id, plan, min_clients)?),
-            threshold: Mutex::new(0),
+            inner: Mutex::new(ServerRun::new(run_id, plan, min_clients)?.with_profile(profile)),
         })
     }
 
+    /// Degree, threshold and commit step of the round in progress.
     #[getter]
-    fn threshold(&self) -> u32 {
-        *lock(&self.threshold)
+    fn shape(&self) -> Option<(u32, u32, bool)> {
+        let shape = lock(&self.inner).shape();
+        shape.map(
+            |Shape {
+                 degree,
+                 threshold,
+                 commit,
+             }| (degree, threshold, commit),
+        )
     }
 
     #[getter]
@@ -190,31 +217,48 @@ impl SecAggServer {
         cohort: Vec<u64>,
     ) -> Result<Bound<'py, PyBytes>> {
         let request = lock(&self.inner).begin_round(round, &cohort)?;
-        // floor(2n/3) + 1, research/secagg.md section 3.3
-        *lock(&self.threshold) = u32::try_from(2 * cohort.len() / 3 + 1).unwrap_or(u32::MAX);
         Ok(PyBytes::new(py, &request))
+    }
+
+    fn plan_next(&self, cohort: Vec<u64>) -> Result<()> {
+        Ok(lock(&self.inner).plan_next(&cohort)?)
+    }
+
+    fn begin_next<'py>(&self, py: Python<'py>) -> Option<(u64, Bound<'py, PyBytes>, Vec<u64>)> {
+        let next = lock(&self.inner).begin_next()?;
+        Some((next.round, PyBytes::new(py, &next.request), next.missing))
     }
 
     fn add_share(&self, node: u64, message: &[u8]) -> Result<()> {
         Ok(lock(&self.inner).add_share(node, message)?)
     }
 
-    fn masked_requests<'py>(&self, py: Python<'py>) -> Result<Vec<(u64, Bound<'py, PyBytes>)>> {
-        let requests = lock(&self.inner).masked_requests()?;
-        Ok(requests
-            .into_iter()
-            .map(|(node, raw)| (node, PyBytes::new(py, &raw)))
-            .collect())
+    fn end_shares(&self) -> Result<Vec<u64>> {
+        Ok(lock(&self.inner).end_shares()?)
+    }
+
+    fn masked_request<'py>(&self, py: Python<'py>, node: u64) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &lock(&self.inner).masked_request(node)?))
     }
 
     fn add_masked(&self, py: Python<'_>, node: u64, message: &[u8]) -> Result<()> {
         Ok(py.detach(|| lock(&self.inner).add_masked(node, message))?)
     }
 
-    fn unmask_request<'py>(&self, py: Python<'py>) -> Result<(Bound<'py, PyBytes>, Vec<u64>)> {
-        let mut server = lock(&self.inner);
-        let request = server.unmask_request()?;
-        Ok((PyBytes::new(py, &request), server.survivors().to_vec()))
+    fn end_masked(&self) -> Result<Vec<u64>> {
+        Ok(lock(&self.inner).end_masked()?)
+    }
+
+    fn commit_request<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &lock(&self.inner).commit_request()?))
+    }
+
+    fn add_commit(&self, node: u64, message: &[u8]) -> Result<()> {
+        Ok(lock(&self.inner).add_commit(node, message)?)
+    }
+
+    fn unmask_request<'py>(&self, py: Python<'py>, node: u64) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &lock(&self.inner).unmask_request(node)?))
     }
 
     fn add_unmask(&self, node: u64, message: &[u8]) -> Result<()> {
@@ -265,6 +309,13 @@ impl SecAggSum {
     }
 }
 
+/// The fewest honest inputs a server with `colluders` clients can bring into a sum it reads, in a complete graph.
+#[pyfunction]
+#[pyo3(signature = (clients, colluders, *, commit=false))]
+fn honest_inputs(clients: u32, colluders: u32, commit: bool) -> u32 {
+    aegis_secagg::honest_inputs(clients, aegis_secagg::threshold(clients), colluders, commit)
+}
+
 /// The plain integers of one contribution, for comparisons with an unmasked sum.
 #[pyfunction]
 #[pyo3(signature = (update, weight, metrics, *, names, clip, value_bits, weight_max, metric_max, max_clients))]
@@ -297,5 +348,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SecAggClient>()?;
     m.add_class::<SecAggServer>()?;
     m.add_class::<SecAggSum>()?;
+    m.add_function(wrap_pyfunction!(honest_inputs, m)?)?;
     m.add_function(wrap_pyfunction!(encode_update, m)?)
 }

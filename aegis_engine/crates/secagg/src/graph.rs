@@ -1,5 +1,5 @@
 //! Who shares masks with whom: everybody (profile S) or the neighbours on a shuffled ring (profile D), and the bounds that
-//! make a shape acceptable. docs/SECURE_AGGREGATION.md has the arguments.
+//! make a shape acceptable. `docs/SECURE_AGGREGATION.md` has the arguments.
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
@@ -297,18 +297,18 @@ mod tests {
             Ring::new(&[2; 32], 50).unwrap().order
         );
         // 6 orders of 3, 6000 draws: 1000 each, standard deviation 29; 200 is seven of them
-        let mut seen = std::collections::BTreeMap::new();
+        let mut counts = std::collections::BTreeMap::new();
         for i in 0u32..6000 {
             let mut seed = [0; 32];
             seed[..4].copy_from_slice(&i.to_le_bytes());
-            *seen
+            *counts
                 .entry(Ring::new(&seed, 3).unwrap().order)
                 .or_insert(0i32) += 1;
         }
-        assert_eq!(seen.len(), 6);
+        assert_eq!(counts.len(), 6);
         assert!(
-            seen.values().all(|count| (count - 1000).abs() < 200),
-            "{seen:?}"
+            counts.values().all(|count| (count - 1000).abs() < 200),
+            "{counts:?}"
         );
     }
 

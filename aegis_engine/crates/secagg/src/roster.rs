@@ -11,7 +11,7 @@
 //! signature 5a…                  128 hex digits, over "aegis/roster/v1" ‖ 00 ‖ all bytes before this line
 //! ```
 //! One spelling a roster: lower-case digits, no leading zeros, single spaces, LF, nothing after the signature. Members are
-//! identities and not Flower's node ids, which a SuperLink gives out anew: an advert binds the two for one run.
+//! identities and not Flower's node ids, which a `SuperLink` gives out anew: an advert binds the two for one run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -209,15 +209,20 @@ impl SignedRoster {
     /// # Errors
     /// [`RosterError::Malformed`], [`RosterError::OtherSigner`], [`RosterError::BadSignature`].
     pub fn open(text: &str, signer: &[u8; 32]) -> Result<Self, RosterError> {
-        let (roster, found, signature, signed) = Lines::new(text)?.roster()?;
+        let (roster, found, signature, covered) = Lines::new(text)?.roster()?;
         if found != *signer {
             return Err(RosterError::OtherSigner {
                 pinned: hex(signer),
                 found: hex(&found),
             });
         }
-        keys::verify(0, signer, &[DOMAIN, signed.as_bytes()].concat(), &signature)
-            .map_err(|_| RosterError::BadSignature)?;
+        keys::verify(
+            0,
+            signer,
+            &[DOMAIN, covered.as_bytes()].concat(),
+            &signature,
+        )
+        .map_err(|_| RosterError::BadSignature)?;
         Ok(roster)
     }
 
@@ -352,7 +357,7 @@ impl<'a> Lines<'a> {
             }
             members.insert(key, name.to_owned());
         }
-        let signed = &self.text[..self.at];
+        let covered = &self.text[..self.at];
         let signature = self.bytes(
             "signature",
             "\"signature\" and 128 lower-case hex digits are expected",
@@ -366,7 +371,7 @@ impl<'a> Lines<'a> {
             expires,
             members,
         };
-        Ok((roster, signer, signature, signed))
+        Ok((roster, signer, signature, covered))
     }
 }
 
@@ -441,10 +446,10 @@ mod tests {
             let signature = keys::sign(&SEED, &[DOMAIN, text.as_bytes()].concat()).unwrap();
             format!("{text}signature {}\n", hex(&signature))
         };
-        let signer = keys::identity(&SEED).unwrap();
+        let public = keys::identity(&SEED).unwrap();
         let text = roster().sign(&SEED).unwrap();
         let body = &text[..text.find("signature").unwrap()];
-        assert!(SignedRoster::open(&signed(body), &signer).is_ok());
+        assert!(SignedRoster::open(&signed(body), &public).is_ok());
         let lines: Vec<&str> = body.lines().collect();
         let swapped = {
             let mut lines = lines.clone();
@@ -458,14 +463,14 @@ mod tests {
             (body.replace("serial 7", "serial  7"), 2),
             (body.replace("issued", "Issued"), 3),
             (body.replace('\n', "\r\n"), 1),
-            (body.replace(&hex(&signer), &hex(&signer).to_uppercase()), 5),
+            (body.replace(&hex(&public), &hex(&public).to_uppercase()), 5),
             (body.replace("node-1", "node 1"), 0),
             (body.replace("node-1", ""), 0),
             (swapped, 7),
             (twice, 9),
         ];
         for (changed, expected) in cases {
-            match SignedRoster::open(&signed(&changed), &signer).unwrap_err() {
+            match SignedRoster::open(&signed(&changed), &public).unwrap_err() {
                 RosterError::Malformed { line, .. } => {
                     assert!(expected == 0 || line == expected, "{line} of {changed}");
                 }

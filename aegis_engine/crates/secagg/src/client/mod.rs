@@ -17,7 +17,7 @@ use crate::shamir::Share;
 use crate::wire::Header;
 
 /// Ed25519 verification keys of those who may take part, from the operator's file ([`SignedRoster`](crate::SignedRoster)).
-/// Not by node: a SuperLink gives out node ids anew, and an advert binds one to an identity for a run.
+/// Not by node: a `SuperLink` gives out node ids anew, and an advert binds one to an identity for a run.
 pub type Roster = BTreeSet<[u8; 32]>;
 
 /// What this client insists on, whatever the server proposes.

@@ -46,11 +46,7 @@ impl ClientRun {
 
         let (mask_secret, self_seed) = (keys::random::<32>()?, keys::random::<32>()?);
         // the x-coordinate of a share is its holder's place in the cohort plus one
-        let xs: Vec<u64> = near
-            .iter()
-            .map(|member| member.x())
-            .chain([x_of(index)])
-            .collect();
+        let xs: Vec<u64> = near.iter().map(Member::x).chain([x_of(index)]).collect();
         let mut seeds = shamir::split(&self_seed, parsed.shape.threshold, &xs)?;
         // its own mask secret is never asked of a client: who is dropped does not answer
         let secrets = shamir::split(&mask_secret, parsed.shape.threshold, &xs[..near.len()])?;

@@ -72,7 +72,7 @@ impl ClientRun {
             });
         }
         self.check_sets(round, &parsed.sets, shares)?;
-        self.check_commits(&header, round, &parsed, committed)?;
+        check_commits(&header, round, &parsed, committed)?;
 
         let (mut seeds, mut secrets) = (Vec::new(), Vec::new());
         for (node, [seed, secret]) in shares {
@@ -147,57 +147,56 @@ impl ClientRun {
         enough(have, round.shape.threshold)?;
         enough(sets.survivors(), round.n / 2 + 1)
     }
+}
 
-    /// Where the round has a commit step: this client signed these very sets, and so did enough of its neighbours.
-    fn check_commits(
-        &self,
-        header: &Header,
-        round: &Round,
-        request: &UnmaskRequest,
-        committed: Option<[u8; 32]>,
-    ) -> Result<(), SecAggError> {
-        let refuse = |reason| {
-            Err(SecAggError::InconsistentSets {
-                round: header.round,
-                reason,
-            })
+/// Where the round has a commit step: this client signed these very sets, and so did enough of its neighbours.
+fn check_commits(
+    header: &Header,
+    round: &Round,
+    request: &UnmaskRequest,
+    committed: Option<[u8; 32]>,
+) -> Result<(), SecAggError> {
+    let refuse = |reason| {
+        Err(SecAggError::InconsistentSets {
+            round: header.round,
+            reason,
+        })
+    };
+    if !round.shape.commit {
+        return if request.commits.is_empty() {
+            Ok(())
+        } else {
+            refuse("signatures without a commit step")
         };
-        if !round.shape.commit {
-            return if request.commits.is_empty() {
-                Ok(())
-            } else {
-                refuse("signatures without a commit step")
-            };
-        }
-        let hash = Commit::hash(&round.transcript, &request.sets);
-        if committed != Some(hash) {
-            return refuse("they are not the sets this client signed");
-        }
-        for (node, signature) in &request.commits {
-            let member = round.near(*node)?;
-            if !request.sets.survived(member.index) {
-                return refuse("one who signed is not among the survivors");
-            }
-            let sender = Header {
-                node: *node,
-                ..*header
-            };
-            keys::verify(
-                *node,
-                &member.identity,
-                &Commit::signed(&sender, &hash),
-                signature,
-            )?;
-        }
-        let have = u32::try_from(request.commits.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
-        if have < round.shape.threshold {
-            return Err(SecAggError::NotEnoughClients {
-                have,
-                need: round.shape.threshold,
-            });
-        }
-        Ok(())
     }
+    let hash = Commit::hash(&round.transcript, &request.sets);
+    if committed != Some(hash) {
+        return refuse("they are not the sets this client signed");
+    }
+    for (node, signature) in &request.commits {
+        let member = round.near(*node)?;
+        if !request.sets.survived(member.index) {
+            return refuse("one who signed is not among the survivors");
+        }
+        let sender = Header {
+            node: *node,
+            ..*header
+        };
+        keys::verify(
+            *node,
+            &member.identity,
+            &Commit::signed(&sender, &hash),
+            signature,
+        )?;
+    }
+    let have = u32::try_from(request.commits.len())
+        .unwrap_or(u32::MAX)
+        .saturating_add(1);
+    if have < round.shape.threshold {
+        return Err(SecAggError::NotEnoughClients {
+            have,
+            need: round.shape.threshold,
+        });
+    }
+    Ok(())
 }

@@ -182,6 +182,11 @@ impl ServerRun {
         &self.plan
     }
 
+    /// The shape of the newest round; `None` when none is in progress.
+    pub fn shape(&self) -> Option<Shape> {
+        self.round.as_ref().map(|round| round.shape)
+    }
+
     /// The last round begun; 0 before the first.
     pub fn round(&self) -> u64 {
         self.last_round
