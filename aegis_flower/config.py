@@ -107,6 +107,7 @@ class SecaggConfig:
     min_cohort: int = 3  # fewest clients a client masks with
     weighting: str = "uniform"  # uniform | rows (row counts then enter the sum, without noise)
     weight_max: int = 65536
+    commit: bool = False  # survivors are signed before they are unmasked: one trip more a round
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         cohort=cfg.data.clients,
         join_deadline=cfg.runtime.join_deadline,
         deadline=cfg.runtime.round_deadline,
+        commit=cfg.secagg.commit,
         noise_multiplier=sigma,
         evaluate_rounds=last,
         on_round=on_round,

@@ -139,7 +139,8 @@ def roster_verify(
 
 def _text(roster: Path) -> str:
     try:
-        return roster.read_text("utf-8", newline="")
+        with roster.open(encoding="utf-8", newline="") as file:
+            return file.read()
     except UnicodeDecodeError:
         raise RosterError(f"{roster} is no text; have the operator sign it again with `aegis roster sign`") from None
 

@@ -1,4 +1,4 @@
-//! A whole round of profile D in one process, beside what the cost model of docs/SECURE_AGGREGATION.md predicts:
+//! A whole round of profile D in one process, beside what the cost model of `docs/SECURE_AGGREGATION.md` predicts:
 //! `cargo run --release -p aegis-secagg --example large [clients] [dim] [lost %] [colluding %]`.
 //!
 //! Clients run on all cores and go through their bytes between steps, as in a deployment where each message finds a fresh
@@ -37,6 +37,7 @@ fn contribution(id: u64, dim: usize) -> (Vec<f32>, u64, Vec<i64>) {
 }
 
 type Clients = Vec<(u64, Vec<u8>)>;
+type Step<'a> = dyn FnMut(&mut [(u64, Vec<u8>)], &mut ServerRun) -> Result<usize, SecAggError> + 'a;
 
 /// Runs one step of some clients on all cores, and hands the replies to the server in batches.
 fn step(
@@ -112,13 +113,13 @@ fn primitives() -> (f64, f64, f64) {
     let peer = || agreement::UnparsedPublicKey::new(&agreement::X25519, public.as_ref());
     let agree = each(|| agreement::agree(&secret, peer(), (), |_| Ok(())).expect("agreement"));
     let signer = signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
-    let signed = signer.sign(b"message");
+    let proof = signer.sign(b"message");
     let verifier =
         signature::UnparsedPublicKey::new(&signature::ED25519, signer.public_key().as_ref());
     let verify = each(|| {
         verifier
-            .verify(b"message", signed.as_ref())
-            .expect("a signature")
+            .verify(b"message", proof.as_ref())
+            .expect("a signature");
     });
     let key = cipher::UnboundCipherKey::new(&cipher::AES_256, &[7; 32]).expect("a key");
     let key = cipher::EncryptingKey::ctr(key).expect("a key");
@@ -129,6 +130,10 @@ fn primitives() -> (f64, f64, f64) {
     (agree, verify, mask / 16384.0)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a script: the steps of a round in their order"
+)]
 fn main() -> Result<(), SecAggError> {
     let (n, dim) = (argument(1, 10_000), argument(2, 10_000));
     let (lost, colluding) = (argument(3, 10), argument(4, 10));
@@ -169,15 +174,9 @@ fn main() -> Result<(), SecAggError> {
     let mut took: Vec<(&str, Duration, usize)> = vec![("advertise", start.elapsed(), 0)];
 
     let count = |percent: u32| n as usize * percent as usize / 1000;
-    let mut go = |name,
-                  clients: &mut [(u64, Vec<u8>)],
-                  server: &mut ServerRun,
-                  step_of: &mut dyn FnMut(
-        &mut [(u64, Vec<u8>)],
-        &mut ServerRun,
-    ) -> Result<usize, SecAggError>| {
+    let mut go = |name, clients: &mut [(u64, Vec<u8>)], server: &mut ServerRun, run: &mut Step| {
         let start = Instant::now();
-        let bytes = step_of(clients, server)?;
+        let bytes = run(clients, server)?;
         took.push((name, start.elapsed(), bytes));
         Ok::<_, SecAggError>(())
     };
