@@ -2,19 +2,20 @@
 //! about one client, while any `t = floor(2n/3) + 1` of `n` clients remain (after Bonawitz et al. 2017).
 //!
 //! Pure state machines: bytes in, bytes out, no I/O, no clock; randomness comes from the operating system.
-//! One round, with the messages of a complete graph:
+//! One round:
 //!
 //! | step | server | client |
 //! |---|---|---|
 //! | advertise (once a run) | [`ServerRun::add_advert`] | [`ClientRun::advertise`] |
-//! | share | [`ServerRun::begin_round`], [`ServerRun::add_share`] | [`ClientRun::share`] |
-//! | masked input | [`ServerRun::masked_requests`], [`ServerRun::add_masked`] | [`ClientRun::masked_input`] |
-//! | unmask | [`ServerRun::unmask_request`], [`ServerRun::add_unmask`], [`ServerRun::finish`] | [`ClientRun::unmask`] |
+//! | share (rides in the unmask step of the round before) | [`ServerRun::begin_round`] or [`ServerRun::begin_next`], [`ServerRun::add_share`], [`ServerRun::end_shares`] | [`ClientRun::share`] |
+//! | masked input | [`ServerRun::masked_request`], [`ServerRun::add_masked`], [`ServerRun::end_masked`] | [`ClientRun::masked_input`] |
+//! | commit (where the [`Shape`] says so) | [`ServerRun::commit_request`], [`ServerRun::add_commit`] | [`ClientRun::commit`] |
+//! | unmask | [`ServerRun::plan_next`], [`ServerRun::unmask_request`], [`ServerRun::add_unmask`], [`ServerRun::finish`] | [`ClientRun::unmask`] |
 //!
-//! **What a client refuses**, whatever the server asks: a cohort or threshold below its own; a round it has begun;
-//! a second answer to the share or mask step; cohorts without itself; keys that their pinned identity did not
+//! **What a client refuses**, whatever the server asks: a cohort, threshold or graph below its own bounds; a round it has
+//! begun; a second answer to the share or mask step; cohorts without itself; keys that their pinned identity did not
 //! sign; shares that were sealed in another view of the cohort; fewer survivors than the threshold; a second,
-//! different unmask request; both kinds of share of one peer.
+//! different set of survivors to sign or unmask; both kinds of share of one peer.
 //!
 //! **Without a roster** the keys the server relays are taken as they are: the server is then trusted not to put
 //! its own in their place. Give [`ClientLimits::roster`] to take that trust away.
@@ -22,8 +23,8 @@
 //! **State.** [`ClientRun::to_bytes`] holds secrets: seal it. Store it *before* the answer is sent; a state put
 //! back to before an answer would answer twice.
 //!
-//! **Privacy rests on** fewer than n/3 clients working with the server. A client that sends a false update is not
-//! found here; gates and robust rules are other crates' work.
+//! **Privacy rests on** few enough clients working with the server: `docs/SECURE_AGGREGATION.md` has the bounds. A client that
+//! sends a false update is not found here; gates and robust rules are other crates' work.
 
 mod client;
 mod encode;
