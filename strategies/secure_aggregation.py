@@ -131,6 +131,8 @@ class SecureAggregation(Strategy):
             that a lying server could bring a sum down to (docs/SECURE_AGGREGATION.md).
         sparse: percent of colluding and of lost clients that a sparse graph (profile D) must bear, for cohorts of
             hundreds to thousands; None for a complete graph (profile S).
+        roster: keys of those who may take part (`aegis_engine.roster_open`): a node outside it is left out, where nodes with
+            that roster would refuse the whole cohort. It protects no client; the rosters of the nodes do.
         noise_multiplier: σ of the clients' DP-SGD, told to them; 0 without DP.
         evaluate_rounds: rounds after which the new model is measured in a metrics-only masked round.
         on_round: called with each finished `RoundRecord`, for progress.
@@ -159,6 +161,7 @@ class SecureAggregation(Strategy):
         deadline: float = 120.0,
         commit: bool = False,
         sparse: tuple[int, int] | None = None,
+        roster: Collection[bytes] | None = None,
         noise_multiplier: float = 0.0,
         evaluate_rounds: Collection[int] = (),
         on_round: Callable[[RoundRecord], None] | None = None,
@@ -172,6 +175,7 @@ class SecureAggregation(Strategy):
         self.min_cohort, self.cohort = min_cohort, cohort
         self.join_deadline, self.deadline = join_deadline, deadline
         self.commit, self.sparse = commit, sparse
+        self.roster = None if roster is None else sorted(roster)
         self.noise_multiplier = noise_multiplier
         self.evaluate_rounds = frozenset(evaluate_rounds)
         self.on_round, self.observer = on_round, observer
@@ -423,6 +427,7 @@ class SecureAggregation(Strategy):
                 min_clients=self.min_cohort,
                 sparse=self.sparse,
                 commit=self.commit,
+                roster=self.roster,
             )
         return self._server
 

@@ -374,8 +374,7 @@ def _bodies(strategy, received, encoded):
 @pytest.mark.parametrize("commit", [False, True])
 def test_after_the_first_round_a_round_takes_two_trips_and_three_with_the_commit_step(tmp_path, commit):
     strategy, _, _ = _observed_run(tmp_path, "strategy.rounds=3", f"secagg.commit={str(commit).lower()}")
-    assert [r.task for r in strategy.rounds] == ["train", "train", "train", "evaluate"]
-    assert [r.trips - commit for r in strategy.rounds] == [4, 2, 2, 2]
+    assert [r.trips - commit for r in strategy.rounds] == [4, 2, 2]
     assert all(len(r.participants) == 5 for r in strategy.rounds)
 
 

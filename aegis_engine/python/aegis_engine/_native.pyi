@@ -960,6 +960,7 @@ class SecAggServer:
         min_clients: int,
         sparse: tuple[int, int] | None = None,
         commit: bool = False,
+        roster: Sequence[bytes] | None = None,
     ) -> Self:
         """Profile S, a complete graph; or profile D with `sparse`: percent colluding, percent lost.
 
@@ -975,6 +976,7 @@ class SecAggServer:
             min_clients: smallest number of contributions.
             sparse: what the sparse graph must bear.
             commit: a commit step in the complete graph, too.
+            roster: keys of those who may take part; adverts of others are refused.
         """
 
     @property

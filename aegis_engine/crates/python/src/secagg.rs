@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aegis_secagg::{
-    ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, ServerRun, Shape,
+    ClientLimits, ClientRun, Encoding, Plan, Profile, Roster, SecAggError, ServerRun, Shape,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -17,6 +17,11 @@ use crate::roster::Identity;
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The machines change nothing when they refuse, so a panic half-way is the only way here; their own checks hold.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn members(roster: Option<Vec<Vec<u8>>>) -> Result<Option<Roster>> {
+    let pinned = roster.map(|all| all.iter().map(|key| digest(key)).collect());
+    Ok(pinned.transpose()?)
 }
 
 #[pyclass(frozen, module = "aegis_engine")]
@@ -40,11 +45,10 @@ impl SecAggClient {
         min_honest: u32,
         require_commit: bool,
     ) -> Result<Self> {
-        let pinned = roster.map(|all| all.iter().map(|key| digest(key)).collect());
         let limits = ClientLimits {
             min_cohort,
             min_threshold,
-            roster: pinned.transpose()?,
+            roster: members(roster)?,
             colluding_percent,
             min_honest,
             require_commit,
@@ -156,7 +160,7 @@ struct SecAggServer {
 impl SecAggServer {
     #[new]
     #[pyo3(signature = (run_id, *, dim, metrics, clip, value_bits, weight_max, metric_max, max_clients, min_clients,
-        sparse=None, commit=false))]
+        sparse=None, commit=false, roster=None))]
     fn new(
         run_id: u64,
         dim: u64,
@@ -169,6 +173,7 @@ impl SecAggServer {
         min_clients: u32,
         sparse: Option<(u32, u32)>,
         commit: bool,
+        roster: Option<Vec<Vec<u8>>>,
     ) -> Result<Self> {
         let profile = match sparse {
             Some((colluding, lost)) => Profile::Sparse { colluding, lost },
@@ -183,8 +188,12 @@ impl SecAggServer {
             metric_max,
             max_clients,
         );
+        let mut server = ServerRun::new(run_id, plan, min_clients)?.with_profile(profile);
+        if let Some(roster) = members(roster)? {
+            server = server.with_roster(roster);
+        }
         Ok(Self {
-            inner: Mutex::new(ServerRun::new(run_id, plan, min_clients)?.with_profile(profile)),
+            inner: Mutex::new(server),
         })
     }
 

@@ -1,0 +1,97 @@
+"""Nodes with identities and a roster: members mask with members, and a node outside is left out or stops the others."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from aegis_engine import Identity, roster_sign
+from aegis_flower.client import aegis_client_app
+from aegis_flower.config import compose
+from aegis_flower.experiment import provision
+from aegis_flower.node import close_nodes
+from aegis_flower.server import initial_arrays
+from aegis_flower.simulations.inprocess import run_inprocess
+from aegis_flower.strategies import SecureAggregation
+
+DAY = 86_400
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    """Runs two rounds of five nodes, the first `members` of which are in the roster."""
+
+    def run(members, *, known_to_the_server=True, expired=False, serial=1):
+        cfg = compose("quickstart", ["strategy.rounds=2", "privacy=off", "policy.require_dp=false"])
+        nodes = provision(cfg, tmp_path / "vaults")
+        signer = Identity.create(str(tmp_path / f"operator-{serial}-{expired}"))
+        identities = []
+        for i in range(len(nodes)):
+            file = tmp_path / f"identity-{i}"
+            identities.append(Identity.load(str(file)) if file.exists() else Identity.create(str(file)))
+        keys = [identity.public for identity in identities]
+        now = int(time.time())
+        (tmp_path / "roster").write_text(
+            roster_sign(
+                signer,
+                serial=serial,
+                issued=now - 2 * DAY,
+                expires=now - DAY if expired else now + DAY,
+                members={key: f"clinic-{i}" for i, key in enumerate(keys[:members])},
+            )
+        )
+        strategy = SecureAggregation(
+            FedAvg(min_train_nodes=3, min_available_nodes=3),
+            cohort=5,
+            roster=keys[:members] if known_to_the_server else None,
+        )
+        server = ServerApp()
+
+        @server.main()
+        def main(grid, context):
+            strategy.start(grid, initial_arrays(cfg), num_rounds=2)
+
+        configs = [
+            {
+                **node.node_config,
+                "aegis-identity": str(tmp_path / f"identity-{i}"),
+                "aegis-roster": str(tmp_path / "roster"),
+                "aegis-roster-signer": signer.public.hex(),
+            }
+            for i, node in enumerate(nodes)
+        ]
+        try:
+            run_inprocess(server, aegis_client_app(config=cfg), configs)
+        finally:
+            close_nodes()
+        return strategy.rounds
+
+    return run
+
+
+def test_members_of_a_roster_sum_as_others_do(rounds):
+    assert [len(r.participants) for r in rounds(5)] == [5, 5]
+
+
+def test_a_node_outside_the_roster_is_left_out(rounds):
+    first, second = rounds(4)
+    assert [len(first.participants), len(second.participants)] == [4, 4]
+    assert [(x.step, x.code) for x in first.lost] == [("advertise", "AEG-S010")]
+
+
+def test_members_refuse_a_cohort_with_a_stranger_whatever_the_server_says(rounds):
+    first, _ = rounds(4, known_to_the_server=False)
+    assert "AEG-S015" in first.failed
+    refused = [x.code for x in first.lost if x.step == "share"]
+    assert refused == ["AEG-S010"] * 5
+
+
+def test_an_expired_roster_and_one_older_than_the_last_stop_the_node(rounds):
+    first, _ = rounds(5, expired=True)
+    assert {x.code for x in first.lost} == {"AEG-S033"}
+    rounds(5, serial=3)
+    first, _ = rounds(5, serial=2)
+    assert {x.code for x in first.lost} == {"AEG-S035"}
