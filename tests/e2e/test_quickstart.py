@@ -371,13 +371,6 @@ def _bodies(strategy, received, encoded):
     return {key: received[key][-width * len(encoded[key]) :] for key in received if key in encoded}
 
 
-@pytest.mark.parametrize("commit", [False, True])
-def test_after_the_first_round_a_round_takes_two_trips_and_three_with_the_commit_step(tmp_path, commit):
-    strategy, _, _ = _observed_run(tmp_path, "strategy.rounds=3", f"secagg.commit={str(commit).lower()}")
-    assert [r.trips - commit for r in strategy.rounds] == [4, 2, 2]
-    assert all(len(r.participants) == 5 for r in strategy.rounds)
-
-
 def test_received_vectors_are_uniform_bytes_and_nothing_like_the_plain_updates(tmp_path):
     strategy, received, encoded = _observed_run(tmp_path)
     bodies = _bodies(strategy, received, encoded)

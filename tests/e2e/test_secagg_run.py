@@ -1,4 +1,4 @@
-"""Nodes with identities and a roster: members mask with members, and a node outside is left out or stops the others."""
+"""Runs under secure aggregation: trips of the steady state, and nodes with identities and a roster."""
 
 from __future__ import annotations
 
@@ -13,11 +13,36 @@ from aegis_flower.client import aegis_client_app
 from aegis_flower.config import compose
 from aegis_flower.experiment import provision
 from aegis_flower.node import close_nodes
-from aegis_flower.server import initial_arrays
+from aegis_flower.server import build_strategy, initial_arrays
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.strategies import SecureAggregation
 
 DAY = 86_400
+PLAIN = ["privacy=off", "policy.require_dp=false"]
+
+
+def drive(cfg, strategy, configs):
+    """The strategy against nodes of this process."""
+    server = ServerApp()
+
+    @server.main()
+    def main(grid, context):
+        strategy.start(grid, initial_arrays(cfg), num_rounds=cfg.strategy.rounds)
+
+    try:
+        run_inprocess(server, aegis_client_app(config=cfg), configs)
+    finally:
+        close_nodes()
+    return strategy.rounds
+
+
+@pytest.mark.parametrize("commit", [False, True])
+def test_after_the_first_round_a_round_takes_two_trips_and_three_with_the_commit_step(tmp_path, commit):
+    cfg = compose("quickstart", ["strategy.rounds=3", f"secagg.commit={str(commit).lower()}", *PLAIN])
+    nodes = provision(cfg, tmp_path / "vaults")
+    rounds = drive(cfg, build_strategy(cfg, 0.0), [node.node_config for node in nodes])
+    assert [(r.task, len(r.participants)) for r in rounds] == [("train", 5)] * 3 + [("evaluate", 5)]
+    assert [r.trips - commit for r in rounds] == [4, 2, 2, 2]
 
 
 @pytest.fixture
@@ -25,7 +50,7 @@ def rounds(tmp_path):
     """Runs two rounds of five nodes, the first `members` of which are in the roster."""
 
     def run(members, *, known_to_the_server=True, expired=False, serial=1):
-        cfg = compose("quickstart", ["strategy.rounds=2", "privacy=off", "policy.require_dp=false"])
+        cfg = compose("quickstart", ["strategy.rounds=2", *PLAIN])
         nodes = provision(cfg, tmp_path / "vaults")
         signer = Identity.create(str(tmp_path / f"operator-{serial}-{expired}"))
         identities = []
@@ -48,12 +73,6 @@ def rounds(tmp_path):
             cohort=5,
             roster=keys[:members] if known_to_the_server else None,
         )
-        server = ServerApp()
-
-        @server.main()
-        def main(grid, context):
-            strategy.start(grid, initial_arrays(cfg), num_rounds=2)
-
         configs = [
             {
                 **node.node_config,
@@ -63,11 +82,7 @@ def rounds(tmp_path):
             }
             for i, node in enumerate(nodes)
         ]
-        try:
-            run_inprocess(server, aegis_client_app(config=cfg), configs)
-        finally:
-            close_nodes()
-        return strategy.rounds
+        return drive(cfg, strategy, configs)
 
     return run
 
