@@ -6,7 +6,6 @@ A SuperNode's operator passes ``--node-config 'aegis-vault="/srv/vault" aegis-ke
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,85 +13,14 @@ from typing import Any
 
 from flwr.app import Context
 
-from aegis_engine import ComplianceEngine, Identity, Vault, roster_open
+from aegis_engine import ComplianceEngine, Vault
 from aegis_flower.config import Config
 from aegis_flower.errors import NodeError
 from aegis_flower.ingest import NODE_NOUN
 from aegis_flower.ledger import Ledger
+from aegis_flower.trust import Trust
 
 HOLDOUT = ".holdout"
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whom this node masks with: its own identity, and the roster its operator signed.
-
-    Attributes:
-        identity_file: file of ``aegis identity new``.
-        roster_file: file of ``aegis roster sign``.
-        signer: the operator's verification key.
-    """
-
-    identity_file: Path
-    roster_file: Path
-    signer: bytes
-
-    KEYS = ("aegis-identity", "aegis-roster", "aegis-roster-signer")
-
-    @classmethod
-    def from_config(cls, given: Mapping[str, Any]) -> Trust | None:
-        """Reads the three settings; None when none is given.
-
-        Raises:
-            NodeError: some are missing, or the signer is no key.
-        """
-        missing = [key for key in cls.KEYS if not given.get(key)]
-        if len(missing) == len(cls.KEYS):
-            return None
-        if missing:
-            raise NodeError(
-                f"the node config has some of {', '.join(cls.KEYS)} but not {', '.join(missing)}; a roster is trusted by "
-                "all three"
-            )
-        try:
-            signer = bytes.fromhex(str(given["aegis-roster-signer"]))
-        except ValueError:
-            signer = b""
-        if len(signer) != 32:  # noqa: PLR2004 - an Ed25519 key
-            raise NodeError("aegis-roster-signer is no key; `aegis identity show` prints it: 64 hexadecimal digits")
-        return cls(Path(str(given["aegis-identity"])), Path(str(given["aegis-roster"])), signer)
-
-    def identity(self) -> Identity:
-        """The node's key.
-
-        Raises:
-            NodeError: the file cannot be read.
-        """
-        try:
-            return Identity.load(str(self.identity_file))
-        except (OSError, ValueError) as error:
-            raise NodeError(f"aegis-identity: {error}") from None
-
-    def members(self) -> list[bytes]:
-        """Identities of the roster, its signature, expiry and serial checked; a serial once taken is never gone below.
-
-        Raises:
-            NodeError: the roster cannot be read.
-            RosterError: it is refused, as its code says.
-        """
-        seen_file = self.identity_file.with_name(self.identity_file.name + ".roster")
-        try:
-            text = self.roster_file.read_text()
-            seen = seen_file.read_text().split() if seen_file.exists() else []
-            last = (int(seen[0]), bytes.fromhex(seen[1])) if seen else None
-        except (OSError, ValueError, IndexError) as error:
-            raise NodeError(f"aegis-roster: {error}") from None
-        taken = roster_open(text, self.signer, now=int(time.time()), last=last)
-        if last is None or taken["serial"] > last[0]:
-            fresh = seen_file.with_name(seen_file.name + ".new")
-            fresh.write_text(f"{taken['serial']} {taken['hash'].hex()}\n")
-            fresh.replace(seen_file)
-        return sorted(taken["members"])
 
 
 @dataclass(frozen=True)
@@ -154,10 +82,24 @@ class NodeConfig:
             str(given.get("aegis-name", f"node-{context.node_id}")),
             int(given.get("aegis-min-cohort", 3)),
             float(max_norm) if max_norm is not None else None,
-            int(given.get("aegis-colluding-percent", 10)),
-            bool(given.get("aegis-require-commit", False)),
+            _percent(given, "aegis-colluding-percent", 10),
+            _flag(given, "aegis-require-commit"),
             Trust.from_config(given),
         )
+
+
+def _percent(given: Mapping[str, Any], key: str, default: int) -> int:
+    value = given.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:  # noqa: PLR2004
+        raise NodeError(f"{key} = {value!r} in the node config must be a whole number from 0 to 100")
+    return value
+
+
+def _flag(given: Mapping[str, Any], key: str) -> bool:
+    value = given.get(key, False)
+    if not isinstance(value, bool):
+        raise NodeError(f"{key} = {value!r} in the node config must be true or false, without quotes")
+    return value
 
 
 class Node:

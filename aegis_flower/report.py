@@ -16,14 +16,11 @@ A report is evidence for what a run did. It is not a judgement that a law or a p
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
-import secrets
 import types
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -38,6 +35,7 @@ from rich.text import Text
 from aegis_flower import report_html as page
 from aegis_flower import report_text as words
 from aegis_flower.errors import ReportError
+from aegis_flower.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,8 +57,8 @@ __all__ = [
     "VersionsReport",
     "load_report",
     "print_report",
-    "write_atomically",
     "write_report",
+    "write_reports",
 ]
 
 SCHEMA_VERSION: Final = 1
@@ -497,7 +495,7 @@ def write_report(report: RunReport, folder: Path, *, html: bool = True) -> Repor
     if html:
         # The page first: whoever waits for the JSON file finds both.
         files = {paths.html: page.render(report, json_sha256=hashlib.sha256(data).hexdigest()).encode(), **files}
-    write_atomically(files)
+    write_reports(files)
     return paths
 
 
@@ -527,45 +525,17 @@ def load_report(path: Path) -> RunReport:
     return report
 
 
-def write_atomically(contents: Mapping[Path, bytes]) -> None:
-    """Write each file so that a reader finds the old bytes or the new, never a part; folders are made.
-
-    All temporary files are complete and synced before the first rename.
+def write_reports(contents: Mapping[Path, bytes]) -> None:
+    """Write report files as `write_atomically` does.
 
     Raises:
         ReportError: A file cannot be written. No temporary file stays behind.
 
     """
-    token = secrets.token_hex(8)
-    drafts = {target: target.with_name(f".{target.name}.{token}.tmp") for target in contents}
     try:
-        for target, draft in drafts.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("xb") as file:
-                file.write(contents[target])
-                file.flush()
-                os.fsync(file.fileno())
-        for target, draft in drafts.items():
-            draft.replace(target)
-        for folder in {target.parent for target in contents}:
-            _sync_folder(folder)
+        write_atomically(contents)
     except OSError as error:
         raise ReportError(f"cannot write the report {error.filename}: {error.strerror or error}") from error
-    finally:
-        for draft in drafts.values():
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames in `folder` durable, where the platform lets a folder be opened (Windows does not)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Terminal

@@ -29,7 +29,7 @@ from aegis_flower import report_style as style
 from aegis_flower import report_svg as svg
 from aegis_flower import report_text as words
 from aegis_flower.errors import ReportError
-from aegis_flower.report import RunReport, write_atomically
+from aegis_flower.report import RunReport, write_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,7 +123,7 @@ def write_sweep(
     charged = _charge(trials, charged_epsilon, charged_delta)
     plot = _plot(trials)
     paths = SweepPaths(json=folder / "sweep.json", html=folder / "sweep.html", png=folder / "sweep.png")
-    write_atomically(
+    write_reports(
         {
             paths.png: _png(plot),
             paths.html: _page(trials, plot, charged).encode(),

@@ -1,6 +1,7 @@
 """Server side: strategies that learn only sums, and the one in clear for comparison."""
 
 from aegis_flower.strategies.clear import ClearAggregation
-from aegis_flower.strategies.secure_aggregation import Lost, RoundRecord, SecureAggregation
+from aegis_flower.strategies.rounds import Lost, RoundRecord
+from aegis_flower.strategies.secure_aggregation import SecureAggregation
 
 __all__ = ["ClearAggregation", "Lost", "RoundRecord", "SecureAggregation"]

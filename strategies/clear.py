@@ -14,7 +14,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from aegis_flower.strategies.secure_aggregation import Lost, RoundRecord, explain_error
+from aegis_flower.strategies.exchange import explain_error
+from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 
 class ClearAggregation(Strategy):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,12 @@ from aegis_flower import wire
 from aegis_flower.client import apply_update
 from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
 from aegis_flower.gate import METRICS
+from aegis_flower.strategies.exchange import Exchange
+from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 log = logging.getLogger("aegis")
 
 METRIC_MAX = 2**31 - 1
-# Pauses between looks for replies, in seconds: short at first, for the quick steps and for simulations.
-FIRST_PAUSE, LAST_PAUSE = 0.0005, 0.5
 NEEDS_SINGLE_UPDATES = (
     flower.Krum,
     flower.MultiKrum,
@@ -45,42 +44,6 @@ NEEDS_SINGLE_UPDATES = (
     flower.FedXgbBagging,
     flower.FedXgbCyclic,
 )
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A client that dropped out of a round, at which step and why."""
-
-    node: int
-    step: str
-    reason: str
-    code: str = ""
-
-
-@dataclass
-class RoundRecord:
-    """What the server knows of a round: who took part, who was lost, the sums.
-
-    Attributes:
-        task: ``train`` or ``evaluate``.
-        weight: sum of the clients' weights.
-        metrics: sums over the clients that took part.
-        seconds: wall time by step.
-        bytes_up: largest masked input of a client, in bytes.
-        trips: round trips of messages it took, adverts and share steps among them.
-        failed: why the round gave no model; empty when it did.
-    """
-
-    round: int
-    task: str = "train"
-    participants: list[int] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
-    weight: int = 0
-    metrics: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    bytes_up: int = 0
-    trips: int = 0
-    failed: str = ""
 
 
 class _Cohort(Grid):
@@ -173,14 +136,14 @@ class SecureAggregation(Strategy):
         self.inner = inner
         self.max_norm, self.value_bits, self.weight_max = max_norm, value_bits, weight_max
         self.min_cohort, self.cohort = min_cohort, cohort
-        self.join_deadline, self.deadline = join_deadline, deadline
+        self.join_deadline = join_deadline
+        self._exchange = Exchange(deadline)
         self.commit, self.sparse = commit, sparse
         self.roster = None if roster is None else sorted(roster)
         self.noise_multiplier = noise_multiplier
         self.evaluate_rounds = frozenset(evaluate_rounds)
         self.on_round, self.observer = on_round, observer
         self.rounds: list[RoundRecord] = []
-        self.checkpoints: dict[int, tuple[int, bytes]] = {}
         self.threshold = 0
         self.ring_bits = 0
         self._server: SecAggServer | None = None
@@ -193,6 +156,11 @@ class SecureAggregation(Strategy):
         self._current: RoundRecord | None = None
         self._template: Message | None = None
         self._planned: set[int] = set()
+
+    @property
+    def checkpoints(self) -> dict[int, tuple[int, bytes]]:
+        """Newest audit checkpoint of each node: records, and the hash of the last."""
+        return self._exchange.checkpoints
 
     def summary(self) -> None:
         """Logs the settings."""
@@ -217,10 +185,10 @@ class SecureAggregation(Strategy):
     ) -> Result:
         """Runs the rounds as Flower's strategies do; `timeout` is the deadline of one trip, by default the strategy's own."""
         if timeout is not None:
-            self.deadline = timeout
+            self._exchange.deadline = timeout
         self._last = num_rounds
         return super().start(
-            grid, initial_arrays, num_rounds, self.deadline, train_config, evaluate_config, evaluate_fn
+            grid, initial_arrays, num_rounds, self._exchange.deadline, train_config, evaluate_config, evaluate_fn
         )
 
     def configure_train(
@@ -307,9 +275,7 @@ class SecureAggregation(Strategy):
             inside = server.end_shares()
         except AegisError as error:
             return self._fail(error)
-        shape = server.shape
-        assert shape is not None
-        self.threshold, self.ring_bits = shape[1], server.ring_bits
+        self.threshold, self.ring_bits = server.threshold, server.ring_bits
         record.seconds["share"] = time.monotonic() - started
         started = time.monotonic()
         messages = []
@@ -321,7 +287,7 @@ class SecureAggregation(Strategy):
             content = RecordDict({**contents[node], wire.RECORD: ask.to_record()})
             messages.append(Message(content=content, message_type=wire.MASKED, dst_node_id=node))
         self._template = messages[0] if messages else None
-        for node, payload in self._replies(messages, "masked"):
+        for node, payload in self._exchange.replies(grid, messages, record):
             if self.observer is not None:
                 self.observer(record.round, node, payload)
             self._take(node, "masked", server.add_masked, payload)
@@ -333,15 +299,12 @@ class SecureAggregation(Strategy):
         """The share request, and who must get it: those whose shares did not come with the last unmask step."""
         cohort = cohort[: self._most]
         planned = server.begin_next()
-        if planned is not None and server.shape is not None:
-            number, request, missing = planned
+        if planned is not None:
+            self._protocol_round, request, missing = planned
             there = set(cohort)
-            gone = self._planned - there
-            # With too many of them gone, or others chosen, a fresh cohort is better than the planned one.
-            if len(self._planned) - len(gone) >= max(server.shape[1], self.min_cohort) and self._planned >= there:
-                self._protocol_round = number
+            # With others chosen, or too many gone, a fresh cohort is better than the planned one.
+            if there <= self._planned and len(there) >= server.need:
                 return request, [n for n in missing if n in there]
-            self._protocol_round = number
         self._protocol_round += 1
         return server.begin_round(self._protocol_round, cohort), cohort
 
@@ -369,9 +332,7 @@ class SecureAggregation(Strategy):
         started = time.monotonic()
         try:
             survivors = server.end_masked()
-            shape = server.shape
-            assert shape is not None
-            if shape[2]:
+            if server.has_commit_step:
                 request = server.commit_request()
                 for node, payload in self._trip(
                     wire.COMMIT, {n: wire.Request(record.round, request) for n in survivors}
@@ -452,72 +413,13 @@ class SecureAggregation(Strategy):
         return nodes
 
     def _trip(self, message_type: str, requests: dict[int, wire.Request]) -> Iterator[tuple[int, bytes]]:
+        assert self._grid is not None
+        assert self._current is not None
         messages = [
             Message(content=RecordDict({wire.RECORD: r.to_record()}), message_type=message_type, dst_node_id=n)
             for n, r in requests.items()
         ]
-        return self._replies(messages, message_type.rpartition("_")[2])
-
-    def _replies(self, messages: list[Message], step: str) -> Iterator[tuple[int, bytes]]:
-        """Sends, and gives each client's payload as it arrives; whoever sent none in time is noted as lost."""
-        assert self._current is not None
-        if not messages:
-            return
-        self._current.trips += 1
-        asked = {m.metadata.dst_node_id for m in messages}
-        reasons: dict[int, tuple[str, str]] = {}
-        unheard = f"no reply within {self.deadline:g} s"
-        for message in self._arrivals(messages):
-            node = message.metadata.src_node_id
-            if message.has_error():
-                reason = explain_error(message.error.reason or f"Flower error {message.error.code}")
-                if node in asked:
-                    reasons[node] = ("", reason)
-                else:  # a SuperLink reports a dead node in its own name
-                    unheard = reason
-                continue
-            if node not in asked:
-                continue
-            reply = wire.Reply.from_content(message.content)
-            if reply is None:
-                reasons[node] = ("AEG-F001", "the reply is not AEGIS's; make the node's app with aegis_client_app()")
-            elif not self._witness(node, reply):
-                reasons[node] = ("AEG-A001", "the node's audit log went back or was rewritten")
-            elif reply.code:
-                reasons[node] = (reply.code, reply.reason)
-            else:
-                asked.discard(node)
-                yield node, reply.payload
-        for node in sorted(asked):
-            code, reason = reasons.get(node, ("", unheard))
-            self._current.lost.append(Lost(node, step, reason, code))
-
-    def _arrivals(self, messages: list[Message]) -> Iterator[Message]:
-        """Replies as they come, until all have or the deadline is over."""
-        assert self._grid is not None
-        until = time.monotonic() + self.deadline
-        open_ids = set(self._grid.push_messages(messages))
-        pause = FIRST_PAUSE
-        while open_ids:
-            came = list(self._grid.pull_messages(open_ids))
-            for message in came:
-                open_ids.discard(message.metadata.reply_to_message_id)
-                yield message
-            if time.monotonic() > until:
-                return
-            pause = FIRST_PAUSE if came else min(pause * 1.5, LAST_PAUSE)
-            if open_ids and not came:
-                time.sleep(pause)
-
-    def _witness(self, node: int, reply: wire.Reply) -> bool:
-        """Keeps the newest audit checkpoint of a node; False when it contradicts the one kept."""
-        if not reply.audit_records:
-            return True
-        records, head = self.checkpoints.get(node, (0, b""))
-        if reply.audit_records < records or (reply.audit_records == records and reply.audit_head != head):
-            return False
-        self.checkpoints[node] = (reply.audit_records, reply.audit_head)
-        return True
+        return self._exchange.replies(self._grid, messages, self._current)
 
     def _take(self, node: int, step: str, add: Callable[[int, bytes], object], payload: bytes) -> bool:
         """Gives a payload to the state machine; a bad one loses its sender, never the round."""
@@ -552,13 +454,3 @@ def _check_inner(inner: object) -> None:
                 "flwr.serverapp.strategy"
             )
         raise AppError(f"{type(inner).__name__} is no Flower strategy")
-
-
-def explain_error(reason: str) -> str:
-    """Says what to do about errors that a mixture of Flower's APIs gives."""
-    if "fitins.parameters" in reason or "No query function registered" in reason:
-        return (
-            "the node runs an app of Flower's old API or one without AEGIS's actions; make it with "
-            "aegis_client_app(client_fn) instead of ClientApp(client_fn)"
-        )
-    return reason.strip().splitlines()[-1][:300] if reason.strip() else "unknown error"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 
 import pytest
+from flwr.app import Context, RecordDict
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from aegis_engine import Identity, roster_sign
 from aegis_flower.client import aegis_client_app
 from aegis_flower.config import compose
+from aegis_flower.errors import NodeError
 from aegis_flower.experiment import provision
-from aegis_flower.node import close_nodes
+from aegis_flower.node import NodeConfig, close_nodes
 from aegis_flower.server import build_strategy, initial_arrays
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.strategies import SecureAggregation
@@ -21,7 +23,7 @@ DAY = 86_400
 PLAIN = ["privacy=off", "policy.require_dp=false"]
 
 
-def drive(cfg, strategy, configs):
+def drive(cfg, strategy, configs, lose=()):
     """The strategy against nodes of this process."""
     server = ServerApp()
 
@@ -30,7 +32,7 @@ def drive(cfg, strategy, configs):
         strategy.start(grid, initial_arrays(cfg), num_rounds=cfg.strategy.rounds)
 
     try:
-        run_inprocess(server, aegis_client_app(config=cfg), configs)
+        run_inprocess(server, aegis_client_app(config=cfg), configs, lose=lose)
     finally:
         close_nodes()
     return strategy.rounds
@@ -43,6 +45,17 @@ def test_after_the_first_round_a_round_takes_two_trips_and_three_with_the_commit
     rounds = drive(cfg, build_strategy(cfg, 0.0), [node.node_config for node in nodes])
     assert [(r.task, len(r.participants)) for r in rounds] == [("train", 5)] * 3 + [("evaluate", 5)]
     assert [r.trips - commit for r in rounds] == [4, 2, 2, 2]
+
+
+def test_a_sparse_graph_sums_and_bears_the_loss_it_is_drawn_up_for(tmp_path):
+    cfg = compose("quickstart", ["strategy.rounds=2", "data.clients=12", "policy.min_rows=20", *PLAIN])
+    nodes = provision(cfg, tmp_path / "vaults")
+    strategy = SecureAggregation(FedAvg(min_train_nodes=3, min_available_nodes=3), cohort=12, sparse=(10, 10))
+    rounds = drive(cfg, strategy, [node.node_config for node in nodes], lose=[(4, 2, "masked")])
+    assert [len(r.participants) for r in rounds] == [12, 11]
+    assert [(x.node, x.step) for x in rounds[1].lost] == [(5, "masked")]
+    assert [r.trips for r in rounds] == [5, 3]
+    assert 0 < strategy.threshold < 9, "each client has fewer neighbours than there are clients"
 
 
 @pytest.fixture
@@ -110,3 +123,27 @@ def test_an_expired_roster_and_one_older_than_the_last_stop_the_node(rounds):
     rounds(5, serial=3)
     first, _ = rounds(5, serial=2)
     assert {x.code for x in first.lost} == {"AEG-S035"}
+
+
+def test_a_damaged_memory_of_the_newest_roster_stops_the_node(rounds, tmp_path):
+    rounds(5)
+    (tmp_path / "identity-2.roster").write_text("")
+    first, _ = rounds(5, serial=2)
+    assert [x.code for x in first.lost] == ["AEG-O001"]
+    assert "identity-2.roster is damaged" in first.lost[0].reason
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("aegis-colluding-percent", 101),
+        ("aegis-colluding-percent", "ten"),
+        ("aegis-require-commit", "false"),
+        ("aegis-roster", "/etc/aegis/roster"),
+    ],
+)
+def test_a_wrong_setting_of_the_operator_is_named(key, value):
+    given = {"aegis-vault": "vault", "aegis-key-file": "key", key: value}
+    context = Context(run_id=1, node_id=2, node_config=given, state=RecordDict(), run_config={})
+    with pytest.raises(NodeError, match=key):
+        NodeConfig.from_context(context, compose("quickstart"))

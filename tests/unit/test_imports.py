@@ -16,11 +16,11 @@ ENGINE = ROOT / "aegis_engine" / "python"
 
 # Each line may import from the lines above it, and within itself. A new module takes its place here.
 STAGES = [
-    {"errors"},
+    {"errors", "files"},
     {"config"},
     {"datasets"},
     {"models"},
-    {"ingest", "ledger"},
+    {"ingest", "ledger", "trust"},
     {"node"},
     {"stream"},
     {"train"},
@@ -28,7 +28,13 @@ STAGES = [
     {"mask"},
     {"wire"},
     {"client"},
-    {"strategies", "strategies.clear", "strategies.secure_aggregation"},
+    {
+        "strategies",
+        "strategies.rounds",
+        "strategies.exchange",
+        "strategies.clear",
+        "strategies.secure_aggregation",
+    },
     {"server"},
     {
         "certs",

@@ -10,6 +10,7 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,10 +97,7 @@ def roster_add(
     as_json: AsJson = False,
 ) -> None:
     """Adds a node and signs the roster again, with the next serial."""
-    signer = _loaded(lambda: Identity.load(identity))
-    serial, members = _read(roster, signer)
-    _join(members, name, key)
-    _write(roster, signer, serial + 1, members, days, as_json)
+    _edit(roster, identity, days, as_json, lambda members: _join(members, name, key))
 
 
 @roster_app.command("remove")
@@ -111,13 +109,21 @@ def roster_remove(
     as_json: AsJson = False,
 ) -> None:
     """Removes a node and signs the roster again, with the next serial. Nodes refuse it once they have the new roster."""
+
+    def leave(members: dict[bytes, str]) -> None:
+        gone = [key for key, known in members.items() if known == name]
+        if not gone:
+            known = ", ".join(sorted(members.values())) or "nobody"
+            raise typer.BadParameter(f"{name!r} is not in the roster; it has {known}", param_hint="NAME")
+        del members[gone[0]]
+
+    _edit(roster, identity, days, as_json, leave)
+
+
+def _edit(roster: Path, identity: Path, days: int, as_json: bool, change: Callable[[dict[bytes, str]], None]) -> None:
     signer = _loaded(lambda: Identity.load(identity))
     serial, members = _read(roster, signer)
-    gone = [key for key, known in members.items() if known == name]
-    if not gone:
-        known = ", ".join(sorted(members.values())) or "nobody"
-        raise typer.BadParameter(f"{name!r} is not in the roster; it has {known}", param_hint="NAME")
-    del members[gone[0]]
+    change(members)
     _write(roster, signer, serial + 1, members, days, as_json)
 
 
@@ -131,10 +137,10 @@ def roster_verify(
     as_json: AsJson = False,
 ) -> None:
     """Checks signature and expiry as a node does, and prints the members."""
-    found = roster_open(_text(roster), _key(signer, "--signer"), now=int(time.time()))
-    if last is not None and found["serial"] < last:
-        raise RosterError(f"roster {found['serial']} is older than {last}; get the current one from the operator")
-    _listed(found, as_json)
+    text, key = _text(roster), _key(signer, "--signer")
+    found = roster_open(text, key)
+    taken = None if last is None else (last, found["hash"])
+    _listed(roster_open(text, key, now=int(time.time()), last=taken), as_json)
 
 
 def _text(roster: Path) -> str:

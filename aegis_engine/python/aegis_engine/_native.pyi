@@ -980,8 +980,20 @@ class SecAggServer:
         """
 
     @property
-    def shape(self) -> tuple[int, int, bool] | None:
-        """Neighbours, shares needed to unmask, whether there is a commit step; of the round in progress."""
+    def threshold(self) -> int:
+        """Shares that unmask one client, in the round in progress; 0 without one."""
+
+    @property
+    def degree(self) -> int:
+        """Neighbours of each client; 0 without a round."""
+
+    @property
+    def has_commit_step(self) -> bool:
+        """Whether the survivors sign before they unmask."""
+
+    @property
+    def need(self) -> int:
+        """Fewest clients with which the round can go on."""
 
     @property
     def ring_bits(self) -> int:

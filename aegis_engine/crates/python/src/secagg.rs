@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aegis_secagg::{
-    ClientLimits, ClientRun, Encoding, Plan, Profile, Roster, SecAggError, ServerRun, Shape,
+    ClientLimits, ClientRun, Encoding, Plan, Profile, Roster, SecAggError, ServerRun,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -197,17 +197,24 @@ impl SecAggServer {
         })
     }
 
-    /// Degree, threshold and commit step of the round in progress.
     #[getter]
-    fn shape(&self) -> Option<(u32, u32, bool)> {
-        let shape = lock(&self.inner).shape();
-        shape.map(
-            |Shape {
-                 degree,
-                 threshold,
-                 commit,
-             }| (degree, threshold, commit),
-        )
+    fn threshold(&self) -> u32 {
+        lock(&self.inner).shape().map_or(0, |shape| shape.threshold)
+    }
+
+    #[getter]
+    fn degree(&self) -> u32 {
+        lock(&self.inner).shape().map_or(0, |shape| shape.degree)
+    }
+
+    #[getter]
+    fn has_commit_step(&self) -> bool {
+        lock(&self.inner).shape().is_some_and(|shape| shape.commit)
+    }
+
+    #[getter]
+    fn need(&self) -> u32 {
+        lock(&self.inner).need()
     }
 
     #[getter]

@@ -36,56 +36,65 @@ fn contribution(id: u64, dim: usize) -> (Vec<f32>, u64, Vec<i64>) {
     (values, id % 8 + 1, vec![(id % 100).cast_signed()])
 }
 
-type Clients = Vec<(u64, Vec<u8>)>;
-type Step<'a> = dyn FnMut(&mut [(u64, Vec<u8>)], &mut ServerRun) -> Result<usize, SecAggError> + 'a;
+/// Server, clients as bytes, and what each step took: seconds, and bytes of the longest reply.
+struct Simulation {
+    server: ServerRun,
+    clients: Vec<(u64, Vec<u8>)>,
+    took: Vec<(&'static str, Duration, usize)>,
+}
 
-/// Runs one step of some clients on all cores, and hands the replies to the server in batches.
-fn step(
-    clients: &mut [(u64, Vec<u8>)],
-    server: &mut ServerRun,
-    ask: impl Fn(&ServerRun, u64) -> Result<Vec<u8>, SecAggError>,
-    answer: impl Fn(&mut ClientRun, &[u8]) -> Result<Vec<u8>, SecAggError> + Sync,
-    mut take: impl FnMut(&mut ServerRun, u64, &[u8]) -> Result<(), SecAggError>,
-) -> Result<usize, SecAggError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut bytes = 0;
-    for batch in clients.chunks_mut(BATCH) {
-        let asked: Result<Vec<_>, _> = batch.iter().map(|(id, _)| ask(server, *id)).collect();
-        let asked = asked?;
-        let size = batch.len().div_ceil(threads);
-        let replies: Vec<Result<Vec<Vec<u8>>, SecAggError>> = std::thread::scope(|scope| {
-            let parts = batch.chunks_mut(size).zip(asked.chunks(size));
-            let workers: Vec<_> = parts
-                .map(|(part, asked)| {
-                    let answer = &answer;
-                    scope.spawn(move || {
-                        part.iter_mut()
-                            .zip(asked)
-                            .map(|((_, state), request)| {
-                                let mut client = ClientRun::from_bytes(state)?;
-                                let reply = answer(&mut client, request)?;
-                                *state = client.to_bytes().to_vec();
-                                Ok(reply)
-                            })
-                            .collect()
-                    })
-                })
-                .collect();
-            workers
-                .into_iter()
-                .map(|w| w.join().expect("a worker panicked"))
-                .collect()
-        });
-        let mut replies_in_order = Vec::with_capacity(batch.len());
-        for part in replies {
-            replies_in_order.extend(part?);
+impl Simulation {
+    /// Runs one step of all clients on all cores, and hands the replies to the server in batches.
+    fn step(
+        &mut self,
+        name: &'static str,
+        ask: impl Fn(&ServerRun, u64) -> Result<Vec<u8>, SecAggError>,
+        answer: impl Fn(&mut ClientRun, &[u8]) -> Result<Vec<u8>, SecAggError> + Sync,
+        take: impl Fn(&mut ServerRun, u64, &[u8]) -> Result<(), SecAggError>,
+    ) -> Result<(), SecAggError> {
+        let start = Instant::now();
+        let mut longest = 0;
+        for batch in self.clients.chunks_mut(BATCH) {
+            let asked: Result<Vec<_>, _> =
+                batch.iter().map(|(id, _)| ask(&self.server, *id)).collect();
+            let size = batch.len().div_ceil(threads());
+            let asked = asked?;
+            let replies: Result<Vec<Vec<Vec<u8>>>, SecAggError> = std::thread::scope(|scope| {
+                let parts = batch.chunks_mut(size).zip(asked.chunks(size));
+                let workers: Vec<_> = parts
+                    .map(|(part, asked)| scope.spawn(|| answers(part, asked, &answer)))
+                    .collect();
+                let join = |worker: std::thread::ScopedJoinHandle<_>| {
+                    worker.join().expect("a worker panicked")
+                };
+                workers.into_iter().map(join).collect()
+            });
+            for ((id, _), reply) in batch.iter().zip(replies?.concat()) {
+                longest = longest.max(reply.len());
+                take(&mut self.server, *id, &reply)?;
+            }
         }
-        for ((id, _), reply) in batch.iter().zip(replies_in_order) {
-            bytes = bytes.max(reply.len());
-            take(server, *id, &reply)?;
-        }
+        self.took.push((name, start.elapsed(), longest));
+        Ok(())
     }
-    Ok(bytes)
+}
+
+fn answers(
+    clients: &mut [(u64, Vec<u8>)],
+    asked: &[Vec<u8>],
+    answer: &impl Fn(&mut ClientRun, &[u8]) -> Result<Vec<u8>, SecAggError>,
+) -> Result<Vec<Vec<u8>>, SecAggError> {
+    let one = |((_, state), request): (&mut (u64, Vec<u8>), &Vec<u8>)| {
+        let mut client = ClientRun::from_bytes(state)?;
+        let reply = answer(&mut client, request)?;
+        *state = client.to_bytes().to_vec();
+        Ok(reply)
+    };
+    clients.iter_mut().zip(asked).map(one).collect()
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn peak_mib() -> u64 {
@@ -157,107 +166,73 @@ fn main() -> Result<(), SecAggError> {
         shape.threshold,
         plan.width()?.bits()
     );
-    let mut server = ServerRun::new(1, plan.clone(), n / 2)?.with_profile(profile);
+    let server = ServerRun::new(1, plan.clone(), n / 2)?.with_profile(profile);
     let limits = ClientLimits {
         min_cohort: n / 2,
         colluding_percent: colluding,
         ..ClientLimits::default()
     };
     let all: Vec<u64> = (0..n).map(|id| u64::from(id) * 7919 + 3).collect();
-    let mut clients: Clients = Vec::new();
+    let mut run = Simulation {
+        server,
+        clients: Vec::new(),
+        took: Vec::new(),
+    };
     let start = Instant::now();
     for &id in &all {
         let client = ClientRun::new(1, id, limits.clone())?;
-        server.add_advert(id, &client.advertise()?)?;
-        clients.push((id, client.to_bytes().to_vec()));
+        run.server.add_advert(id, &client.advertise()?)?;
+        run.clients.push((id, client.to_bytes().to_vec()));
     }
-    let mut took: Vec<(&str, Duration, usize)> = vec![("advertise", start.elapsed(), 0)];
+    run.took.push(("advertise", start.elapsed(), 0));
 
-    let count = |percent: u32| n as usize * percent as usize / 1000;
-    let mut go = |name, clients: &mut [(u64, Vec<u8>)], server: &mut ServerRun, run: &mut Step| {
-        let start = Instant::now();
-        let bytes = run(clients, server)?;
-        took.push((name, start.elapsed(), bytes));
-        Ok::<_, SecAggError>(())
-    };
-
-    let request = server.begin_round(1, &all)?;
+    let request = run.server.begin_round(1, &all)?;
     // the losses are spread over the ids: every so-many-th one
-    clients.retain(|(id, _)| (id / 7919) as usize % 1000 >= lost as usize);
-    go(
+    run.clients
+        .retain(|(id, _)| id / 7919 % 1000 >= u64::from(lost));
+    run.step(
         "share",
-        &mut clients,
-        &mut server,
-        &mut |clients, server| {
-            step(
-                clients,
-                server,
-                |_, _| Ok(request.clone()),
-                ClientRun::share,
-                ServerRun::add_share,
-            )
-        },
+        |_, _| Ok(request.clone()),
+        ClientRun::share,
+        ServerRun::add_share,
     )?;
-    let inside = server.end_shares()?;
-    clients.retain(|(id, _)| inside.binary_search(id).is_ok());
-    let dropped = count(lost * 9).min(clients.len());
+    let inside = run.server.end_shares()?;
+    run.clients
+        .retain(|(id, _)| inside.binary_search(id).is_ok());
+    let dropped = (n as usize * lost as usize * 9 / 1000).min(inside.len());
     let mut place = 0usize;
-    clients.retain(|_| {
+    run.clients.retain(|_| {
         place += 1;
         place * dropped / inside.len() == (place - 1) * dropped / inside.len()
     });
     let d = dim as usize;
-    go(
+    let answer = |client: &mut ClientRun, request: &[u8]| {
+        let (values, weight, metrics) = contribution(client.node_id(), d);
+        client.masked_input(request, &values, weight, &metrics)
+    };
+    run.step(
         "masked input",
-        &mut clients,
-        &mut server,
-        &mut |clients, server| {
-            let answer = |client: &mut ClientRun, request: &[u8]| {
-                let (values, weight, metrics) = contribution(client.node_id(), d);
-                client.masked_input(request, &values, weight, &metrics)
-            };
-            step(
-                clients,
-                server,
-                ServerRun::masked_request,
-                answer,
-                ServerRun::add_masked,
-            )
-        },
+        ServerRun::masked_request,
+        answer,
+        ServerRun::add_masked,
     )?;
-    let survivors = server.end_masked()?;
-    let request = server.commit_request()?;
-    go(
+    let survivors = run.server.end_masked()?;
+    let request = run.server.commit_request()?;
+    run.step(
         "commit",
-        &mut clients,
-        &mut server,
-        &mut |clients, server| {
-            step(
-                clients,
-                server,
-                |_, _| Ok(request.clone()),
-                ClientRun::commit,
-                ServerRun::add_commit,
-            )
-        },
+        |_, _| Ok(request.clone()),
+        ClientRun::commit,
+        ServerRun::add_commit,
     )?;
-    go(
+    run.step(
         "unmask",
-        &mut clients,
-        &mut server,
-        &mut |clients, server| {
-            step(
-                clients,
-                server,
-                ServerRun::unmask_request,
-                ClientRun::unmask,
-                ServerRun::add_unmask,
-            )
-        },
+        ServerRun::unmask_request,
+        ClientRun::unmask,
+        ServerRun::add_unmask,
     )?;
     let start = Instant::now();
-    let sum = server.finish()?;
-    took.push(("sum on the server", start.elapsed(), 0));
+    let sum = run.server.finish()?;
+    run.took.push(("sum on the server", start.elapsed(), 0));
 
     let mut expected = vec![0i64; sum.integers.len()];
     for id in &survivors {
@@ -272,7 +247,7 @@ fn main() -> Result<(), SecAggError> {
     assert_eq!(sum.integers, expected, "the sum is the plain integer sum");
 
     let (agree, verify, byte) = primitives();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads();
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let predicted = {
         let (sharers, k, s) = (
@@ -289,8 +264,8 @@ fn main() -> Result<(), SecAggError> {
         let server = pairs * (agree + byte * vector) + s * byte * vector;
         (clients + server) / threads as f64
     };
-    let total: Duration = took.iter().map(|(_, time, _)| *time).sum();
-    for (name, time, bytes) in &took {
+    let total: Duration = run.took.iter().map(|(_, time, _)| *time).sum();
+    for (name, time, bytes) in &run.took {
         println!(
             "{name:18} {:>8.1} s   reply at most {bytes} B",
             time.as_secs_f64()

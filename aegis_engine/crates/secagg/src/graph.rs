@@ -55,7 +55,8 @@ impl Shape {
 
     /// Whether every client is every other's neighbour.
     pub const fn is_complete(&self, n: u32) -> bool {
-        self.degree + 1 == n
+        // the degree comes from the wire and may be anything
+        matches!(n.checked_sub(1), Some(others) if self.degree == others)
     }
 
     /// Whether a client that assumes `colluding` percent of colluders may take part.
@@ -88,7 +89,7 @@ impl Shape {
     }
 }
 
-/// `percent` of n, rounded up but for tiny shares: the number of colluders assumed.
+/// At most `percent` of n: rounded down.
 const fn share(n: u32, percent: u32) -> u32 {
     // without a product that could overflow
     n / 100 * percent + n % 100 * percent / 100

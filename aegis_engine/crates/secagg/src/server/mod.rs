@@ -1,6 +1,7 @@
 //! The server's half: collects, adds, unmasks the sum. It keeps one accumulator, never a client's vector.
 
 mod collect;
+mod recover;
 mod sum;
 mod unmask;
 
@@ -180,6 +181,12 @@ impl ServerRun {
     /// What is summed.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Fewest clients with which the round in progress can go on; 0 when there is none.
+    pub fn need(&self) -> u32 {
+        let round = self.round.as_ref();
+        round.map_or(0, |round| round.need(self.min_clients))
     }
 
     /// The shape of the newest round; `None` when none is in progress.

@@ -101,11 +101,12 @@ fn a_shape_below_the_clients_own_bounds_is_refused() {
             .map(|_| ())
     };
     assert_eq!(refused(|_| ()), Ok(()));
-    let cases: [fn(&mut Shape); 7] = [
+    let cases: [fn(&mut Shape); 8] = [
         |shape| shape.commit = false,
         |shape| shape.degree -= 1,
         |shape| shape.degree = 240,
         |shape| shape.degree = 0,
+        |shape| shape.degree = u32::MAX,
         |shape| shape.threshold -= 1,
         |shape| shape.threshold = shape.degree + 2,
         |shape| (shape.degree, shape.threshold) = (20, 15),

@@ -1,0 +1,100 @@
+"""Trust: whom a node masks with, by its own identity and the roster its operator signed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aegis_engine import Identity, roster_open
+from aegis_flower.errors import NodeError
+from aegis_flower.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom this node masks with: its own identity, and the roster its operator signed.
+
+    Attributes:
+        identity_file: file of ``aegis identity new``.
+        roster_file: file of ``aegis roster sign``.
+        signer: the operator's verification key.
+    """
+
+    identity_file: Path
+    roster_file: Path
+    signer: bytes
+
+    KEYS: ClassVar = ("aegis-identity", "aegis-roster", "aegis-roster-signer")
+
+    @classmethod
+    def from_config(cls, given: Mapping[str, Any]) -> Trust | None:
+        """Reads the three settings; None when none is given.
+
+        Raises:
+            NodeError: some are missing, or the signer is no key.
+        """
+        missing = [key for key in cls.KEYS if not given.get(key)]
+        if len(missing) == len(cls.KEYS):
+            return None
+        if missing:
+            raise NodeError(
+                f"the node config has some of {', '.join(cls.KEYS)} but not {', '.join(missing)}; a roster is trusted by "
+                "all three"
+            )
+        try:
+            signer = bytes.fromhex(str(given["aegis-roster-signer"]))
+        except ValueError:
+            signer = b""
+        if len(signer) != 32:  # noqa: PLR2004 - an Ed25519 key
+            raise NodeError("aegis-roster-signer is no key; `aegis identity show` prints it: 64 hexadecimal digits")
+        return cls(Path(str(given["aegis-identity"])), Path(str(given["aegis-roster"])), signer)
+
+    def identity(self) -> Identity:
+        """The node's key.
+
+        Raises:
+            NodeError: the file cannot be read.
+        """
+        try:
+            return Identity.load(str(self.identity_file))
+        except (OSError, ValueError) as error:
+            raise NodeError(f"aegis-identity: {error}") from None
+
+    def members(self) -> list[bytes]:
+        """Identities of the roster, its signature, expiry and serial checked; a serial once taken is never gone below.
+
+        Raises:
+            NodeError: the roster cannot be read.
+            RosterError: it is refused, as its code says.
+        """
+        taken_file = self.identity_file.with_name(self.identity_file.name + ".roster")
+        try:
+            text = self.roster_file.read_text()
+            last = _last(taken_file)
+            roster = roster_open(text, self.signer, now=int(time.time()), last=last)
+            if last is None or roster["serial"] > last[0]:
+                write_atomically({taken_file: f"{roster['serial']} {roster['hash'].hex()}\n".encode()})
+        except (OSError, UnicodeDecodeError) as error:
+            raise NodeError(f"aegis-roster: {error}") from None
+        return sorted(roster["members"])
+
+
+def _last(file: Path) -> tuple[int, bytes] | None:
+    """Serial and hash of the roster taken before; None when there was none.
+
+    Raises:
+        NodeError: the file is damaged. What it said is lost, so an older roster could pass for the newest.
+    """
+    if not file.exists():
+        return None
+    try:
+        serial, digest = file.read_text().split()
+        return int(serial), bytes.fromhex(digest)
+    except ValueError:
+        raise NodeError(
+            f"{file} is damaged: it remembers the newest roster of this node; make sure that aegis-roster is the operator's "
+            "current one, then delete it"
+        ) from None

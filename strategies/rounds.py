@@ -1,0 +1,41 @@
+"""What a strategy knows of its rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A client that dropped out of a round, at which step and why."""
+
+    node: int
+    step: str
+    reason: str
+    code: str = ""
+
+
+@dataclass
+class RoundRecord:
+    """What the server knows of a round: who took part, who was lost, the sums.
+
+    Attributes:
+        task: ``train`` or ``evaluate``.
+        weight: sum of the clients' weights.
+        metrics: sums over the clients that took part.
+        seconds: wall time by step.
+        bytes_up: largest masked input of a client, in bytes.
+        trips: round trips of messages it took, adverts and share steps among them.
+        failed: why the round gave no model; empty when it did.
+    """
+
+    round: int
+    task: str = "train"
+    participants: list[int] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    weight: int = 0
+    metrics: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    trips: int = 0
+    failed: str = ""
