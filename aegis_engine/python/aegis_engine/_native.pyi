@@ -856,6 +856,8 @@ class SecAggClient:
         colluding_percent: int = 10,
         min_honest: int = 2,
         require_commit: bool = False,
+        policy: bytes | None = None,
+        same_policy: bool = False,
     ) -> Self:
         """Without an identity a fresh one; without a roster the server's word for the others' keys is taken.
 
@@ -869,6 +871,8 @@ class SecAggClient:
             colluding_percent: share of the clients that may work with the server against it.
             min_honest: fewest honest inputs any sum may be forced down to (`honest_inputs`).
             require_commit: takes part only in rounds with a commit step.
+            policy: hash of the policy bundle over its data, for the advert.
+            same_policy: takes part only with clients that advertise this same policy.
         """
 
     @staticmethod
@@ -879,7 +883,7 @@ class SecAggClient:
         """The state, secrets included: seal it."""
 
     def advertise(self) -> bytes:
-        """Identity and channel key, signed."""
+        """Identity, channel key, policy and smallest cohort, signed."""
 
     def share(self, request: bytes) -> bytes:
         """Round keys and sealed shares."""
@@ -996,6 +1000,17 @@ class SecAggServer:
         """Fewest clients with which the round can go on."""
 
     @property
+    def cohort(self) -> list[int]:
+        """Clients of the round: those asked for that take part in a cohort so small."""
+
+    @property
+    def missing(self) -> list[int]:
+        """Those of the cohort whose shares have not come."""
+
+    def fork(self) -> SecAggServer:
+        """Another server of this run with the same adverts: for another group of the round, or for the round that follows."""
+
+    @property
     def ring_bits(self) -> int:
         """Bits of one masked value."""
 
@@ -1003,13 +1018,12 @@ class SecAggServer:
         """Takes a client's advert. Gives the node that had its identity before, whose seat it takes; mostly None."""
 
     def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
-        """Starts a round; gives the share request, the same for all."""
+        """Starts a round; gives the share request, the same for everyone in `cohort` (the property).
 
-    def plan_next(self, cohort: Sequence[int]) -> None:
-        """Draws up the next round, whose share request rides in this one's unmask requests."""
-
-    def begin_next(self) -> tuple[int, bytes, list[int]] | None:
-        """Begins the round that was drawn up: its number, share request, and who has not shared yet."""
+        Raises:
+            SecAggError: too few of them take part in a cohort of that size, or the plan is for fewer.
+            NotEnoughClients: fewer than `min_clients` advertised.
+        """
 
     def add_share(self, node: int, message: bytes) -> None:
         """Takes a client's round keys and sealed shares."""
@@ -1032,11 +1046,11 @@ class SecAggServer:
     def add_commit(self, node: int, message: bytes) -> None:
         """Takes a survivor's signature."""
 
-    def unmask_request(self, node: int) -> bytes:
-        """What to send to one survivor for its shares."""
+    def unmask_request(self, node: int, next: bytes | None = None) -> bytes:
+        """What to send to one survivor for its shares; `next`, the share request of a round that follows, rides along."""
 
-    def add_unmask(self, node: int, message: bytes) -> None:
-        """Takes a client's shares."""
+    def add_unmask(self, node: int, message: bytes) -> bytes | None:
+        """Takes a client's shares; gives its answer to the share request that rode along, for that round's `add_share`."""
 
     def finish(self) -> SecAggSum:
         """Unmasks the sum.

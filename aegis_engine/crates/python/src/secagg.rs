@@ -33,7 +33,7 @@ struct SecAggClient {
 impl SecAggClient {
     #[new]
     #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold, identity=None, roster=None,
-        colluding_percent=10, min_honest=2, require_commit=false))]
+        colluding_percent=10, min_honest=2, require_commit=false, policy=None, same_policy=false))]
     fn new(
         run_id: u64,
         node_id: u64,
@@ -44,6 +44,8 @@ impl SecAggClient {
         colluding_percent: u32,
         min_honest: u32,
         require_commit: bool,
+        policy: Option<&[u8]>,
+        same_policy: bool,
     ) -> Result<Self> {
         let limits = ClientLimits {
             min_cohort,
@@ -52,6 +54,8 @@ impl SecAggClient {
             colluding_percent,
             min_honest,
             require_commit,
+            policy: policy.map(digest).transpose()?.unwrap_or_default(),
+            same_policy,
         };
         let client = match identity {
             Some(identity) => {
@@ -91,31 +95,15 @@ impl SecAggClient {
         release: &Release,
     ) -> Result<Bound<'py, PyBytes>> {
         let release = &release.inner;
-        let reply = py.detach(|| {
-            let mut client = lock(&self.inner);
-            let plan = client.plan().ok_or(SecAggError::WrongStep {
-                step: "masked input",
-                reason: "no round was begun; the share step comes first",
-            })?;
-            let metrics: Vec<i64> = plan
-                .metrics
-                .iter()
-                .map(|name| release.metrics().get(name).copied().unwrap_or(0))
-                .collect();
-            // A release of metrics alone adds nothing to the model.
-            let none = if release.update().is_empty() {
-                vec![0.0; usize::try_from(plan.dim).unwrap_or(usize::MAX)]
-            } else {
-                Vec::new()
-            };
-            let update = if none.is_empty() {
-                release.update()
-            } else {
-                &none
-            };
-            client.masked_input(request, update, release.weight(), &metrics)
+        let mut failed = None;
+        let len = py.detach(|| lock(&self.inner).masked_len())?;
+        // masked where Python will read it: the vector is in memory once
+        let reply = PyBytes::new_with(py, len, |out| {
+            let masked = py.detach(|| mask(&mut lock(&self.inner), request, release, out));
+            failed = masked.err();
+            Ok(())
         })?;
-        Ok(PyBytes::new(py, &reply))
+        failed.map_or(Ok(reply), |error| Err(error.into()))
     }
 
     fn commit<'py>(&self, py: Python<'py>, request: &[u8]) -> Result<Bound<'py, PyBytes>> {
@@ -127,6 +115,35 @@ impl SecAggClient {
         let reply = py.detach(|| lock(&self.inner).unmask(request))?;
         Ok(PyBytes::new(py, &reply))
     }
+}
+
+fn mask(
+    client: &mut ClientRun,
+    request: &[u8],
+    release: &aegis_policy::Release,
+    out: &mut [u8],
+) -> std::result::Result<(), SecAggError> {
+    let plan = client.plan().ok_or(SecAggError::WrongStep {
+        step: "masked input",
+        reason: "no round was begun; the share step comes first",
+    })?;
+    let metrics: Vec<i64> = plan
+        .metrics
+        .iter()
+        .map(|name| release.metrics().get(name).copied().unwrap_or(0))
+        .collect();
+    // A release of metrics alone adds nothing to the model.
+    let none = if release.update().is_empty() {
+        vec![0.0; usize::try_from(plan.dim).unwrap_or(usize::MAX)]
+    } else {
+        Vec::new()
+    };
+    let update = if none.is_empty() {
+        release.update()
+    } else {
+        &none
+    };
+    client.masked_input_into(request, update, release.weight(), &metrics, out)
 }
 
 fn plan(
@@ -218,6 +235,22 @@ impl SecAggServer {
     }
 
     #[getter]
+    fn cohort(&self) -> Vec<u64> {
+        lock(&self.inner).cohort()
+    }
+
+    #[getter]
+    fn missing(&self) -> Vec<u64> {
+        lock(&self.inner).missing()
+    }
+
+    fn fork(&self) -> Self {
+        Self {
+            inner: Mutex::new(lock(&self.inner).fork()),
+        }
+    }
+
+    #[getter]
     fn ring_bits(&self) -> Result<u32> {
         Ok(lock(&self.inner).plan().width()?.bits())
     }
@@ -234,15 +267,6 @@ impl SecAggServer {
     ) -> Result<Bound<'py, PyBytes>> {
         let request = lock(&self.inner).begin_round(round, &cohort)?;
         Ok(PyBytes::new(py, &request))
-    }
-
-    fn plan_next(&self, cohort: Vec<u64>) -> Result<()> {
-        Ok(lock(&self.inner).plan_next(&cohort)?)
-    }
-
-    fn begin_next<'py>(&self, py: Python<'py>) -> Option<(u64, Bound<'py, PyBytes>, Vec<u64>)> {
-        let next = lock(&self.inner).begin_next()?;
-        Some((next.round, PyBytes::new(py, &next.request), next.missing))
     }
 
     fn add_share(&self, node: u64, message: &[u8]) -> Result<()> {
@@ -273,12 +297,25 @@ impl SecAggServer {
         Ok(lock(&self.inner).add_commit(node, message)?)
     }
 
-    fn unmask_request<'py>(&self, py: Python<'py>, node: u64) -> Result<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &lock(&self.inner).unmask_request(node)?))
+    #[pyo3(signature = (node, next=None))]
+    fn unmask_request<'py>(
+        &self,
+        py: Python<'py>,
+        node: u64,
+        next: Option<&[u8]>,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let request = lock(&self.inner).unmask_request(node, next)?;
+        Ok(PyBytes::new(py, &request))
     }
 
-    fn add_unmask(&self, node: u64, message: &[u8]) -> Result<()> {
-        Ok(lock(&self.inner).add_unmask(node, message)?)
+    fn add_unmask<'py>(
+        &self,
+        py: Python<'py>,
+        node: u64,
+        message: &[u8],
+    ) -> Result<Option<Bound<'py, PyBytes>>> {
+        let riding = lock(&self.inner).add_unmask(node, message)?;
+        Ok(riding.map(|share| PyBytes::new(py, &share)))
     }
 
     fn finish(&self, py: Python<'_>) -> Result<SecAggSum> {
@@ -310,18 +347,21 @@ impl SecAggSum {
         self.inner.metrics.clone()
     }
 
-    fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let raw: Vec<u8> = self
-            .inner
-            .mean
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
-        PyBytes::new(py, &raw)
+    fn mean<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        PyBytes::new_with(py, self.inner.dim() * 8, |out| {
+            let (places, _) = out.as_chunks_mut::<8>();
+            let mut places = places.iter_mut();
+            self.inner.mean(|value| {
+                if let Some(place) = places.next() {
+                    *place = value.to_le_bytes();
+                }
+            });
+            Ok(())
+        })
     }
 
     fn integers(&self) -> Vec<i64> {
-        self.inner.integers.clone()
+        self.inner.integers()
     }
 }
 

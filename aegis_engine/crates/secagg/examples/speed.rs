@@ -90,7 +90,7 @@ fn main() -> Result<(), SecAggError> {
 
     let mut took = Vec::new();
     for id in server.end_masked()? {
-        let request = server.unmask_request(id)?;
+        let request = server.unmask_request(id, None)?;
         let client = &mut clients[usize::try_from(id).unwrap_or(0)];
         let start = Instant::now();
         let reply = client.unmask(&request)?;
@@ -107,7 +107,11 @@ fn main() -> Result<(), SecAggError> {
     println!("unmask, server:                    {:?}", start.elapsed());
     // 0.25 of 2^15 - 1 steps is 8191.75, which rounds to 8192
     let expected = 8192 * i64::try_from(sum.contributors.len()).unwrap_or(0);
-    assert!(sum.integers[..update.len()].iter().all(|x| *x == expected));
+    assert!(
+        sum.integers()[..update.len()]
+            .iter()
+            .all(|x| *x == expected)
+    );
     println!("the sum over {} clients is exact", sum.contributors.len());
     Ok(())
 }

@@ -26,13 +26,23 @@ pub enum SecAggError {
         /// Which field and its allowed range.
         reason: &'static str,
     },
-    /// The cohort is below this client's own minimum.
-    #[error("cohort of {n} clients refused: this client joins {minimum} or more")]
+    /// The cohort is below a client's own minimum.
+    #[error(
+        "cohort of {n} clients refused: a client takes part in {minimum} or more; let more join, or lower its minimum"
+    )]
     CohortTooSmall {
         /// Size of the proposed cohort.
         n: u32,
-        /// This client's minimum.
+        /// The client's minimum.
         minimum: u32,
+    },
+    /// A client of the cohort is under another policy than this one, whose operator asks for the same.
+    #[error(
+        "node {node} refused: its data are under another policy bundle than this node's; agree on one bundle"
+    )]
+    PolicyMismatch {
+        /// The other client.
+        node: u64,
     },
     /// The threshold is below max(own minimum, floor(2n/3)+1), or above n.
     #[error(
@@ -189,6 +199,7 @@ impl SecAggError {
             Self::ImplausibleSum { .. } => "AEG-S019",
             Self::Crypto { .. } => "AEG-S020",
             Self::ShapeRefused { .. } => "AEG-S021",
+            Self::PolicyMismatch { .. } => "AEG-S022",
         }
     }
 }

@@ -7,15 +7,17 @@
 //! | step | server | client |
 //! |---|---|---|
 //! | advertise (once a run) | [`ServerRun::add_advert`] | [`ClientRun::advertise`] |
-//! | share (rides in the unmask step of the round before) | [`ServerRun::begin_round`] or [`ServerRun::begin_next`], [`ServerRun::add_share`], [`ServerRun::end_shares`] | [`ClientRun::share`] |
+//! | share (may ride in the unmask step of the round before) | [`ServerRun::begin_round`], [`ServerRun::add_share`], [`ServerRun::end_shares`] | [`ClientRun::share`] |
 //! | masked input | [`ServerRun::masked_request`], [`ServerRun::add_masked`], [`ServerRun::end_masked`] | [`ClientRun::masked_input`] |
 //! | commit (where the [`Shape`] says so) | [`ServerRun::commit_request`], [`ServerRun::add_commit`] | [`ClientRun::commit`] |
-//! | unmask | [`ServerRun::plan_next`], [`ServerRun::unmask_request`], [`ServerRun::add_unmask`], [`ServerRun::finish`] | [`ClientRun::unmask`] |
+//! | unmask | [`ServerRun::unmask_request`], [`ServerRun::add_unmask`], [`ServerRun::finish`] | [`ClientRun::unmask`] |
 //!
 //! **What a client refuses**, whatever the server asks: a cohort, threshold or graph below its own bounds; a round it has
 //! begun; a second answer to the share or mask step; cohorts without itself; keys that their pinned identity did not
 //! sign; shares that were sealed in another view of the cohort; fewer survivors than the threshold; a second,
 //! different set of survivors to sign or unmask; both kinds of share of one peer.
+//!
+//! **Groups, and the round that follows**, are servers of their own with the same adverts: [`ServerRun::fork`].
 //!
 //! **Without a roster** the keys the server relays are taken as they are: the server is then trusted not to put
 //! its own in their place. Give [`ClientLimits::roster`] to take that trust away.
@@ -51,7 +53,7 @@ pub use graph::{Shape, honest_inputs};
 pub use identity::Identity;
 pub use ring::RingWidth;
 pub use roster::{ROSTER_MAX, RosterError, SignedRoster, Taken, hex, roster_hash, unhex};
-pub use server::{Next, Profile, ServerRun, Sum};
+pub use server::{Profile, ServerRun, Sum};
 
 /// The threshold of a complete graph: any two sets of `t` clients share more than n/3, so that fewer than n/3
 /// colluders cannot be asked for both kinds of share of one client in two views.

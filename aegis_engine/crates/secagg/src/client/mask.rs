@@ -28,6 +28,41 @@ impl ClientRun {
         weight: u64,
         metrics: &[i64],
     ) -> Result<Vec<u8>, SecAggError> {
+        let mut out = vec![0; self.masked_len()?];
+        self.masked_input_into(request, update, weight, metrics, &mut out)?;
+        Ok(out)
+    }
+
+    /// Bytes of the masked input of the round in progress.
+    ///
+    /// # Errors
+    /// [`SecAggError::WrongStep`] where there is none; plan errors.
+    pub fn masked_len(&self) -> Result<usize, SecAggError> {
+        let plan = self.plan().ok_or(SecAggError::WrongStep {
+            step: STEP,
+            reason: "no round was begun; the share step comes first",
+        })?;
+        let too_large = SecAggError::InvalidPlan {
+            reason: "vector does not fit this machine",
+        };
+        let packed = plan.len()?.checked_mul(plan.width()?.bytes());
+        packed
+            .and_then(|packed| packed.checked_add(MaskedInput::PREFIX_LEN))
+            .ok_or(too_large)
+    }
+
+    /// [`ClientRun::masked_input`] into a buffer of [`ClientRun::masked_len`] bytes, so that nothing is copied on the way out.
+    ///
+    /// # Errors
+    /// As there; [`SecAggError::BadUpdate`] for a buffer of another length.
+    pub fn masked_input_into(
+        &mut self,
+        request: &[u8],
+        update: &[f32],
+        weight: u64,
+        metrics: &[i64],
+        out: &mut [u8],
+    ) -> Result<(), SecAggError> {
         let (header, parsed) = MaskedRequest::from_bytes(request)?;
         let round = self.current(STEP, &header)?;
         let Phase::Shared {
@@ -44,6 +79,10 @@ impl ClientRun {
         self.check_keys(&header, round, &parsed, &keys::public_key(mask_secret)?)?;
         let shares = self.open_all(round, &parsed)?;
         let encoder = Encoder::new(update, weight, metrics, &round.plan)?;
+        if out.len() != self.masked_len()? {
+            let reason = "the buffer has another length than the masked input";
+            return Err(SecAggError::BadUpdate { reason });
+        }
 
         let place = self.place(round.transcript);
         let mut masks = Vec::with_capacity(parsed.keys.len());
@@ -57,11 +96,18 @@ impl ClientRun {
             masks.push(Mask::new(&key, self.node > peer.node)?);
         }
         let (width, len) = (round.plan.width()?, round.plan.len()?);
-        let out = if width.bytes() <= 4 {
-            mask_vector::<u32>(&header, width, len, &encoder, &masks)?
+        let prefix = MaskedInput::prefix(&header, width, len);
+        let (start, packed) = out.split_at_mut(prefix.len());
+        start.copy_from_slice(&prefix);
+        let filled = if width.bytes() <= 4 {
+            mask_vector::<u32>(width, &encoder, &masks, packed)
         } else {
-            mask_vector::<u64>(&header, width, len, &encoder, &masks)?
+            mask_vector::<u64>(width, &encoder, &masks, packed)
         };
+        if filled.is_err() {
+            out.fill(0); // what is there is not wholly masked
+            return filled;
+        }
         if let Some(round) = &mut self.round {
             round.phase = Phase::Masked {
                 shares,
@@ -69,7 +115,7 @@ impl ClientRun {
                 answered: None,
             };
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Neighbours, at least the threshold with this client, which is there with its own key; all signed.
@@ -157,23 +203,18 @@ impl ClientRun {
 }
 
 fn mask_vector<L: Lane + zeroize::DefaultIsZeroes>(
-    header: &Header,
     width: RingWidth,
-    len: usize,
     encoder: &Encoder,
     masks: &[Mask],
-) -> Result<Vec<u8>, SecAggError> {
-    let mut out = MaskedInput::prefix(header, width, len);
-    let start = out.len();
-    out.reserve_exact(len * width.bytes());
-    out.resize(start + len * width.bytes(), 0);
+    out: &mut [u8],
+) -> Result<(), SecAggError> {
     let mut scratch = Scratch::new(width);
     let mut lanes = Zeroizing::new([L::default(); CHUNK]);
-    for (chunk, packed) in out[start..].chunks_mut(CHUNK * width.bytes()).enumerate() {
+    for (chunk, packed) in out.chunks_mut(CHUNK * width.bytes()).enumerate() {
         let lanes = &mut lanes[..packed.len() / width.bytes()];
         encoder.fill(chunk * CHUNK, lanes);
         apply(width, lanes, chunk, masks, &mut scratch)?;
         pack(width, lanes, packed);
     }
-    Ok(out)
+    Ok(())
 }

@@ -37,6 +37,10 @@ pub struct ClientLimits {
     pub min_honest: u32,
     /// Takes part only in rounds with a commit step, also in complete graphs: one trip more a round.
     pub require_commit: bool,
+    /// Hash of the policy bundle over this client's data, for its advert; zeros where there is none.
+    pub policy: [u8; 32],
+    /// Takes part only where every client of the cohort advertises that same policy.
+    pub same_policy: bool,
 }
 
 impl Default for ClientLimits {
@@ -48,6 +52,8 @@ impl Default for ClientLimits {
             colluding_percent: 10,
             min_honest: 2,
             require_commit: false,
+            policy: [0; 32],
+            same_policy: false,
         }
     }
 }
@@ -172,29 +178,37 @@ impl ClientRun {
         self.round.as_ref().map(|round| &round.plan)
     }
 
-    /// Identity and channel key, signed; the same bytes every time.
+    /// Identity, channel key, policy and smallest cohort, signed; the same bytes every time.
     ///
     /// # Errors
     /// [`SecAggError::Crypto`].
     pub fn advertise(&self) -> Result<Vec<u8>, SecAggError> {
-        let (identity, channel) = (self.identity()?, keys::public_key(&self.channel)?);
-        let message = Advert::signed(self.run, self.node, &identity, &channel);
-        let signature = keys::sign(&self.identity, &message)?;
-        Ok(Advert {
+        let mut advert = Advert {
             node: self.node,
-            identity,
-            channel,
-            signature,
-        }
-        .to_bytes(self.run))
+            identity: self.identity()?,
+            channel: keys::public_key(&self.channel)?,
+            policy: self.limits.policy,
+            min_cohort: self.limits.min_cohort,
+            signature: [0; 64],
+        };
+        advert.signature = keys::sign(&self.identity, &advert.signed(self.run))?;
+        Ok(advert.to_bytes(self.run))
     }
 
-    /// Whether `identity`, which the server says `node` has, may take part.
-    fn admit(&self, node: u64, identity: &[u8; 32]) -> Result<(), SecAggError> {
-        match &self.limits.roster {
-            Some(roster) if !roster.contains(identity) => Err(SecAggError::UnknownNode { node }),
-            _ => Ok(()),
+    /// Whether a client may take part as its advert says: by the roster, and under the policy this one asks for.
+    fn admit(&self, advert: &Advert) -> Result<(), SecAggError> {
+        let (limits, node) = (&self.limits, advert.node);
+        if limits
+            .roster
+            .as_ref()
+            .is_some_and(|roster| !roster.contains(&advert.identity))
+        {
+            return Err(SecAggError::UnknownNode { node });
         }
+        if limits.same_policy && advert.policy != limits.policy {
+            return Err(SecAggError::PolicyMismatch { node });
+        }
+        Ok(())
     }
 
     const fn place(&self, transcript: [u8; 32]) -> Place {

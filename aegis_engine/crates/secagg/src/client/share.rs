@@ -17,7 +17,8 @@ impl ClientRun {
     /// # Errors
     /// [`SecAggError::RoundOrder`] for a round that is not later than all before, [`SecAggError::CohortTooSmall`],
     /// [`SecAggError::ThresholdRefused`], [`SecAggError::ShapeRefused`], [`SecAggError::InconsistentCohort`],
-    /// [`SecAggError::UnknownNode`], [`SecAggError::BadSignature`], plan errors. A refused request changes nothing.
+    /// [`SecAggError::UnknownNode`], [`SecAggError::PolicyMismatch`], [`SecAggError::BadSignature`], plan errors. A refused
+    /// request changes nothing.
     pub fn share(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
         let (header, parsed) = ShareRequest::from_bytes(request)?;
         self.same_run(&header)?;
@@ -94,8 +95,7 @@ impl ClientRun {
 
     /// A neighbour whose advert verifies; the root of the channel with it is computed once a run.
     fn member(&self, index: u32, advert: &Advert) -> Result<Member, SecAggError> {
-        let message = Advert::signed(self.run, advert.node, &advert.identity, &advert.channel);
-        keys::verify(advert.node, &advert.identity, &message, &advert.signature)?;
+        advert.verify(self.run)?;
         let known = self
             .round
             .as_ref()
@@ -165,7 +165,7 @@ impl ClientRun {
             return Err(inconsistent("two clients have the same identity"));
         }
         for advert in &request.cohort {
-            self.admit(advert.node, &advert.identity)?;
+            self.admit(advert)?;
         }
         // n fits u32, so a place in the cohort does
         Ok((n, u32::try_from(me).unwrap_or(u32::MAX)))

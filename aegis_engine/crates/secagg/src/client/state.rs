@@ -21,7 +21,9 @@ impl ClientRun {
             .u32(self.limits.min_threshold)
             .u32(self.limits.colluding_percent)
             .u32(self.limits.min_honest)
-            .u8(self.limits.require_commit.into());
+            .u8(self.limits.require_commit.into())
+            .bytes(&self.limits.policy)
+            .u8(self.limits.same_policy.into());
         writer.u8(self.limits.roster.is_some().into());
         if let Some(roster) = &self.limits.roster {
             writer.count(roster.len());
@@ -48,6 +50,7 @@ impl ClientRun {
         let (min_cohort, min_threshold) = (reader.u32()?, reader.u32()?);
         let (colluding_percent, min_honest) = (reader.u32()?, reader.u32()?);
         let require_commit = reader.flag()?;
+        let (policy, same_policy) = (reader.array()?, reader.flag()?);
         let roster = if reader.flag()? {
             Some(Roster::from_iter(reader.keys()?))
         } else {
@@ -65,6 +68,8 @@ impl ClientRun {
                 colluding_percent,
                 min_honest,
                 require_commit,
+                policy,
+                same_policy,
             },
             identity,
             channel,

@@ -15,43 +15,63 @@ pub(crate) use sets::Sets;
 use crate::SecAggError;
 use crate::encode::{Encoding, MAX_METRICS, MAX_NAME, Plan};
 use crate::graph::Shape;
+use crate::keys;
 use crate::wire::{Header, Kind, Reader, Writer};
 
-/// Client to server, once a run: identity and channel key, signed.
+/// Client to server, once a run: identity, channel key, and what its operator insists on, signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Advert {
     pub node: u64,
     pub identity: [u8; 32],
     pub channel: [u8; 32],
+    /// Hash of the policy bundle over its data; zeros where there is none.
+    pub policy: [u8; 32],
+    /// Smallest cohort it takes part in.
+    pub min_cohort: u32,
     pub signature: [u8; 64],
 }
 
-const ADVERT_LEN: usize = 8 + 32 + 32 + 64;
+const ADVERT_LEN: usize = 8 + 32 + 32 + 32 + 4 + 64;
 
 impl Advert {
-    /// What the signature covers.
-    pub(crate) fn signed(run: u64, node: u64, identity: &[u8; 32], channel: &[u8; 32]) -> Vec<u8> {
+    /// What the signature covers: everything, and the run.
+    pub(crate) fn signed(&self, run: u64) -> Vec<u8> {
         let mut message = b"aegis/secagg/v1/sign/advert".to_vec();
         message.extend_from_slice(&run.to_le_bytes());
-        message.extend_from_slice(&node.to_le_bytes());
-        message.extend_from_slice(identity);
-        message.extend_from_slice(channel);
+        message.extend_from_slice(&self.node.to_le_bytes());
+        message.extend_from_slice(&self.identity);
+        message.extend_from_slice(&self.channel);
+        message.extend_from_slice(&self.policy);
+        message.extend_from_slice(&self.min_cohort.to_le_bytes());
         message
+    }
+
+    /// Checks the signature under the identity it names.
+    pub(crate) fn verify(&self, run: u64) -> Result<(), SecAggError> {
+        keys::verify(
+            self.node,
+            &self.identity,
+            &self.signed(run),
+            &self.signature,
+        )
     }
 
     fn write(&self, writer: &mut Writer) {
         writer
             .bytes(&self.identity)
             .bytes(&self.channel)
+            .bytes(&self.policy)
+            .u32(self.min_cohort)
             .bytes(&self.signature);
     }
 
     fn read(reader: &mut Reader, node: u64) -> Result<Self, SecAggError> {
-        let (identity, channel) = (reader.array()?, reader.array()?);
         Ok(Self {
             node,
-            identity,
-            channel,
+            identity: reader.array()?,
+            channel: reader.array()?,
+            policy: reader.array()?,
+            min_cohort: reader.u32()?,
             signature: reader.array()?,
         })
     }

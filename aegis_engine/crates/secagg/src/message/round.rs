@@ -116,6 +116,9 @@ pub(crate) struct MaskedInput<'a> {
 }
 
 impl<'a> MaskedInput<'a> {
+    /// Header, width in bytes, number of elements.
+    pub(crate) const PREFIX_LEN: usize = 2 + 3 * 8 + 1 + 8;
+
     /// Header, width in bytes and number of elements; the packed elements follow.
     pub(crate) fn prefix(header: &Header, width: RingWidth, len: usize) -> Vec<u8> {
         let mut writer = Writer::new(Kind::MaskedInput, header.run, header.round, header.node);

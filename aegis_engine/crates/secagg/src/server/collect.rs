@@ -1,9 +1,10 @@
 //! Adverts, the cohort of a round, sealed shares, masked vectors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::sum::Accumulator;
-use super::{Masked, Next, Round, ServerRun, Step, count, enough};
+use super::{Masked, Members, Round, ServerRun, Step, count, enough};
 use crate::client::share::COHORT;
 use crate::graph::Ring;
 use crate::message::{Advert, MaskedInput, MaskedRequest, RoundKey, ShareReply, ShareRequest};
@@ -35,32 +36,31 @@ impl ServerRun {
         {
             return Err(SecAggError::UnknownNode { node });
         }
-        let signed = Advert::signed(self.run, node, &advert.identity, &advert.channel);
-        keys::verify(node, &advert.identity, &signed, &advert.signature)?;
+        advert.verify(self.run)?;
         // A node that came back under another id takes its seat along: clients refuse a cohort with two of an identity.
-        let before = self
-            .seats
+        let Members { adverts, seats } = Arc::make_mut(&mut self.members);
+        let before = seats
             .insert(advert.identity, node)
             .filter(|before| *before != node);
         if let Some(before) = before {
-            self.adverts.remove(&before);
+            adverts.remove(&before);
         }
-        if let Some(old) = self
-            .adverts
+        if let Some(old) = adverts
             .get(&node)
             .filter(|old| old.identity != advert.identity)
         {
-            self.seats.remove(&old.identity);
+            seats.remove(&old.identity);
         }
-        self.adverts.insert(node, advert);
+        adverts.insert(node, advert);
         Ok(before)
     }
 
-    /// Begins a round with those of `cohort` that advertised; an unfinished round ends. Returns the share request,
-    /// the same bytes for every client.
+    /// Begins a round with those of `cohort` that advertised and take part in so small a cohort; an unfinished round ends.
+    /// Returns the share request, the same bytes for every client of [`ServerRun::cohort`].
     ///
     /// # Errors
     /// [`SecAggError::RoundOrder`], [`SecAggError::NotEnoughClients`] when fewer than `min_clients` advertised,
+    /// [`SecAggError::CohortTooSmall`] when too few of those take part in a cohort of this size,
     /// [`SecAggError::InvalidPlan`] when more than `n_max` did. The round number is free again then.
     pub fn begin_round(&mut self, round: u64, cohort: &[u64]) -> Result<Vec<u8>, SecAggError> {
         if round <= self.last_round {
@@ -69,49 +69,7 @@ impl ServerRun {
                 last: self.last_round,
             });
         }
-        let begun = self.draw_up(round, cohort)?;
-        let bytes = begun.request.clone();
-        self.last_round = round;
-        self.round = Some(begun);
-        self.next = None;
-        Ok(bytes)
-    }
-
-    /// Draws up the round after this one, so that its share request rides in the unmask requests of this one and its
-    /// shares come back in their replies. Call it before the first unmask request.
-    ///
-    /// # Errors
-    /// As [`ServerRun::begin_round`]; the round in progress is not touched.
-    pub fn plan_next(&mut self, cohort: &[u64]) -> Result<(), SecAggError> {
-        self.next = Some(self.draw_up(self.last_round + 1, cohort)?);
-        Ok(())
-    }
-
-    /// Goes on with the round that was drawn up, whatever became of the one before. `None` where there is none.
-    pub fn begin_next(&mut self) -> Option<Next> {
-        let begun = self.next.take()?;
-        let (number, request) = (begun.number, begun.request.clone());
-        let nodes = begun.cohort.iter().map(|advert| advert.node);
-        let missing = nodes
-            .filter(|node| !begun.replies.contains_key(node))
-            .collect();
-        self.last_round = number;
-        self.round = Some(begun);
-        Some(Next {
-            round: number,
-            request,
-            missing,
-        })
-    }
-
-    fn draw_up(&self, number: u64, cohort: &[u64]) -> Result<Round, SecAggError> {
-        let cohort: BTreeSet<u64> = cohort.iter().copied().collect();
-        let cohort: Vec<Advert> = cohort
-            .iter()
-            .filter_map(|node| self.adverts.get(node))
-            .cloned()
-            .collect();
-        enough(cohort.len(), self.min_clients)?;
+        let cohort = self.willing(cohort)?;
         let n = count(cohort.len());
         if n > self.plan.n_max {
             return Err(SecAggError::InvalidPlan {
@@ -124,19 +82,46 @@ impl ServerRun {
             plan: self.plan.clone(),
             cohort,
         };
-        let bytes = request.to_bytes(self.run, number);
+        let bytes = request.to_bytes(self.run, round);
         let transcript = keys::hash(COHORT, &[&bytes]);
         let sparse = !shape.is_complete(n);
-        Ok(Round {
-            number,
+        self.round = Some(Round {
             shape,
             cohort: request.cohort,
             ring: sparse.then(|| Ring::new(&transcript, n)).transpose()?,
-            request: bytes,
             transcript,
             replies: BTreeMap::new(),
             step: Step::Share,
-        })
+        });
+        self.last_round = round;
+        Ok(bytes)
+    }
+
+    /// The adverts of a cohort without those who want a larger one: they would refuse, and the others need not fail with them.
+    fn willing(&self, cohort: &[u64]) -> Result<Vec<Advert>, SecAggError> {
+        let cohort: BTreeSet<u64> = cohort.iter().copied().collect();
+        let known = cohort
+            .iter()
+            .filter_map(|node| self.members.adverts.get(node));
+        let mut adverts: Vec<Advert> = known.cloned().collect();
+        enough(adverts.len(), self.min_clients)?;
+        let all = count(adverts.len());
+        let mut minimum = 0;
+        loop {
+            let n = count(adverts.len());
+            let Some(wanted) = adverts.iter().map(|advert| advert.min_cohort).max() else {
+                break;
+            };
+            if wanted <= n {
+                break;
+            }
+            minimum = wanted;
+            adverts.retain(|advert| advert.min_cohort < wanted);
+        }
+        if count(adverts.len()) < self.min_clients {
+            return Err(SecAggError::CohortTooSmall { n: all, minimum });
+        }
+        Ok(adverts)
     }
 
     /// Takes a client's answer to the share request.

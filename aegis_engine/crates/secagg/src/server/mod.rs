@@ -7,6 +7,7 @@ mod unmask;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::SecAggError;
 use crate::client::Roster;
@@ -16,21 +17,7 @@ use crate::message::{Advert, RoundKey, Sets, ShareReply};
 use crate::shamir::Share;
 use crate::wire::Header;
 use sum::Accumulator;
-
-/// What a round gives: exact integers and the mean they stand for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sum {
-    /// The plain integer sum over the contributors: weighted values, weight, metrics.
-    pub integers: Vec<i64>,
-    /// Whose contributions are in it, in increasing order.
-    pub contributors: Vec<u64>,
-    /// Sum of the weights.
-    pub weight: u64,
-    /// Sums of the metrics by name.
-    pub metrics: BTreeMap<String, i64>,
-    /// Weighted mean of the values, `dim` of them, in the units of the updates.
-    pub mean: Vec<f64>,
-}
+pub use sum::Sum;
 
 /// How the clients of a round are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,23 +60,25 @@ pub struct ServerRun {
     min_clients: u32,
     profile: Profile,
     roster: Option<Roster>,
+    /// Shared with forks until one of them takes another advert.
+    members: Arc<Members>,
+    last_round: u64,
+    round: Option<Round>,
+}
+
+/// Who advertised.
+#[derive(Debug, Clone, Default)]
+struct Members {
     adverts: BTreeMap<u64, Advert>,
     /// The node each identity sits on.
     seats: BTreeMap<[u8; 32], u64>,
-    last_round: u64,
-    round: Option<Round>,
-    /// The round whose shares ride in the unmask replies of this one.
-    next: Option<Round>,
 }
 
 struct Round {
-    number: u64,
     shape: Shape,
     cohort: Vec<Advert>,
     /// `None` in a complete graph.
     ring: Option<Ring>,
-    /// The share request, the same bytes for all.
-    request: Vec<u8>,
     transcript: [u8; 32],
     replies: BTreeMap<u64, ShareReply>,
     step: Step,
@@ -122,17 +111,6 @@ struct Answer {
     secrets: Vec<(u64, Share)>,
 }
 
-/// The round that follows, as the clients know it already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Next {
-    /// Its number.
-    pub round: u64,
-    /// The share request, for those who miss.
-    pub request: Vec<u8>,
-    /// Clients of the cohort whose shares did not come with an unmask reply.
-    pub missing: Vec<u64>,
-}
-
 impl ServerRun {
     /// A server for one run; `min_clients` is the smallest number of contributions it adds up (2 or more).
     ///
@@ -151,12 +129,26 @@ impl ServerRun {
             min_clients,
             profile: Profile::Complete { commit: false },
             roster: None,
-            adverts: BTreeMap::new(),
-            seats: BTreeMap::new(),
+            members: Arc::default(),
             last_round: 0,
             round: None,
-            next: None,
         })
+    }
+
+    /// Another server of this run, with the same adverts and no round: for another group of clients in the same round, or
+    /// for the round that follows, whose share request rides in the unmask requests of this one.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            run: self.run,
+            plan: self.plan.clone(),
+            min_clients: self.min_clients,
+            profile: self.profile,
+            roster: self.roster.clone(),
+            members: Arc::clone(&self.members),
+            last_round: self.last_round,
+            round: None,
+        }
     }
 
     /// Connects the clients another way than by a complete graph without a commit step.
@@ -192,6 +184,23 @@ impl ServerRun {
     /// The shape of the newest round; `None` when none is in progress.
     pub fn shape(&self) -> Option<Shape> {
         self.round.as_ref().map(|round| round.shape)
+    }
+
+    /// The clients of the newest round, by node; none when no round is in progress.
+    pub fn cohort(&self) -> Vec<u64> {
+        let cohort = self.round.iter().flat_map(|round| &round.cohort);
+        cohort.map(|advert| advert.node).collect()
+    }
+
+    /// Those of the cohort whose answers to the share request have not come.
+    pub fn missing(&self) -> Vec<u64> {
+        let Some(round) = &self.round else {
+            return Vec::new();
+        };
+        let nodes = round.cohort.iter().map(|advert| advert.node);
+        nodes
+            .filter(|node| !round.replies.contains_key(node))
+            .collect()
     }
 
     /// The last round begun; 0 before the first.
@@ -306,7 +315,7 @@ impl fmt::Debug for ServerRun {
         f.debug_struct("ServerRun")
             .field("run", &self.run)
             .field("round", &self.last_round)
-            .field("adverts", &self.adverts.len())
+            .field("adverts", &self.members.adverts.len())
             .finish_non_exhaustive()
     }
 }

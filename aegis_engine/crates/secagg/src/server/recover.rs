@@ -1,9 +1,8 @@
-//! From the survivors' answers to the sum: secrets, the masks they stand for, and integers in their units.
+//! From the survivors' answers to the masks that they stand for.
 
-use super::{Agreed, Answer, Round, Sum, enough};
+use super::{Agreed, Answer, Round, enough};
 use crate::SecAggError;
 use crate::client::share::x_of;
-use crate::encode::Plan;
 use crate::keys::{self, Key32, Place};
 use crate::shamir::{self, Share};
 
@@ -108,51 +107,4 @@ pub(super) fn removals(
     });
     masks.extend(found?.into_iter().flatten());
     Ok(masks)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the mean is a float; the exact integers are given too"
-)]
-pub(super) fn decode(
-    plan: &Plan,
-    integers: Vec<i64>,
-    contributors: Vec<u64>,
-) -> Result<Sum, SecAggError> {
-    let n = contributors.len() as u128;
-    let implausible = |reason| Err(SecAggError::ImplausibleSum { reason });
-    let (values, tail) = integers.split_at(integers.len() - 1 - plan.metrics.len());
-    let (weight, metrics) = (tail[0], &tail[1..]);
-    let Some(weight) = u64::try_from(weight).ok().filter(|weight| {
-        (n..=n * u128::from(plan.encoding.weight_max)).contains(&u128::from(*weight))
-    }) else {
-        return implausible("the weight is out of range");
-    };
-    let most = u128::from(plan.encoding.steps()) * u128::from(weight);
-    if values
-        .iter()
-        .any(|value| u128::from(value.unsigned_abs()) > most)
-    {
-        return implausible("a value is out of range");
-    }
-    let most = n * u128::from(plan.encoding.metric_max);
-    if metrics
-        .iter()
-        .any(|value| u128::from(value.unsigned_abs()) > most)
-    {
-        return implausible("a metric is out of range");
-    }
-    let step = 1.0 / (plan.encoding.scale() * weight as f64);
-    Ok(Sum {
-        mean: values.iter().map(|value| *value as f64 * step).collect(),
-        metrics: plan
-            .metrics
-            .iter()
-            .cloned()
-            .zip(metrics.iter().copied())
-            .collect(),
-        weight,
-        contributors,
-        integers,
-    })
 }

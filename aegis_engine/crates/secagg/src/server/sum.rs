@@ -1,15 +1,104 @@
-//! The one accumulator of a round.
+//! The one accumulator of a round, and what it holds when all masks are off.
+
+use std::collections::BTreeMap;
 
 use crate::SecAggError;
+use crate::encode::Plan;
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::ring::{Lane, RingWidth, add_packed, signed};
 
+/// What a round gives: exact integers and the mean they stand for. It is the accumulator itself: one vector in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sum {
+    lanes: Accumulator,
+    /// Model values among the lanes, which come first.
+    dim: usize,
+    /// One unit of a value's integer in the mean.
+    step: f64,
+    /// Whose contributions are in it, in increasing order.
+    pub contributors: Vec<u64>,
+    /// Sum of the weights.
+    pub weight: u64,
+    /// Sums of the metrics by name.
+    pub metrics: BTreeMap<String, i64>,
+}
+
+impl Sum {
+    /// Checks that honest clients could have made this sum.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the mean is a float; the exact integers are given too"
+    )]
+    pub(super) fn of(
+        plan: &Plan,
+        lanes: Accumulator,
+        contributors: Vec<u64>,
+    ) -> Result<Self, SecAggError> {
+        let n = contributors.len() as u128;
+        let implausible = |reason| Err(SecAggError::ImplausibleSum { reason });
+        let dim = plan.len()? - 1 - plan.metrics.len();
+        let Some(weight) = u64::try_from(lanes.integer(dim)).ok().filter(|weight| {
+            (n..=n * u128::from(plan.encoding.weight_max)).contains(&u128::from(*weight))
+        }) else {
+            return implausible("the weight is out of range");
+        };
+        let most = u128::from(plan.encoding.steps()) * u128::from(weight);
+        let mut inside = true;
+        lanes.each(dim, |value| {
+            inside &= u128::from(value.unsigned_abs()) <= most;
+        });
+        if !inside {
+            return implausible("a value is out of range");
+        }
+        let most = n * u128::from(plan.encoding.metric_max);
+        let names = plan.metrics.iter().enumerate();
+        let metrics: BTreeMap<String, i64> = names
+            .map(|(place, name)| (name.clone(), lanes.integer(dim + 1 + place)))
+            .collect();
+        if metrics
+            .values()
+            .any(|value| u128::from(value.unsigned_abs()) > most)
+        {
+            return implausible("a metric is out of range");
+        }
+        Ok(Self {
+            lanes,
+            dim,
+            step: 1.0 / (plan.encoding.scale() * weight as f64),
+            contributors,
+            weight,
+            metrics,
+        })
+    }
+
+    /// The plain integer sum over the contributors: weighted values, weight, metrics.
+    pub fn integers(&self) -> Vec<i64> {
+        let mut out = Vec::with_capacity(self.lanes.len());
+        self.lanes.each(usize::MAX, |value| out.push(value));
+        out
+    }
+
+    /// Number of values in the mean.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Gives the weighted mean of the values, `dim` of them in order, in the units of the updates.
+    #[expect(clippy::cast_precision_loss, reason = "as in `of`")]
+    pub fn mean(&self, mut take: impl FnMut(f64)) {
+        self.lanes
+            .each(self.dim, |value| take(value as f64 * self.step));
+    }
+}
+
 /// Lanes of 32 bits where the ring fits them, of 64 otherwise.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Accumulator {
     width: RingWidth,
     lanes: Lanes,
 }
 
+#[derive(Debug, Clone, PartialEq)]
 enum Lanes {
     Narrow(Vec<u32>),
     Wide(Vec<u64>),
@@ -40,12 +129,33 @@ impl Accumulator {
         }
     }
 
-    /// The elements as signed integers.
-    pub(crate) fn into_integers(self) -> Vec<i64> {
+    fn len(&self) -> usize {
+        match &self.lanes {
+            Lanes::Narrow(lanes) => lanes.len(),
+            Lanes::Wide(lanes) => lanes.len(),
+        }
+    }
+
+    /// One element as a signed integer.
+    fn integer(&self, place: usize) -> i64 {
+        match &self.lanes {
+            Lanes::Narrow(lanes) => signed(self.width, lanes[place]),
+            Lanes::Wide(lanes) => signed(self.width, lanes[place]),
+        }
+    }
+
+    /// The first elements, at most `most`, as signed integers.
+    fn each(&self, most: usize, take: impl FnMut(i64)) {
         let width = self.width;
-        match self.lanes {
-            Lanes::Narrow(lanes) => lanes.into_iter().map(|lane| signed(width, lane)).collect(),
-            Lanes::Wide(lanes) => lanes.into_iter().map(|lane| signed(width, lane)).collect(),
+        match &self.lanes {
+            Lanes::Narrow(lanes) => {
+                let lanes = lanes.iter().take(most);
+                lanes.map(|lane| signed(width, *lane)).for_each(take);
+            }
+            Lanes::Wide(lanes) => {
+                let lanes = lanes.iter().take(most);
+                lanes.map(|lane| signed(width, *lane)).for_each(take);
+            }
         }
     }
 }

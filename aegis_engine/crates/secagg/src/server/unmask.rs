@@ -1,11 +1,11 @@
 //! The commit and unmask steps.
 
-use super::recover::{decode, removals};
+use super::recover::removals;
 use super::{Agreed, Answer, Masked, Round, ServerRun, Step, Sum, enough};
 use crate::SecAggError;
 use crate::keys::{self, Place};
 use crate::mask::Mask;
-use crate::message::{Commit, CommitRequest, Sets, ShareReply, UnmaskReply, UnmaskRequest};
+use crate::message::{Commit, CommitRequest, Sets, UnmaskReply, UnmaskRequest};
 use crate::shamir::Share;
 
 /// Masks expanded at once: a key schedule each, so that a round of thousands stays small in memory.
@@ -90,13 +90,13 @@ impl ServerRun {
         Ok(())
     }
 
-    /// What a survivor gets: the sets, its neighbours' signatures of them where the round has a commit step, and the
-    /// share request of the round drawn up by [`ServerRun::plan_next`] when it is in that cohort.
+    /// What a survivor gets: the sets, its neighbours' signatures of them where the round has a commit step, and `next`, the
+    /// share request of a round that follows ([`ServerRun::begin_round`] of a [`ServerRun::fork`]) where it is in that cohort.
     ///
     /// # Errors
     /// [`SecAggError::UnknownNode`] for one that is no survivor, [`SecAggError::NotEnoughClients`] while too few of its
     /// neighbours signed, [`SecAggError::WrongStep`].
-    pub fn unmask_request(&self, node: u64) -> Result<Vec<u8>, SecAggError> {
+    pub fn unmask_request(&self, node: u64, next: Option<&[u8]>) -> Result<Vec<u8>, SecAggError> {
         let (round, agreed) = self.agreed("unmask request")?;
         let index = round.index(node)?;
         if !agreed.sets.survived(index) {
@@ -110,22 +110,25 @@ impl ServerRun {
             let own = usize::from(agreed.commits.contains_key(&node));
             enough(commits.len() + own, round.shape.threshold)?;
         }
-        let next = self.next.as_ref().filter(|next| next.index(node).is_ok());
         let request = UnmaskRequest {
             sets: agreed.sets.clone(),
             commits,
-            next: next.map(|next| &next.request[..]),
+            next,
         };
         Ok(request.to_bytes(self.run, self.last_round, node))
     }
 
-    /// Takes a survivor's shares, and those for the next round that came along.
+    /// Takes a survivor's shares. Gives its answer to the next round's share request where one came along: for
+    /// [`ServerRun::add_share`] of that round's server, which checks it.
     ///
     /// # Errors
     /// [`SecAggError::UnknownNode`] for one that is no survivor, [`SecAggError::InconsistentSets`] for other shares
-    /// than asked for, [`SecAggError::AlreadyAnswered`], [`SecAggError::WrongStep`]. The round goes on without it. Shares
-    /// for the next round that are refused are as if they had not come.
-    pub fn add_unmask(&mut self, node: u64, message: &[u8]) -> Result<(), SecAggError> {
+    /// than asked for, [`SecAggError::AlreadyAnswered`], [`SecAggError::WrongStep`]. The round goes on without it.
+    pub fn add_unmask(
+        &mut self,
+        node: u64,
+        message: &[u8],
+    ) -> Result<Option<Vec<u8>>, SecAggError> {
         let (header, reply) = UnmaskReply::from_bytes(message)?;
         self.check_sender("unmask", node, &header)?;
         let round = self.current("unmask")?;
@@ -157,14 +160,7 @@ impl ServerRun {
             secrets: reply.secrets,
         };
         agreed.answers.insert(node, answer);
-        if let (Some(next), Some(bytes)) = (&mut self.next, reply.next)
-            && let Ok((header, reply)) = ShareReply::from_bytes(bytes)
-            && (header.run, header.round, header.node) == (self.run, next.number, node)
-        {
-            // refused shares are shares that did not come: the share step asks for them
-            let _ = next.add_share(node, header, reply);
-        }
-        Ok(())
+        Ok(reply.next.map(<[u8]>::to_vec))
     }
 
     /// The sum of the survivors' contributions; the round is over.
@@ -206,11 +202,7 @@ impl ServerRun {
                 .collect();
             sum.apply(&masks?)?;
         }
-        decode(
-            &self.plan,
-            sum.into_integers(),
-            survivors.into_iter().collect(),
-        )
+        Sum::of(&self.plan, sum, survivors.into_iter().collect())
     }
 
     fn agreed(&self, step: &'static str) -> Result<(&Round, &Agreed), SecAggError> {

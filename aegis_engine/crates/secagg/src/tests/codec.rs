@@ -30,7 +30,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>, Decode)> {
         masked = client.masked_input(request, &[0.1; 3], 1, &[1, 2]).unwrap();
         cohort.server.add_masked(*id, &masked).unwrap();
     }
-    cohort.server.plan_next(&cohort.ids()).unwrap();
+    cohort.plan_next(&cohort.ids());
     cohort.server.end_masked().unwrap();
     let commit_request = cohort.server.commit_request().unwrap();
     let mut commit = Vec::new();
@@ -38,7 +38,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>, Decode)> {
         commit = client.commit(&commit_request).unwrap();
         cohort.server.add_commit(*id, &commit).unwrap();
     }
-    let unmask_request = cohort.server.unmask_request(first).unwrap();
+    let next = cohort.next.as_ref().map(|(_, request)| &request[..]);
+    let unmask_request = cohort.server.unmask_request(first, next).unwrap();
     let client = cohort.clients.get_mut(&first).unwrap();
     let masked_state = client.to_bytes().to_vec();
     let unmask_reply = client.unmask(&unmask_request).unwrap();

@@ -224,3 +224,45 @@ fn an_identity_has_one_seat_in_a_cohort() {
         );
     }
 }
+
+#[test]
+fn a_cohort_with_another_policy_is_refused_by_who_asks_for_the_same() {
+    let answer = |mine: [u8; 32], same_policy: bool| {
+        let mut cohort = small(4);
+        let ids = cohort.ids();
+        let client = cohort.clients.get_mut(&ids[0]).unwrap();
+        (client.limits.policy, client.limits.same_policy) = (mine, same_policy);
+        cohort
+            .server
+            .add_advert(ids[0], &client.advertise().unwrap())
+            .unwrap();
+        let request = cohort.server.begin_round(1, &ids).unwrap();
+        cohort.clients.get_mut(&ids[0]).unwrap().share(&request)
+    };
+    assert!(answer([0; 32], true).is_ok());
+    assert!(answer([1; 32], false).is_ok());
+    assert!(matches!(
+        answer([1; 32], true),
+        Err(SecAggError::PolicyMismatch { .. })
+    ));
+    // the server cannot pass another policy off as the same: it is signed
+    let forged = first_answer(4, |request| request.cohort[1].policy = [7; 32]).unwrap_err();
+    assert!(matches!(forged, SecAggError::BadSignature { .. }));
+}
+
+#[test]
+fn who_wants_a_larger_cohort_is_left_out_and_too_few_others_are_told_why() {
+    let mut cohort = small(5);
+    let ids = cohort.ids();
+    for (id, minimum) in [(ids[0], 6), (ids[1], 5)] {
+        let client = cohort.clients.get_mut(&id).unwrap();
+        client.limits.min_cohort = minimum;
+        let advert = client.advertise().unwrap();
+        cohort.server.add_advert(id, &advert).unwrap();
+    }
+    // without the first there are four, too few for the second
+    cohort.server.begin_round(1, &ids).unwrap();
+    assert_eq!(cohort.server.cohort(), ids[2..]);
+    let refused = cohort.server.begin_round(2, &ids[..2]).unwrap_err();
+    assert_eq!(refused, SecAggError::CohortTooSmall { n: 2, minimum: 5 });
+}

@@ -212,7 +212,7 @@ fn other_sets_after_an_answer_are_refused_and_the_same_give_the_same() {
 fn exactly_one_kind_of_share_of_each_peer_is_given() {
     let (mut cohort, ids) = masked();
     cohort.server.end_masked().unwrap();
-    let request = cohort.server.unmask_request(ids[0]).unwrap();
+    let request = cohort.server.unmask_request(ids[0], None).unwrap();
     let reply = cohort
         .clients
         .get_mut(&ids[0])
@@ -230,7 +230,7 @@ fn exactly_one_kind_of_share_of_each_peer_is_given() {
 fn steps_out_of_order_and_replays_from_other_rounds_or_runs_are_refused() {
     let (mut cohort, ids) = masked();
     cohort.server.end_masked().unwrap();
-    let old_unmask = cohort.server.unmask_request(ids[0]).unwrap();
+    let old_unmask = cohort.server.unmask_request(ids[0], None).unwrap();
     let old_reply = cohort
         .clients
         .get_mut(&ids[0])
@@ -250,7 +250,7 @@ fn steps_out_of_order_and_replays_from_other_rounds_or_runs_are_refused() {
     );
     wrong(cohort.server.add_unmask(ids[0], &old_reply).unwrap_err());
     wrong(cohort.server.end_masked().unwrap_err());
-    wrong(cohort.server.unmask_request(ids[0]).unwrap_err());
+    wrong(cohort.server.unmask_request(ids[0], None).unwrap_err());
     wrong(cohort.server.finish().unwrap_err());
     let requests = cohort.masked_requests();
     let client = cohort.clients.get_mut(&ids[1]).unwrap();
@@ -292,7 +292,7 @@ fn false_shares_are_found_and_cost_the_round_not_the_sum() {
     let (mut cohort, ids) = masked();
     cohort.server.end_masked().unwrap();
     for id in &ids[..4] {
-        let request = cohort.server.unmask_request(*id).unwrap();
+        let request = cohort.server.unmask_request(*id, None).unwrap();
         let bytes = cohort
             .clients
             .get_mut(id)

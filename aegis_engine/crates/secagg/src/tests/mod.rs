@@ -40,6 +40,8 @@ pub(super) fn limits(min_cohort: u32) -> ClientLimits {
 pub(super) struct Cohort {
     pub server: ServerRun,
     pub clients: BTreeMap<u64, ClientRun>,
+    /// The round that follows, and its share request, while that rides in the unmask step.
+    pub next: Option<(ServerRun, Vec<u8>)>,
 }
 
 impl Cohort {
@@ -53,7 +55,11 @@ impl Cohort {
         let clients = ids
             .map(|id| (id, ClientRun::new(RUN, id, limits(2)).unwrap()))
             .collect();
-        let mut cohort = Self { server, clients };
+        let mut cohort = Self {
+            server,
+            clients,
+            next: None,
+        };
         for (id, client) in &cohort.clients {
             cohort
                 .server
@@ -127,6 +133,20 @@ impl Cohort {
         Ok(())
     }
 
+    /// Lets the share request of a round over these clients ride in the unmask step.
+    pub(super) fn plan_next(&mut self, ids: &[u64]) {
+        let mut server = self.server.fork();
+        let request = server.begin_round(self.server.round() + 1, ids).unwrap();
+        self.next = Some((server, request));
+    }
+
+    /// Goes on with the round that was planned; gives those whose shares did not come.
+    pub(super) fn begin_next(&mut self) -> (Vec<u64>, Vec<u8>) {
+        let (server, request) = self.next.take().unwrap();
+        self.server = server;
+        (self.server.missing(), request)
+    }
+
     pub(super) fn unmask(&mut self, lost: &[u64]) -> Result<crate::Sum, SecAggError> {
         self.commit(&[])?;
         for id in self.server.end_masked()? {
@@ -134,9 +154,13 @@ impl Cohort {
                 continue;
             }
             let client = self.clients.get_mut(&id).unwrap();
-            let reply = client.unmask(&self.server.unmask_request(id)?)?;
+            let next = self.next.as_ref().map(|(_, request)| &request[..]);
+            let reply = client.unmask(&self.server.unmask_request(id, next)?)?;
             *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
-            self.server.add_unmask(id, &reply)?;
+            let riding = self.server.add_unmask(id, &reply)?;
+            if let (Some((server, _)), Some(share)) = (&mut self.next, riding) {
+                server.add_share(id, &share)?;
+            }
         }
         self.server.finish()
     }

@@ -52,7 +52,7 @@ fn a_sparse_graph_sums_exactly_with_clients_lost_at_every_step() {
             if lost[2].contains(&id) || lost[3].contains(&id) {
                 continue;
             }
-            let request = cohort.server.unmask_request(id).unwrap();
+            let request = cohort.server.unmask_request(id, None).unwrap();
             let reply = cohort
                 .clients
                 .get_mut(&id)
@@ -68,7 +68,7 @@ fn a_sparse_graph_sums_exactly_with_clients_lost_at_every_step() {
             .filter(|id| !gone.contains(id))
             .collect();
         assert_eq!(sum.contributors, inside);
-        assert_eq!(sum.integers, plain_sum(round, &inside, &plan));
+        assert_eq!(sum.integers(), plain_sum(round, &inside, &plan));
     }
 }
 
@@ -199,7 +199,7 @@ fn survivors_that_too_few_neighbours_signed_are_not_unmasked() {
             .commit(&request)
             .unwrap();
         signed.push((*id, Commit::from_bytes(&bytes).unwrap().1.signature));
-        assert!(cohort.server.unmask_request(ids[0]).is_err());
+        assert!(cohort.server.unmask_request(ids[0], None).is_err());
         cohort.server.add_commit(*id, &bytes).unwrap();
     }
     let sets = Sets::new(5, |_| true, |i| i < 4);

@@ -2,7 +2,7 @@
 
 use super::protocol::{contribution, plain_sum};
 use super::{Cohort, plan};
-use crate::{Next, Plan, Profile, SecAggError, ServerRun};
+use crate::{Plan, Profile, SecAggError, ServerRun};
 
 fn cohort(n: u64, plan: &Plan, commit: bool) -> Cohort {
     let server = ServerRun::new(super::RUN, plan.clone(), 2).unwrap();
@@ -10,19 +10,14 @@ fn cohort(n: u64, plan: &Plan, commit: bool) -> Cohort {
 }
 
 /// Shares for those who missed them, then the round that was planned; gives its sum.
-fn second_round(cohort: &mut Cohort, next: &Next) -> Vec<i64> {
-    for id in &next.missing {
-        let reply = cohort
-            .clients
-            .get_mut(id)
-            .unwrap()
-            .share(&next.request)
-            .unwrap();
+fn second_round(cohort: &mut Cohort, missing: &[u64], request: &[u8]) -> Vec<i64> {
+    for id in missing {
+        let reply = cohort.clients.get_mut(id).unwrap().share(request).unwrap();
         cohort.server.add_share(*id, &reply).unwrap();
     }
     let plan = cohort.server.plan().clone();
     cohort.mask(&[], |id| contribution(2, id, &plan)).unwrap();
-    cohort.unmask(&[]).unwrap().integers
+    cohort.unmask(&[]).unwrap().integers()
 }
 
 /// A cohort whose first round is masked but for `lost`, and whose second is planned.
@@ -34,7 +29,7 @@ fn planned(n: u64, plan: &Plan, lost: usize) -> (Cohort, Vec<u64>) {
     cohort
         .mask(&ids[stay..], |id| contribution(1, id, plan))
         .unwrap();
-    cohort.server.plan_next(&ids).unwrap();
+    cohort.plan_next(&ids);
     (cohort, ids)
 }
 
@@ -49,11 +44,11 @@ fn after_the_first_round_a_round_is_masked_input_and_unmask() {
             cohort
                 .mask(&[], |id| contribution(round, id, &plan))
                 .unwrap();
-            cohort.server.plan_next(&ids).unwrap();
+            cohort.plan_next(&ids);
             let sum = cohort.unmask(&[]).unwrap();
-            assert_eq!(sum.integers, plain_sum(round, &ids, &plan));
-            let next = cohort.server.begin_next().unwrap();
-            assert_eq!((next.round, &next.missing[..]), (round + 1, &[][..]));
+            assert_eq!(sum.integers(), plain_sum(round, &ids, &plan));
+            assert_eq!(cohort.begin_next().0, []);
+            assert_eq!(cohort.server.round(), round + 1);
         }
     }
 }
@@ -64,9 +59,12 @@ fn one_that_missed_the_unmask_step_joins_by_a_share_step_of_its_own() {
     let (mut cohort, ids) = planned(5, &plan, 1);
     let sum = cohort.unmask(&[]).unwrap();
     assert_eq!(sum.contributors, ids[..4]);
-    let next = cohort.server.begin_next().unwrap();
-    assert_eq!(next.missing, ids[4..]);
-    assert_eq!(second_round(&mut cohort, &next), plain_sum(2, &ids, &plan));
+    let (missing, request) = cohort.begin_next();
+    assert_eq!(missing, ids[4..]);
+    assert_eq!(
+        second_round(&mut cohort, &missing, &request),
+        plain_sum(2, &ids, &plan)
+    );
 }
 
 #[test]
@@ -75,10 +73,12 @@ fn a_round_that_fails_leaves_the_next_one_whole() {
     let (mut cohort, ids) = planned(4, &plan, 0);
     let failed = cohort.unmask(&ids[..2]).unwrap_err();
     assert_eq!(failed, SecAggError::NotEnoughClients { have: 2, need: 3 });
-    let next = cohort.server.begin_next().unwrap();
-    assert_eq!(next.missing, ids[..2]);
-    assert_eq!(second_round(&mut cohort, &next), plain_sum(2, &ids, &plan));
-    assert_eq!(cohort.server.begin_next(), None);
+    let (missing, request) = cohort.begin_next();
+    assert_eq!(missing, ids[..2]);
+    assert_eq!(
+        second_round(&mut cohort, &missing, &request),
+        plain_sum(2, &ids, &plan)
+    );
 }
 
 #[test]
@@ -89,13 +89,13 @@ fn a_next_round_the_client_refuses_does_not_cost_the_one_that_ends() {
     cohort.share(1, &[]).unwrap();
     cohort.mask(&[], |id| contribution(1, id, &plan)).unwrap();
     // the server draws up a round of two, below what the first client takes part in
-    cohort.server.plan_next(&ids[..2]).unwrap();
+    cohort.plan_next(&ids[..2]);
     cohort.clients.get_mut(&ids[0]).unwrap().limits.min_cohort = 3;
     assert_eq!(
-        cohort.unmask(&[]).unwrap().integers,
+        cohort.unmask(&[]).unwrap().integers(),
         plain_sum(1, &ids, &plan)
     );
-    assert_eq!(cohort.server.begin_next().unwrap().missing, ids[..1]);
+    assert_eq!(cohort.begin_next().0, ids[..1]);
 }
 
 #[test]
@@ -103,7 +103,8 @@ fn the_round_that_is_over_cannot_be_asked_about_again() {
     let plan = plan(20, &[]);
     let (mut cohort, ids) = planned(4, &plan, 0);
     cohort.server.end_masked().unwrap();
-    let request = cohort.server.unmask_request(ids[0]).unwrap();
+    let (_, next) = cohort.next.as_ref().unwrap();
+    let request = cohort.server.unmask_request(ids[0], Some(next)).unwrap();
     let client = cohort.clients.get_mut(&ids[0]).unwrap();
     client.unmask(&request).unwrap();
     assert_eq!(client.round(), 2);
@@ -111,4 +112,86 @@ fn the_round_that_is_over_cannot_be_asked_about_again() {
         client.unmask(&request),
         Err(SecAggError::WrongStep { .. })
     ));
+}
+
+#[test]
+fn groups_of_one_round_sum_apart_and_their_clients_meet_others_in_the_next() {
+    let plan = plan(20, &["loss"]);
+    let mut cohort = cohort(9, &plan, false);
+    let ids = cohort.ids();
+    // interleaved groups, then others: the riding shares of a client go to its next group
+    let groups = |round: u64| -> Vec<Vec<u64>> {
+        let turn = |i: &u64| (*i / 1_000_003 / (2 - round % 2)) % 2;
+        [0, 1]
+            .map(|g| ids.iter().copied().filter(|i| turn(i) == g).collect())
+            .into()
+    };
+    let base = cohort.server.fork();
+    let begin = |round: u64| -> Vec<(ServerRun, Vec<u8>)> {
+        let one = |group: &Vec<u64>| {
+            let mut server = base.fork();
+            let request = server.begin_round(round, group).unwrap();
+            (server, request)
+        };
+        groups(round).iter().map(one).collect()
+    };
+    let mut now = begin(1);
+    for (server, request) in &mut now {
+        for id in server.cohort() {
+            let reply = cohort.clients.get_mut(&id).unwrap().share(request).unwrap();
+            server.add_share(id, &reply).unwrap();
+        }
+    }
+    for round in 1..=3 {
+        let mut then = begin(round + 1);
+        for ((mut server, _), group) in now.into_iter().zip(groups(round)) {
+            for id in server.end_shares().unwrap() {
+                let request = server.masked_request(id).unwrap();
+                let (values, weight, metrics) = contribution(round, id, &plan);
+                let client = cohort.clients.get_mut(&id).unwrap();
+                let input = client
+                    .masked_input(&request, &values, weight, &metrics)
+                    .unwrap();
+                server.add_masked(id, &input).unwrap();
+            }
+            for id in server.end_masked().unwrap() {
+                let its = then
+                    .iter_mut()
+                    .find(|(next, _)| next.cohort().contains(&id));
+                let (next, request) = its.unwrap();
+                let ask = server.unmask_request(id, Some(request)).unwrap();
+                let reply = cohort.clients.get_mut(&id).unwrap().unmask(&ask).unwrap();
+                let share = server.add_unmask(id, &reply).unwrap().unwrap();
+                next.add_share(id, &share).unwrap();
+            }
+            let sum = server.finish().unwrap();
+            assert_eq!(sum.integers(), plain_sum(round, &group, &plan));
+        }
+        now = then;
+    }
+}
+
+#[test]
+fn shares_for_another_round_or_of_another_client_are_refused_where_they_ride() {
+    let plan = plan(20, &[]);
+    let (mut cohort, ids) = planned(4, &plan, 0);
+    cohort.server.end_masked().unwrap();
+    let (mut next, request) = cohort.next.take().unwrap();
+    let ask = cohort
+        .server
+        .unmask_request(ids[0], Some(&request))
+        .unwrap();
+    let reply = cohort
+        .clients
+        .get_mut(&ids[0])
+        .unwrap()
+        .unmask(&ask)
+        .unwrap();
+    let share = cohort.server.add_unmask(ids[0], &reply).unwrap().unwrap();
+    assert!(next.add_share(ids[1], &share).is_err());
+    let mut other = cohort.server.fork();
+    other.begin_round(3, &ids).unwrap();
+    assert!(other.add_share(ids[0], &share).is_err());
+    next.add_share(ids[0], &share).unwrap();
+    assert_eq!(next.missing(), ids[1..]);
 }
