@@ -1,10 +1,14 @@
 //! Whole-protocol tests, and the cohort they all drive.
 
+mod coalition;
 mod codec;
+mod damage;
+mod everyone_but_one;
 mod hostile_cohort;
 mod hostile_round;
 mod protocol;
 mod shapes;
+mod split_views;
 mod steady;
 mod uniform;
 
