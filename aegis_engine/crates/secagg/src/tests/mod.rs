@@ -1,5 +1,6 @@
 //! Whole-protocol tests, and the cohort they all drive.
 
+mod chi_square;
 mod coalition;
 mod codec;
 mod damage;
@@ -11,6 +12,7 @@ mod shapes;
 mod split_views;
 mod steady;
 mod uniform;
+mod view;
 
 use std::collections::BTreeMap;
 
