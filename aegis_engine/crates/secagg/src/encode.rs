@@ -12,11 +12,12 @@ pub struct Encoding {
     pub value_bits: u8,
     /// Largest weight of one client, 1 or more.
     pub weight_max: u64,
-    /// Largest absolute value of one client's metric; 0 when there are no metrics.
+    /// Largest absolute value of one client's metric; 0 when there are no metrics. A metric that is too large for the
+    /// ring is several elements, its digits: few metrics must not widen the ring of a million values.
     pub metric_max: u64,
 }
 
-/// What is summed: `dim` weighted values, then the weight, then the metrics. The same for all clients.
+/// What is summed: `dim` weighted values, then the weight, then the digits of the metrics. The same for all clients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Number of model values, 1 to 2^40.
@@ -51,16 +52,33 @@ impl Encoding {
         if self.weight_max == 0 {
             return invalid("weight_max must be 1 or more");
         }
-        let one = (u128::from(self.steps()) * u128::from(self.weight_max))
-            .max(u128::from(self.metric_max));
         let does_not_fit = SecAggError::EncodingDoesNotFit { clients: n };
-        let Some(sum) = one.checked_mul(u128::from(n)) else {
+        let one = u128::from(self.steps()) * u128::from(self.weight_max);
+        let sums = one.checked_mul(u128::from(n));
+        let metrics = u128::from(self.metric_max) * u128::from(n);
+        let Some(sum) = sums.filter(|_| metrics < 1 << 63) else {
             return Err(does_not_fit);
         };
         (2..=8)
             .filter_map(RingWidth::from_bytes)
             .find(|width| sum < 1 << (width.bits() - 1))
             .ok_or(does_not_fit)
+    }
+
+    /// How a metric is cut into digits in the ring for `n` clients: bits of a digit, and how many. The sum of `n` digits cannot
+    /// wrap, so the digits of a sum are the sums of the digits, without carries.
+    ///
+    /// # Errors
+    /// As [`Encoding::width`].
+    pub(crate) fn digits(&self, n: u64) -> Result<Digits, SecAggError> {
+        let most = (1u64 << (self.width(n)?.bits() - 1)) - 1;
+        // the ring holds n values of 7 bits or more, so a digit has as many; 31 keep shifts of its sum inside 64 bits
+        let bits = (most / n + 1).ilog2().min(31);
+        let top = (1u128 << bits) - 1;
+        let fits = |count: &u32| u128::from(self.metric_max) <= top << (bits * (count - 1));
+        let count = (1..=10).find(fits);
+        let count = count.ok_or(SecAggError::EncodingDoesNotFit { clients: n })?;
+        Ok(Digits { bits, count })
     }
 
     /// Largest quantised value: 2^(q-1) - 1, so that the range is symmetric.
@@ -98,14 +116,49 @@ impl Plan {
         self.encoding.width(u64::from(self.n_max))
     }
 
-    /// Number of ring elements: values, weight, metrics.
+    /// Number of ring elements: values, weight, digits of the metrics.
     pub(crate) fn len(&self) -> Result<usize, SecAggError> {
         let too_large = SecAggError::InvalidPlan {
             reason: "vector does not fit this machine",
         };
+        let digits = self.digits()?.count as usize * self.metrics.len();
         usize::try_from(self.dim)
-            .map(|dim| dim + 1 + self.metrics.len())
+            .map(|dim| dim + 1 + digits)
             .map_err(|_| too_large)
+    }
+
+    /// How metrics are cut into digits, for the largest cohort.
+    pub(crate) fn digits(&self) -> Result<Digits, SecAggError> {
+        self.encoding.digits(u64::from(self.n_max))
+    }
+}
+
+/// A signed number as digits, the lowest first: all but the last below 2^bits and not negative, the last with the sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digits {
+    pub bits: u32,
+    pub count: u32,
+}
+
+impl Digits {
+    fn split(self, value: i64) -> impl Iterator<Item = i64> {
+        (0..self.count).map(move |place| {
+            let rest = value >> (self.bits * place).min(63);
+            if place + 1 == self.count {
+                rest
+            } else {
+                rest & ((1 << self.bits) - 1)
+            }
+        })
+    }
+
+    /// The number that sums of digits stand for, lowest first; `None` where it is none of 64 bits.
+    pub(crate) fn join(self, digits: impl DoubleEndedIterator<Item = i64>) -> Option<i64> {
+        let joined = digits.rev().try_fold(0i128, |high, digit| {
+            let high = high.checked_mul(1 << self.bits)?;
+            high.checked_add(i128::from(digit))
+        })?;
+        i64::try_from(joined).ok()
     }
 }
 
@@ -148,8 +201,9 @@ impl<'a> Encoder<'a> {
         }
         // the width check above bounds weight_max below 2^63
         let weight = i64::try_from(weight).unwrap_or(i64::MAX);
+        let digits = plan.digits()?;
         let tail = std::iter::once(weight)
-            .chain(metrics.iter().copied())
+            .chain(metrics.iter().flat_map(|metric| digits.split(*metric)))
             .collect();
         let (clip, scale) = (plan.encoding.clip, plan.encoding.scale());
         Ok(Self {
@@ -188,7 +242,7 @@ fn round(x: f64) -> i64 {
 }
 
 /// The plain integers of one contribution, in the order of the masked vector: values times weight, the weight,
-/// the metrics. For checks against the plain integer sum; it is never sent.
+/// the digits of the metrics. For checks against the plain integer sum; it is never sent.
 ///
 /// # Errors
 /// [`SecAggError::BadUpdate`] for a wrong length, a value that is not finite, a weight or metric out of range;
@@ -207,8 +261,10 @@ pub fn encode(
 
 #[cfg(test)]
 mod tests {
-    use super::{Encoding, Plan, encode, round};
+    use super::{Digits, Encoding, Plan, encode, round};
     use crate::SecAggError;
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     fn plan(value_bits: u8, weight_max: u64) -> Plan {
         let encoding = Encoding {
@@ -244,6 +300,48 @@ mod tests {
     fn values_are_clamped_weighted_and_followed_by_weight_and_metrics() {
         let found = encode(&[0.5, -9.0, 0.0, 0.25], 3, &[-7], &plan(8, 10)).unwrap();
         assert_eq!(found, [381, -381, 0, 192, 3, -7]); // 63.5 ties to 64
+    }
+
+    #[test]
+    fn metrics_do_not_widen_the_ring_and_their_digits_add_up() {
+        let mut plan = plan(16, 1);
+        plan.encoding.metric_max = (1 << 31) - 1;
+        assert_eq!(plan.width().unwrap().bits(), 24);
+        // 2^23 / 100 holds digits of 16 bits
+        assert_eq!(plan.digits().unwrap(), Digits { bits: 16, count: 2 });
+        let metric = |value| encode(&[0.0; 4], 1, &[value], &plan).unwrap()[5..].to_vec();
+        assert_eq!(metric(-1), [0xffff, -1]);
+        assert_eq!(metric(0x0003_0002), [2, 3]);
+        plan.encoding.metric_max = (1 << 62) - 1;
+        plan.n_max = 2;
+        assert!(plan.digits().is_ok());
+        plan.n_max = 3;
+        assert!(matches!(
+            plan.width(),
+            Err(SecAggError::EncodingDoesNotFit { clients: 3 })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn digits_of_sums_are_sums_of_digits(
+            values in vec(any::<i64>(), 1..100), max_bits in 0u32..57, q in 8u8..=30,
+        ) {
+            let max = (1i64 << max_bits) - 1;
+            let mut encoding = plan(q, 1).encoding;
+            encoding.metric_max = max.unsigned_abs();
+            let n = values.len() as u64;
+            let (digits, width) = (encoding.digits(n).unwrap(), encoding.width(n).unwrap());
+            let values: Vec<i64> = values.iter().map(|v| v % (max + 1)).collect();
+            let mut sums = vec![0i64; digits.count as usize];
+            for value in &values {
+                for (sum, digit) in sums.iter_mut().zip(digits.split(*value)) {
+                    *sum += digit;
+                }
+            }
+            prop_assert!(sums.iter().all(|sum| sum.unsigned_abs() < 1 << (width.bits() - 1)));
+            prop_assert_eq!(digits.join(sums.into_iter()), Some(values.iter().sum()));
+        }
     }
 
     #[test]

@@ -36,7 +36,9 @@ impl Sum {
     ) -> Result<Self, SecAggError> {
         let n = contributors.len() as u128;
         let implausible = |reason| Err(SecAggError::ImplausibleSum { reason });
-        let dim = plan.len()? - 1 - plan.metrics.len();
+        let digits = plan.digits()?;
+        let each = digits.count as usize;
+        let dim = plan.len()? - 1 - plan.metrics.len() * each;
         let Some(weight) = u64::try_from(lanes.integer(dim)).ok().filter(|weight| {
             (n..=n * u128::from(plan.encoding.weight_max)).contains(&u128::from(*weight))
         }) else {
@@ -51,15 +53,14 @@ impl Sum {
             return implausible("a value is out of range");
         }
         let most = n * u128::from(plan.encoding.metric_max);
-        let names = plan.metrics.iter().enumerate();
-        let metrics: BTreeMap<String, i64> = names
-            .map(|(place, name)| (name.clone(), lanes.integer(dim + 1 + place)))
-            .collect();
-        if metrics
-            .values()
-            .any(|value| u128::from(value.unsigned_abs()) > most)
-        {
-            return implausible("a metric is out of range");
+        let mut metrics = BTreeMap::new();
+        for (place, name) in plan.metrics.iter().enumerate() {
+            let start = dim + 1 + place * each;
+            let value = digits.join((start..start + each).map(|at| lanes.integer(at)));
+            match value.filter(|value| u128::from(value.unsigned_abs()) <= most) {
+                Some(value) => metrics.insert(name.clone(), value),
+                None => return implausible("a metric is out of range"),
+            };
         }
         Ok(Self {
             lanes,
@@ -71,7 +72,7 @@ impl Sum {
         })
     }
 
-    /// The plain integer sum over the contributors: weighted values, weight, metrics.
+    /// The plain integer sum over the contributors: weighted values, weight, digits of the metrics.
     pub fn integers(&self) -> Vec<i64> {
         let mut out = Vec::with_capacity(self.lanes.len());
         self.lanes.each(usize::MAX, |value| out.push(value));

@@ -246,6 +246,8 @@ fn a_late_client_is_told_so_and_costs_nothing() {
 fn wide_rings_carry_large_metrics_exactly() {
     let mut plan = plan(2, &["big"]);
     plan.encoding.metric_max = 1 << 56;
+    assert_eq!(plan.width().unwrap().bits(), 32, "metrics do not widen it");
+    plan.encoding.weight_max = 1 << 40;
     assert_eq!(plan.width().unwrap().bits(), 64);
     let mut cohort = Cohort::new(3, plan);
     cohort.share(1, &[]).unwrap();

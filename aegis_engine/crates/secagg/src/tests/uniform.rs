@@ -31,9 +31,9 @@ fn packed(integers: &[i64], width: usize) -> Vec<u8> {
 #[test]
 fn masked_vectors_are_uniform_while_plain_ones_are_not() {
     const DIM: usize = 200_000;
-    for (metric_max, bits) in [(0, 32), (1 << 32, 40), (1 << 56, 64)] {
+    for (weight_max, bits) in [(50, 32), (1 << 16, 40), (1 << 40, 64)] {
         let mut plan = plan(DIM as u64, &["loss"]);
-        plan.encoding.metric_max = metric_max;
+        plan.encoding.weight_max = weight_max;
         let width = plan.width().unwrap();
         assert_eq!(width.bits(), bits);
         let mut cohort = Cohort::new(3, plan.clone());
