@@ -233,25 +233,3 @@ fn a_client_is_alive_or_lost_in_a_request_never_both() {
         assert_eq!(refused, SecAggError::AlreadyAnswered { step, round });
     }
 }
-
-#[test]
-fn a_client_that_answers_for_a_peer_as_alive_and_as_lost_is_refused_by_the_server() {
-    let mut cohort = Cohort::new(5, plan(4, &[]));
-    let ids = cohort.ids();
-    cohort.share(1, &[]).unwrap();
-    let update = |_| (vec![0.5; 4], 1, vec![]);
-    cohort.mask(&ids[4..], update).unwrap();
-    cohort.server.end_masked().unwrap();
-    let request = cohort.server.unmask_request(ids[0], None).unwrap();
-    let client = cohort.clients.get_mut(&ids[0]).unwrap();
-    let bytes = client.unmask(&request).unwrap();
-    let (_, mut reply) = UnmaskReply::from_bytes(&bytes).unwrap();
-    let lost = reply.secrets[0].clone();
-    reply.seeds.push(lost);
-    let both = reply.to_bytes(RUN, 1, ids[0]);
-    assert!(matches!(
-        cohort.server.add_unmask(ids[0], &both),
-        Err(SecAggError::InconsistentSets { .. })
-    ));
-    cohort.server.add_unmask(ids[0], &bytes).unwrap();
-}
