@@ -58,7 +58,7 @@ fn critical_values_are_those_of_tables() {
     // scipy.stats.chi2.isf(1e-6, df)
     for (df, exact) in [(31, 83.64), (63, 131.4), (255, 377.1)] {
         assert!(
-            (critical(df) / exact - 1.0).abs() < 0.005,
+            (critical(df) / exact - 1.0).abs() < 0.01,
             "{df}: {}",
             critical(df)
         );
