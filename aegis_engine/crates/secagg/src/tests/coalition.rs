@@ -14,7 +14,7 @@ use crate::message::{
 use crate::ring::{add_packed, signed};
 use crate::shamir::{self, SHARE_LEN, Share};
 use crate::wire::Header;
-use crate::{Plan, Profile, SecAggError, ServerRun};
+use crate::{ClientRun, Plan, Profile, SecAggError, ServerRun};
 
 /// Shares by whose secret they are of, then by x-coordinate.
 type Shares = BTreeMap<u64, BTreeMap<u64, Share>>;
@@ -39,6 +39,8 @@ pub(super) struct Coalition {
     colluders: BTreeMap<u64, Colluder>,
     seeds: Shares,
     secrets: Shares,
+    /// Seeds and mask secrets as they are, to tell whether the coalition found them.
+    truth: Vec<(Key32, Key32)>,
 }
 
 /// A client's vector with every mask taken off that the coalition can compute.
@@ -67,18 +69,25 @@ impl Coalition {
             let reply = client.share(&request).unwrap();
             replies.insert(*id, ShareReply::from_bytes(&reply).unwrap().1);
         }
-        let colluders = ids[ids.len() - c..].iter().map(|id| {
-            // a state of the share step starts with identity and channel secret, and ends with mask secret and seed
-            let state = cohort.clients[id].to_bytes();
-            let secret = |at: usize| Key32::new(state[at..at + 32].try_into().unwrap());
+        // a state of the share step starts with identity and channel secret, and ends with mask secret and seed
+        let states = cohort.clients.values().map(ClientRun::to_bytes);
+        let states: Vec<_> = states.collect();
+        let secret = |state: &[u8], at: usize| Key32::new(state[at..at + 32].try_into().unwrap());
+        let truth = states.iter().map(|state| {
+            let end = state.len();
+            (secret(state, end - 32), secret(state, end - 64))
+        });
+        let colluders = (ids.len() - c..ids.len()).map(|place| {
+            let state = &states[place];
             let colluder = Colluder {
-                identity: secret(26),
-                channel: secret(58),
-                mask_secret: secret(state.len() - 64),
+                identity: secret(state, 26),
+                channel: secret(state, 58),
+                mask_secret: secret(state, state.len() - 64),
             };
-            (*id, colluder)
+            (ids[place], colluder)
         });
         let mut coalition = Self {
+            truth: truth.collect(),
             colluders: colluders.collect(),
             plan: plan.clone(),
             threshold: parsed.shape.threshold,
@@ -206,14 +215,23 @@ impl Coalition {
         Sets::new(n, |i| is(shared, i), |i| is(shared, i) && !is(dropped, i))
     }
 
+    /// What the shares held give: right only where they are as many as the threshold, if the sharing is sound.
     fn combine(&self, shares: &Shares, node: u64) -> Option<Key32> {
         let held = shares.get(&node)?;
-        if held.len() < self.threshold as usize {
-            return None;
-        }
         let some = || held.iter().take(self.threshold as usize);
         let xs: Vec<u64> = some().map(|(x, _)| *x).collect();
         shamir::combine(&shamir::weights(&xs), some().map(|(_, share)| share))
+    }
+
+    /// Whether the shares held give the client's own seed, and its own mask secret.
+    pub(super) fn finds_secrets(&self, place: usize) -> [bool; 2] {
+        let node = self.ids[place];
+        let finds = |shares: &Shares, truth: &Key32| {
+            self.combine(shares, node)
+                .is_some_and(|found| found == *truth)
+        };
+        let (seed, mask_secret) = &self.truth[place];
+        [finds(&self.seeds, seed), finds(&self.secrets, mask_secret)]
     }
 
     /// Shares of a client's seed and of its mask secret that the coalition holds.
@@ -237,12 +255,14 @@ impl Coalition {
         let key_of = |node: u64| self.replies[&node].key.mask_key;
         let mut masks = Vec::new();
         let mut left = 0;
+        let seeds = self.seeds.get(&node).map_or(0, BTreeMap::len);
         match self.combine(&self.seeds, node) {
-            Some(seed) => {
+            // nothing but the sum would show a wrong seed
+            Some(seed) if seeds >= self.threshold as usize => {
                 let key = self.place.self_mask_key(&seed, node).unwrap();
                 masks.push(Mask::new(&key, true).unwrap());
             }
-            None => left += 1,
+            _ => left += 1,
         }
         let own = self.mask_secret(node);
         for peer in view.iter().map(|at| self.ids[*at]).filter(|id| *id != node) {

@@ -64,6 +64,9 @@ impl View {
                 self.limbs[kind].extend(limbs.map(|limb| u64::from_le_bytes(*limb)));
             }
         }
+        // t - 1 shares give neither secret, t give both
+        let enough = c >= run.threshold as usize;
+        assert_eq!(run.finds_secrets(VICTIM), [enough; 2]);
         let all: Vec<usize> = (0..N).collect();
         let zeros = vec![0.0; DIM];
         let mut vector = Vec::new();
@@ -184,7 +187,7 @@ fn the_view_of_a_server_and_one_colluder_less_than_the_threshold_is_uniform_and_
     }
     for (part, (item, _)) in &zeros.parts {
         // items that come a few times in a run are compared as one, so that each byte value is frequent enough
-        let pooled = zeros.parts[part].1.len() / item < 2000;
+        let pooled = zeros.parts[part].1.len() / item < 1000;
         for place in 0..if pooled { 1 } else { *item } {
             let bytes = |view: &View| {
                 if pooled {
