@@ -47,7 +47,9 @@ CONFIDENCE = Histogram("confidence", _TENTHS)
 CONFIDENT_AND_RIGHT = Histogram("confident_and_right", _TENTHS)
 
 # The only numbers about a client that may enter the secure sum beside the update, all counts over its holdout rows.
-METRICS = ("examples", "correct", "loss_milli", *CONFIDENCE.names, *CONFIDENT_AND_RIGHT.names)
+COUNTS = ("examples", "correct", "loss_milli")
+HISTOGRAMS = (CONFIDENCE, CONFIDENT_AND_RIGHT)
+METRICS = (*COUNTS, *(name for histogram in HISTOGRAMS for name in histogram.names))
 METRIC_MAX = 2**31 - 1
 
 
