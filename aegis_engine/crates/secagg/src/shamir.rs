@@ -126,8 +126,8 @@ pub(crate) fn weights(xs: &[u64]) -> Vec<u64> {
         .collect()
 }
 
-/// The secret behind the shares; `None` when they do not belong together (a limb leaves its range,
-/// which wrong shares miss with probability about 2^-49).
+/// The secret behind the shares; `None` when they do not belong together and a limb leaves its range. Shares wrong by chance
+/// stay in range with probability about 2^-49; chosen ones can, so what a secret is for must be checked too.
 pub(crate) fn combine<'a>(
     weights: &[u64],
     shares: impl Iterator<Item = &'a Share>,

@@ -1,12 +1,20 @@
 //! Whole-protocol tests, and the cohort they all drive.
 
+mod chi_square;
+mod coalition;
 mod codec;
+mod damage;
+mod everyone_but_one;
 mod hostile_cohort;
 mod hostile_round;
+mod lying_client;
 mod protocol;
 mod shapes;
+mod split_views;
 mod steady;
 mod uniform;
+mod vectors;
+mod view;
 
 use std::collections::BTreeMap;
 

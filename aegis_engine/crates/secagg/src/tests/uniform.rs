@@ -1,4 +1,4 @@
-//! What the server sees of one client is uniform; what it would see without masks is not.
+//! What the server sees of one client is uniform; what it would see without masks is not. With colluders: `view`.
 
 use super::{Cohort, plan};
 use crate::encode;
