@@ -67,6 +67,7 @@ impl Profile {
 }
 
 /// The server of one run.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 pub struct ServerRun {
     run: u64,
     plan: Plan,
@@ -82,6 +83,7 @@ pub struct ServerRun {
     next: Option<Round>,
 }
 
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Round {
     number: u64,
     shape: Shape,
@@ -95,6 +97,7 @@ struct Round {
     step: Step,
 }
 
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 enum Step {
     Share,
     Masked(Masked),
@@ -102,6 +105,7 @@ enum Step {
 }
 
 /// Masked vectors are coming in.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Masked {
     keys: Vec<RoundKey>,
     sum: Accumulator,
@@ -109,6 +113,7 @@ struct Masked {
 }
 
 /// The survivors are fixed; signatures and shares are coming in.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Agreed {
     masked: Masked,
     sets: Sets,
@@ -117,6 +122,7 @@ struct Agreed {
 }
 
 /// A survivor's shares, each list by node.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Answer {
     seeds: Vec<(u64, Share)>,
     secrets: Vec<(u64, Share)>,

@@ -5,11 +5,13 @@ use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::ring::{Lane, RingWidth, add_packed, signed};
 
 /// Lanes of 32 bits where the ring fits them, of 64 otherwise.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 pub(crate) struct Accumulator {
     width: RingWidth,
     lanes: Lanes,
 }
 
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 enum Lanes {
     Narrow(Vec<u32>),
     Wide(Vec<u64>),
