@@ -114,11 +114,11 @@ fn no_message_breaks_its_decoder() {
 #[test]
 fn a_client_gives_nothing_away_whatever_the_server_sends() {
     let seeds = fuzzing::client_seeds();
-    run("client", fuzzing::client, &seeds, 20_000);
+    run("client", fuzzing::client, &seeds, 30_000);
 }
 
 #[test]
 fn no_client_changes_the_sum_of_the_others() {
     let seeds = fuzzing::server_seeds();
-    run("server", fuzzing::server, &seeds, 20_000);
+    run("server", fuzzing::server, &seeds, 30_000);
 }

@@ -16,7 +16,7 @@ use crate::{ClientRun, SecAggError, keys};
 
 /// The client under attack: some ids are lower, some higher.
 const PLACE: usize = 1;
-const STEPS: usize = 8;
+const STEPS: usize = 6;
 
 // Steps of a program, each behind its number.
 const SHARE: u8 = 0;
