@@ -7,7 +7,7 @@ use crate::message::{
     UnmaskReply, UnmaskRequest,
 };
 use crate::roster;
-use crate::{ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster};
+use crate::{ClientLimits, ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster};
 
 type Again = fn(&[u8]) -> Option<Vec<u8>>;
 
@@ -83,6 +83,12 @@ pub fn codec_seeds() -> Vec<Vec<u8>> {
     };
     let roster = roster.sign(&material::identity(0)).expect("good names");
     seeds.push([&[10], roster.as_bytes()].concat());
+    let limits = ClientLimits {
+        roster: Some((1..4u8).map(|n| [n; 32]).collect()),
+        ..ClientLimits::default()
+    };
+    let client = ClientRun::new(RUN, NODES[0], limits).expect("randomness");
+    seeds.push([&[9], &client.to_bytes()[..]].concat());
     let identity = Identity::generate().expect("randomness");
     seeds.push([&[11], identity.to_text().as_bytes()].concat());
     seeds
