@@ -16,7 +16,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: miri fuzz test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim wheels test-wheels clean lock
+.PHONY: miri fuzz fuzz-vault fuzz-secagg test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim bench-secagg wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -50,7 +50,7 @@ deny: $(DENY) ## licences, sources and versions of the crates in use
 	cd aegis_engine && $(DENY) --locked check bans licenses sources
 
 lint: setup deny ## formatters, linters, type checkers
-	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --features aegis-vault/failpoints,aegis-vault/fuzzing --quiet -- -D warnings
+	cd aegis_engine && cargo fmt --check && cargo clippy --release --all-targets --features aegis-vault/failpoints,aegis-vault/fuzzing,aegis-secagg/fuzzing --quiet -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -60,6 +60,7 @@ test-rust: setup ## Rust tests
 	cd aegis_engine && cargo test --release --quiet --lib --tests
 	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints,fuzzing --test crash \
 		--test fuzz_short --test memory
+	cd aegis_engine && cargo test --release --quiet -p aegis-secagg --features fuzzing --test fuzz_short
 	@if cargo +nightly miri --version >/dev/null 2>&1; then $(MAKE) miri; else \
 		echo "Miri is left out: rustup toolchain install nightly --component miri,rust-src"; fi
 
@@ -76,14 +77,23 @@ $(TOOLS)/bin/cargo-fuzz:
 	cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@0.13.2
 	rm -rf $(TOOLS)/build
 
-# The first build takes 5 minutes on two cores. Findings are in crates/vault/fuzz/artifacts.
-fuzz: $(FUZZ) ## libFuzzer on what the vault reads from untrusted files, 10 million inputs a target
-	cd aegis_engine && cargo run --release --quiet -p aegis-vault --features fuzzing --example fuzz_seeds -- \
-		crates/vault/fuzz/corpus
-	cd aegis_engine/crates/vault && for target in header keystore reader; do \
-		$(FUZZ) run --sanitizer none --release $$target -- -runs=$(FUZZ_RUNS) -max_len=20000 -malloc_limit_mb=33 \
-			-print_final_stats=1 || exit 1; \
+# $(1): crate, $(2): targets, $(3): libFuzzer's limits. Findings are in crates/$(1)/fuzz/artifacts.
+define run-fuzz
+	cd aegis_engine && cargo run --release --quiet -p aegis-$(1) --features fuzzing --example fuzz_seeds -- \
+		crates/$(1)/fuzz/corpus
+	cd aegis_engine/crates/$(1) && for target in $(2); do \
+		$(FUZZ) run --sanitizer none --release $$target -- -runs=$(FUZZ_RUNS) $(3) -print_final_stats=1 || exit 1; \
 	done
+endef
+
+fuzz: fuzz-vault fuzz-secagg ## libFuzzer on what comes from untrusted files and peers, 10 million inputs a target
+
+# The first build of each takes 5 minutes on two cores.
+fuzz-vault: $(FUZZ) ## libFuzzer on what the vault reads from untrusted files
+	$(call run-fuzz,vault,header keystore reader,-max_len=20000 -malloc_limit_mb=33)
+
+fuzz-secagg: $(FUZZ) ## libFuzzer on the messages and both state machines of secure aggregation
+	$(call run-fuzz,secagg,codecs client server,-max_len=2048 -malloc_limit_mb=2)
 
 test-python: setup ## Python tests, deployments with real processes among them
 	$(BIN)/pytest -q
@@ -101,6 +111,9 @@ test-wheels: wheels ## install both wheels into a clean environment elsewhere an
 
 bench-sim: setup ## the inprocess runtime beside a bare torch loop
 	$(BIN)/python benches/sim.py
+
+bench-secagg: setup ## secure aggregation beside Flower's SecAgg+, same vectors, same run: the goals and a grid (25 minutes)
+	$(BIN)/python benches/secagg.py
 
 lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aegis_flower.server import aegis_server_app as aegis_server_app
     from aegis_flower.simulations.inprocess import InProcessGrid as InProcessGrid
     from aegis_flower.simulations.inprocess import run_inprocess as run_inprocess
+    from aegis_flower.strategies import Bucketed as Bucketed
     from aegis_flower.strategies import SecureAggregation as SecureAggregation
     from aegis_flower.stream import PermitDataset as PermitDataset
 
@@ -27,6 +28,7 @@ _WHERE = {
     "InProcessGrid": "simulations.inprocess",
     "Ledger": "ledger",
     "PermitDataset": "stream",
+    "Bucketed": "strategies",
     "SecureAggregation": "strategies",
     "Terms": "ingest",
     "VaultClient": "client",

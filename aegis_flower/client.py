@@ -183,7 +183,7 @@ class VaultClient(NumPyClient):
             )
 
     def evaluate_counts(self, parameters: NDArrays, round_: int) -> tuple[dict[str, int], Permit | None]:
-        """Counts over the holdout rows: examples, correct predictions, summed loss in thousandths; and the permit used.
+        """Counts over the holdout rows, by the names of `gate.METRICS`; and the permit used.
 
         A node without a holdout counts zero rows and needs no permit.
         """
@@ -193,9 +193,15 @@ class VaultClient(NumPyClient):
         data = PermitDataset(self.node.vault, permit, self.spec)
         model = self.model()
         load(model, parameters)
-        correct, loss, rows = training.evaluate(model, self.loss(), data, models.device(self.config.model.device))
-        milli = round(min(max(loss, 0.0), 1e6) * 1000)
-        return {"examples": rows, "correct": correct, "loss_milli": milli}, permit
+        found = training.evaluate(model, self.loss(), data, models.device(self.config.model.device))
+        counts = {
+            "examples": len(found.right),
+            "correct": int(found.right.sum()),
+            "loss_milli": round(min(max(found.loss, 0.0), 1e6) * 1000),
+            **gate.CONFIDENCE.count(found.confidence),
+            **gate.CONFIDENT_AND_RIGHT.count(found.confidence[found.right]),
+        }
+        return counts, permit
 
     def release(
         self, trained: Trained, shapes: gate.Shapes, metrics: dict[str, int], *, secure_aggregation: bool

@@ -31,6 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from aegis_flower.errors import ConfigError
 
 CONFIG_MODULE = "aegis_flower.configs"
+OPTIMISERS = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
+ROBUST = ("krum", "multikrum", "median", "trimmed_mean")  # rules that compare updates: over the means of groups
 LOSS_STEPS = ("advertise", "share", "masked", "commit", "unmask", "train", "evaluate")
 
 
@@ -100,7 +102,7 @@ class PrivacyConfig:
 
 @dataclass(frozen=True)
 class SecaggConfig:
-    """Secure aggregation, profile S."""
+    """Secure aggregation: profile S, or D where `sparse` is set."""
 
     enabled: bool = True
     value_bits: int = 20
@@ -108,17 +110,21 @@ class SecaggConfig:
     weighting: str = "uniform"  # uniform | rows (row counts then enter the sum, without noise)
     weight_max: int = 65536
     commit: bool = False  # survivors are signed before they are unmasked: one trip more a round
+    sparse: list[int] | None = None  # percent colluding, percent lost, for cohorts of hundreds to thousands
+    shard_size: int | None = None  # clients of a shard that is summed by itself; null: one sum over all
 
 
 @dataclass(frozen=True)
 class StrategyConfig:
     """The server's optimiser around the securely summed mean."""
 
-    name: str = "fedavg"  # fedavg | fedavgm | fedadam | fedyogi | fedprox
+    name: str = "fedavg"  # fedavg | fedavgm | fedadam | fedyogi | fedprox; over groups: see ROBUST
     rounds: int = 10
     max_norm: float = 4.0  # L2 bound of one client's update: clipped by the engine, checked by the gate
     server_learning_rate: float | None = None
     proximal_mu: float = 0.0
+    group_size: int = 8  # clients of a group, for the robust rules over groups
+    malicious: int = 1  # false clients that a robust rule must bear
 
 
 @dataclass(frozen=True)
@@ -266,13 +272,25 @@ def _validate(cfg: Config) -> None:
     check("privacy.steps_per_round", g.steps_per_round >= 1, "must be at least 1")
     check("privacy.noise_multiplier", g.noise_multiplier is None or g.noise_multiplier > 0, "must be positive or null")
     check("strategy.rounds", s.rounds >= 1, "must be at least 1")
-    choice("strategy.name", "fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
+    choice("strategy.name", *OPTIMISERS, *ROBUST)
+    check("strategy.group_size", s.group_size >= 2, "must be at least 2: a sum over one client is that client's update")
+    check("strategy.malicious", s.malicious >= 0, "must not be negative")
     check("strategy.max_norm", s.max_norm > 0, "must be positive")
     check("strategy.proximal_mu", s.proximal_mu >= 0, "must not be negative")
     check("secagg.value_bits", 8 <= a.value_bits <= 30, "must lie between 8 and 30")
     check("secagg.min_cohort", a.min_cohort >= 2, "must be at least 2: a sum over one client is that client's update")
     check("secagg.weight_max", 1 <= a.weight_max <= 2**24, "must lie between 1 and 2^24")
     choice("secagg.weighting", "uniform", "rows")
+    check(
+        "secagg.sparse",
+        a.sparse is None or (len(a.sparse) == 2 and all(0 <= x < 50 for x in a.sparse)),
+        "must be two percentages below 50, colluding and lost, such as [10,10]; null for a complete graph",
+    )
+    check(
+        "secagg.shard_size",
+        a.shard_size is None or a.shard_size >= a.min_cohort,
+        f"must be secagg.min_cohort={a.min_cohort} or more, the fewest clients a sum may be over; null for one sum",
+    )
     choice("runtime.kind", "inprocess", "ray", "deployment")
     check("runtime.workers", r.workers >= 0, "must not be negative")
     check("runtime.round_deadline", r.round_deadline > 0, "must be positive")
@@ -283,6 +301,8 @@ def _validate(cfg: Config) -> None:
         raise ConfigError(
             "data.clients", f"{d.clients} clients cannot form the cohort of secagg.min_cohort={a.min_cohort}"
         )
+    if a.enabled:
+        _check_sums(cfg)
     if g.mode == "example" and g.noise == "insecure_test" and p.require_dp:
         raise ConfigError("privacy.noise", "insecure_test noise protects nobody; it needs policy.require_dp=false")
     if g.mode == "off" and p.require_dp:
@@ -291,6 +311,36 @@ def _validate(cfg: Config) -> None:
         raise ConfigError(
             "secagg.enabled",
             "the data's policy requires secure aggregation; policy.require_secure_aggregation=false lifts that",
+        )
+
+
+def _check_sums(cfg: Config) -> None:
+    """Refuses what no ring holds, and groups that cannot be."""
+    a, s, clients = cfg.secagg, cfg.strategy, cfg.data.clients
+    weight = a.weight_max if a.weighting == "rows" else 1
+    bits = math.ceil(math.log2((2 ** (a.value_bits - 1) - 1) * weight * max(clients, 2))) + 1
+    if bits > 64:
+        raise ConfigError(
+            "secagg.value_bits",
+            f"the sum of {clients} clients needs {bits} bits, and no ring has more than 64; lower secagg.value_bits or "
+            "secagg.weight_max",
+        )
+    if s.name not in ROBUST:
+        return
+    if a.shard_size is not None:
+        raise ConfigError("secagg.shard_size", f"strategy={s.name} has groups of its own: set strategy.group_size")
+    if s.group_size < a.min_cohort:
+        raise ConfigError(
+            "strategy.group_size",
+            f"groups of {s.group_size} are below secagg.min_cohort={a.min_cohort}, the fewest clients a sum may be over",
+        )
+    groups = clients // s.group_size
+    least = 2 * s.malicious + (3 if "krum" in s.name else 1)  # Blanchard et al. 2017; Yin et al. 2018
+    if cfg.runtime.kind != "deployment" and groups < max(2, least):
+        raise ConfigError(
+            "data.clients",
+            f"{clients} clients make {groups} groups of {s.group_size}; {s.name} needs {max(2, least)} to bear "
+            f"strategy.malicious={s.malicious}",
         )
 
 

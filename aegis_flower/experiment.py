@@ -24,7 +24,7 @@ from aegis_flower import datasets, report
 from aegis_flower.client import aegis_client_app
 from aegis_flower.config import Config, parse_loss
 from aegis_flower.errors import AegisError, AuditError, DataError, RunFailed
-from aegis_flower.gate import METRICS
+from aegis_flower.gate import COUNTS, HISTOGRAMS
 from aegis_flower.ingest import SimulatedNode, provision
 from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Ledger, Mechanism, epsilon
 from aegis_flower.node import close_nodes
@@ -259,7 +259,8 @@ def _ratio(metrics: dict[str, int], key: str) -> float | None:
 
 def _unnoised(cfg: Config) -> tuple[str, ...]:
     over = "secure sums only" if cfg.secagg.enabled else "each client's, in clear"
-    outputs = [f"counts over held-out rows, which are never trained on: {', '.join(METRICS)} ({over})"]
+    names = [*COUNTS, *(f"histogram of {h.name}" for h in HISTOGRAMS)]
+    outputs = [f"counts over held-out rows, which are never trained on: {', '.join(names)} ({over})"]
     if cfg.secagg.weighting == "rows" or not cfg.secagg.enabled:
         outputs.append(f"number of training rows, as weights ({over})")
     outputs.append("which clients took part in which round, and error codes")

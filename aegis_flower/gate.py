@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,64 @@ from aegis_flower.node import Node
 
 Shapes = list[tuple[str, tuple[int, ...]]]
 
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of values between public edges, so that a sum over clients is the histogram over all their rows.
+
+    Attributes:
+        name: what is counted; bin i is the metric ``<name>_<i>``.
+        edges: increasing; k of them make k + 1 bins, of which the first and the last are open, so that every value has one.
+    """
+
+    name: str
+    edges: tuple[float, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the bins, in order."""
+        return tuple(f"{self.name}_{i}" for i in range(len(self.edges) + 1))
+
+    def count(self, values: npt.NDArray[np.floating[Any]]) -> dict[str, int]:
+        """How many values fall into each bin; an edge belongs to the bin above it."""
+        counts = np.bincount(np.searchsorted(self.edges, values, side="right"), minlength=len(self.edges) + 1)
+        return {name: int(n) for name, n in zip(self.names, counts, strict=True)}
+
+    def read(self, metrics: Mapping[str, int]) -> list[int]:
+        """The bins of a sum, in order."""
+        return [metrics.get(name, 0) for name in self.names]
+
+
+_TENTHS = tuple(i / 10 for i in range(1, 10))
+CONFIDENCE = Histogram("confidence", _TENTHS)
+CONFIDENT_AND_RIGHT = Histogram("confident_and_right", _TENTHS)
+
 # The only numbers about a client that may enter the secure sum beside the update, all counts over its holdout rows.
-METRICS = ("examples", "correct", "loss_milli")
+COUNTS = ("examples", "correct", "loss_milli")
+HISTOGRAMS = (CONFIDENCE, CONFIDENT_AND_RIGHT)
+METRICS = (*COUNTS, *(name for histogram in HISTOGRAMS for name in histogram.names))
+METRIC_MAX = 2**31 - 1
+
+
+def means(sums: Mapping[str, int]) -> dict[str, int | float | list[int] | list[float]]:
+    """What the sums of `METRICS` say: accuracy, mean loss, rows, how sure the model was and how often rightly so.
+
+    ``calibration-error`` is the expected calibration error over ten bins of confidence (Guo et al. 2017, eq. 5), with the middle
+    of a bin for the confidence in it.
+    """
+    rows = sums.get("examples", 0)
+    if not rows:
+        return {}
+    sure, right = CONFIDENCE.read(sums), CONFIDENT_AND_RIGHT.read(sums)
+    gaps = [abs(r - n * (i + 0.5) / len(sure)) for i, (n, r) in enumerate(zip(sure, right, strict=True))]
+    return {
+        "accuracy": sums["correct"] / rows,
+        "loss": sums["loss_milli"] / 1000 / rows,
+        "test-rows": float(rows),
+        "confidence-histogram": sure,
+        "confident-and-right-histogram": right,
+        "calibration-error": sum(gaps) / rows,
+    }
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class Masker:
             roster=config.trust.members() if config.trust else None,
             colluding_percent=config.colluding_percent,
             require_commit=config.require_commit,
+            policy=self._node.engine.bundle_hash,
+            same_policy=config.same_policy,
         )
         self._store(client)
         return client.advertise()

@@ -37,6 +37,7 @@ class NodeConfig:
             only be checked, not narrowed.
         colluding_percent: share of the clients that may work with the server against it (``aegis-colluding-percent``).
         require_commit: it takes part only in rounds with a commit step (``aegis-require-commit``).
+        same_policy: it takes part only where all data are under its own policy bundle (``aegis-same-policy``).
         trust: its identity and the roster it accepts (``aegis-identity``, ``aegis-roster``, ``aegis-roster-signer``); None
             takes the server's word for who the other clients are.
     """
@@ -49,6 +50,7 @@ class NodeConfig:
     max_norm: float | None = None
     colluding_percent: int = 10
     require_commit: bool = False
+    same_policy: bool = False
     trust: Trust | None = None
 
     @classmethod
@@ -84,6 +86,7 @@ class NodeConfig:
             float(max_norm) if max_norm is not None else None,
             _percent(given, "aegis-colluding-percent", 10),
             _flag(given, "aegis-require-commit"),
+            _flag(given, "aegis-same-policy"),
             Trust.from_config(given),
         )
 

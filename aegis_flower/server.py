@@ -12,10 +12,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp import strategy as flower
 
 from aegis_flower import datasets, models
-from aegis_flower.config import Config, compose, overrides_from_run_config
+from aegis_flower.config import ROBUST, Config, compose, overrides_from_run_config
 from aegis_flower.errors import RunFailed
 from aegis_flower.ledger import calibrate
-from aegis_flower.strategies import ClearAggregation, RoundRecord, SecureAggregation
+from aegis_flower.strategies import Bucketed, ClearAggregation, RoundRecord, SecureAggregation
 
 OnRound = Callable[[RoundRecord], None]
 AnyStrategy = SecureAggregation | ClearAggregation
@@ -75,9 +75,24 @@ def inner_strategy(cfg: Config) -> flower.Strategy:
         return flower.FedAdam(eta=rate or 0.1, **common)
     if s.name == "fedyogi":
         return flower.FedYogi(eta=rate or 0.1, **common)
+    if s.name in ROBUST:
+        return _robust_rule(cfg, common)
     if s.name == "fedprox":
         return flower.FedProx(proximal_mu=s.proximal_mu, **common)
     return flower.FedAvg(**common)
+
+
+def _robust_rule(cfg: Config, common: dict[str, Any]) -> flower.Strategy:
+    """A rule over the means of groups, of which as many may be false as there are malicious clients."""
+    malicious, groups = cfg.strategy.malicious, max(1, cfg.data.clients // cfg.strategy.group_size)
+    if cfg.strategy.name == "krum":
+        return flower.Krum(num_malicious_nodes=malicious, **common)
+    if cfg.strategy.name == "multikrum":
+        select = max(1, groups - malicious)
+        return flower.MultiKrum(num_malicious_nodes=malicious, num_nodes_to_select=select, **common)
+    if cfg.strategy.name == "median":
+        return flower.FedMedian(**common)
+    return flower.FedTrimmedAvg(beta=malicious / groups, **common)
 
 
 def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, **extra: Any) -> AnyStrategy:
@@ -86,21 +101,26 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
     last = {cfg.strategy.rounds}
     if not cfg.secagg.enabled:
         return ClearAggregation(inner, noise_multiplier=sigma, evaluate_rounds=last, on_round=on_round)
-    return SecureAggregation(
-        inner,
-        max_norm=cfg.strategy.max_norm,
-        value_bits=cfg.secagg.value_bits,
-        weight_max=cfg.secagg.weight_max,
-        min_cohort=cfg.secagg.min_cohort,
-        cohort=cfg.data.clients,
-        join_deadline=cfg.runtime.join_deadline,
-        deadline=cfg.runtime.round_deadline,
-        commit=cfg.secagg.commit,
-        noise_multiplier=sigma,
-        evaluate_rounds=last,
-        on_round=on_round,
+    a = cfg.secagg
+    options: dict[str, Any] = {
+        "max_norm": cfg.strategy.max_norm,
+        "value_bits": a.value_bits,
+        # the ring is only as wide as the weights there can be
+        "weight_max": a.weight_max if a.weighting == "rows" else 1,
+        "min_cohort": a.min_cohort,
+        "cohort": cfg.data.clients,
+        "join_deadline": cfg.runtime.join_deadline,
+        "deadline": cfg.runtime.round_deadline,
+        "commit": a.commit,
+        "sparse": tuple(a.sparse) if a.sparse else None,
+        "noise_multiplier": sigma,
+        "evaluate_rounds": last,
+        "on_round": on_round,
         **extra,
-    )
+    }
+    if cfg.strategy.name in ROBUST:
+        return Bucketed(inner, group_size=cfg.strategy.group_size, **options)
+    return SecureAggregation(inner, shard_size=a.shard_size, **options)
 
 
 def run_server(cfg: Config, grid: Grid, outcome: Outcome, on_round: OnRound | None = None, **extra: Any) -> None:

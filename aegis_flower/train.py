@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
@@ -193,21 +194,33 @@ def _pull(model: nn.Module, start: list[torch.Tensor], optimizer: Optimizer, mu:
             p.sub_(p - p0, alpha=rate * mu)
 
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, loss: Loss, data: PermitDataset, device: torch.device, batch: int = 512
-) -> tuple[int, float, int]:
-    """Evaluates a model on every row of the permit.
+@dataclass(frozen=True)
+class Evaluated:
+    """A model on the rows of a permit.
 
-    Returns:
-        Correct predictions, summed loss, rows.
+    Attributes:
+        loss: summed over the rows.
+        confidence: probability of the class it named, by row, in no order that a caller may rely on.
+        right: whether that was the label, by row.
     """
+
+    loss: float
+    confidence: npt.NDArray[np.float32]
+    right: npt.NDArray[np.bool_]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loss: Loss, data: PermitDataset, device: torch.device, batch: int = 512) -> Evaluated:
+    """Evaluates a model on every row of the permit."""
     model.to(device).eval()
-    correct, total = 0, 0.0
+    total = 0.0
+    confidence, right = np.empty(len(data), np.float32), np.empty(len(data), np.bool_)
     for at in range(0, len(data), batch):
         x, y = data.__getitems__(np.arange(at, min(at + batch, len(data)), dtype=np.uint32))
         out = model(x.to(device))
         total += float(loss(out, y.to(device))) * len(y)
-        correct += int((out.argmax(1).cpu() == y).sum())
+        best = out.float().softmax(1).max(1)
+        confidence[at : at + len(y)] = best.values.cpu().numpy()
+        right[at : at + len(y)] = (best.indices.cpu() == y).numpy()
         x.zero_()
-    return correct, total, len(data)
+    return Evaluated(total, confidence, right)

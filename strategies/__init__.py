@@ -1,7 +1,9 @@
 """Server side: strategies that learn only sums, and the one in clear for comparison."""
 
+from aegis_flower.strategies.bucketed import Bucketed
 from aegis_flower.strategies.clear import ClearAggregation
+from aegis_flower.strategies.masked_rounds import InputCheck
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 from aegis_flower.strategies.secure_aggregation import SecureAggregation
 
-__all__ = ["ClearAggregation", "Lost", "RoundRecord", "SecureAggregation"]
+__all__ = ["Bucketed", "ClearAggregation", "InputCheck", "Lost", "RoundRecord", "SecureAggregation"]

@@ -69,8 +69,9 @@ class Exchange:
         while open_ids:
             came = list(grid.pull_messages(open_ids))
             for message in came:
-                open_ids.discard(message.metadata.reply_to_message_id)
-                yield message
+                if message.metadata.reply_to_message_id in open_ids:  # else it came before, or answers an earlier trip
+                    open_ids.discard(message.metadata.reply_to_message_id)
+                    yield message
             if time.monotonic() > until:
                 return
             pause = FIRST_PAUSE if came else min(pause * 1.5, LAST_PAUSE)

@@ -21,17 +21,21 @@ class RoundRecord:
 
     Attributes:
         task: ``train`` or ``evaluate``.
+        participants: clients inside the sums.
+        groups: the same, by group; one group but for shards and buckets.
         weight: sum of the clients' weights.
         metrics: sums over the clients that took part.
         seconds: wall time by step.
         bytes_up: largest masked input of a client, in bytes.
         trips: round trips of messages it took, adverts and share steps among them.
         failed: why the round gave no model; empty when it did.
+        groups_failed: why single groups gave no sum, while others did.
     """
 
     round: int
     task: str = "train"
     participants: list[int] = field(default_factory=list)
+    groups: list[list[int]] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     weight: int = 0
     metrics: dict[str, int] = field(default_factory=dict)
@@ -39,3 +43,4 @@ class RoundRecord:
     bytes_up: int = 0
     trips: int = 0
     failed: str = ""
+    groups_failed: list[str] = field(default_factory=list)

@@ -22,13 +22,12 @@ from aegis_flower import (
 )
 from aegis_flower.config import parse_loss
 from aegis_flower.errors import RunFailed
-from aegis_flower.gate import METRICS
+from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.ingest import _minimum_rows, provision
 from aegis_flower.ledger import Ledger
 from aegis_flower.node import close_nodes
 from aegis_flower.report import load_report
 from aegis_flower.server import initial_arrays, inner_strategy
-from aegis_flower.strategies import secure_aggregation
 
 HOSPITALS = [f"hospital-{i}" for i in range(1, 6)]
 
@@ -292,12 +291,12 @@ class _Summing(SecureAggregation):
 
     sums: dict
 
-    def _close_round(self):
+    def _close(self):
         record = self._current
-        summed = super()._close_round()
-        if summed is not None:
+        sums = super()._close()
+        for summed in sums:  # one group
             self.sums[record.round, record.task] = summed
-        return summed
+        return sums
 
 
 def _observed_run(tmp_path, *overrides):
@@ -354,7 +353,7 @@ def _observed_run(tmp_path, *overrides):
                 clip=cfg.strategy.max_norm,
                 value_bits=cfg.secagg.value_bits,
                 weight_max=cfg.secagg.weight_max,
-                metric_max=secure_aggregation.METRIC_MAX,
+                metric_max=METRIC_MAX,
                 max_clients=5,
             ),
             dtype=np.int64,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,72 +11,12 @@ from aegis_engine.errors import NotEnoughClients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from secure import METRICS, PLAN, Case, Owner, revived, runs
 
-from aegis_engine import ComplianceEngine, Release, SecAggClient, SecAggServer, Vault, encode_update
-from aegis_flower.ingest import Terms, ingest
+from aegis_engine import SecAggClient, SecAggServer
 
 ALPHA = 1e-6
 MIN_COHORT = 3
-METRICS = ["correct", "examples"]
-PLAN: dict[str, Any] = {"clip": 1.0, "value_bits": 20, "weight_max": 1000, "metric_max": 2**31 - 1, "max_clients": 7}
-runs = itertools.count(1)
-
-
-@dataclass
-class Owner:
-    """One governed vault; every release in this file is one of its real ones."""
-
-    engine: ComplianceEngine
-    dataset: str
-
-    def release(self, update: np.ndarray, weight: int, metrics: dict[str, int]) -> Release:
-        permit = self.engine.authorize(self.dataset, action="train", purpose="research")
-        shapes = [("w", [len(update)])]
-        return self.engine.gate(
-            permit,
-            update,
-            tensors=shapes,
-            contract=shapes,
-            metrics=metrics,
-            metrics_allowed=METRICS,
-            rows=permit.rows,
-            subjects=permit.subjects,
-            dp="secure",
-            reservation="r",
-            epsilon=1.0,
-            secure_aggregation=True,
-            weight=weight,
-            weight_max=PLAN["weight_max"],
-            max_norm=1e6,
-        )
-
-
-@pytest.fixture(scope="module")
-def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
-    folder: Path = tmp_path_factory.mktemp("owner")
-    vault = Vault.create(str(folder / "vault"), key_file=str(folder / "key"), make_key=True)
-    vault.govern("core")
-    people = [f"person-{i}" for i in range(20)]
-    dataset = ingest(vault, "rows", {"x": np.zeros(20, np.float32)}, people, Terms(["research"]))
-    return Owner(ComplianceEngine(vault), dataset)
-
-
-@dataclass
-class Case:
-    """One contribution, and the first step its node is gone at (4: it stays to the end)."""
-
-    update: np.ndarray
-    weight: int
-    metrics: dict[str, int]
-    gone: int
-
-    def encoded(self) -> list[int]:
-        return encode_update(self.update, self.weight, [self.metrics[m] for m in METRICS], names=METRICS, **PLAN)
-
-
-def revived(client: SecAggClient) -> SecAggClient:
-    """Each message of a deployment gets a fresh process: the state goes through bytes every time."""
-    return SecAggClient.from_bytes(client.to_bytes())
 
 
 def aggregate(owner: Owner, cases: dict[int, Case]) -> tuple[Any, dict[int, bytes]]:
@@ -176,6 +114,27 @@ def test_a_client_lost_at_any_step_does_not_cost_the_round(owner: Owner, nodes: 
     left = [n for n in cases if n != 2 or gone == 3]
     assert summed.contributors == left
     assert summed.integers() == np.sum([cases[n].encoded() for n in left], axis=0).tolist()
+
+
+@pytest.mark.parametrize("steps", list(itertools.combinations_with_replacement([1, 2, 3], 2)))
+def test_two_gone_before_they_answered_are_one_too_many_of_five_and_seven_bear_them(
+    owner: Owner, steps: tuple[int, int]
+) -> None:
+    """n - t = ceil(n/3) - 1 clients of a cohort may be gone before the unmask answer: one of five, two of seven."""
+    for nodes in (5, 7):
+        cases = {
+            n: Case(np.full(3, n / 8, np.float32), n, {"correct": n, "examples": n}, 4) for n in range(1, nodes + 1)
+        }
+        cases[1].gone, cases[3].gone = steps
+        if nodes == 5:
+            with pytest.raises(NotEnoughClients) as error:
+                aggregate(owner, cases)
+            assert (error.value.have, error.value.need) == (3, 4)
+        else:
+            summed, _ = aggregate(owner, cases)
+            left = [n for n, case in cases.items() if case.gone > 2]
+            assert summed.contributors == left
+            assert summed.integers() == np.sum([cases[n].encoded() for n in left], axis=0).tolist()
 
 
 # -- what the server receives -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aegis_flower.config import (
+    ROBUST,
     Config,
     DataConfig,
     ModelConfig,
@@ -37,6 +38,7 @@ COMPANIONS = {
     ("privacy", "off"): ["policy.require_dp=false"],
     ("secagg", "clear"): ["policy.require_secure_aggregation=false"],
     ("model", "cnn"): ["data=fashion_mnist"],
+    **{("strategy", rule): ["data.clients=40"] for rule in ROBUST},
 }
 
 
@@ -135,7 +137,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path: str, value: An
         ("secagg.min_cohort", 1),
         ("secagg.weight_max", 0),
         ("secagg.weighting", "loss"),
-        ("strategy.name", "krum"),
+        ("strategy.name", "krumm"),
         ("strategy.rounds", 0),
         ("strategy.max_norm", 0.0),
         ("strategy.proximal_mu", -0.1),

@@ -294,9 +294,10 @@ def test_evaluation_counts_every_row_once_whatever_the_batch(stream: Stream) -> 
         out = model(torch.from_numpy(x))
         expected = int((out.argmax(1).numpy() == y).sum()), float(CE(out, torch.from_numpy(y), reduction="sum"))
     for batch in (7, 40, 512):
-        correct, loss, rows = evaluate(model, CE, data, CPU, batch)
-        assert (correct, rows) == (expected[0], 40)
-        assert loss == pytest.approx(expected[1], rel=1e-5)
+        found = evaluate(model, CE, data, CPU, batch)
+        assert (int(found.right.sum()), len(found.right)) == (expected[0], 40)
+        assert found.loss == pytest.approx(expected[1], rel=1e-5)
+        assert found.confidence == pytest.approx(out.softmax(1).max(1).values.numpy(), rel=1e-5)
 
 
 # -- the client around it -------------------------------------------------------------------------------------------------

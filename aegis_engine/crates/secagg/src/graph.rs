@@ -184,6 +184,7 @@ impl Tails {
 }
 
 /// A shuffled ring of the cohort's places; neighbours are the `degree / 2` next on either side.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 pub(crate) struct Ring {
     order: Vec<u32>,
     place: Vec<u32>,

@@ -32,6 +32,8 @@ mod client;
 mod encode;
 mod error;
 mod field;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod graph;
 mod identity;
 mod keys;

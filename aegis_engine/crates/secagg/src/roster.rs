@@ -13,7 +13,7 @@
 //! One spelling a roster: lower-case digits, no leading zeros, single spaces, LF, nothing after the signature. Members are
 //! identities and not Flower's node ids, which a `SuperLink` gives out anew: an advert binds the two for one run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::SecAggError;
@@ -177,6 +177,14 @@ impl SignedRoster {
     /// # Errors
     /// [`RosterError::Member`] for names that cannot be written; [`RosterError::Crypto`].
     pub fn sign(&self, seed: &[u8; 32]) -> Result<String, RosterError> {
+        let mut text = self.covered(&keys::identity(seed)?)?;
+        let signature = keys::sign(seed, &[DOMAIN, text.as_bytes()].concat())?;
+        let _ = writeln!(text, "signature {}", hex(&signature));
+        Ok(text)
+    }
+
+    /// The lines that the signature covers.
+    fn covered(&self, signer: &[u8; 32]) -> Result<String, RosterError> {
         let mut names: Vec<&String> = self.members.values().collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -190,7 +198,7 @@ impl SignedRoster {
             self.serial,
             self.issued,
             self.expires,
-            hex(&keys::identity(seed)?)
+            hex(signer)
         );
         for (identity, name) in &self.members {
             if let Some(reason) = name_fault(name) {
@@ -199,8 +207,6 @@ impl SignedRoster {
             }
             let _ = writeln!(text, "member {} {name}", hex(identity));
         }
-        let signature = keys::sign(seed, &[DOMAIN, text.as_bytes()].concat())?;
-        let _ = writeln!(text, "signature {}", hex(&signature));
         Ok(text)
     }
 
@@ -267,6 +273,17 @@ impl SignedRoster {
 /// SHA-256 of a roster file, as [`Taken`] remembers it.
 pub fn roster_hash(text: &str) -> [u8; 32] {
     keys::hash(DOMAIN, &[text.as_bytes()])
+}
+
+/// A roster read and written again with the signature it has: for the fuzzers, who cannot sign.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn again(text: &str) -> Option<String> {
+    let (roster, signer, signature, _) = Lines::new(text).ok()?.roster().ok()?;
+    let mut again = roster
+        .covered(&signer)
+        .expect("what was read can be written");
+    let _ = writeln!(again, "signature {}", hex(&signature));
+    Some(again)
 }
 
 struct Lines<'a> {
@@ -337,10 +354,11 @@ impl<'a> Lines<'a> {
             "signer",
             "\"signer\" and 64 lower-case hex digits are expected",
         )?;
-        let mut members = BTreeMap::new();
+        let (mut members, mut names) = (BTreeMap::new(), BTreeSet::new());
         loop {
             let bad = self.bad("\"member\", 64 lower-case hex digits and a name are expected");
             let order = self.bad("members are sorted by their keys, each once");
+            let twice = self.bad("a name is given to one member only");
             let Some(member) = self.field("member") else {
                 break;
             };
@@ -354,6 +372,9 @@ impl<'a> Lines<'a> {
                 .is_some_and(|(last, _)| *last >= key)
             {
                 return Err(order);
+            }
+            if !names.insert(name) {
+                return Err(twice);
             }
             members.insert(key, name.to_owned());
         }
@@ -396,6 +417,24 @@ mod tests {
         let text = roster().sign(&SEED).unwrap();
         let signer = keys::identity(&SEED).unwrap();
         assert_eq!(SignedRoster::open(&text, &signer).unwrap(), roster());
+    }
+
+    #[test]
+    fn two_members_of_one_name_are_neither_written_nor_read() {
+        let mut twice = roster();
+        let names = twice.members.values_mut();
+        names.for_each(|name| "node".clone_into(name));
+        assert!(matches!(twice.sign(&SEED), Err(RosterError::Member { .. })));
+        // signed by other means than this crate's
+        let text = roster().covered(&keys::identity(&SEED).unwrap()).unwrap();
+        let mut text = text.replace("node-2", "node-1");
+        let signature = keys::sign(&SEED, &[DOMAIN, text.as_bytes()].concat()).unwrap();
+        let _ = writeln!(text, "signature {}", hex(&signature));
+        let found = SignedRoster::open(&text, &keys::identity(&SEED).unwrap()).unwrap_err();
+        assert!(
+            matches!(&found, RosterError::Malformed { reason, .. } if reason.contains("name")),
+            "{found}"
+        );
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Profile {
 }
 
 /// The server of one run.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 pub struct ServerRun {
     run: u64,
     plan: Plan,
@@ -67,13 +68,14 @@ pub struct ServerRun {
 }
 
 /// Who advertised.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Members {
     adverts: BTreeMap<u64, Advert>,
     /// The node each identity sits on.
     seats: BTreeMap<[u8; 32], u64>,
 }
 
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Round {
     shape: Shape,
     cohort: Vec<Advert>,
@@ -84,6 +86,7 @@ struct Round {
     step: Step,
 }
 
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 enum Step {
     Share,
     Masked(Masked),
@@ -91,6 +94,7 @@ enum Step {
 }
 
 /// Masked vectors are coming in.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Masked {
     keys: Vec<RoundKey>,
     sum: Accumulator,
@@ -98,6 +102,7 @@ struct Masked {
 }
 
 /// The survivors are fixed; signatures and shares are coming in.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Agreed {
     masked: Masked,
     sets: Sets,
@@ -106,6 +111,7 @@ struct Agreed {
 }
 
 /// A survivor's shares, each list by node.
+#[cfg_attr(feature = "fuzzing", derive(Clone, PartialEq))]
 struct Answer {
     seeds: Vec<(u64, Share)>,
     secrets: Vec<(u64, Share)>,

@@ -81,12 +81,13 @@ impl ServerRun {
         let Step::Agreed(agreed) = &mut round.step else {
             return Err(SecAggError::UnknownNode { node });
         };
-        if agreed.commits.insert(node, commit.signature).is_some() {
+        if agreed.commits.contains_key(&node) {
             return Err(SecAggError::AlreadyAnswered {
                 step: "commit",
                 round: header.round,
             });
         }
+        agreed.commits.insert(node, commit.signature);
         Ok(())
     }
 
@@ -271,5 +272,41 @@ impl Round {
         }
         seeds.sort_unstable();
         Ok((seeds, secrets))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Step;
+    use crate::tests::{Cohort, RUN, plan};
+    use crate::{Profile, SecAggError, ServerRun};
+
+    fn commits(server: &mut ServerRun) -> &mut BTreeMap<u64, [u8; 64]> {
+        match server.round.as_mut().map(|round| &mut round.step) {
+            Some(Step::Agreed(agreed)) => &mut agreed.commits,
+            _ => panic!("the mask step has not ended"),
+        }
+    }
+
+    #[test]
+    fn a_second_commit_is_refused_and_the_first_one_stays() {
+        let server = ServerRun::new(RUN, plan(3, &[]), 2).unwrap();
+        let mut cohort = Cohort::of(3, server.with_profile(Profile::Complete { commit: true }));
+        cohort.share(1, &[]).unwrap();
+        cohort.mask(&[], |_| (vec![0.1; 3], 1, Vec::new())).unwrap();
+        cohort.server.end_masked().unwrap();
+        let request = cohort.server.commit_request().unwrap();
+        let (node, client) = cohort.clients.iter_mut().next().unwrap();
+        let commit = client.commit(&request).unwrap();
+        cohort.server.add_commit(*node, &commit).unwrap();
+        // as if that had been another valid signature: Ed25519 has many, for who holds the key
+        commits(&mut cohort.server).insert(*node, [7; 64]);
+        assert!(matches!(
+            cohort.server.add_commit(*node, &commit),
+            Err(SecAggError::AlreadyAnswered { .. })
+        ));
+        assert_eq!(commits(&mut cohort.server)[node], [7; 64]);
     }
 }

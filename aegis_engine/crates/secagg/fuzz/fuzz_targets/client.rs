@@ -1,0 +1,5 @@
+#![no_main]
+
+use bounded as _;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| aegis_secagg::fuzzing::client(data));
