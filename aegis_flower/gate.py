@@ -53,8 +53,8 @@ METRICS = (*COUNTS, *(name for histogram in HISTOGRAMS for name in histogram.nam
 METRIC_MAX = 2**31 - 1
 
 
-def means(sums: Mapping[str, int]) -> dict[str, int | float | list[int] | list[float]]:
-    """What the sums of `METRICS` say: accuracy, mean loss, rows, how sure the model was and how often rightly so.
+def means(sums: Mapping[str, int]) -> dict[str, float]:
+    """What the sums of `METRICS` say of the model: accuracy, mean loss, rows, calibration.
 
     ``calibration-error`` is the expected calibration error over ten bins of confidence (Guo et al. 2017, eq. 5), with the middle
     of a bin for the confidence in it.
@@ -68,8 +68,6 @@ def means(sums: Mapping[str, int]) -> dict[str, int | float | list[int] | list[f
         "accuracy": sums["correct"] / rows,
         "loss": sums["loss_milli"] / 1000 / rows,
         "test-rows": float(rows),
-        "confidence-histogram": sure,
-        "confident-and-right-histogram": right,
         "calibration-error": sum(gaps) / rows,
     }
 

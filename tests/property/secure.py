@@ -71,7 +71,8 @@ class Steady:
     """
 
     def __init__(self, server: SecAggServer) -> None:
-        self.server = server
+        # adverts go to the base, so that every fork made later knows who came
+        self.base, self.server = server, server
         self._next: tuple[SecAggServer, bytes] | None = None
         self._last = 0
 
@@ -79,13 +80,14 @@ class Steady:
         """The share request of a round, planned or fresh, and who has not shared in it yet."""
         planned, self._next, self._last = self._next, None, round_
         if planned is None:
+            self.server = self.base.fork()
             return self.server.begin_round(round_, list(cohort)), list(cohort)
         self.server, request = planned
         return request, self.server.missing
 
     def plan(self, cohort: Sequence[int]) -> None:
         """Draws up the next round; before the first unmask request of this one."""
-        following = self.server.fork()
+        following = self.base.fork()
         self._next = following, following.begin_round(self._last + 1, list(cohort))
 
     def unmask_request(self, node: int) -> bytes:

@@ -157,7 +157,7 @@ class Run:
 
     def advertise(self, nodes: Iterable[int]) -> None:
         adverts = {n: self.parties[n].answer("advertise") for n in nodes if n not in self.there}
-        self.transport.deliver(self.server.add_advert, adverts, repeat=None)
+        self.transport.deliver(self.steady.base.add_advert, adverts, repeat=None)
         self.there = sorted({*self.there, *adverts})
 
     def share(self, round_: int, cases: dict[int, Case]) -> list[int]:

@@ -169,7 +169,7 @@ def coded(run: int, round_: int, node: int, weight: int) -> np.ndarray:
         "metric_max": METRIC_MAX,
         "max_clients": NODES,
     }
-    metrics = [{"examples": 10 * node, "correct": node, "loss_milli": round_}[m] for m in METRICS]
+    metrics = [{"examples": 10 * node, "correct": node, "loss_milli": round_}.get(m, 0) for m in METRICS]
     return np.array(encode_update(drawn(run, round_, node), weight, metrics, names=METRICS, **plan))
 
 
