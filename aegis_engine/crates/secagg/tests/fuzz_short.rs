@@ -108,7 +108,7 @@ fn run(name: &str, target: fn(&[u8]), seeds: &[Vec<u8>], executions: u32) {
 #[test]
 fn no_message_breaks_its_decoder() {
     let seeds = fuzzing::codec_seeds();
-    run("codecs", fuzzing::codecs, &seeds, 1_000_000);
+    run("codecs", fuzzing::codecs, &seeds, 3_000_000);
 }
 
 #[test]

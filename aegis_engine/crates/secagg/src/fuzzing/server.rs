@@ -66,6 +66,8 @@ struct Scene {
 struct Round {
     /// What all were asked for shares with.
     request: Vec<u8>,
+    /// What each client knew then: whoever answers twice does so from here.
+    before: Vec<Bytes>,
     contributors: Vec<u64>,
     /// A masked input that no honest client made.
     false_input: bool,
@@ -226,7 +228,11 @@ impl<'a> Attack<'a> {
             COMMIT => (Ask::Commit, scene.server.commit_request().ok()?),
             _ => (Ask::Unmask, scene.server.unmask_request(node, None).ok()?),
         };
-        let state = &scene.states[place];
+        let states = match kind {
+            SHARE => &scene.round.before,
+            _ => &scene.states,
+        };
+        let state = states.get(place)?;
         self.world.memory.ask(place, state, ask, &request)
     }
 
@@ -303,6 +309,7 @@ impl<'a> Attack<'a> {
                 assert!(number > before.round(), "rounds only go forward");
                 self.scene.round = Round {
                     request,
+                    before: self.scene.states.clone(),
                     ..Round::default()
                 };
             }
