@@ -211,7 +211,7 @@ def mask(key: bytes, count: int, size: int) -> list[int]:
     out: list[int] = []
     for chunk in range(-(-count // CHUNK)):
         here = min(CHUNK, count - chunk * CHUNK)
-        stream = ctr(key, chunk * CHUNK * size // 16, here * size)
+        stream = ctr(key, chunk << 32 | 2, here * size)
         values, shift = [0] * here, 0
         for plane in PLANES[size]:
             for i in range(here):

@@ -32,10 +32,8 @@ pub(crate) trait Lane: Copy + Default + Send + Sync + 'static {
     fn from_i64(value: i64) -> Self;
     fn from_u64(value: u64) -> Self;
     fn to_u64(self) -> u64;
-    /// `self + (part << shift)`, or minus when `negate`.
-    fn plus(self, part: u32, shift: u32) -> Self;
-    fn minus(self, part: u32, shift: u32) -> Self;
-    fn sum(self, other: Self) -> Self;
+    fn plus(self, other: Self) -> Self;
+    fn minus(self, other: Self) -> Self;
 }
 
 macro_rules! lane {
@@ -56,14 +54,11 @@ macro_rules! lane {
             fn to_u64(self) -> u64 {
                 self as u64
             }
-            fn plus(self, part: u32, shift: u32) -> Self {
-                self.wrapping_add((part as Self) << shift)
-            }
-            fn minus(self, part: u32, shift: u32) -> Self {
-                self.wrapping_sub((part as Self) << shift)
-            }
-            fn sum(self, other: Self) -> Self {
+            fn plus(self, other: Self) -> Self {
                 self.wrapping_add(other)
+            }
+            fn minus(self, other: Self) -> Self {
+                self.wrapping_sub(other)
             }
         }
     };
@@ -96,7 +91,7 @@ fn add_const<L: Lane, const W: usize>(lanes: &mut [L], packed: &[u8]) {
     for (lane, place) in lanes.iter_mut().zip(packed.chunks_exact(W)) {
         let mut word = [0; 8];
         word[..W].copy_from_slice(place);
-        *lane = lane.sum(L::from_u64(u64::from_le_bytes(word)));
+        *lane = lane.plus(L::from_u64(u64::from_le_bytes(word)));
     }
 }
 
