@@ -25,8 +25,13 @@ pub fn bytes(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     view(value)?.map_or(Ok(Vec::new()), |buffer| buffer.to_vec(py))
 }
 
-/// A buffer of little-endian float32.
+/// A buffer of little-endian float32: of floats (copied once) or of their bytes.
 pub fn floats(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<f32>> {
+    if let Ok(buffer) = PyBuffer::<f32>::get(value)
+        && buffer.is_c_contiguous()
+    {
+        return buffer.to_vec(py);
+    }
     let raw = bytes(py, value)?;
     let (words, rest) = raw.as_chunks::<4>();
     if !rest.is_empty() {
