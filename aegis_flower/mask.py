@@ -48,7 +48,7 @@ class Masker:
             self._context.run_id,
             self._context.node_id,
             min_cohort=config.min_cohort,
-            min_threshold=2,
+            min_threshold=config.min_threshold,
             identity=config.trust.identity() if config.trust else None,
             roster=config.trust.members() if config.trust else None,
             colluding_percent=config.colluding_percent,

@@ -33,6 +33,8 @@ class NodeConfig:
         dataset: name of the data set in the vault (``aegis-dataset``).
         name: what the report calls this node (``aegis-name``).
         min_cohort: fewest clients this node masks with (``aegis-min-cohort``).
+        min_threshold: fewest shares that may unmask one client (``aegis-min-threshold``), beside what the protocol asks of any
+            threshold.
         max_norm: largest L2 norm of an update it releases (``aegis-max-norm``); None takes the run's, which can then
             only be checked, not narrowed.
         colluding_percent: share of the clients that may work with the server against it (``aegis-colluding-percent``).
@@ -47,6 +49,7 @@ class NodeConfig:
     dataset: str
     name: str
     min_cohort: int = 3
+    min_threshold: int = 2
     max_norm: float | None = None
     colluding_percent: int = 10
     require_commit: bool = False
@@ -82,19 +85,20 @@ class NodeConfig:
             Path(str(given["aegis-key-file"])),
             str(given.get("aegis-dataset", cfg.data.name)),
             str(given.get("aegis-name", f"node-{context.node_id}")),
-            int(given.get("aegis-min-cohort", 3)),
+            _whole(given, "aegis-min-cohort", 3, 2),
+            _whole(given, "aegis-min-threshold", 2, 2),
             float(max_norm) if max_norm is not None else None,
-            _percent(given, "aegis-colluding-percent", 10),
+            _whole(given, "aegis-colluding-percent", 10, 0, 100),
             _flag(given, "aegis-require-commit"),
             _flag(given, "aegis-same-policy"),
             Trust.from_config(given),
         )
 
 
-def _percent(given: Mapping[str, Any], key: str, default: int) -> int:
+def _whole(given: Mapping[str, Any], key: str, default: int, least: int, most: int = 2**16) -> int:
     value = given.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:  # noqa: PLR2004
-        raise NodeError(f"{key} = {value!r} in the node config must be a whole number from 0 to 100")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise NodeError(f"{key} = {value!r} in the node config must be a whole number from {least} to {most}")
     return value
 
 

@@ -216,7 +216,7 @@ class SecureAggregation(Strategy):
         record = self._current
         if record is None or record.task != "evaluate":
             return None
-        return MetricRecord(means(record.metrics)) if self._close() else None
+        return MetricRecord({**means(record.metrics)}) if self._close() else None
 
     # -- what subclasses change -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from aegis_flower.client import aegis_client_app
 from aegis_flower.config import compose
 from aegis_flower.errors import NodeError
 from aegis_flower.experiment import provision
+from aegis_flower.mask import Masker
 from aegis_flower.node import NodeConfig, close_nodes
 from aegis_flower.server import build_strategy, initial_arrays
 from aegis_flower.simulations.inprocess import run_inprocess
@@ -56,6 +57,60 @@ def test_a_sparse_graph_sums_and_bears_the_loss_it_is_drawn_up_for(tmp_path):
     assert [(x.node, x.step) for x in rounds[1].lost] == [(5, "masked")]
     assert [r.trips for r in rounds] == [5, 3]
     assert 0 < strategy.threshold < 9, "each client has fewer neighbours than there are clients"
+
+
+@pytest.fixture
+def with_settings(tmp_path):
+    """Runs two rounds of five nodes, the first of which has settings of its own; gives the records."""
+
+    def run(**settings):
+        cfg = compose("quickstart", ["strategy.rounds=2", *PLAIN])
+        configs = [node.node_config for node in provision(cfg, tmp_path / "vaults")]
+        configs[0] = {**configs[0], **{f"aegis-{key.replace('_', '-')}": value for key, value in settings.items()}}
+        strategy = SecureAggregation(FedAvg(min_train_nodes=3, min_available_nodes=3), cohort=5)
+        return drive(cfg, strategy, configs)
+
+    return run
+
+
+def test_a_node_that_wants_a_larger_cohort_is_left_out_and_the_others_go_on(with_settings):
+    rounds = with_settings(min_cohort=6)
+    assert [len(r.participants) for r in rounds] == [4, 4]
+    assert [(x.node, x.step) for x in rounds[0].lost] == [(1, "share")]
+    assert "more clients than the 5 there are" in rounds[0].lost[0].reason
+
+
+def test_a_node_refuses_a_threshold_below_its_own(with_settings):
+    first, _ = with_settings(min_threshold=5)
+    assert [(x.node, x.step, x.code) for x in first.lost] == [(1, "share", "AEG-S005")]
+    assert len(first.participants) == 4
+
+
+def test_a_node_that_asks_for_the_same_policy_finds_it_with_the_others(with_settings):
+    assert [len(r.participants) for r in with_settings(same_policy=True)] == [5, 5]
+
+
+def test_a_node_that_asks_for_the_same_policy_refuses_a_cohort_without_it(with_settings, monkeypatch):
+    class Elsewhere:
+        """The engine of another node, under another bundle."""
+
+        bundle_hash = bytes(31) + b"x"
+
+    real = Masker.advertise
+
+    def advertise(masker):
+        if masker._node.config.same_policy:
+            return real(masker)
+        engine, masker._node.engine = masker._node.engine, Elsewhere()
+        try:
+            return real(masker)
+        finally:
+            masker._node.engine = engine
+
+    monkeypatch.setattr(Masker, "advertise", advertise)
+    first, _ = with_settings(same_policy=True)
+    assert [(x.node, x.step, x.code) for x in first.lost] == [(1, "share", "AEG-S022")]
+    assert len(first.participants) == 4
 
 
 @pytest.fixture
@@ -137,6 +192,9 @@ def test_a_damaged_memory_of_the_newest_roster_stops_the_node(rounds, tmp_path):
     ("key", "value"),
     [
         ("aegis-colluding-percent", 101),
+        ("aegis-min-cohort", 1),
+        ("aegis-min-threshold", "3"),
+        ("aegis-same-policy", 1),
         ("aegis-colluding-percent", "ten"),
         ("aegis-require-commit", "false"),
         ("aegis-roster", "/etc/aegis/roster"),
