@@ -137,7 +137,7 @@ fn primitives() -> (f64, f64, f64) {
         let nonce = aead::Nonce::assume_unique_for_key([0; 12]);
         let sealed =
             key.seal_in_place_separate_tag(nonce, aead::Aad::empty(), &mut block.borrow_mut());
-        sealed.expect("a keystream");
+        let _tag = sealed.expect("a keystream");
     });
     (agree, verify, mask / 16384.0)
 }
