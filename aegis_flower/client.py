@@ -477,4 +477,4 @@ def _masked_input(message: Message, client: VaultClient, request: wire.Request) 
         # After training, so that a refused budget reads nothing; it is the received model that is evaluated.
         counts, _ = client.evaluate_counts(parameters, request.round)
         freed = client.release(trained, shapes, counts, secure_aggregation=True)
-    return masker.masked_input(request.payload, freed)
+    return masker.masked_input(request.payload, freed, sum(a.size for a in parameters))

@@ -66,10 +66,10 @@ class Masker:
         self._store(client)
         return reply
 
-    def masked_input(self, request: bytes, release: Release) -> bytes:
-        """The released update, quantised, weighted, masked and packed."""
+    def masked_input(self, request: bytes, release: Release, dim: int) -> bytes:
+        """The released update, quantised, weighted, masked and packed; `dim` is the size of the model."""
         client = self._load()
-        reply = client.masked_input(request, release)
+        reply = client.masked_input(request, release, dim=dim)
         self._store(client)
         return reply
 

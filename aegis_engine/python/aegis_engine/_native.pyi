@@ -888,8 +888,14 @@ class SecAggClient:
     def share(self, request: bytes) -> bytes:
         """Round keys and sealed shares."""
 
-    def masked_input(self, request: bytes, release: Release) -> bytes:
-        """The released update, quantised, weighted, masked, packed."""
+    def masked_input(self, request: bytes, release: Release, *, dim: int | None = None) -> bytes:
+        """The released update, quantised, weighted, masked, packed; a release of metrics alone adds zeros.
+
+        Args:
+            request: the server's message.
+            release: what the gates let out.
+            dim: values of the model, for a release of metrics alone: the server's plan must name as many.
+        """
 
     def commit(self, request: bytes) -> bytes:
         """The signed set of survivors; one a round."""

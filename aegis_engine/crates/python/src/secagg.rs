@@ -88,15 +88,21 @@ impl SecAggClient {
         Ok(PyBytes::new(py, &reply))
     }
 
+    #[pyo3(signature = (request, release, *, dim=None))]
     fn masked_input<'py>(
         &self,
         py: Python<'py>,
         request: &[u8],
         release: &Release,
+        dim: Option<usize>,
     ) -> Result<Bound<'py, PyBytes>> {
         let release = &release.inner;
         let mut failed = None;
-        let len = py.detach(|| lock(&self.inner).masked_len())?;
+        let dim = match (release.update().len(), dim) {
+            (0, Some(dim)) => dim,
+            (own, _) => own,
+        };
+        let len = py.detach(|| lock(&self.inner).masked_len(dim))?;
         // masked where Python will read it: the vector is in memory once
         let reply = PyBytes::new_with(py, len, |out| {
             let masked = py.detach(|| mask(&mut lock(&self.inner), request, release, out));
@@ -132,7 +138,7 @@ fn mask(
         .iter()
         .map(|name| release.metrics().get(name).copied().unwrap_or(0))
         .collect();
-    // A release of metrics alone adds nothing to the model.
+    // A release of metrics alone adds nothing to the model. Its `dim` was held against the client's own by `masked_len`.
     let none = if release.update().is_empty() {
         vec![0.0; usize::try_from(plan.dim).unwrap_or(usize::MAX)]
     } else {

@@ -28,20 +28,25 @@ impl ClientRun {
         weight: u64,
         metrics: &[i64],
     ) -> Result<Vec<u8>, SecAggError> {
-        let mut out = vec![0; self.masked_len()?];
+        let mut out = vec![0; self.masked_len(update.len())?];
         self.masked_input_into(request, update, weight, metrics, &mut out)?;
         Ok(out)
     }
 
-    /// Bytes of the masked input of the round in progress.
+    /// Bytes of the masked input of the round in progress, for an update of `dim` values. The plan is the server's and may
+    /// name any `dim`: nothing is made of that size before the client's own says the same.
     ///
     /// # Errors
-    /// [`SecAggError::WrongStep`] where there is none; plan errors.
-    pub fn masked_len(&self) -> Result<usize, SecAggError> {
+    /// [`SecAggError::WrongStep`] where there is no round, [`SecAggError::BadUpdate`] for a plan of another `dim`; plan errors.
+    pub fn masked_len(&self, dim: usize) -> Result<usize, SecAggError> {
         let plan = self.plan().ok_or(SecAggError::WrongStep {
             step: STEP,
             reason: "no round was begun; the share step comes first",
         })?;
+        if dim as u64 != plan.dim {
+            let reason = "its length differs from the plan's dim";
+            return Err(SecAggError::BadUpdate { reason });
+        }
         let too_large = SecAggError::InvalidPlan {
             reason: "vector does not fit this machine",
         };
@@ -79,7 +84,7 @@ impl ClientRun {
         self.check_keys(&header, round, &parsed, &keys::public_key(mask_secret)?)?;
         let shares = self.open_all(round, &parsed)?;
         let encoder = Encoder::new(update, weight, metrics, &round.plan)?;
-        if out.len() != self.masked_len()? {
+        if out.len() != self.masked_len(update.len())? {
             let reason = "the buffer has another length than the masked input";
             return Err(SecAggError::BadUpdate { reason });
         }

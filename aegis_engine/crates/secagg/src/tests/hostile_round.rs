@@ -32,6 +32,27 @@ fn a_second_masked_input_in_a_round_is_refused() {
 }
 
 #[test]
+fn a_plan_of_another_size_than_the_update_allocates_nothing() {
+    let mut huge = plan(4, &[]);
+    huge.dim = 1 << 40;
+    let mut cohort = small(3);
+    let ids = cohort.ids();
+    let request = cohort.server.begin_round(1, &ids).unwrap();
+    let (_, mut parsed) = ShareRequest::from_bytes(&request).unwrap();
+    parsed.plan = huge;
+    let request = parsed.to_bytes(RUN, 1);
+    let client = cohort.clients.get_mut(&ids[0]).unwrap();
+    client.share(&request).unwrap();
+    // eight terabytes, were it not for the client's own size
+    assert!(matches!(
+        client.masked_len(4),
+        Err(SecAggError::BadUpdate { .. })
+    ));
+    let refused = client.masked_input(&[], &[0.0; 4], 1, &[]).unwrap_err();
+    assert!(matches!(refused, SecAggError::BadUpdate { .. }));
+}
+
+#[test]
 fn a_bad_update_uses_up_nothing() {
     let mut cohort = small(4);
     cohort.share(1, &[]).unwrap();
