@@ -212,6 +212,9 @@ class MaskedRounds:
                 _take(RoundRecord(record.round), node, "share", nexts[node].server.add_share, share)
         sums: list[SecAggSum] = []
         self._going(lambda g: sums.append(g.server.finish()))
+        for holder, owner in (pair for s in sums for pair in s.false_shares):
+            reason = f"its share of node {owner}'s secret is false, unless node {owner} gave it a false one; left out"
+            record.lost.append(Lost(holder, "unmask", reason, "AEG-S018"))
         record.seconds["unmask"] = time.monotonic() - started
         record.groups_failed = [f"[{g.failed.code}] {g.failed}" for g in self.groups if g.failed is not None]
         self._fail_when_all_have()

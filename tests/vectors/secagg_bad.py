@@ -56,7 +56,7 @@ def malformed(good: dict[str, bytes], sizes: dict[str, int]) -> Iterator[Case]:
     huge = struct.pack("<I", 2**32 - 1)
     yield bad("2^32 - 1 metrics announced", "share request", request[:count] + huge + request[count + 4 :])
     reply = good["share reply"]
-    yield bad("2^32 - 1 shares announced", "share reply", reply[:122] + huge + reply[126:])
+    yield bad("2^32 - 1 shares announced", "share reply", reply[:154] + huge + reply[158:])
     for kind in ("commit request", "unmask request"):
         data = good[kind]
         yield bad("a bit beyond the cohort", kind, data[:30] + bytes([data[30] | 16]) + data[31:])

@@ -52,7 +52,8 @@ def shares(plain: Rounds) -> Iterator[Case]:
         return refused_by(plain, phase, "share request", name, change, error, **limits)
 
     yield share("another run", lambda m: m.update(run=RUN + 1), "WrongRun")
-    yield share("the same round again", nothing, "RoundOrder", "shared")
+    yield share("the same round again", lambda m: m["plan"].update(weight_max=49), "RoundOrder", "shared")
+    yield share("the same request after its masked input", nothing, "RoundOrder", "masked")
     yield share("an earlier round", lambda m: m.update(round=2), "RoundOrder", "masked")
     for name, change in (
         ("dim 0", {"dim": 0}),

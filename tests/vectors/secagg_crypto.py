@@ -111,6 +111,9 @@ class Place:
     def self_mask_key(self, seed: bytes, node: int) -> bytes:
         return hkdf(seed, self.info("/self-mask", node, node, 0))
 
+    def seed_check(self, seed: bytes, node: int) -> bytes:
+        return hkdf(seed, self.info("/seed-check", node, node, 0))
+
     def seal(self, root: bytes, source: int, destination: int, pair: bytes, nonce: bytes) -> bytes:
         key = self.channel_key(root, source, destination)
         return nonce + AESGCM(key).encrypt(nonce, pair, words(self.run, self.round, source, destination))

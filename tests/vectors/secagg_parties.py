@@ -83,10 +83,13 @@ class Client:
     def share(self, request: bytes) -> bytes:
         asked, state = decode("share request", request), self.state
         need(asked["run"] == state["run"], "", "WrongRun")
-        need(asked["round"] > state["round"], "", "RoundOrder")
-        index = self._check_cohort(asked)
         run, round_, me, n = state["run"], asked["round"], state["node"], len(asked["cohort"])
         place = Place(run, round_, crypto.transcript(request))
+        before = state["in_round"]
+        if before["phase"] == 1 and before["transcript"] == place.transcript.hex():
+            return self._share_reply(place)
+        need(round_ > state["round"], "", "RoundOrder")
+        index = self._check_cohort(asked)
         degree = asked["shape"]["degree"]
         near = [at for at in range(n) if at != index]
         if degree != n - 1:
@@ -114,9 +117,6 @@ class Client:
             nonce = drawn("nonce", run, round_, me, member["node"])[:12]
             pair = place.seal(bytes.fromhex(member["root"]), me, member["node"], a + b, nonce)
             sealed.append({"node": member["node"], "sealed": pair.hex()})
-        mask_key = crypto.x25519_public(mask_secret)
-        signed = crypto.signed_key(run, round_, me, place.transcript, mask_key)
-        signature = crypto.sign(self.secret("identity"), signed)
         in_round = {
             "phase": 1,
             "shape": asked["shape"],
@@ -128,9 +128,21 @@ class Client:
             "near": members,
             "mask_secret": mask_secret.hex(),
             "self_seed": seed.hex(),
+            "sealed": sealed,
         }
         self.state = {**state, "round": round_, "in_round": in_round}
-        return self.message("share reply", mask_key=mask_key.hex(), signature=signature.hex(), sealed=sealed)
+        return self._share_reply(place)
+
+    def _share_reply(self, place: Place) -> bytes:
+        now, me = self.state["in_round"], self.state["node"]
+        mask_key = crypto.x25519_public(bytes.fromhex(now["mask_secret"]))
+        signed = crypto.signed_key(place.run, place.round, me, place.transcript, mask_key)
+        fields = {
+            "mask_key": mask_key.hex(),
+            "signature": crypto.sign(self.secret("identity"), signed).hex(),
+            "seed_check": place.seed_check(bytes.fromhex(now["self_seed"]), me).hex(),
+        }
+        return self.message("share reply", **fields, sealed=now["sealed"])
 
     def _check_cohort(self, asked: Message) -> int:
         crypto.width(asked["plan"])
@@ -189,7 +201,7 @@ class Client:
         for sign, key in masks:
             stream = crypto.mask(key, len(values), size)
             values = [value + sign * element for value, element in zip(values, stream, strict=True)]
-        kept = {key: value for key, value in now.items() if key not in {"mask_secret", "self_seed"}}
+        kept = {key: value for key, value in now.items() if key not in {"mask_secret", "self_seed", "sealed"}}
         masked = {"phase": 2, "committed": None, "answered": None, "shares": shares}
         self.state = {**self.state, "in_round": {**kept, **masked}}
         packed = crypto.pack(values, size).hex()

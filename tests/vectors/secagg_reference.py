@@ -96,6 +96,7 @@ def keys() -> dict[str, Any]:
         "pair_mask_key": place.pair_mask_key(secrets[0], A, B, public[1]).hex(),
         "seed": seed.hex(),
         "self_mask_key": place.self_mask_key(seed, A).hex(),
+        "seed_check": place.seed_check(seed, A).hex(),
         "small_order": [point.hex() for point in small],
         "share_request": request.hex(),
         "share_request_transcript": crypto.transcript(request).hex(),

@@ -203,7 +203,8 @@ def _hash(at: Cursor) -> str | None:
 HASH = Codec(33, lambda value: FLAG.put(value is not None) + bytes.fromhex(value or "00" * 32), _hash)
 ROSTER = array(fixed(32), key=lambda key: key)
 MASKED = {"committed": HASH, "answered": HASH, "shares": by_node(seed=SHARE, secret=SHARE)}
-PHASES: dict[int, Codec] = {1: record(mask_secret=fixed(32), self_seed=fixed(32)), 2: record(**MASKED)}
+SHARED = {"mask_secret": fixed(32), "self_seed": fixed(32), "sealed": by_node(sealed=SEALED)}
+PHASES: dict[int, Codec] = {1: record(**SHARED), 2: record(**MASKED)}
 ROUND = record(
     shape=SHAPE,
     plan=PLAN,
@@ -236,7 +237,12 @@ def _take_round(at: Cursor) -> dict[str, Any]:
 BODIES: dict[str, dict[str, Codec]] = {
     "advert": ADVERT,
     "share request": {"shape": SHAPE, "plan": PLAN, "cohort": by_node(**ADVERT)},
-    "share reply": {"mask_key": fixed(32), "signature": fixed(64), "sealed": by_node(sealed=SEALED)},
+    "share reply": {
+        "mask_key": fixed(32),
+        "signature": fixed(64),
+        "seed_check": fixed(32),
+        "sealed": by_node(sealed=SEALED),
+    },
     "masked request": {
         "keys": by_node(mask_key=fixed(32), signature=fixed(64)),
         "sealed": by_node(sealed=SEALED),

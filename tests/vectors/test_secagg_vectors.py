@@ -159,6 +159,9 @@ def test_the_engines_clients_answer_with_the_bytes_of_the_vectors(name: str) -> 
     for of in whole["clients"]:
         node, states = of["node"], {phase: bytes.fromhex(state) for phase, state in of["states"].items()}
         assert SecAggClient.from_bytes(states["fresh"]).advertise() == requests["advert", node]
+        asked_again = SecAggClient.from_bytes(states["shared"])
+        assert asked_again.share(requests["share request", 0]) == requests["share reply", node]
+        assert asked_again.to_bytes() == states["shared"]
         if node == whole["lost"]:
             continue
         client = SecAggClient.from_bytes(states["masked"])

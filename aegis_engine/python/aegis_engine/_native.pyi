@@ -1081,6 +1081,10 @@ class SecAggSum:
     def metrics(self) -> dict[str, int]:
         """Sums of the metrics."""
 
+    @property
+    def false_shares(self) -> list[tuple[int, int]]:
+        """Shares that did not fit the others, and did not cost the round: who sent it, whose secret it is of."""
+
     def mean(self) -> bytes:
         """Weighted mean of the updates, float64."""
 

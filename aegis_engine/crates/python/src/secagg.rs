@@ -353,6 +353,12 @@ impl SecAggSum {
         self.inner.metrics.clone()
     }
 
+    #[getter]
+    fn false_shares(&self) -> Vec<(u64, u64)> {
+        let found = self.inner.false_shares.iter();
+        found.map(|one| (one.holder, one.owner)).collect()
+    }
+
     fn mean<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         PyBytes::new_with(py, self.inner.dim() * 8, |out| {
             let (places, _) = out.as_chunks_mut::<8>();

@@ -154,8 +154,11 @@ pub enum SecAggError {
         /// The peer.
         node: u64,
     },
-    /// Shares of a secret of this node do not fit together.
-    #[error("shares of node {node} do not reconstruct its secret; some client sent wrong shares")]
+    /// Shares of a secret of this node do not fit together, whichever of the holders are asked.
+    #[error(
+        "the shares of node {node} do not give its secret back, whoever of their holders is left out: {node} sealed false \
+         ones, or several clients sent others than they were given"
+    )]
     SharesDisagree {
         /// Whose secret.
         node: u64,

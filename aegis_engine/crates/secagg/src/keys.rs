@@ -25,6 +25,7 @@ const CHANNEL_ROOT: &[u8] = b"aegis/secagg/v1/root-of-channel";
 const CHANNEL: &[u8] = b"aegis/secagg/v1/channel";
 const PAIR_MASK: &[u8] = b"aegis/secagg/v1/pair-mask";
 const SELF_MASK: &[u8] = b"aegis/secagg/v1/self-mask";
+const SEED_CHECK: &[u8] = b"aegis/secagg/v1/seed-check";
 
 /// Where a key belongs: nothing derived here opens another run, round or view of the cohort.
 #[derive(Clone, Copy)]
@@ -69,6 +70,12 @@ impl Place {
     /// The key of a client's self mask.
     pub(crate) fn self_mask_key(&self, seed: &[u8; 32], node: u64) -> Result<Key32, SecAggError> {
         expand(seed, &self.info(SELF_MASK, node, node, 0))
+    }
+
+    /// By which the server knows the seed of a client when it has put it together from shares. It says nothing about the
+    /// mask's key: both are outputs of HKDF for different inputs.
+    pub(crate) fn seed_check(&self, seed: &[u8; 32], node: u64) -> Result<[u8; 32], SecAggError> {
+        Ok(*expand(seed, &self.info(SEED_CHECK, node, node, 0))?)
     }
 
     fn aad(&self, src: u64, dst: u64) -> [u8; 32] {

@@ -55,7 +55,7 @@ pub use graph::{Shape, honest_inputs};
 pub use identity::Identity;
 pub use ring::RingWidth;
 pub use roster::{ROSTER_MAX, RosterError, SignedRoster, Taken, hex, roster_hash, unhex};
-pub use server::{Profile, ServerRun, Sum};
+pub use server::{FalseShare, Profile, ServerRun, Sum};
 
 /// The threshold of a complete graph: any two sets of `t` clients share more than n/3, so that fewer than n/3
 /// colluders cannot be asked for both kinds of share of one client in two views.

@@ -114,11 +114,15 @@ pub(crate) fn split(
 
 /// Lagrange weights at 0 for distinct nonzero x; computed once for a set of responders, used for every secret.
 pub(crate) fn weights(xs: &[u64]) -> Vec<u64> {
+    weights_at(0, xs)
+}
+
+fn weights_at(at: u64, xs: &[u64]) -> Vec<u64> {
     xs.iter()
         .map(|&x| {
             let (mut above, mut below) = (1, 1);
             for &other in xs.iter().filter(|&&other| other != x) {
-                above = field::mul(above, other);
+                above = field::mul(above, field::sub(other, at));
                 below = field::mul(below, field::sub(other, x));
             }
             field::mul(above, field::invert(below))
@@ -132,13 +136,26 @@ pub(crate) fn combine<'a>(
     weights: &[u64],
     shares: impl Iterator<Item = &'a Share>,
 ) -> Option<Key32> {
-    let mut limbs = Zeroizing::new([0; LIMBS]);
+    from_limbs(&weighted(weights, shares).0)
+}
+
+/// Whether a share at `x` is of the polynomials that the shares at `xs` are of.
+pub(crate) fn belongs<'a>(
+    (x, share): (u64, &Share),
+    xs: &[u64],
+    shares: impl Iterator<Item = &'a Share>,
+) -> bool {
+    weighted(&weights_at(x, xs), shares) == *share
+}
+
+fn weighted<'a>(weights: &[u64], shares: impl Iterator<Item = &'a Share>) -> Share {
+    let mut limbs = Share([0; LIMBS]);
     for (weight, share) in weights.iter().zip(shares) {
-        for (limb, value) in limbs.iter_mut().zip(&share.0) {
+        for (limb, value) in limbs.0.iter_mut().zip(&share.0) {
             *limb = field::add(*limb, field::mul(*weight, *value));
         }
     }
-    from_limbs(&limbs)
+    limbs
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ impl ClientRun {
         let Phase::Shared {
             mask_secret,
             self_seed,
+            ..
         } = &round.phase
         else {
             return Err(SecAggError::AlreadyAnswered {

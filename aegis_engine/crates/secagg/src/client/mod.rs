@@ -11,7 +11,7 @@ use std::fmt;
 use crate::SecAggError;
 use crate::encode::Plan;
 use crate::graph::Shape;
-use crate::keys::{self, Key32, Place};
+use crate::keys::{self, Key32, Place, Sealed};
 use crate::message::Advert;
 use crate::shamir::Share;
 use crate::wire::Header;
@@ -108,6 +108,8 @@ enum Phase {
     Shared {
         mask_secret: Key32,
         self_seed: Key32,
+        /// The sealed shares as they went out, for a server that lost the reply.
+        sealed: Vec<(u64, Sealed)>,
     },
     /// The masked input is out; the own mask secrets are gone.
     Masked {

@@ -2,7 +2,7 @@
 
 use super::{ClientRun, Member, Phase, Round};
 use crate::graph::Ring;
-use crate::keys::{self, Key32, PAIR_LEN};
+use crate::keys::{self, Key32, PAIR_LEN, Place, Sealed};
 use crate::message::{Advert, RoundKey, ShareReply, ShareRequest};
 use crate::shamir::{self, SHARE_LEN};
 use crate::wire::Header;
@@ -12,16 +12,25 @@ use zeroize::Zeroizing;
 pub(crate) const COHORT: &[u8] = b"aegis/secagg/v1/transcript/cohort";
 
 impl ClientRun {
-    /// Answers a share request. A later round replaces an unfinished one, whose secrets are wiped.
+    /// Answers a share request. A later round replaces an unfinished one, whose secrets are wiped. Until its masked input, the
+    /// very request of the round in progress gets the very same answer again: the server may have lost it.
     ///
     /// # Errors
-    /// [`SecAggError::RoundOrder`] for a round that is not later than all before, [`SecAggError::CohortTooSmall`],
+    /// [`SecAggError::RoundOrder`] for another request of a round that is not later than all before, [`SecAggError::CohortTooSmall`],
     /// [`SecAggError::ThresholdRefused`], [`SecAggError::ShapeRefused`], [`SecAggError::InconsistentCohort`],
     /// [`SecAggError::UnknownNode`], [`SecAggError::PolicyMismatch`], [`SecAggError::BadSignature`], plan errors. A refused
     /// request changes nothing.
     pub fn share(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
         let (header, parsed) = ShareRequest::from_bytes(request)?;
         self.same_run(&header)?;
+        let place = Place {
+            run: self.run,
+            round: header.round,
+            transcript: keys::hash(COHORT, &[request]),
+        };
+        if let Some(reply) = self.shared_before(&place)? {
+            return Ok(reply);
+        }
         if header.round <= self.last_round {
             let last = self.last_round;
             return Err(SecAggError::RoundOrder {
@@ -30,11 +39,6 @@ impl ClientRun {
             });
         }
         let (n, index) = self.check_cohort(&header, &parsed)?;
-        let place = keys::Place {
-            run: self.run,
-            round: header.round,
-            transcript: keys::hash(COHORT, &[request]),
-        };
         let near = if parsed.shape.is_complete(n) {
             (0..n).filter(|other| *other != index).collect()
         } else {
@@ -64,18 +68,7 @@ impl ClientRun {
             sealed.push((peer.node, place.seal(&key, way, &pair)?));
         }
 
-        let mask_key = keys::public_key(&mask_secret)?;
-        let me = Header {
-            node: self.node,
-            ..header
-        };
-        let message = RoundKey::signed(&me, &place.transcript, &mask_key);
-        let signature = keys::sign(&self.identity, &message)?;
-        let key = RoundKey {
-            node: self.node,
-            mask_key,
-            signature,
-        };
+        let reply = self.share_reply(&place, &mask_secret, &self_seed, &sealed)?;
         self.last_round = header.round;
         self.round = Some(Round {
             shape: parsed.shape,
@@ -88,9 +81,58 @@ impl ClientRun {
             phase: Phase::Shared {
                 mask_secret,
                 self_seed,
+                sealed,
             },
         });
-        Ok(ShareReply { key, sealed }.to_bytes(self.run, header.round))
+        Ok(reply)
+    }
+
+    /// The answer that a request got when it came before, while this client waits for the masked request.
+    fn shared_before(&self, place: &Place) -> Result<Option<Vec<u8>>, SecAggError> {
+        let Some(Round {
+            transcript,
+            phase:
+                Phase::Shared {
+                    mask_secret,
+                    self_seed,
+                    sealed,
+                },
+            ..
+        }) = &self.round
+        else {
+            return Ok(None);
+        };
+        if *transcript != place.transcript {
+            return Ok(None);
+        }
+        self.share_reply(place, mask_secret, self_seed, sealed)
+            .map(Some)
+    }
+
+    fn share_reply(
+        &self,
+        place: &Place,
+        mask_secret: &Key32,
+        self_seed: &Key32,
+        sealed: &[(u64, Sealed)],
+    ) -> Result<Vec<u8>, SecAggError> {
+        let mask_key = keys::public_key(mask_secret)?;
+        let me = Header {
+            run: place.run,
+            round: place.round,
+            node: self.node,
+        };
+        let message = RoundKey::signed(&me, &place.transcript, &mask_key);
+        let reply = ShareReply {
+            key: RoundKey {
+                node: self.node,
+                mask_key,
+                signature: keys::sign(&self.identity, &message)?,
+            },
+            seed_check: place.seed_check(self_seed, self.node)?,
+            sealed: sealed.to_vec(),
+        };
+        Ok(reply.to_bytes(place.run, place.round))
     }
 
     /// A neighbour whose advert verifies; the root of the channel with it is computed once a run.

@@ -4,13 +4,13 @@ use zeroize::Zeroizing;
 
 use super::{ClientLimits, ClientRun, Member, Phase, Roster, Round};
 use crate::SecAggError;
-use crate::keys::Key32;
-use crate::message::{read_plan, read_shape, write_plan, write_shape};
+use crate::keys::{Key32, SEALED_LEN};
+use crate::message::{read_plan, read_sealed, read_shape, write_plan, write_sealed, write_shape};
 use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::{Kind, Reader, Writer};
 
 impl ClientRun {
-    /// Everything needed to go on in another process; about 200 bytes for each client of the cohort, never the
+    /// Everything needed to go on in another process; about 260 bytes for each client of the cohort, never the
     /// update. Seal the bytes, and store them before the answer they belong to is sent.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut writer = Writer::new(Kind::ClientState, self.run, self.last_round, self.node);
@@ -86,7 +86,7 @@ impl ClientRun {
             .map_or(0, |roster| roster.len() * 32);
         let round = self.round.as_ref().map_or(0, |round| {
             let names: usize = round.plan.metrics.iter().map(|name| name.len() + 4).sum();
-            names + round.near.len() * (MEMBER_LEN + 8 + 2 * SHARE_LEN)
+            names + round.near.len() * (MEMBER_LEN + 8 + SEALED_LEN)
         });
         1024 + roster + round
     }
@@ -120,8 +120,10 @@ fn write_round(writer: &mut Writer, round: &Round) {
         Phase::Shared {
             mask_secret,
             self_seed,
+            sealed,
         } => {
             writer.bytes(&mask_secret[..]).bytes(&self_seed[..]);
+            write_sealed(writer, sealed);
         }
         Phase::Masked {
             shares,
@@ -183,6 +185,7 @@ fn read_round(reader: &mut Reader) -> Result<Option<Round>, SecAggError> {
             Phase::Shared {
                 mask_secret,
                 self_seed: Key32::new(reader.array()?),
+                sealed: read_sealed(reader)?,
             }
         }
         2 => {

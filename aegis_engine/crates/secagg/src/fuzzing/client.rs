@@ -69,6 +69,7 @@ struct Shared {
     request: Vec<u8>,
     transcript: [u8; 32],
     cohort: Vec<usize>,
+    reply: Vec<u8>,
     key: RoundKey,
     /// Those this client sealed shares for.
     near: Vec<u64>,
@@ -126,6 +127,8 @@ pub fn client_seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = (0..beginnings)
         .flat_map(|first| steps.map(|step| [&[first], step].concat()))
         .collect();
+    // a share request again, and another in its place
+    seeds.push([&[0], steps[0], &steps[9][1..], steps[1]].concat());
     // a round, twice as far as steps go
     seeds.push([&[0], steps[0], steps[2], steps[7], steps[6], steps[9]].concat());
     seeds.push([&[0], steps[1], steps[2], steps[4], steps[5], steps[6]].concat());
@@ -276,7 +279,13 @@ impl<'a> Attack<'a> {
 
     fn shared(&mut self, request: &[u8], reply: &[u8]) {
         let (header, parsed) = ShareRequest::from_bytes(request).expect("it was answered");
-        let (mine, reply) = ShareReply::from_bytes(reply).expect("a share reply");
+        if let Some(round) = self.round.as_ref().filter(|round| round.request == request) {
+            assert!(round.reply == reply, "one answer to one request");
+            assert!(self.given.masked != Some(header.round));
+            return;
+        }
+        let bytes = reply;
+        let (mine, reply) = ShareReply::from_bytes(bytes).expect("a share reply");
         assert!(header.round > self.given.round, "rounds only go forward");
         assert_eq!(
             mine,
@@ -295,6 +304,7 @@ impl<'a> Attack<'a> {
             request: request.to_vec(),
             transcript: keys::hash(crate::client::share::COHORT, &[request]),
             cohort: cohort.collect(),
+            reply: bytes.to_vec(),
             key: reply.key,
             near: reply.sealed.iter().map(|(node, _)| *node).collect(),
         });

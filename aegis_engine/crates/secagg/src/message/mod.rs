@@ -8,7 +8,7 @@ mod sets;
 
 pub(crate) use round::{
     Commit, CommitRequest, MaskedInput, MaskedRequest, RoundKey, ShareReply, UnmaskReply,
-    UnmaskRequest,
+    UnmaskRequest, read_sealed, write_sealed,
 };
 pub(crate) use sets::Sets;
 

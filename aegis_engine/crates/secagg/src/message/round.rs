@@ -40,28 +40,34 @@ impl RoundKey {
     }
 }
 
-/// Client to server: the round's mask key and two sealed shares for each other client.
+/// Client to server: the round's mask key, by which its secret is known again, the same of the seed, and two sealed shares for
+/// each other client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShareReply {
     pub key: RoundKey,
+    /// For the server alone, which could spoil its own sum in easier ways than by changing it: so it is not signed.
+    pub seed_check: [u8; 32],
     pub sealed: Vec<(u64, Sealed)>,
 }
 
-fn write_sealed(writer: &mut Writer, sealed: &[(u64, Sealed)]) {
+pub(crate) fn write_sealed(writer: &mut Writer, sealed: &[(u64, Sealed)]) {
     writer.count(sealed.len());
     for (node, sealed) in sealed {
         writer.u64(*node).bytes(sealed);
     }
 }
 
-fn read_sealed(reader: &mut Reader) -> Result<Vec<(u64, Sealed)>, SecAggError> {
+pub(crate) fn read_sealed(reader: &mut Reader) -> Result<Vec<(u64, Sealed)>, SecAggError> {
     reader.nodes(8 + SEALED_LEN, |reader, node| Ok((node, reader.array()?)))
 }
 
 impl ShareReply {
     pub(crate) fn to_bytes(&self, run: u64, round: u64) -> Vec<u8> {
         let mut writer = Writer::new(Kind::ShareReply, run, round, self.key.node);
-        writer.bytes(&self.key.mask_key).bytes(&self.key.signature);
+        writer
+            .bytes(&self.key.mask_key)
+            .bytes(&self.key.signature)
+            .bytes(&self.seed_check);
         write_sealed(&mut writer, &self.sealed);
         writer.finish()
     }
@@ -74,9 +80,15 @@ impl ShareReply {
             mask_key,
             signature,
         };
+        let seed_check = reader.array()?;
         let sealed = read_sealed(&mut reader)?;
         reader.finish()?;
-        Ok((header, Self { key, sealed }))
+        let reply = Self {
+            key,
+            seed_check,
+            sealed,
+        };
+        Ok((header, reply))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::message::{Advert, RoundKey, Sets, ShareReply};
 use crate::shamir::Share;
 use crate::wire::Header;
 use sum::Accumulator;
-pub use sum::Sum;
+pub use sum::{FalseShare, Sum};
 
 /// How the clients of a round are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! From the survivors' answers to the masks that they stand for.
 
-use super::{Agreed, Answer, Round, enough};
+use super::{Agreed, Answer, FalseShare, Round, enough};
 use crate::SecAggError;
 use crate::client::share::x_of;
 use crate::keys::{self, Key32, Place};
@@ -12,51 +12,82 @@ struct Recover<'a> {
     agreed: &'a Agreed,
     xs: Vec<u64>,
     weights: Vec<u64>,
+    /// Where among the holders to begin: past those whose shares were false.
+    start: usize,
+    false_shares: Vec<FalseShare>,
 }
 
 impl Recover<'_> {
+    /// The secret of a client by which it is known again (`fits`), from the threshold of its shares. Where they give another,
+    /// other holders take their place, so that each is left out once: with one false share among more than the threshold,
+    /// the secret is found.
     fn secret(
         &mut self,
         node: u64,
         holders: &[u64],
         pick: fn(&Answer) -> &Vec<(u64, Share)>,
+        fits: impl Fn(&Key32) -> Result<bool, SecAggError>,
     ) -> Result<Key32, SecAggError> {
-        let mut shares = Vec::with_capacity(self.round.shape.threshold as usize);
-        let mut xs = Vec::with_capacity(shares.capacity());
+        let need = self.round.shape.threshold as usize;
+        let mut held = Vec::with_capacity(holders.len());
         for holder in holders {
-            if xs.len() == self.round.shape.threshold as usize {
-                break;
-            }
             let Some(answer) = self.agreed.answers.get(holder) else {
                 continue;
             };
             let list = pick(answer);
             if let Ok(place) = list.binary_search_by_key(&node, |(of, _)| *of) {
-                xs.push(x_of(self.round.index(*holder)?));
-                shares.push(&list[place].1);
+                held.push((*holder, x_of(self.round.index(*holder)?), &list[place].1));
             }
         }
-        enough(xs.len(), self.round.shape.threshold)?;
-        if xs != self.xs {
-            self.weights = shamir::weights(&xs);
-            self.xs = xs;
+        enough(held.len(), self.round.shape.threshold)?;
+        let spare = held.len() - need;
+        let turns = held.len().div_ceil(spare.max(1));
+        for turn in 0..if spare == 0 { 1 } else { turns } {
+            let turned = held.iter().cycle().skip(self.start % held.len());
+            let (used, left): (Vec<_>, Vec<_>) = turned
+                .take(held.len())
+                .enumerate()
+                .partition(|(place, _)| *place < need);
+            let xs: Vec<u64> = used.iter().map(|(_, (_, x, _))| *x).collect();
+            if xs != self.xs {
+                self.weights = shamir::weights(&xs);
+                self.xs = xs;
+            }
+            let shares = || used.iter().map(|(_, (_, _, share))| *share);
+            if let Some(secret) = shamir::combine(&self.weights, shares())
+                && fits(&secret)?
+            {
+                if turn > 0 {
+                    for (_, (holder, x, share)) in left {
+                        if !shamir::belongs((*x, share), &self.xs, shares()) {
+                            let (holder, owner) = (*holder, node);
+                            self.false_shares.push(FalseShare { holder, owner });
+                        }
+                    }
+                }
+                return Ok(secret);
+            }
+            // whom this turn leaves out, the next one uses, and the other way round, as far as they go
+            self.start = (self.start + spare) % held.len();
         }
-        shamir::combine(&self.weights, shares.into_iter())
-            .ok_or(SecAggError::SharesDisagree { node })
+        Err(SecAggError::SharesDisagree { node })
     }
 }
 
-/// The masks to add so that what the survivors added cancels: their self masks, and their pair masks with the dropped.
+/// The masks to add so that what the survivors added cancels: their self masks, and their pair masks with the dropped. And
+/// the shares that were found to be false on the way.
 pub(super) fn removals(
     place: &Place,
     round: &Round,
     agreed: &Agreed,
-) -> Result<Vec<(Key32, bool)>, SecAggError> {
+) -> Result<(Vec<(Key32, bool)>, Vec<FalseShare>), SecAggError> {
     let mut recover = Recover {
         round,
         agreed,
         xs: Vec::new(),
         weights: Vec::new(),
+        start: 0,
+        false_shares: Vec::new(),
     };
     let mut masks = Vec::with_capacity(agreed.masked.keys.len());
     let mut dropped = Vec::new();
@@ -64,13 +95,21 @@ pub(super) fn removals(
         let index = round.index(key.node)?;
         let around = round.around(index);
         if agreed.sets.survived(index) {
-            let seed = recover.secret(key.node, &around, |answer| &answer.seeds)?;
+            let check = round.replies.get(&key.node).map(|reply| reply.seed_check);
+            let seed = recover.secret(
+                key.node,
+                &around,
+                |answer| &answer.seeds,
+                |seed| Ok(Some(place.seed_check(seed, key.node)?) == check),
+            )?;
             masks.push((place.self_mask_key(&seed, key.node)?, true));
         } else {
-            let secret = recover.secret(key.node, &around, |answer| &answer.secrets)?;
-            if keys::public_key(&secret)? != key.mask_key {
-                return Err(SecAggError::SharesDisagree { node: key.node });
-            }
+            let secret = recover.secret(
+                key.node,
+                &around,
+                |answer| &answer.secrets,
+                |secret| Ok(keys::public_key(secret)? == key.mask_key),
+            )?;
             dropped.push((key.node, around, secret));
         }
     }
@@ -106,5 +145,5 @@ pub(super) fn removals(
             .collect()
     });
     masks.extend(found?.into_iter().flatten());
-    Ok(masks)
+    Ok((masks, recover.false_shares))
 }

@@ -21,6 +21,17 @@ pub struct Sum {
     pub weight: u64,
     /// Sums of the metrics by name.
     pub metrics: BTreeMap<String, i64>,
+    /// Shares that did not belong to the others of their secret, and did not cost the round.
+    pub false_shares: Vec<FalseShare>,
+}
+
+/// A false share: its holder sent another than it was given, or the owner of the secret had sealed it a false one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FalseShare {
+    /// Who sent it.
+    pub holder: u64,
+    /// Whose secret it is of.
+    pub owner: u64,
 }
 
 impl Sum {
@@ -69,6 +80,7 @@ impl Sum {
             contributors,
             weight,
             metrics,
+            false_shares: Vec::new(),
         })
     }
 

@@ -179,7 +179,7 @@ impl ServerRun {
             round: number,
             transcript: round.transcript,
         };
-        let masks = removals(&place, round, agreed)?;
+        let (masks, false_shares) = removals(&place, round, agreed)?;
 
         // nothing is taken out of the round before all secrets are known, so a failure above loses nothing
         let Some(Round {
@@ -203,7 +203,9 @@ impl ServerRun {
                 .collect();
             sum.apply(&masks?)?;
         }
-        Sum::of(&self.plan, sum, survivors.into_iter().collect())
+        let mut sum = Sum::of(&self.plan, sum, survivors.into_iter().collect())?;
+        sum.false_shares = false_shares;
+        Ok(sum)
     }
 
     fn agreed(&self, step: &'static str) -> Result<(&Round, &Agreed), SecAggError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Cohort, RUN};
 use crate::client::share::{COHORT, x_of};
-use crate::keys::{self, Key32, Place};
+use crate::keys::{self, Key32, Place, SEALED_LEN};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{
     Commit, CommitRequest, MaskedInput, MaskedRequest, RoundKey, Sets, ShareReply, ShareRequest,
@@ -69,20 +69,23 @@ impl Coalition {
             let reply = client.share(&request).unwrap();
             replies.insert(*id, ShareReply::from_bytes(&reply).unwrap().1);
         }
-        // a state of the share step starts with identity and channel secret, and ends with mask secret and seed
+        // a state of the share step starts with identity and channel secret; mask secret and seed come before the sealed shares
         let states = cohort.clients.values().map(ClientRun::to_bytes);
         let states: Vec<_> = states.collect();
         let secret = |state: &[u8], at: usize| Key32::new(state[at..at + 32].try_into().unwrap());
+        let end = |state: &[u8]| state.len() - 4 - (ids.len() - 1) * (8 + SEALED_LEN);
         let truth = states.iter().map(|state| {
-            let end = state.len();
-            (secret(state, end - 32), secret(state, end - 64))
+            (
+                secret(state, end(state) - 32),
+                secret(state, end(state) - 64),
+            )
         });
         let colluders = (ids.len() - c..ids.len()).map(|place| {
             let state = &states[place];
             let colluder = Colluder {
                 identity: secret(state, 26),
                 channel: secret(state, 58),
-                mask_secret: secret(state, state.len() - 64),
+                mask_secret: secret(state, end(state) - 64),
             };
             (ids[place], colluder)
         });
@@ -292,7 +295,12 @@ impl Coalition {
         let reply = &self.replies[&self.ids[place]];
         let honest = reply.sealed.iter();
         let honest = honest.filter(|(to, _)| !self.colluders.contains_key(to));
-        let key = [&reply.key.mask_key[..], &reply.key.signature].concat();
+        let key = [
+            &reply.key.mask_key[..],
+            &reply.key.signature,
+            &reply.seed_check,
+        ]
+        .concat();
         (key, honest.flat_map(|(_, sealed)| *sealed).collect())
     }
 }

@@ -2,62 +2,158 @@
 
 use super::hostile_round::masked;
 use super::{Cohort, RUN, plan};
-use crate::message::UnmaskReply;
-use crate::{SecAggError, field, shamir};
+use crate::message::{ShareReply, UnmaskReply};
+use crate::shamir::{self, Share};
+use crate::{SecAggError, Sum, encode, field};
+
+/// The first four of five, of which the last was lost after its shares, answer; liars answer what `lie` makes of theirs.
+fn unmasked(lie: impl Fn(usize, &mut UnmaskReply)) -> (Result<Sum, SecAggError>, Vec<u64>) {
+    let (mut cohort, ids) = masked();
+    cohort.server.end_masked().unwrap();
+    for (place, id) in ids[..4].iter().enumerate() {
+        let request = cohort.server.unmask_request(*id, None).unwrap();
+        let client = cohort.clients.get_mut(id).unwrap();
+        let bytes = client.unmask(&request).unwrap();
+        let (_, mut reply) = UnmaskReply::from_bytes(&bytes).unwrap();
+        lie(place, &mut reply);
+        let bytes = reply.to_bytes(RUN, 1, *id);
+        cohort.server.add_unmask(*id, &bytes).unwrap();
+    }
+    (cohort.server.finish(), ids)
+}
+
+/// The share with its lowest limb higher by this field element.
+fn higher(share: &Share, error: u64) -> Share {
+    let mut bytes = *share.to_bytes();
+    let limb = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    bytes[..8].copy_from_slice(&field::add(limb, error).to_le_bytes());
+    Share::from_bytes(&bytes).unwrap()
+}
 
 #[test]
 fn false_shares_are_found_and_cost_the_round_not_the_sum() {
-    let (mut cohort, ids) = masked();
-    cohort.server.end_masked().unwrap();
-    for id in &ids[..4] {
-        let request = cohort.server.unmask_request(*id, None).unwrap();
-        let bytes = cohort
-            .clients
-            .get_mut(id)
-            .unwrap()
-            .unmask(&request)
-            .unwrap();
-        let (_, mut reply) = UnmaskReply::from_bytes(&bytes).unwrap();
-        if *id == ids[0] {
+    let (sum, ids) = unmasked(|place, reply| {
+        if place == 0 {
             // a share of another secret in place of the dropped client's
             reply.secrets[0].1 = reply.seeds[1].1.clone();
         }
-        cohort
-            .server
-            .add_unmask(*id, &reply.to_bytes(RUN, 1, *id))
-            .unwrap();
-    }
+    });
     assert_eq!(
-        cohort.server.finish().unwrap_err(),
+        sum.unwrap_err(),
         SecAggError::SharesDisagree { node: ids[4] }
     );
 }
 
 #[test]
-fn a_share_of_a_seed_chosen_to_stay_in_range_makes_the_sum_impossible() {
-    let (mut cohort, ids) = masked();
+fn a_share_of_a_seed_chosen_to_stay_in_range_is_found_by_the_seeds_check() {
+    let (sum, ids) = unmasked(|place, reply| {
+        if place == 0 {
+            // with the Lagrange weights of the four who answer, the lowest limb of the seed comes out one higher
+            let error = field::invert(shamir::weights(&[1, 2, 3, 4])[0]);
+            reply.seeds[1].1 = higher(&reply.seeds[1].1, error);
+        }
+    });
+    assert_eq!(
+        sum.unwrap_err(),
+        SecAggError::SharesDisagree { node: ids[1] }
+    );
+}
+
+/// Ten clients of which the last is lost after its shares; seven shares are needed, the first `answers` answer.
+fn ten(
+    answers: usize,
+    lie: impl Fn(usize, &mut UnmaskReply),
+) -> (Cohort, Result<Sum, SecAggError>) {
+    let mut cohort = Cohort::new(10, plan(4, &[]));
+    let ids = cohort.ids();
+    cohort.share(1, &[]).unwrap();
+    cohort
+        .mask(&ids[9..], |id| (vec![0.25; 4], id % 7 + 1, vec![]))
+        .unwrap();
     cohort.server.end_masked().unwrap();
-    for id in &ids[..4] {
+    for (place, id) in ids[..answers].iter().enumerate() {
         let request = cohort.server.unmask_request(*id, None).unwrap();
         let client = cohort.clients.get_mut(id).unwrap();
         let bytes = client.unmask(&request).unwrap();
         let (_, mut reply) = UnmaskReply::from_bytes(&bytes).unwrap();
-        if *id == ids[0] {
-            // with the Lagrange weights of the four who answer, the lowest limb of the seed comes out one higher
-            let error = field::invert(shamir::weights(&[1, 2, 3, 4])[0]);
-            let mut share = *reply.seeds[1].1.to_bytes();
-            let limb = u64::from_le_bytes(share[..8].try_into().unwrap());
-            share[..8].copy_from_slice(&field::add(limb, error).to_le_bytes());
-            reply.seeds[1].1 = shamir::Share::from_bytes(&share).unwrap();
-        }
+        lie(place, &mut reply);
         let bytes = reply.to_bytes(RUN, 1, *id);
         cohort.server.add_unmask(*id, &bytes).unwrap();
     }
-    // a mask is left on 5 elements of 32 bits: by chance the weight alone is possible once in 2^24 tries
-    assert!(matches!(
-        cohort.server.finish(),
-        Err(SecAggError::ImplausibleSum { .. })
-    ));
+    let sum = cohort.server.finish();
+    (cohort, sum)
+}
+
+#[test]
+fn a_client_that_lies_about_every_share_costs_nothing_while_one_answer_more_than_needed_is_there() {
+    for answers in [8, 9] {
+        for liar in 0..answers {
+            let (cohort, sum) = ten(answers, |place, reply| {
+                if place == liar {
+                    for (_, share) in reply.seeds.iter_mut().chain(&mut reply.secrets) {
+                        *share = higher(share, 1);
+                    }
+                }
+            });
+            let (sum, ids) = (sum.unwrap(), cohort.ids());
+            let all = ids[..9].iter().map(|id| id % 7 + 1);
+            assert_eq!(sum.weight, all.sum::<u64>());
+            let mut plain = vec![0; sum.integers().len()];
+            for id in &ids[..9] {
+                let one = encode(&[0.25; 4], id % 7 + 1, &[], cohort.server.plan()).unwrap();
+                plain.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+            }
+            assert_eq!(sum.integers(), plain);
+            // a liar among the first that are asked is named, with the secret it was found by
+            let named = if liar < 7 { vec![ids[liar]] } else { vec![] };
+            let found: Vec<u64> = sum.false_shares.iter().map(|one| one.holder).collect();
+            assert_eq!(found, named);
+        }
+    }
+}
+
+#[test]
+fn neighbouring_liars_as_many_as_there_are_answers_to_spare_cost_nothing() {
+    for liars in [0..2, 3..5, 6..8, 7..9] {
+        let (cohort, sum) = ten(9, |place, reply| {
+            if liars.contains(&place) {
+                for (_, share) in &mut reply.seeds {
+                    *share = higher(share, 1);
+                }
+            }
+        });
+        match sum {
+            Ok(sum) => assert_eq!(sum.contributors, cohort.ids()[..9]),
+            // the turns leave out two at a time: places 7 and 8 first, then 0 and 1, and so on
+            Err(error) => {
+                assert!(liars == (3..5), "{liars:?}: {error}");
+                assert!(matches!(error, SecAggError::SharesDisagree { .. }));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_seals_false_shares_of_its_own_seed_is_named() {
+    let mut cohort = Cohort::new(5, plan(4, &[]));
+    let ids = cohort.ids();
+    let request = cohort.server.begin_round(1, &ids).unwrap();
+    for (id, client) in &mut cohort.clients {
+        let bytes = client.share(&request).unwrap();
+        let (_, mut reply) = ShareReply::from_bytes(&bytes).unwrap();
+        if *id == ids[2] {
+            reply.seed_check[0] ^= 1;
+        }
+        cohort
+            .server
+            .add_share(*id, &reply.to_bytes(RUN, 1))
+            .unwrap();
+    }
+    cohort.mask(&[], |_| (vec![0.5; 4], 1, vec![])).unwrap();
+    assert_eq!(
+        cohort.unmask(&[]).unwrap_err(),
+        SecAggError::SharesDisagree { node: ids[2] }
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::protocol::{contribution, plain_sum};
 use super::{Cohort, plan};
-use crate::{Plan, Profile, SecAggError, ServerRun};
+use crate::{ClientRun, Plan, Profile, SecAggError, ServerRun};
 
 fn cohort(n: u64, plan: &Plan, commit: bool) -> Cohort {
     let server = ServerRun::new(super::RUN, plan.clone(), 2).unwrap();
@@ -65,6 +65,71 @@ fn one_that_missed_the_unmask_step_joins_by_a_share_step_of_its_own() {
         second_round(&mut cohort, &missing, &request),
         plain_sum(2, &ids, &plan)
     );
+}
+
+#[test]
+fn a_lost_unmask_reply_costs_its_client_nothing_in_the_next_round() {
+    let plan = plan(20, &[]);
+    let (mut cohort, ids) = planned(5, &plan, 0);
+    let (mut next, request) = cohort.next.take().unwrap();
+    cohort.server.end_masked().unwrap();
+    for id in &ids {
+        let ask = cohort.server.unmask_request(*id, Some(&request)).unwrap();
+        let client = cohort.clients.get_mut(id).unwrap();
+        let reply = client.unmask(&ask).unwrap();
+        // the client stored its state and answered; the answer of the first one never arrived
+        *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
+        if *id != ids[0] {
+            let share = cohort.server.add_unmask(*id, &reply).unwrap().unwrap();
+            next.add_share(*id, &share).unwrap();
+        }
+    }
+    let sum = cohort.server.finish().unwrap();
+    assert_eq!(sum.integers(), plain_sum(1, &ids, &plan));
+    assert_eq!(next.missing(), ids[..1]);
+    cohort.server = next;
+    assert_eq!(
+        second_round(&mut cohort, &ids[..1], &request),
+        plain_sum(2, &ids, &plan)
+    );
+}
+
+#[test]
+fn the_same_share_request_gets_the_same_answer_until_the_masked_input_and_another_gets_none() {
+    let mut cohort = cohort(4, &plan(20, &[]), false);
+    let ids = cohort.ids();
+    let request = cohort.server.begin_round(1, &ids).unwrap();
+    let other = {
+        let mut other = ServerRun::new(super::RUN, plan(21, &[]), 2).unwrap();
+        for client in cohort.clients.values() {
+            let advert = client.advertise().unwrap();
+            other.add_advert(client.node_id(), &advert).unwrap();
+        }
+        other.begin_round(1, &ids).unwrap()
+    };
+    let mut replies = Vec::new();
+    for client in cohort.clients.values_mut() {
+        let reply = client.share(&request).unwrap();
+        let state = client.to_bytes();
+        let refused = SecAggError::RoundOrder { round: 1, last: 1 };
+        for _ in 0..2 {
+            assert_eq!(client.share(&request).unwrap(), reply);
+            assert_eq!(client.share(&other).unwrap_err(), refused);
+        }
+        assert_eq!(*client.to_bytes(), *state);
+        replies.push(reply);
+    }
+    for (id, reply) in ids.iter().zip(&replies) {
+        cohort.server.add_share(*id, reply).unwrap();
+    }
+    let plan = cohort.server.plan().clone();
+    cohort.mask(&[], |id| contribution(1, id, &plan)).unwrap();
+    for client in cohort.clients.values_mut() {
+        assert_eq!(
+            client.share(&request).unwrap_err(),
+            SecAggError::RoundOrder { round: 1, last: 1 }
+        );
+    }
 }
 
 #[test]

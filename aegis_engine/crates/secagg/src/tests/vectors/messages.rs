@@ -85,6 +85,7 @@ fn described(kind: &str, data: &[u8], of: &Value) -> Result<(Option<Value>, Vec<
             let body = json!({
                 "mask_key": hex(&m.key.mask_key),
                 "signature": hex(&m.key.signature),
+                "seed_check": hex(&m.seed_check),
                 "sealed": by_node(&m.sealed, "sealed", |sealed| hex(sealed)),
             });
             (headed(&h, body), m.to_bytes(h.run, h.round))

@@ -48,6 +48,8 @@ fn keys_and_hashes_are_the_documents() {
     }
     let self_key = place.self_mask_key(&array(&v["seed"]), a).unwrap();
     assert_eq!(self_key, secret(&v["self_mask_key"]));
+    let check = place.seed_check(&array(&v["seed"]), a).unwrap();
+    assert_eq!(check[..], bytes(&v["seed_check"]));
     for point in list(&v["small_order"]) {
         let refused = place.pair_mask_key(&mine, a, b, &array(point)).unwrap_err();
         assert_eq!(refused, SecAggError::KeyAgreement { node: b });

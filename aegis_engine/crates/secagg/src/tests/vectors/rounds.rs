@@ -124,6 +124,10 @@ fn whole_rounds_of_the_vectors_are_answered_byte_for_byte_and_give_their_sum() {
                 assert_eq!(receivers(&found), receivers(&data));
                 let mut other = server_before(round, kind, 0);
                 take(&mut other, kind, from, &found).unwrap();
+                // asked again, a client says the same
+                let (_, request) = &asked[&from];
+                let mut shared = ClientRun::from_bytes(&bytes(&of["states"]["shared"])).unwrap();
+                assert_eq!(shared.share(request).unwrap(), data);
             } else {
                 assert_eq!(found, data, "{name}: {kind} of {from}");
             }
