@@ -139,7 +139,8 @@ class Server:
         for node in alive:
             add(crypto.unpack(bytes.fromhex(self.taken["masked input"][node]["packed"]), size))
             seed = self._secret("seeds", node)
-            need(place.seed_check(seed, node).hex() == self.taken["share reply"][node]["seed_check"], "", "SharesDisagree")
+            told = self.taken["share reply"][node]["seed_check"]
+            need(place.seed_check(seed, node).hex() == told, "", "SharesDisagree")
             key = place.self_mask_key(seed, node)
             add(crypto.mask(key, len(total), size), -1)
         for lost in sorted(set(self.taken["share reply"]) - set(alive)):
