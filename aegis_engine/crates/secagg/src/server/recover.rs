@@ -41,8 +41,8 @@ impl Recover<'_> {
         }
         enough(held.len(), self.round.shape.threshold)?;
         let spare = held.len() - need;
-        let turns = held.len().div_ceil(spare.max(1));
-        for turn in 0..if spare == 0 { 1 } else { turns } {
+        let turns = held.len().checked_div(spare).map_or(1, |turns| turns + 1);
+        for turn in 0..turns {
             let turned = held.iter().cycle().skip(self.start % held.len());
             let (used, left): (Vec<_>, Vec<_>) = turned
                 .take(held.len())
@@ -74,13 +74,20 @@ impl Recover<'_> {
     }
 }
 
-/// The masks to add so that what the survivors added cancels: their self masks, and their pair masks with the dropped. And
-/// the shares that were found to be false on the way.
+/// What cancels the masks that the survivors added.
+pub(super) struct Removals {
+    /// Keys of their self masks and of their pair masks with the dropped; each with whether it is subtracted.
+    pub masks: Vec<(Key32, bool)>,
+    /// Found on the way.
+    pub false_shares: Vec<FalseShare>,
+}
+
+/// Reconstructs the secrets that the sum needs.
 pub(super) fn removals(
     place: &Place,
     round: &Round,
     agreed: &Agreed,
-) -> Result<(Vec<(Key32, bool)>, Vec<FalseShare>), SecAggError> {
+) -> Result<Removals, SecAggError> {
     let mut recover = Recover {
         round,
         agreed,
@@ -145,5 +152,8 @@ pub(super) fn removals(
             .collect()
     });
     masks.extend(found?.into_iter().flatten());
-    Ok((masks, recover.false_shares))
+    Ok(Removals {
+        masks,
+        false_shares: recover.false_shares,
+    })
 }

@@ -179,7 +179,7 @@ impl ServerRun {
             round: number,
             transcript: round.transcript,
         };
-        let (masks, false_shares) = removals(&place, round, agreed)?;
+        let found = removals(&place, round, agreed)?;
 
         // nothing is taken out of the round before all secrets are known, so a failure above loses nothing
         let Some(Round {
@@ -196,7 +196,7 @@ impl ServerRun {
         let Masked {
             mut sum, survivors, ..
         } = masked;
-        for batch in masks.chunks(BATCH) {
+        for batch in found.masks.chunks(BATCH) {
             let masks: Result<Vec<_>, _> = batch
                 .iter()
                 .map(|(key, negate)| Mask::new(key, *negate))
@@ -204,7 +204,7 @@ impl ServerRun {
             sum.apply(&masks?)?;
         }
         let mut sum = Sum::of(&self.plan, sum, survivors.into_iter().collect())?;
-        sum.false_shares = false_shares;
+        sum.false_shares = found.false_shares;
         Ok(sum)
     }
 
