@@ -59,12 +59,12 @@ impl Place {
     /// The key of the mask shared by `me` and `peer`, the same from both ends.
     pub(crate) fn pair_mask_key(
         &self,
-        secret: &[u8; 32],
+        secret: &Exchange,
         me: u64,
         peer: u64,
         peer_key: &[u8; 32],
     ) -> Result<Key32, SecAggError> {
-        agree(secret, peer, peer_key, &self.info(PAIR_MASK, me, peer, 0))
+        secret.agree(peer, peer_key, &self.info(PAIR_MASK, me, peer, 0))
     }
 
     /// The key of a client's self mask.
@@ -155,7 +155,7 @@ pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, SecAggError
 /// The root of a channel for a run, the same from both ends: one key agreement a peer and run, however many rounds.
 pub(crate) fn channel_root(
     run: u64,
-    secret: &[u8; 32],
+    secret: &Exchange,
     me: u64,
     peer: u64,
     peer_key: &[u8; 32],
@@ -164,7 +164,7 @@ pub(crate) fn channel_root(
     for part in [run, me.min(peer), me.max(peer)] {
         info.extend_from_slice(&part.to_le_bytes());
     }
-    agree(secret, peer, peer_key, &info)
+    secret.agree(peer, peer_key, &info)
 }
 
 /// SHA-256 over parts, the domain first; parts are fixed-size or last.
@@ -179,42 +179,48 @@ pub(crate) fn hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     out
 }
 
-fn private(secret: &[u8; 32]) -> Result<agreement::PrivateKey, SecAggError> {
-    agreement::PrivateKey::from_private_key(&X25519, secret).map_err(|_| SecAggError::Crypto {
-        what: "loading an X25519 key",
-    })
+/// An X25519 secret ready for agreements. Loading one costs a third of an agreement, because its public key is computed: once
+/// for all of a client's neighbours.
+pub(crate) struct Exchange(agreement::PrivateKey);
+
+impl Exchange {
+    pub(crate) fn new(secret: &[u8; 32]) -> Result<Self, SecAggError> {
+        let loaded = agreement::PrivateKey::from_private_key(&X25519, secret);
+        loaded.map(Self).map_err(|_| SecAggError::Crypto {
+            what: "loading an X25519 key",
+        })
+    }
+
+    pub(crate) fn public_key(&self) -> Result<[u8; 32], SecAggError> {
+        let fail = |_| SecAggError::Crypto {
+            what: "computing an X25519 public key",
+        };
+        let public = self.0.compute_public_key().map_err(fail)?;
+        let mut out = [0; 32];
+        out.copy_from_slice(public.as_ref());
+        Ok(out)
+    }
+
+    fn agree(&self, peer: u64, peer_key: &[u8; 32], info: &[u8]) -> Result<Key32, SecAggError> {
+        let refused = SecAggError::KeyAgreement { node: peer };
+        agreement::agree(
+            &self.0,
+            PeerKey::new(&X25519, &peer_key[..]),
+            refused.clone(),
+            |shared| {
+                // RFC 7748 section 6.1: a point of small order gives zero; checked without an early exit
+                if shared.iter().fold(0, |seen, byte| seen | byte) == 0 {
+                    return Err(refused);
+                }
+                expand(shared, info)
+            },
+        )
+    }
 }
 
 /// The X25519 public key of a raw 32-byte secret (clamped inside, RFC 7748 section 5).
 pub(crate) fn public_key(secret: &[u8; 32]) -> Result<[u8; 32], SecAggError> {
-    let fail = |_| SecAggError::Crypto {
-        what: "computing an X25519 public key",
-    };
-    let public = private(secret)?.compute_public_key().map_err(fail)?;
-    let mut out = [0; 32];
-    out.copy_from_slice(public.as_ref());
-    Ok(out)
-}
-
-fn agree(
-    secret: &[u8; 32],
-    peer: u64,
-    peer_key: &[u8; 32],
-    info: &[u8],
-) -> Result<Key32, SecAggError> {
-    let refused = SecAggError::KeyAgreement { node: peer };
-    agreement::agree(
-        &private(secret)?,
-        PeerKey::new(&X25519, &peer_key[..]),
-        refused.clone(),
-        |shared| {
-            // RFC 7748 section 6.1: a point of small order gives zero; checked without an early exit
-            if shared.iter().fold(0, |seen, byte| seen | byte) == 0 {
-                return Err(refused);
-            }
-            expand(shared, info)
-        },
-    )
+    Exchange::new(secret)?.public_key()
 }
 
 fn expand(secret: &[u8], info: &[u8]) -> Result<Key32, SecAggError> {
@@ -267,7 +273,7 @@ pub(crate) fn verify(
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, channel_root, public_key, random};
+    use super::{Exchange, Place, channel_root, random};
     use crate::SecAggError;
 
     const PLACE: Place = Place {
@@ -278,8 +284,8 @@ mod tests {
 
     #[test]
     fn both_ends_derive_the_same_mask_key_and_each_direction_its_own_channel_key() {
-        let (a, b) = (random::<32>().unwrap(), random::<32>().unwrap());
-        let (pa, pb) = (public_key(&a).unwrap(), public_key(&b).unwrap());
+        let [a, b] = [(); 2].map(|()| Exchange::new(&random::<32>().unwrap()).unwrap());
+        let (pa, pb) = (a.public_key().unwrap(), b.public_key().unwrap());
         assert_eq!(
             PLACE.pair_mask_key(&a, 1, 2, &pb).unwrap(),
             PLACE.pair_mask_key(&b, 2, 1, &pa).unwrap()
@@ -300,7 +306,7 @@ mod tests {
 
     #[test]
     fn points_of_small_order_are_refused() {
-        let secret = random::<32>().unwrap();
+        let secret = Exchange::new(&random::<32>().unwrap()).unwrap();
         let mut one = [0; 32];
         one[0] = 1;
         for point in [[0; 32], one] {

@@ -3,7 +3,7 @@
 use super::{ClientRun, Phase, Round};
 use crate::SecAggError;
 use crate::encode::Encoder;
-use crate::keys::{self, Sealed};
+use crate::keys::{self, Exchange, Sealed};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{MaskedInput, MaskedRequest, RoundKey};
 use crate::ring::{Lane, RingWidth, pack};
@@ -82,7 +82,8 @@ impl ClientRun {
             });
         };
         self.addressed(STEP, &header)?;
-        self.check_keys(&header, round, &parsed, &keys::public_key(mask_secret)?)?;
+        let mask_secret = Exchange::new(mask_secret)?;
+        self.check_keys(&header, round, &parsed, &mask_secret.public_key()?)?;
         let shares = self.open_all(round, &parsed)?;
         let encoder = Encoder::new(update, weight, metrics, &round.plan)?;
         if out.len() != self.masked_len(update.len())? {
@@ -97,7 +98,7 @@ impl ClientRun {
             false,
         )?);
         for peer in parsed.keys.iter().filter(|key| key.node != self.node) {
-            let key = place.pair_mask_key(mask_secret, self.node, peer.node, &peer.mask_key)?;
+            let key = place.pair_mask_key(&mask_secret, self.node, peer.node, &peer.mask_key)?;
             // the lower id adds, the higher subtracts (Bonawitz 2017, section 4)
             masks.push(Mask::new(&key, self.node > peer.node)?);
         }

@@ -2,7 +2,7 @@
 
 use super::{ClientRun, Member, Phase, Round};
 use crate::graph::Ring;
-use crate::keys::{self, Key32, PAIR_LEN, Place, Sealed};
+use crate::keys::{self, Exchange, Key32, PAIR_LEN, Place, Sealed};
 use crate::message::{Advert, RoundKey, ShareReply, ShareRequest};
 use crate::shamir::{self, SHARE_LEN};
 use crate::wire::Header;
@@ -44,9 +44,10 @@ impl ClientRun {
         } else {
             Ring::new(&place.transcript, n)?.neighbours(index, parsed.shape.degree)
         };
+        let channel = Exchange::new(&self.channel)?;
         let near = near
             .into_iter()
-            .map(|at| self.member(at, &parsed.cohort[at as usize]))
+            .map(|at| self.member(at, &parsed.cohort[at as usize], &channel))
             .collect::<Result<Vec<_>, _>>()?;
 
         let (mask_secret, self_seed) = (keys::random::<32>()?, keys::random::<32>()?);
@@ -136,7 +137,12 @@ impl ClientRun {
     }
 
     /// A neighbour whose advert verifies; the root of the channel with it is computed once a run.
-    fn member(&self, index: u32, advert: &Advert) -> Result<Member, SecAggError> {
+    fn member(
+        &self,
+        index: u32,
+        advert: &Advert,
+        channel: &Exchange,
+    ) -> Result<Member, SecAggError> {
         advert.verify(self.run)?;
         let known = self
             .round
@@ -144,7 +150,7 @@ impl ClientRun {
             .and_then(|round| round.near(advert.node).ok());
         let root = match known.filter(|member| member.channel == advert.channel) {
             Some(member) => member.root.clone(),
-            None => self.channel_root(advert)?,
+            None => keys::channel_root(self.run, channel, self.node, advert.node, &advert.channel)?,
         };
         Ok(Member {
             node: advert.node,
@@ -153,16 +159,6 @@ impl ClientRun {
             channel: advert.channel,
             root,
         })
-    }
-
-    fn channel_root(&self, advert: &Advert) -> Result<Key32, SecAggError> {
-        keys::channel_root(
-            self.run,
-            &self.channel,
-            self.node,
-            advert.node,
-            &advert.channel,
-        )
     }
 
     /// Size of the cohort and this client's place in it.

@@ -3,7 +3,7 @@
 use super::{Agreed, Answer, FalseShare, Round, enough};
 use crate::SecAggError;
 use crate::client::share::x_of;
-use crate::keys::{self, Key32, Place};
+use crate::keys::{self, Exchange, Key32, Place};
 use crate::shamir::{self, Share};
 
 /// Reconstructs secrets; the weights of one set of holders are kept for the next secret, which mostly has the same.
@@ -122,6 +122,7 @@ pub(super) fn removals(
     }
     // one key agreement for each survivor around each dropped client: most of the work where many are lost
     let pairs = |(node, around, secret): &(u64, Vec<u64>, Key32)| {
+        let secret = Exchange::new(secret)?;
         let survivors = around
             .iter()
             .filter(|other| agreed.masked.survivors.contains(other));
@@ -131,7 +132,7 @@ pub(super) fn removals(
                     .masked
                     .key(survivor)
                     .ok_or(SecAggError::UnknownNode { node: survivor })?;
-                let key = place.pair_mask_key(secret, *node, survivor, &key.mask_key)?;
+                let key = place.pair_mask_key(&secret, *node, survivor, &key.mask_key)?;
                 // the survivor subtracted it when its id is the higher one: the opposite takes it out again
                 Ok((key, survivor < *node))
             })

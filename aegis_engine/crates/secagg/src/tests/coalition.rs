@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Cohort, RUN};
 use crate::client::share::{COHORT, x_of};
-use crate::keys::{self, Key32, Place, SEALED_LEN};
+use crate::keys::{self, Exchange, Key32, Place, SEALED_LEN};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{
     Commit, CommitRequest, MaskedInput, MaskedRequest, RoundKey, Sets, ShareReply, ShareRequest,
@@ -114,7 +114,9 @@ impl Coalition {
     fn open_shares(&mut self) {
         for (from, channel) in self.ids.iter().zip(&self.channels) {
             for (to, colluder) in self.colluders.iter().filter(|(to, _)| *to != from) {
-                let root = keys::channel_root(RUN, &colluder.channel, *to, *from, channel).unwrap();
+                let root =
+                    keys::channel_root(RUN, &exchange(&colluder.channel), *to, *from, channel)
+                        .unwrap();
                 let key = self.place.channel_key(&root, (*from, *to)).unwrap();
                 let sealed = &self.replies[from].sealed;
                 let at = sealed.binary_search_by_key(to, |(to, _)| *to).unwrap();
@@ -270,9 +272,11 @@ impl Coalition {
         let own = self.mask_secret(node);
         for peer in view.iter().map(|at| self.ids[*at]).filter(|id| *id != node) {
             let key = if let Some(secret) = &own {
-                self.place.pair_mask_key(secret, node, peer, &key_of(peer))
+                self.place
+                    .pair_mask_key(&exchange(secret), node, peer, &key_of(peer))
             } else if let Some(secret) = self.mask_secret(peer) {
-                self.place.pair_mask_key(&secret, peer, node, &key_of(node))
+                self.place
+                    .pair_mask_key(&exchange(&secret), peer, node, &key_of(node))
             } else {
                 left += 1;
                 continue;
@@ -303,6 +307,10 @@ impl Coalition {
         .concat();
         (key, honest.flat_map(|(_, sealed)| *sealed).collect())
     }
+}
+
+fn exchange(secret: &Key32) -> Exchange {
+    Exchange::new(secret).unwrap()
 }
 
 fn index(ids: &[u64], node: u64) -> u32 {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{array, assert_refused, bytes, floats, integers, list, number, read, small, text};
 use crate::client::share::COHORT;
 use crate::graph::Ring;
-use crate::keys::{self, Key32, Place};
+use crate::keys::{self, Exchange, Key32, Place};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{Commit, RoundKey, Sets};
 use crate::ring::{RingWidth, pack};
@@ -28,9 +28,9 @@ fn keys_and_hashes_are_the_documents() {
         transcript: array(&v["transcript"]),
     };
     let [a, b] = [0, 1].map(|i| number(&v["nodes"][i]));
-    let [mine, theirs] = [0, 1].map(|i| secret(&v["secrets"][i]));
+    let [mine, theirs] = [0, 1].map(|i| Exchange::new(&secret(&v["secrets"][i])).unwrap());
     let public = [0, 1].map(|i| array(&v["public"][i]));
-    assert_eq!(keys::public_key(&mine).unwrap(), public[0]);
+    assert_eq!(mine.public_key().unwrap(), public[0]);
     let root = keys::channel_root(place.run, &mine, a, b, &public[1]).unwrap();
     let other_end = keys::channel_root(place.run, &theirs, b, a, &public[0]);
     assert_eq!(
