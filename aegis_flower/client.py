@@ -1,6 +1,9 @@
 """The client: `VaultClient`, and the bridge that runs a `NumPyClient` under Flower's Message-API strategies.
 
 The import of Flower's `NumPyClient`, whose place in Flower is marked as legacy, is in this file alone.
+
+In a deployment each message is a process of its own. torch and Opacus take seconds to import, and only the step that trains
+needs them: the modules that know them are imported there.
 """
 
 from __future__ import annotations
@@ -11,31 +14,34 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
-from torch import nn
 
 from aegis_engine import Permit, Rng
-from aegis_flower import datasets, gate, models, wire
-from aegis_flower import train as training
+from aegis_flower import datasets, gate, wire
 from aegis_flower.config import Config, compose, overrides_from_run_config
 from aegis_flower.errors import AegisError, AppError, BudgetExceeded
 from aegis_flower.ledger import Mechanism, Reservation
 from aegis_flower.mask import Masker
 from aegis_flower.node import Node, open_node
-from aegis_flower.stream import PermitDataset
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from aegis_flower import train as training
+
+    ModelFn = Callable[[], nn.Module]
+    OptimizerFn = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 log = logging.getLogger("aegis")
 
 NDArrays = list[npt.NDArray[Any]]
-ModelFn = Callable[[], nn.Module]
-OptimizerFn = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -79,16 +85,24 @@ class VaultClient(NumPyClient):
 
     def model(self) -> nn.Module:
         """The model to train; by default the configured one."""
-        return self.model_fn() if self.model_fn else models.build(self.config.model, self.spec, self.config.seed)
+        if self.model_fn:
+            return self.model_fn()
+        from aegis_flower import models
+
+        return models.build(self.config.model, self.spec, self.config.seed)
 
     def loss(self) -> training.Loss:
         """Mean-reduced loss of (outputs, labels); by default cross-entropy."""
-        return self.loss_fn or nn.functional.cross_entropy
+        from torch.nn import functional
+
+        return self.loss_fn or functional.cross_entropy
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The local optimiser; by default SGD with the configured learning rate and momentum."""
         if self.optimizer_fn:
             return self.optimizer_fn(parameters)
+        import torch
+
         cfg = self.config.model
         return torch.optim.SGD(parameters, lr=cfg.learning_rate, momentum=cfg.momentum)
 
@@ -135,6 +149,10 @@ class VaultClient(NumPyClient):
             PolicyDenied: no permit.
             BudgetExceeded: the ledger refuses the round.
         """
+        from aegis_flower import models
+        from aegis_flower import train as training
+        from aegis_flower.stream import PermitDataset
+
         cfg = self.config.privacy
         permit = self.authorize("train", round_)
         reservation = None
@@ -189,6 +207,10 @@ class VaultClient(NumPyClient):
         """
         if not self.node.has_holdout:
             return dict.fromkeys(gate.METRICS, 0), None
+        from aegis_flower import models
+        from aegis_flower import train as training
+        from aegis_flower.stream import PermitDataset
+
         permit = self.authorize("evaluate", round_, holdout=True)
         data = PermitDataset(self.node.vault, permit, self.spec)
         model = self.model()
@@ -241,6 +263,8 @@ def load(model: nn.Module, parameters: NDArrays) -> None:
     Raises:
         AppError: number or shapes differ; both sides must build the same model.
     """
+    import torch
+
     own = list(model.parameters())
     if [tuple(p.shape) for p in own] != [a.shape for a in parameters]:
         raise AppError(

@@ -17,14 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import dp_accounting
-from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
+from typing import TYPE_CHECKING, Any
 
 from aegis_engine import Vault
 from aegis_flower.errors import BudgetExceeded, ConfigError, LedgerTampered
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 UNIT = "record"
 NEIGHBOURING = "add_remove"
@@ -55,6 +54,8 @@ class Mechanism:
     @property
     def event(self) -> dp_accounting.DpEvent:
         """The event of one step in dp-accounting's terms."""
+        import dp_accounting
+
         return dp_accounting.PoissonSampledDpEvent(
             self.sample_rate, dp_accounting.GaussianDpEvent(self.noise_multiplier)
         )
@@ -68,6 +69,10 @@ def epsilon(steps: Counter[Mechanism] | dict[Mechanism, int], delta: float, acco
 
 @functools.lru_cache(maxsize=4096)
 def _epsilon(key: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
+    # imported here: it takes seconds, and most steps of a round spend nothing
+    from dp_accounting.pld import PLDAccountant
+    from dp_accounting.rdp import RdpAccountant
+
     tool = RdpAccountant(_RDP_ORDERS) if accountant == "rdp" else PLDAccountant(value_discretization_interval=1e-3)
     for noise_multiplier, sample_rate, count in key:
         tool.compose(Mechanism(noise_multiplier, sample_rate).event, count)

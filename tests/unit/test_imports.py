@@ -180,6 +180,28 @@ def test_importing_the_face_loads_nothing_heavy(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_step_that_does_not_train_loads_neither_torch_nor_opacus_nor_the_accountant(tmp_path: Path) -> None:
+    """Each message of a deployment is a process of its own, for which these are seconds and most of a gigabyte."""
+    code = f"""
+import sys
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from aegis_flower import aegis_client_app, compose, wire
+from aegis_flower.ingest import provision
+
+cfg = compose("quickstart", [])
+node = provision(cfg, {str(tmp_path)!r})[0]
+context = Context(run_id=1, node_id=1, node_config=node.node_config, state=RecordDict(), run_config={{}})
+TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+ask = RecordDict({{wire.RECORD: wire.Request(1).to_record()}})
+reply = aegis_client_app(config=cfg)(Message(ask, dst_node_id=1, message_type=wire.ADVERTISE), context)
+assert len(wire.Reply.from_content(reply.content).payload) > 100
+print(sorted({{'torch', 'opacus', 'dp_accounting'}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_names_of_the_face_are_there() -> None:
     import aegis
 
