@@ -183,14 +183,14 @@ def test_importing_the_face_loads_nothing_heavy(statement: str) -> None:
 def test_a_step_that_does_not_train_loads_neither_torch_nor_opacus_nor_the_accountant(tmp_path: Path) -> None:
     """Each message of a deployment is a process of its own, for which these are seconds and most of a gigabyte."""
     code = f"""
-import sys
+import pathlib, sys
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from aegis_flower import aegis_client_app, compose, wire
 from aegis_flower.ingest import provision
 
 cfg = compose("quickstart", [])
-node = provision(cfg, {str(tmp_path)!r})[0]
+node = provision(cfg, pathlib.Path({str(tmp_path)!r}))[0]
 context = Context(run_id=1, node_id=1, node_config=node.node_config, state=RecordDict(), run_config={{}})
 TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 ask = RecordDict({{wire.RECORD: wire.Request(1).to_record()}})
