@@ -179,8 +179,7 @@ pub(crate) fn hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     out
 }
 
-/// An X25519 secret ready for agreements. Loading one computes its public key: once
-/// for all of a client's neighbours.
+/// An X25519 secret ready for agreements. Loading one computes its public key: once for all of a client's neighbours.
 pub(crate) struct Exchange(agreement::PrivateKey);
 
 impl Exchange {

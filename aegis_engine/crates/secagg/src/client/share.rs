@@ -16,10 +16,10 @@ impl ClientRun {
     /// very request of the round in progress gets the very same answer again: the server may have lost it.
     ///
     /// # Errors
-    /// [`SecAggError::RoundOrder`] for another request of a round that is not later than all before, [`SecAggError::CohortTooSmall`],
-    /// [`SecAggError::ThresholdRefused`], [`SecAggError::ShapeRefused`], [`SecAggError::InconsistentCohort`],
-    /// [`SecAggError::UnknownNode`], [`SecAggError::PolicyMismatch`], [`SecAggError::BadSignature`], plan errors. A refused
-    /// request changes nothing.
+    /// [`SecAggError::RoundOrder`] for another request of a round that is not later than all before,
+    /// [`SecAggError::CohortTooSmall`], [`SecAggError::ThresholdRefused`], [`SecAggError::ShapeRefused`],
+    /// [`SecAggError::InconsistentCohort`], [`SecAggError::UnknownNode`], [`SecAggError::PolicyMismatch`],
+    /// [`SecAggError::BadSignature`], plan errors. A refused request changes nothing.
     pub fn share(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
         let (header, parsed) = ShareRequest::from_bytes(request)?;
         self.same_run(&header)?;
