@@ -95,8 +95,13 @@ fuzz-vault: $(FUZZ) ## libFuzzer on what the vault reads from untrusted files
 fuzz-secagg: $(FUZZ) ## libFuzzer on the messages and both state machines of secure aggregation
 	$(call run-fuzz,secagg,codecs client server,-max_len=2048 -malloc_limit_mb=2)
 
+# Deployments mostly wait, for processes to start and for the SuperLink to give up dead nodes: they run beside the others.
 test-python: setup ## Python tests, deployments with real processes among them
-	$(BIN)/pytest -q
+	@mkdir -p .cache
+	$(BIN)/pytest -q -m deployment --durations=10 >.cache/deployments.log 2>&1 & deployments=$$!; \
+		$(BIN)/pytest -q -m "not deployment"; others=$$?; \
+		echo "the deployments go on; their log is .cache/deployments.log"; \
+		wait $$deployments; deployed=$$?; cat .cache/deployments.log; exit $$((others | deployed))
 
 bench-vault: setup ## the vault beside age, cp, plain reads, the raw cipher and pyarrow, on 1 GiB
 	$(BIN)/aegis vault bench --size 1GiB
