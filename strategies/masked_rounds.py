@@ -148,7 +148,7 @@ class MaskedRounds:
             there = set(wanted)
             # With others chosen, or too many gone, a fresh cohort is better than the planned one.
             plan = next((g for g in planned if there <= set(g.nodes) and len(there) >= g.server.need), None)
-            if plan is None:
+            if plan is None or (len(there) == plan.server.need and self._bears_a_loss(wanted)):
                 fresh.append(wanted)
             else:
                 self.groups.append(plan)
@@ -156,7 +156,7 @@ class MaskedRounds:
         if fresh:
             self._number += 1  # above the planned round, for clients that have begun that already
             for wanted in fresh:
-                group = self._draw_up(wanted)
+                group = self._draw_up(wanted, self._number)
                 self.groups.append(group)
                 asks.update(dict.fromkeys(group.nodes, group.request))
                 if group.failed is None:
@@ -165,10 +165,15 @@ class MaskedRounds:
         self._fail_when_all_have()
         return asks
 
-    def _draw_up(self, nodes: list[int]) -> Group:
+    def _bears_a_loss(self, nodes: list[int]) -> bool:
+        """Whether a fresh cohort of these could lose one and go on: worth a share trip where the planned one cannot."""
+        group = self._draw_up(nodes, self._number + 1)
+        return group.failed is None and len(group.nodes) > group.server.need
+
+    def _draw_up(self, nodes: list[int], number: int) -> Group:
         server = self.base.fork()
         try:
-            request = server.begin_round(self._number, nodes[: self.most])
+            request = server.begin_round(number, nodes[: self.most])
         except AegisError as error:
             return Group(server, b"", [], error)
         return Group(server, request, list(server.cohort))
@@ -230,7 +235,8 @@ class MaskedRounds:
         if not nodes:
             return
         self._number += 1
-        self._planned = [g for g in map(self._draw_up, self.grouping.groups(nodes)) if g.failed is None]
+        drawn = (self._draw_up(wanted, self._number) for wanted in self.grouping.groups(nodes))
+        self._planned = [g for g in drawn if g.failed is None]
 
     # -- groups and messages --------------------------------------------------------------------------------------
 

@@ -48,6 +48,15 @@ def test_after_the_first_round_a_round_takes_two_trips_and_three_with_the_commit
     assert [r.trips - commit for r in rounds] == [4, 2, 2, 2]
 
 
+def test_a_planned_cohort_that_could_lose_nobody_more_makes_room_for_a_fresh_one(tmp_path):
+    """Five share with round 1, one of them is not there any more: the four need each other, a cohort of four needs three."""
+    cfg = compose("quickstart", ["strategy.rounds=3", *PLAIN])
+    nodes = provision(cfg, tmp_path / "vaults")
+    lose = [(3, 1, "unmask"), (4, 2, "masked")]
+    rounds = drive(cfg, build_strategy(cfg, 0.0), [node.node_config for node in nodes], lose=lose)
+    assert [(r.failed, len(r.participants), r.trips) for r in rounds[:3]] == [("", 5, 4), ("", 3, 3), ("", 3, 2)]
+
+
 def test_a_sparse_graph_sums_and_bears_the_loss_it_is_drawn_up_for(tmp_path):
     cfg = compose("quickstart", ["strategy.rounds=2", "data.clients=12", "policy.min_rows=20", *PLAIN])
     nodes = provision(cfg, tmp_path / "vaults")
