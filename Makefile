@@ -16,7 +16,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: miri fuzz fuzz-vault fuzz-secagg test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim bench-secagg wheels test-wheels clean lock
+.PHONY: miri fuzz fuzz-vault fuzz-secagg test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -119,6 +119,9 @@ bench-sim: setup ## the inprocess runtime beside a bare torch loop
 
 bench-secagg: setup ## secure aggregation beside Flower's SecAgg+, same vectors, same run: the goals and a grid (25 minutes)
 	$(BIN)/python benches/secagg.py
+
+bench-startup: setup ## what importing the client app costs, for steps that train and steps that do not
+	$(BIN)/python benches/startup.py
 
 lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml

@@ -143,32 +143,26 @@ class MaskedRounds:
         asks: dict[int, bytes] = {}
         planned, self._planned = self._planned, []
         self.groups = []
-        fresh: list[list[int]] = []
+        number = self._number + 1  # above the planned round, for clients that have begun that already
         for wanted in self.grouping.groups(nodes):
             there = set(wanted)
-            # With others chosen, or too many gone, a fresh cohort is better than the planned one.
             plan = next((g for g in planned if there <= set(g.nodes) and len(there) >= g.server.need), None)
-            if plan is None or (len(there) == plan.server.need and self._bears_a_loss(wanted)):
-                fresh.append(wanted)
-            else:
-                self.groups.append(plan)
-                asks.update({n: plan.request for n in plan.server.missing if n in there})
-        if fresh:
-            self._number += 1  # above the planned round, for clients that have begun that already
-            for wanted in fresh:
-                group = self._draw_up(wanted, self._number)
-                self.groups.append(group)
-                asks.update(dict.fromkeys(group.nodes, group.request))
-                if group.failed is None:
-                    reason = f"it takes part only with more clients than the {len(wanted)} there are"
-                    record.lost += [Lost(n, "share", reason) for n in wanted[: self.most] if n not in group.nodes]
+            if plan is None or len(there) == plan.server.need:
+                # With others chosen, or too many gone, a fresh cohort is better than the planned one; also where that can
+                # lose nobody more and a fresh one can, which is worth a share trip.
+                fresh = self._draw_up(wanted, number)
+                if plan is None or len(fresh.nodes) > fresh.server.need:
+                    self._number = number
+                    self.groups.append(fresh)
+                    asks.update(dict.fromkeys(fresh.nodes, fresh.request))
+                    if fresh.failed is None:
+                        reason = f"it takes part only with more clients than the {len(wanted)} there are"
+                        record.lost += [Lost(n, "share", reason) for n in wanted[: self.most] if n not in fresh.nodes]
+                    continue
+            self.groups.append(plan)
+            asks.update({n: plan.request for n in plan.server.missing if n in there})
         self._fail_when_all_have()
         return asks
-
-    def _bears_a_loss(self, nodes: list[int]) -> bool:
-        """Whether a fresh cohort of these could lose one and go on: worth a share trip where the planned one cannot."""
-        group = self._draw_up(nodes, self._number + 1)
-        return group.failed is None and len(group.nodes) > group.server.need
 
     def _draw_up(self, nodes: list[int], number: int) -> Group:
         server = self.base.fork()

@@ -55,7 +55,7 @@ class Clock:
         self.now += seconds
 
 
-Lost = tuple[int, str, int]  # round, step, node
+LostReply = tuple[int, str, int]  # round, step, node
 
 
 class RestlessGrid:
@@ -68,7 +68,7 @@ class RestlessGrid:
 
     NEVER = 10**9
 
-    def __init__(self, grid: InProcessGrid, dice: Random, loss: float, lost: Collection[Lost] = ()) -> None:
+    def __init__(self, grid: InProcessGrid, dice: Random, loss: float, lost: Collection[LostReply] = ()) -> None:
         self._grid, self._dice, self._loss, self._lost = grid, dice, loss, lost
         self._waiting: list[tuple[int, Message]] = []
         self._stale: list[Message] = []
@@ -188,7 +188,7 @@ class Seen:
     models: list[np.ndarray]
 
 
-def drive(nodes: Nodes, dice: Random, loss: float, lost: Collection[Lost] = ()) -> Seen:
+def drive(nodes: Nodes, dice: Random, loss: float, lost: Collection[LostReply] = ()) -> Seen:
     number, rounds, models = next(runs), [], []
     app = aegis_client_app(Drawing, config=CFG)
     with pytest.MonkeyPatch.context() as patch, InProcessGrid(app, nodes.configs, run_id=number) as inner:

@@ -117,10 +117,8 @@ def test_colluders_in_whole_half_neighbourhoods_cut_the_ring_and_both_parts_are_
     """Where the argument's assumption does not hold, the search finds what it looks for."""
     n, k = 40, 8
     walls = frozenset({*range(k // 2), *range(n // 2, n // 2 + k // 2)})
-    parts = [
-        frozenset(range(n // 2 + k // 2)),
-        walls | frozenset(range(n // 2, n)),
-    ]  # each is told that the other dropped
+    # each is told that the other dropped
+    parts = [frozenset(range(n // 2 + k // 2)), walls | frozenset(range(n // 2, n))]
     signed = tuple(next(part for part in parts if v in part) for v in range(n))
     ring = Ring(n, k, k // 2 + 2, walls, signed)
     assert sorted(map(min, ring.readable())) == [k // 2, n // 2 + k // 2]

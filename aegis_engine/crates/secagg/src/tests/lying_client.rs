@@ -1,16 +1,20 @@
 //! A client that lies, seen from the server: found where it can be, and what it costs.
 
 use super::hostile_round::masked;
+use super::protocol::{contribution, plain_sum};
 use super::{Cohort, RUN, plan};
 use crate::message::{ShareReply, UnmaskReply};
 use crate::shamir::{self, Share};
-use crate::{SecAggError, Sum, encode, field};
+use crate::{SecAggError, Sum, field};
 
-/// The first four of five, of which the last was lost after its shares, answer; liars answer what `lie` makes of theirs.
-fn unmasked(lie: impl Fn(usize, &mut UnmaskReply)) -> (Result<Sum, SecAggError>, Vec<u64>) {
-    let (mut cohort, ids) = masked();
+/// These clients answer, liars what `lie` makes of their answers; gives what the server makes of it.
+fn unmasked(
+    cohort: &mut Cohort,
+    ids: &[u64],
+    lie: impl Fn(usize, &mut UnmaskReply),
+) -> Result<Sum, SecAggError> {
     cohort.server.end_masked().unwrap();
-    for (place, id) in ids[..4].iter().enumerate() {
+    for (place, id) in ids.iter().enumerate() {
         let request = cohort.server.unmask_request(*id, None).unwrap();
         let client = cohort.clients.get_mut(id).unwrap();
         let bytes = client.unmask(&request).unwrap();
@@ -19,7 +23,7 @@ fn unmasked(lie: impl Fn(usize, &mut UnmaskReply)) -> (Result<Sum, SecAggError>,
         let bytes = reply.to_bytes(RUN, 1, *id);
         cohort.server.add_unmask(*id, &bytes).unwrap();
     }
-    (cohort.server.finish(), ids)
+    cohort.server.finish()
 }
 
 /// The share with its lowest limb higher by this field element.
@@ -32,7 +36,8 @@ fn higher(share: &Share, error: u64) -> Share {
 
 #[test]
 fn false_shares_are_found_and_cost_the_round_not_the_sum() {
-    let (sum, ids) = unmasked(|place, reply| {
+    let (mut cohort, ids) = masked();
+    let sum = unmasked(&mut cohort, &ids[..4], |place, reply| {
         if place == 0 {
             // a share of another secret in place of the dropped client's
             reply.secrets[0].1 = reply.seeds[1].1.clone();
@@ -46,7 +51,8 @@ fn false_shares_are_found_and_cost_the_round_not_the_sum() {
 
 #[test]
 fn a_share_of_a_seed_chosen_to_stay_in_range_is_found_by_the_seeds_check() {
-    let (sum, ids) = unmasked(|place, reply| {
+    let (mut cohort, ids) = masked();
+    let sum = unmasked(&mut cohort, &ids[..4], |place, reply| {
         if place == 0 {
             // with the Lagrange weights of the four who answer, the lowest limb of the seed comes out one higher
             let error = field::invert(shamir::weights(&[1, 2, 3, 4])[0]);
@@ -63,47 +69,31 @@ fn a_share_of_a_seed_chosen_to_stay_in_range_is_found_by_the_seeds_check() {
 fn ten(
     answers: usize,
     lie: impl Fn(usize, &mut UnmaskReply),
-) -> (Cohort, Result<Sum, SecAggError>) {
-    let mut cohort = Cohort::new(10, plan(4, &[]));
+) -> (Vec<u64>, Result<Sum, SecAggError>) {
+    let plan = plan(4, &[]);
+    let mut cohort = Cohort::new(10, plan.clone());
     let ids = cohort.ids();
     cohort.share(1, &[]).unwrap();
     cohort
-        .mask(&ids[9..], |id| (vec![0.25; 4], id % 7 + 1, vec![]))
+        .mask(&ids[9..], |id| contribution(1, id, &plan))
         .unwrap();
-    cohort.server.end_masked().unwrap();
-    for (place, id) in ids[..answers].iter().enumerate() {
-        let request = cohort.server.unmask_request(*id, None).unwrap();
-        let client = cohort.clients.get_mut(id).unwrap();
-        let bytes = client.unmask(&request).unwrap();
-        let (_, mut reply) = UnmaskReply::from_bytes(&bytes).unwrap();
-        lie(place, &mut reply);
-        let bytes = reply.to_bytes(RUN, 1, *id);
-        cohort.server.add_unmask(*id, &bytes).unwrap();
-    }
-    let sum = cohort.server.finish();
-    (cohort, sum)
+    let sum = unmasked(&mut cohort, &ids[..answers], lie);
+    (ids, sum)
 }
 
 #[test]
 fn a_client_that_lies_about_every_share_costs_nothing_while_one_answer_more_than_needed_is_there() {
     for answers in [8, 9] {
         for liar in 0..answers {
-            let (cohort, sum) = ten(answers, |place, reply| {
+            let (ids, sum) = ten(answers, |place, reply| {
                 if place == liar {
                     for (_, share) in reply.seeds.iter_mut().chain(&mut reply.secrets) {
                         *share = higher(share, 1);
                     }
                 }
             });
-            let (sum, ids) = (sum.unwrap(), cohort.ids());
-            let all = ids[..9].iter().map(|id| id % 7 + 1);
-            assert_eq!(sum.weight, all.sum::<u64>());
-            let mut plain = vec![0; sum.integers().len()];
-            for id in &ids[..9] {
-                let one = encode(&[0.25; 4], id % 7 + 1, &[], cohort.server.plan()).unwrap();
-                plain.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
-            }
-            assert_eq!(sum.integers(), plain);
+            let sum = sum.unwrap();
+            assert_eq!(sum.integers(), plain_sum(1, &ids[..9], &plan(4, &[])));
             // a liar among the first that are asked is named, with the secret it was found by
             let named = if liar < 7 { vec![ids[liar]] } else { vec![] };
             let found: Vec<u64> = sum.false_shares.iter().map(|one| one.holder).collect();
@@ -116,7 +106,7 @@ fn a_client_that_lies_about_every_share_costs_nothing_while_one_answer_more_than
 fn two_liars_that_one_turn_leaves_out_cost_nothing_and_two_others_end_the_round() {
     // nine answers of which seven are needed: turns leave out places 7 and 8, then 0 and 1, and so on
     for (liars, borne) in [(0..2, true), (6..8, true), (7..9, true), (3..5, false)] {
-        let (cohort, sum) = ten(9, |place, reply| {
+        let (ids, sum) = ten(9, |place, reply| {
             if liars.contains(&place) {
                 for (_, share) in &mut reply.seeds {
                     *share = higher(share, 1);
@@ -124,7 +114,7 @@ fn two_liars_that_one_turn_leaves_out_cost_nothing_and_two_others_end_the_round(
             }
         });
         match sum {
-            Ok(sum) if borne => assert_eq!(sum.contributors, cohort.ids()[..9]),
+            Ok(sum) if borne => assert_eq!(sum.contributors, ids[..9]),
             Err(SecAggError::SharesDisagree { .. }) if !borne => {}
             other => panic!("{liars:?}: {other:?}"),
         }
@@ -132,7 +122,7 @@ fn two_liars_that_one_turn_leaves_out_cost_nothing_and_two_others_end_the_round(
 }
 
 #[test]
-fn a_client_that_seals_false_shares_of_its_own_seed_is_named() {
+fn a_client_whose_check_is_not_of_its_seed_is_named() {
     let mut cohort = Cohort::new(5, plan(4, &[]));
     let ids = cohort.ids();
     let request = cohort.server.begin_round(1, &ids).unwrap();

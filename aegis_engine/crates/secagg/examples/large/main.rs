@@ -4,10 +4,14 @@
 //! Clients run on all cores and go through their bytes between steps, as in a deployment where each message finds a fresh
 //! process. A tenth of the loss falls on the share step, the rest on the mask step.
 
+mod model;
+
 use std::time::{Duration, Instant};
 
+use model::Primitives;
+
 use aegis_secagg::{
-    ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, ServerRun, Shape, encode,
+    ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, ServerRun, encode,
 };
 
 /// Clients whose replies are held at once.
@@ -97,10 +101,6 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn cores() -> u32 {
-    u32::try_from(threads()).unwrap_or(u32::MAX)
-}
-
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -108,136 +108,6 @@ fn peak_mib() -> u64 {
         .unwrap_or(0)
         / 1024
 }
-
-fn each(operation: impl Fn()) -> f64 {
-    const TIMES: u32 = 400;
-    let start = Instant::now();
-    (0..TIMES).for_each(|_| operation());
-    start.elapsed().as_secs_f64() / f64::from(TIMES)
-}
-
-/// Seconds of single operations on this machine.
-struct Primitives {
-    /// A key agreement.
-    agree: f64,
-    /// A signature check.
-    verify: f64,
-    /// A key derived, and two shares sealed under it.
-    seal: f64,
-    /// A multiplication in the field of the shares.
-    multiply: f64,
-    /// Reading one advert of a cohort: hashed, parsed, its keys sorted among the others.
-    advert: f64,
-    /// Masking a byte.
-    mask: f64,
-}
-
-/// A multiplication modulo 2^61 - 1.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half, and 61 bits of the high one"
-)]
-fn square(value: u64) -> u64 {
-    const P: u64 = (1 << 61) - 1;
-    let product = u128::from(value) * u128::from(value);
-    let sum = (product as u64 & P) + (product >> 61) as u64;
-    if sum >= P { sum - P } else { sum }
-}
-
-impl Primitives {
-    fn measured(request: &[u8], adverts: u32) -> Self {
-        use aws_lc_rs::{aead, agreement, digest, hkdf, signature};
-        use signature::KeyPair;
-        let secret =
-            agreement::PrivateKey::from_private_key(&agreement::X25519, &[7; 32]).expect("a key");
-        let public = secret.compute_public_key().expect("a point");
-        let peer = || agreement::UnparsedPublicKey::new(&agreement::X25519, public.as_ref());
-        let signer = signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
-        let proof = signer.sign(b"message");
-        let verifier =
-            signature::UnparsedPublicKey::new(&signature::ED25519, signer.public_key().as_ref());
-        let nonce = || aead::Nonce::assume_unique_for_key([0; 12]);
-        let gcm = |key: &[u8]| {
-            aead::LessSafeKey::new(aead::UnboundKey::new(&aead::AES_256_GCM, key).expect("a key"))
-        };
-        let key = gcm(&[7; 32]);
-        let block = std::cell::RefCell::new(vec![0u8; 16384]);
-        Self {
-            agree: each(|| agreement::agree(&secret, peer(), (), |_| Ok(())).expect("agreement")),
-            verify: each(|| {
-                let found = verifier.verify(b"message", proof.as_ref());
-                found.expect("a signature");
-            }),
-            seal: each(|| {
-                let mut key = [0; 32];
-                hkdf::Salt::new(hkdf::HKDF_SHA256, b"salt")
-                    .extract(&[7; 32])
-                    .expand(&[&[1; 96]], hkdf::HKDF_SHA256)
-                    .and_then(|okm| okm.fill(&mut key))
-                    .expect("a key");
-                let mut pair = [0; 80];
-                let sealed =
-                    gcm(&key).seal_in_place_separate_tag(nonce(), aead::Aad::empty(), &mut pair);
-                let _tag = sealed.expect("a seal");
-            }),
-            // five at a time, as the limbs of a secret
-            multiply: each(|| {
-                let mut limbs = std::hint::black_box([3u64, 5, 7, 11, 13]);
-                for _ in 0..200 {
-                    limbs = limbs.map(square);
-                }
-                std::hint::black_box(limbs);
-            }) / 1000.0,
-            advert: each(|| {
-                // two sorts of 32-byte keys, which are uniform: as many as there are adverts
-                let mut keys: Vec<[u8; 32]> = (0..u64::from(adverts))
-                    .map(|at| {
-                        let at = at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-                        [at, at, at, at].concat().try_into().expect("32 bytes")
-                    })
-                    .collect();
-                let mut again = keys.clone();
-                keys.sort_unstable();
-                again.sort_unstable();
-                std::hint::black_box((keys, again));
-                std::hint::black_box(digest::digest(&digest::SHA256, request));
-            }) / f64::from(adverts),
-            mask: each(|| {
-                let aad = aead::Aad::empty();
-                let sealed = key.seal_in_place_separate_tag(nonce(), aad, &mut block.borrow_mut());
-                let _tag = sealed.expect("a keystream");
-            }) / 16384.0,
-        }
-    }
-
-    /// The cost model of `docs/SECURE_AGGREGATION.md`, by step, in seconds of one core. `n` clients in all, `shared` shared,
-    /// `survived` survived.
-    fn predict(&self, shape: &Shape, vector: f64, [n, shared, survived]: [f64; 3]) -> Model {
-        let (k, t) = (f64::from(shape.degree), f64::from(shape.threshold));
-        // five limbs of two secrets
-        let sharing = 10.0 * k * t * self.multiply;
-        let pair = self.agree + self.mask * vector;
-        vec![
-            (
-                "share",
-                shared * (n * self.advert + k * (self.agree + self.verify + self.seal) + sharing),
-            ),
-            (
-                "masked input",
-                survived * (k * (self.verify + self.seal + pair) + self.mask * vector),
-            ),
-            ("commit", survived * self.verify),
-            ("unmask", survived * k * self.verify),
-            (
-                "sum on the server",
-                (shared - survived) * k * (survived / n) * pair + survived * self.mask * vector,
-            ),
-        ]
-    }
-}
-
-/// Steps and their seconds.
-type Model = Vec<(&'static str, f64)>;
 
 #[expect(
     clippy::too_many_lines,
@@ -347,18 +217,17 @@ fn main() -> Result<(), SecAggError> {
     assert_eq!(sum.integers(), expected, "the sum is the plain integer sum");
 
     let primitives = Primitives::measured(&request, n);
-    let threads = cores();
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let model = {
+    let (model, cores) = {
         let counts = [n as usize, inside.len(), survivors.len()].map(|count| count as f64);
         let vector = f64::from(dim) * (f64::from(plan.width()?.bits()) / 8.0);
-        primitives.predict(&shape, vector, counts)
+        (primitives.predict(&shape, vector, counts), threads() as f64)
     };
     println!("step               measured   predicted   longest reply");
     let mut predicted = 0.0;
     for (name, time, bytes) in &run.took {
         let of = model.iter().find(|(step, _)| step == name);
-        let seconds = of.map_or(0.0, |(_, seconds)| seconds / f64::from(threads));
+        let seconds = of.map_or(0.0, |(_, seconds)| seconds / cores);
         predicted += seconds;
         let took = time.as_secs_f64();
         println!("{name:18} {took:>7.1} s {seconds:>9.1} s {bytes:>13} B");
@@ -366,19 +235,10 @@ fn main() -> Result<(), SecAggError> {
     println!("exact: {} survivors of {n}", survivors.len());
     let total: Duration = run.took.iter().map(|(_, time, _)| *time).sum();
     println!(
-        "total {:.1} s on {threads} cores; the model predicts {predicted:.1} s",
+        "total {:.1} s on {cores} cores; the model predicts {predicted:.1} s",
         total.as_secs_f64()
     );
-    println!(
-        "key agreement {:.1} us, signature check {:.1} us, seal {:.2} us, multiplication {:.2} ns, advert read {:.2} us, \
-         masks {:.1} GB/s",
-        primitives.agree * 1e6,
-        primitives.verify * 1e6,
-        primitives.seal * 1e6,
-        primitives.multiply * 1e9,
-        primitives.advert * 1e6,
-        1e-9 / primitives.mask
-    );
+    println!("{primitives}");
     println!("peak memory {} MiB", peak_mib());
     Ok(())
 }
