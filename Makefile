@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-ENGINE_SOURCES := $(shell find aegis_engine -name target -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
+ENGINE_SOURCES := $(shell find aegis_engine \( -name target -o -name __pycache__ \) -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
 # Nothing here talks to the network but package installation.
 # uv trusts what the system trusts, as pip and cargo do: hospitals have proxies with certificates of their own.
 export UV_SYSTEM_CERTS := 1
