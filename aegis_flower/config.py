@@ -59,6 +59,7 @@ class ModelConfig:
     learning_rate: float = 0.5
     momentum: float = 0.0
     device: str = "auto"
+    physical_batch: int = 256  # records whose gradients are in memory at once; changes no result
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,19 @@ class PrivacyConfig:
     clip: float = 1.0  # L2 bound of one record's gradient
     sample_rate: float = 0.25  # Poisson: each record joins a step with this probability
     steps_per_round: int = 4
+    expected_batch: float = 32.0  # public divisor of each step's noised sum; never taken from the rows there are
     noise_multiplier: float | None = None  # None: calibrated from epsilon, delta, sample_rate and the run's steps
     noise: str = "secure"  # secure | insecure_test (stamped NOT PRIVATE)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluation on held-out rows: a mechanism of its own, charged to the holdout's own ledger."""
+
+    rounds: str = "auto"  # last | every | never | auto: every where privacy.mode=off, last otherwise
+    epsilon: float = 3.0  # ε of one evaluation
+    loss_max: float = 10.0  # a record's loss counts as at most this
+    histograms: bool = False  # two histograms of confidence as well, which cost noise
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,7 @@ class Config:
     vault: VaultConfig = field(default_factory=VaultConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     secagg: SecaggConfig = field(default_factory=SecaggConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -167,6 +180,13 @@ class Config:
     def __post_init__(self) -> None:
         _check_types(self, "")
         _validate(self)
+
+    @property
+    def evaluation_rounds(self) -> str:
+        """When held-out rows are asked: ``last``, ``every`` or ``never``."""
+        if self.evaluation.rounds != "auto":
+            return self.evaluation.rounds
+        return "every" if self.privacy.mode == "off" else "last"
 
     @property
     def total_steps(self) -> int:
@@ -270,6 +290,11 @@ def _validate(cfg: Config) -> None:
     check("privacy.clip", g.clip > 0, "must be positive")
     check("privacy.sample_rate", 0 < g.sample_rate <= 1, "must be above 0 and at most 1")
     check("privacy.steps_per_round", g.steps_per_round >= 1, "must be at least 1")
+    check("privacy.expected_batch", g.expected_batch >= 1, "must be at least 1")
+    check("model.physical_batch", m.physical_batch >= 1, "must be at least 1")
+    choice("evaluation.rounds", "auto", "last", "every", "never")
+    check("evaluation.epsilon", 0 < cfg.evaluation.epsilon < 1000, "must be positive and below 1000")
+    check("evaluation.loss_max", 0 < cfg.evaluation.loss_max <= 1000, "must be positive and at most 1000")
     check("privacy.noise_multiplier", g.noise_multiplier is None or g.noise_multiplier > 0, "must be positive or null")
     check("strategy.rounds", s.rounds >= 1, "must be at least 1")
     choice("strategy.name", *OPTIMISERS, *ROBUST)

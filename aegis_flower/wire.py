@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +30,14 @@ class Request:
         payload: the protocol message of the engine's state machine.
         task: ``train`` (train, and evaluate the received model) or ``evaluate`` (only evaluate).
         noise_multiplier: σ of this run; 0 without DP.
+        evaluate: with ``train``, also evaluate the received model on the held-out rows.
     """
 
     round: int
     payload: bytes = b""
     task: str = "train"
     noise_multiplier: float = 0.0
+    evaluate: bool = False
 
     def to_record(self) -> ConfigRecord:
         """As a Flower record."""
@@ -43,6 +47,7 @@ class Request:
                 "payload": self.payload,
                 "task": self.task,
                 "noise-multiplier": self.noise_multiplier,
+                "evaluate": self.evaluate,
             }
         )
 
@@ -54,7 +59,7 @@ class Request:
             KeyError: the message carries no AEGIS record.
         """
         r = content.config_records[RECORD]
-        return cls(int(r["round"]), bytes(r["payload"]), str(r["task"]), float(r["noise-multiplier"]))  # type: ignore[arg-type]
+        return cls(int(r["round"]), bytes(r["payload"]), str(r["task"]), float(r["noise-multiplier"]), r["evaluate"] is True)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,29 @@ class Reply:
             int(r["audit-records"]),  # type: ignore[arg-type]
             bytes(r["audit-head"]),  # type: ignore[arg-type]
         )
+
+
+def binding(arrays: ArrayRecord, request: Request) -> bytes:
+    """SHA-256 of all that a client works on in a round: the model's arrays, task, round, σ, whether it evaluates.
+
+    It goes into the pair masks and into what survivors sign, so clients that were sent different models or tasks have masks
+    that do not cancel (against Pasquini, Francati, Ateniese, CCS 2022). The plan and the cohort are in the protocol's own
+    transcript. Every part is preceded by its length (u64, little-endian).
+    """
+    digest = hashlib.sha256(b"aegis/v2/round-binding")
+
+    def put(part: bytes) -> None:
+        digest.update(struct.pack("<Q", len(part)))
+        digest.update(part)
+
+    put(request.task.encode())
+    put(struct.pack("<Qd?", request.round, request.noise_multiplier, request.evaluate))
+    for name, array in arrays.items():
+        put(name.encode())
+        put(array.dtype.encode())
+        put(struct.pack(f"<{len(array.shape)}Q", *array.shape))
+        put(_ndarray(array).tobytes())
+    return digest.digest()
 
 
 def ndarrays(record: ArrayRecord) -> list[npt.NDArray[Any]]:
