@@ -851,6 +851,9 @@ class SecAggClient:
         *,
         min_cohort: int,
         min_threshold: int,
+        metrics: Sequence[str],
+        metric_max: int,
+        weight_max: int,
         identity: Identity | None = None,
         roster: Sequence[bytes] | None = None,
         colluding_percent: int = 10,
@@ -866,6 +869,9 @@ class SecAggClient:
             node_id: this client.
             min_cohort: smallest cohort it joins.
             min_threshold: smallest threshold it accepts.
+            metrics: names of what it counts, in order; a plan with others is refused at the share step (AEG-S023).
+            metric_max: largest absolute value of a metric, beyond which it counts as this; a plan with another is refused.
+            weight_max: largest weight that a plan may ask for.
             identity: its lasting key.
             roster: keys of those who may take part.
             colluding_percent: share of the clients that may work with the server against it.
@@ -882,18 +888,34 @@ class SecAggClient:
     def to_bytes(self) -> bytes:
         """The state, secrets included: seal it."""
 
+    @property
+    def answers(self) -> int:
+        """How often an answer changed the state. It only grows: a state with fewer than seen before was put back."""
+
     def advertise(self) -> bytes:
         """Identity, channel key, policy and smallest cohort, signed."""
 
     def share(self, request: bytes) -> bytes:
         """Round keys and sealed shares."""
 
-    def masked_input(self, request: bytes, release: Release, *, dim: int | None = None) -> bytes:
+    def check_masked(self, request: bytes, *, dim: int) -> None:
+        """Dry run of `masked_input`: refuses whatever that would refuse, and changes nothing. For before anything is read.
+
+        Args:
+            request: the server's message.
+            dim: values of the model.
+
+        Raises:
+            SecAggError, NotEnoughClients: the request would be refused.
+        """
+
+    def masked_input(self, request: bytes, release: Release, *, binding: bytes, dim: int | None = None) -> bytes:
         """The released update, quantised, weighted, masked, packed; a release of metrics alone adds zeros.
 
         Args:
             request: the server's message.
             release: what the gates let out.
+            binding: `wire.binding` of what this client was sent; only the inputs of clients with the same one can be summed.
             dim: values of the model, for a release of metrics alone: the server's plan must name as many.
         """
 
@@ -1022,6 +1044,9 @@ class SecAggServer:
 
     def add_advert(self, node: int, message: bytes) -> int | None:
         """Takes a client's advert. Gives the node that had its identity before, whose seat it takes; mostly None."""
+
+    def bind(self, binding: bytes) -> None:
+        """Says what the clients of the round are sent (`wire.binding`); before their requests. A fork has its own."""
 
     def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
         """Starts a round; gives the share request, the same for everyone in `cohort` (the property).
