@@ -352,22 +352,56 @@ mod tests {
             assert_eq!(encoded(1, metric).unwrap(), [127, 0, 0, 0, 1, counts]);
         }
         for (weight, counts) in [(0, 1), (11, 10), (u64::MAX, 10)] {
-            assert_eq!(encoded(weight, 0).unwrap(), [127 * counts, 0, 0, 0, counts, 0]);
+            assert_eq!(
+                encoded(weight, 0).unwrap(),
+                [127 * counts, 0, 0, 0, counts, 0]
+            );
         }
     }
 
     #[test]
     fn a_plan_at_its_extremes_is_refused_or_holds_its_sums() {
-        let numbers = [0, 1, 2, 255, u64::from(u32::MAX), 1 << 40, 1 << 62, u64::MAX];
+        let numbers = [
+            0,
+            1,
+            2,
+            255,
+            u64::from(u32::MAX),
+            1 << 40,
+            1 << 62,
+            u64::MAX,
+        ];
         let clips = [
-            0.0, -1.0, 1e-300, 1e-12, 1.0, 1e12, 1e300, f64::MAX, f64::INFINITY, f64::NAN,
+            0.0,
+            -1.0,
+            1e-300,
+            1e-12,
+            1.0,
+            1e12,
+            1e300,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
         ];
         let mut taken = 0;
-        for (clip, value_bits) in clips.iter().flat_map(|c| [0u8, 7, 8, 30, 31, 255].map(|b| (c, b))) {
+        for (clip, value_bits) in clips
+            .iter()
+            .flat_map(|c| [0u8, 7, 8, 30, 31, 255].map(|b| (c, b)))
+        {
             for (weight_max, metric_max) in numbers.iter().flat_map(|w| numbers.map(|m| (*w, m))) {
                 for n_max in [0, 1, 2, 65536, u32::MAX] {
-                    let encoding = Encoding { clip: *clip, value_bits, weight_max, metric_max };
-                    let plan = Plan { dim: 1, metrics: vec!["m".into()], encoding, n_max };
+                    let encoding = Encoding {
+                        clip: *clip,
+                        value_bits,
+                        weight_max,
+                        metric_max,
+                    };
+                    let plan = Plan {
+                        dim: 1,
+                        metrics: vec!["m".into()],
+                        encoding,
+                        n_max,
+                    };
                     let Ok(width) = plan.width() else { continue };
                     taken += 1;
                     let most = 1i128 << (width.bits() - 1);

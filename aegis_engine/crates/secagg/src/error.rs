@@ -35,7 +35,9 @@ pub enum SecAggError {
         reason: &'static str,
     },
     /// A round number that would leave no room for later ones.
-    #[error("round {round} refused: rounds are 1 to 2^31, and at most 2^20 later than the last one begun")]
+    #[error(
+        "round {round} refused: rounds are 1 to 2^31, and at most 2^20 later than the last one begun"
+    )]
     RoundOutOfRange {
         /// Proposed round.
         round: u64,

@@ -125,7 +125,11 @@ impl<'a> Reader<'a> {
         };
         match reader.u8()? {
             VERSION => {}
-            1 => return Err(reader.bad("it is of wire version 1, which binds no model; this is version 2")),
+            1 => {
+                return Err(
+                    reader.bad("it is of wire version 1, which binds no model; this is version 2")
+                );
+            }
             _ => return Err(reader.bad("unknown version")),
         }
         if reader.u8()? != kind.byte() {

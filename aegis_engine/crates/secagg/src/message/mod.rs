@@ -100,9 +100,7 @@ pub(crate) fn write_plan(writer: &mut Writer, plan: &Plan) {
         .u32(plan.n_max)
         .u64(encoding.clip.to_bits())
         .u8(encoding.value_bits);
-    writer
-        .u64(encoding.weight_max)
-        .u64(encoding.metric_max);
+    writer.u64(encoding.weight_max).u64(encoding.metric_max);
     write_names(writer, &plan.metrics);
 }
 
