@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ UNMASK = "query.aegis_unmask"
 
 RECORD = "aegis"
 ARRAYS = "arrays"
+CONFIG = "config"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Request:
         task: ``train`` (train, and evaluate the received model) or ``evaluate`` (only evaluate).
         noise_multiplier: σ of this run; 0 without DP.
         evaluate: with ``train``, also evaluate the received model on the held-out rows.
+        config: the strategy's settings for this round (``proximal-mu``), from the message's own record; bound like the model.
     """
 
     round: int
@@ -38,6 +41,7 @@ class Request:
     task: str = "train"
     noise_multiplier: float = 0.0
     evaluate: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def to_record(self) -> ConfigRecord:
         """As a Flower record."""
@@ -59,7 +63,15 @@ class Request:
             KeyError: the message carries no AEGIS record.
         """
         r = content.config_records[RECORD]
-        return cls(int(r["round"]), bytes(r["payload"]), str(r["task"]), float(r["noise-multiplier"]), r["evaluate"] is True)  # type: ignore[arg-type]
+        config = dict(content.config_records.get(CONFIG) or {})
+        return cls(
+            int(r["round"]),  # type: ignore[arg-type]
+            bytes(r["payload"]),  # type: ignore[arg-type]
+            str(r["task"]),
+            float(r["noise-multiplier"]),  # type: ignore[arg-type]
+            r["evaluate"] is True,
+            config,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,21 +110,16 @@ class Reply:
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Reply | None:
-        """Reads a reply; None where the message is not AEGIS's."""
-        r = content.config_records.get(RECORD)
-        if r is None or "payload" not in r:
+        """Reads a reply; None where the message is not AEGIS's. A client may send anything: nothing is converted here."""
+        r: Mapping[str, Any] = content.config_records.get(RECORD) or {}
+        fields = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
+        if [type(value) for value in fields] != [bytes, str, str, int, bytes] or not 0 <= r["audit-records"] < 1 << 63:
             return None
-        return cls(
-            bytes(r["payload"]),  # type: ignore[arg-type]
-            str(r["code"]),
-            str(r["reason"]),
-            int(r["audit-records"]),  # type: ignore[arg-type]
-            bytes(r["audit-head"]),  # type: ignore[arg-type]
-        )
+        return cls(*fields)  # type: ignore[arg-type]
 
 
 def binding(arrays: ArrayRecord, request: Request) -> bytes:
-    """SHA-256 of all that a client works on in a round: the model's arrays, task, round, σ, whether it evaluates.
+    """SHA-256 of all that a client works on in a round: arrays, task, round, σ, whether it evaluates, the strategy's settings.
 
     It goes into the pair masks and into what survivors sign, so clients that were sent different models or tasks have masks
     that do not cancel (against Pasquini, Francati, Ateniese, CCS 2022). The plan and the cohort are in the protocol's own
@@ -126,12 +133,27 @@ def binding(arrays: ArrayRecord, request: Request) -> bytes:
 
     put(request.task.encode())
     put(struct.pack("<Qd?", request.round, request.noise_multiplier, request.evaluate))
+    put(struct.pack("<Q", len(request.config)))
+    for key, value in sorted(request.config.items()):
+        put(key.encode())
+        put(_plain(value))
     for name, array in arrays.items():
         put(name.encode())
         put(array.dtype.encode())
         put(struct.pack(f"<{len(array.shape)}Q", *array.shape))
         put(_ndarray(array).tobytes())
     return digest.digest()
+
+
+def _plain(value: Any) -> bytes:
+    """A value of a Flower record as bytes that tell types and values apart."""
+    if isinstance(value, list):
+        parts = [_plain(item) for item in value]
+        return b"l" + b"".join(struct.pack("<Q", len(part)) + part for part in parts)
+    kind = type(value).__name__.encode() + b":"
+    if isinstance(value, float):
+        return kind + struct.pack("<d", value)
+    return kind + (value if isinstance(value, bytes) else str(value).encode())
 
 
 def ndarrays(record: ArrayRecord) -> list[npt.NDArray[Any]]:
