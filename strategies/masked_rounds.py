@@ -29,6 +29,7 @@ from aegis_flower.strategies.grouping import Grouping
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 log = logging.getLogger("aegis")
+CONFIG = "config"  # where strategies put the settings of a round
 
 
 class InputCheck(Protocol):
@@ -283,11 +284,11 @@ def _binding(contents: dict[int, RecordDict], request: wire.Request) -> bytes:
     found = None
     hashed: set[tuple[int, int]] = set()
     for content in contents.values():
-        arrays, config = content[wire.ARRAYS], content.get(wire.CONFIG)
+        arrays, config = content[wire.ARRAYS], content.get(CONFIG)
         if (id(arrays), id(config)) in hashed:
             continue  # strategies make one record for all: it is hashed once
         hashed.add((id(arrays), id(config)))
-        binding = wire.binding(content.array_records[wire.ARRAYS], replace(request, config=dict(config or {})))
+        binding = wire.binding(content.array_records[wire.ARRAYS], request, wire.settings(content))
         if found not in (None, binding):
             raise AppError(
                 "the inner strategy sends clients different models or settings: a secure sum is over clients that work on the "

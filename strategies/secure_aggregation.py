@@ -26,7 +26,7 @@ from aegis_flower.strategies.cohort import alive, cohort_grid, join
 from aegis_flower.strategies.exchange import Exchange
 from aegis_flower.strategies.grouping import Grouping
 from aegis_flower.strategies.inner import check_mean, check_options
-from aegis_flower.strategies.masked_rounds import InputCheck, MaskedRounds
+from aegis_flower.strategies.masked_rounds import CONFIG, InputCheck, MaskedRounds
 from aegis_flower.strategies.refusals import lasting, summary
 from aegis_flower.strategies.rounds import RoundRecord
 from aegis_flower.strategies.schedule import Schedule, measured
@@ -244,7 +244,7 @@ class SecureAggregation(Strategy):
             self._current = None
             return []
         self._begin(server_round, "evaluate", grid, arrays)
-        content = RecordDict({wire.ARRAYS: arrays, wire.CONFIG: ConfigRecord(dict(config))})
+        content = RecordDict({wire.ARRAYS: arrays, CONFIG: ConfigRecord(dict(config))})
         return self._open(dict.fromkeys(self._measuring(alive(grid)), content), evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -413,9 +413,9 @@ def _contents(messages: Iterable[Message]) -> dict[int, RecordDict]:
     """
     found = {m.metadata.dst_node_id: m.content for m in messages}
     for content in found.values():
-        if set(content) != {wire.ARRAYS, wire.CONFIG} or wire.ARRAYS not in content.array_records:
+        if set(content) != {wire.ARRAYS, CONFIG} or wire.ARRAYS not in content.array_records:
             raise AppError(
                 f"the inner strategy sends the records {', '.join(map(repr, content))}; AEGIS clients read the model under "
-                f"{wire.ARRAYS!r} and settings under {wire.CONFIG!r}, and nothing else"
+                f"{wire.ARRAYS!r} and settings under {CONFIG!r}, and nothing else"
             )
     return found

@@ -791,6 +791,9 @@ class ComplianceEngine:
     ) -> dict[str, Any]:
         """The decision `authorize` would make; nothing is recorded, nothing is opened."""
 
+    def layout(self, dataset: str) -> list[tuple[str, str, int]]:
+        """Columns of a data set of records: name, dtype, values per record. Its rows stay closed, so no permit is needed."""
+
     def budget_epsilon(self, dataset: str) -> float:
         """ε that all runs together may spend on a data set, as its steward laid down."""
 
@@ -836,6 +839,9 @@ class Release:
     @property
     def gates(self) -> list[tuple[str, bool, str, str]]:
         """(name, passed, observed, limit) of every gate."""
+
+    def metrics(self) -> dict[str, int]:
+        """The counts in clear; refused when they were released for secure aggregation."""
 
     def update(self) -> bytes:
         """The update in clear, float32; refused when it was released for secure aggregation."""
