@@ -8,13 +8,7 @@ from aegis_flower import errors
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 # Codes of refusals that the same request meets again in every later round.
-LASTING: frozenset[str] = getattr(
-    errors,
-    "LASTING",
-    frozenset(
-        {"AEG-B001", "AEG-B002", "AEG-C001", "AEG-D001", "AEG-F001", "AEG-O001", "AEG-P001", "AEG-S022", "AEG-S023"}
-    ),
-)
+LASTING = errors.LASTING | {"AEG-S023"}
 SHOWN = 5
 
 
