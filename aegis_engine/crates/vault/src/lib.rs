@@ -36,6 +36,7 @@ mod kdf;
 mod keys;
 mod keystore;
 mod layout;
+mod lineage;
 mod list;
 mod lock;
 mod meta;

@@ -18,6 +18,7 @@ use crate::error::{Result, VaultError};
 use crate::files::{self, Stamp};
 use crate::keystore::Body;
 use crate::layout::{About, Layout};
+use crate::lineage::Lineages;
 use crate::lock;
 use crate::outside;
 use crate::provider::Provider;
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     auth: RwLock<Arc<Auth>>,
     pub log: Log,
     pub consent: ConsentLedger,
+    pub lineages: Lineages,
     pub lock_wait_ms: AtomicU64,
     state: RwLock<State>,
     process: u32,
@@ -174,6 +176,7 @@ impl Vault {
             auth: RwLock::new(auth),
             log,
             consent,
+            lineages: Lineages::default(),
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             state: RwLock::new(state),
             process: std::process::id(),
