@@ -13,10 +13,12 @@ mod checks;
 pub mod consent;
 pub mod engine;
 pub mod error;
+pub mod facts;
 pub mod gate;
 pub mod owner;
 pub mod permit;
 pub mod rows;
+pub mod words;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +29,8 @@ pub use error::PolicyError;
 pub use gate::{GateLimits, GateResult, Proposal, Release, TensorSpec};
 pub use owner::owner_permit;
 pub use permit::{Action, Authority, Permit, PermitError, Scope, Witness};
-pub use rows::{Class, DatasetFacts, RowIndex, RowSet, Subject};
+pub use facts::{DatasetFacts, Role};
+pub use rows::{Class, RowIndex, RowSet, Subject};
 
 /// Lower-case hexadecimal, as in audit records.
 pub(crate) fn hex(bytes: &[u8]) -> String {

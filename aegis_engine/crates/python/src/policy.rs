@@ -301,6 +301,15 @@ impl ComplianceEngine {
         Ok(d)
     }
 
+    /// Columns of a data set: name, dtype, values per record. The rows stay closed, so no permit is asked for.
+    fn layout(&self, py: Python<'_>, dataset: &str) -> Result<Vec<(String, String, u32)>> {
+        let object = uuid(dataset)?;
+        let found = py.detach(|| self.vault.dataset(object))?;
+        let columns = &found.records()?.columns;
+        let one = |c: &aegis_vault::Column| (c.name.clone(), c.dtype.name().to_owned(), c.count);
+        Ok(columns.iter().map(one).collect())
+    }
+
     /// ε that all runs together may spend on a data set, as its steward laid down.
     #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
     fn budget_epsilon(&self, py: Python<'_>, dataset: &str) -> Result<f64> {
@@ -406,13 +415,25 @@ impl Release {
         };
         self.inner.gates().iter().map(row).collect()
     }
+    /// The metrics in clear; refused when they were released for secure aggregation only.
+    fn metrics(&self) -> Result<BTreeMap<String, i64>> {
+        self.in_clear()?;
+        Ok(self.inner.metrics().clone())
+    }
     /// The update in clear; refused when it was released for secure aggregation only.
     fn update<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        self.in_clear()?;
+        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
+    }
+}
+
+impl Release {
+    fn in_clear(&self) -> Result<()> {
         if self.inner.secure_aggregation() {
-            let what = "this update was released for secure aggregation; it leaves only masked";
+            let what = "this was released for secure aggregation; it leaves only masked";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
-        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
+        Ok(())
     }
 }
 
