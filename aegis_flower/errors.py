@@ -63,6 +63,13 @@ class LedgerTampered(AegisError):
     exit_code = 5
 
 
+class AccountantError(AegisError):
+    """The accountant's answer cannot be true; nothing was read."""
+
+    code = "AEG-B003"
+    exit_code = 3
+
+
 class NodeError(AegisError):
     """The node's operator configuration is incomplete."""
 
@@ -94,6 +101,7 @@ class DeploymentError(AegisError):
 
 
 __all__ = [
+    "AccountantError",
     "AegisError",
     "AppError",
     "AuditError",
