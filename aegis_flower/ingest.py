@@ -141,6 +141,8 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
                 "aegis-key-file": str(root / "keys" / f"{noun}-{i + 1}.key"),
                 "aegis-dataset": cfg.data.name,
                 "aegis-min-cohort": cfg.secagg.min_cohort,
+                "aegis-max-evaluations": evaluations(cfg),
+                "aegis-trust-server": True,  # of one machine's making: there is nobody beside the server to trust
             },
         )
         for i in range(cfg.data.clients)
@@ -163,6 +165,11 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
         _provision_node(cfg, node, source.take(part), origin, index)
     marker.write_text(fingerprint(cfg))
     return nodes
+
+
+def evaluations(cfg: Config) -> int:
+    """Evaluations that a run of this configuration asks of each node; a simulation's own nodes give as many."""
+    return {"never": 0, "last": 1}.get(cfg.evaluation_rounds, cfg.strategy.rounds + 1)
 
 
 def _minimum_rows(cfg: Config) -> int:
@@ -207,4 +214,4 @@ def _provision_node(cfg: Config, node: SimulatedNode, rows: datasets.Source, ori
         for purpose in p.granted_purposes:
             for i in np.sort(gone):
                 vault.consent_withdraw(people[int(i)], purpose)
-    vault.record("ingest.finished", {"source": origin, "rows": len(rows)})
+    vault.record_plugin("ingest.finished", {"source": origin, "rows": len(rows)})

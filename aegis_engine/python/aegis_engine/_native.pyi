@@ -161,8 +161,11 @@ class Vault:
     def governed(self) -> bool:
         """Whether a policy bundle decides over reads."""
 
-    def govern(self, name: str) -> None:
-        """Puts the vault under a policy bundle (``core``, or a folder of Cedar files). It cannot be taken off again."""
+    def govern(self, name: str, *, replace: Permit | None = None) -> None:
+        """Puts the vault under a policy bundle (``core``, or a folder of Cedar files). It cannot be taken off again.
+
+        Another bundle takes its place only with `replace`, a permit to export that the old bundle granted; else AEG-V082.
+        """
 
     def store_file(
         self,
@@ -533,7 +536,29 @@ class Vault:
         """Marks a subject as erased, finally."""
 
     def record(self, event: str, facts: Mapping[str, Any]) -> int:
-        """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them."""
+        """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them.
+
+        Events of the engine and the plugin (``store``, ``keystore.…``, ``privacy.…``) and the fields ``event``, ``time``, ``seq``,
+        ``hash`` and ``prev`` are refused (AEG-V023).
+        """
+
+    def record_plugin(self, event: str, facts: Mapping[str, Any]) -> int:
+        """As `record`, for the plugin's own events (``privacy.…``, ``ingest.…``) and no others."""
+
+    def commit_head(self, name: str, count: int, mac: bytes) -> None:
+        """Commits durably in the keystore that what is called `name` has `count` records, whose hash or MAC is `mac` (32 bytes).
+
+        A lower count than the one known changes nothing; the same count with another MAC is AEG-V081.
+        """
+
+    def head(self, name: str) -> tuple[int, bytes] | None:
+        """Count and MAC committed last under `name`."""
+
+    def proof(self, domain: str, data: bytes) -> bytes:
+        """A MAC over `data` in a domain that only this vault can make; 32 bytes. For records that a decision rests on."""
+
+    def check_proof(self, domain: str, data: bytes, proof: bytes) -> bool:
+        """Whether `proof` is the one of `data`; in constant time."""
 
     def audit_head(self) -> tuple[int, bytes]:
         """Number of records in the audit log, and the hash of the last."""
@@ -795,6 +820,9 @@ class ComplianceEngine:
     ) -> dict[str, Any]:
         """The decision `authorize` would make; nothing is recorded, nothing is opened."""
 
+    def layout(self, dataset: str) -> list[tuple[str, str, int]]:
+        """Columns of a data set of records: name, dtype, values per record. Its rows stay closed, so no permit is needed."""
+
     def budget_epsilon(self, dataset: str) -> float:
         """ε that all runs together may spend on a data set, as its steward laid down."""
 
@@ -864,6 +892,9 @@ class Release:
     def gates(self) -> list[tuple[str, bool, str, str]]:
         """(name, passed, observed, limit) of every gate."""
 
+    def metrics(self) -> dict[str, int]:
+        """The counts in clear; refused when they were released for secure aggregation."""
+
     def update(self) -> bytes:
         """The update in clear, float32; refused when it was released for secure aggregation."""
 
@@ -878,6 +909,9 @@ class SecAggClient:
         *,
         min_cohort: int,
         min_threshold: int,
+        metrics: Sequence[str],
+        metric_max: int,
+        weight_max: int,
         identity: Identity | None = None,
         roster: Sequence[bytes] | None = None,
         colluding_percent: int = 10,
@@ -893,6 +927,9 @@ class SecAggClient:
             node_id: this client.
             min_cohort: smallest cohort it joins.
             min_threshold: smallest threshold it accepts.
+            metrics: names of what it counts, in order; a plan with others is refused at the share step (AEG-S023).
+            metric_max: largest absolute value of a metric, beyond which it counts as this; a plan with another is refused.
+            weight_max: largest weight that a plan may ask for.
             identity: its lasting key.
             roster: keys of those who may take part.
             colluding_percent: share of the clients that may work with the server against it.
@@ -909,18 +946,34 @@ class SecAggClient:
     def to_bytes(self) -> bytes:
         """The state, secrets included: seal it."""
 
+    @property
+    def answers(self) -> int:
+        """How often an answer changed the state. It only grows: a state with fewer than seen before was put back."""
+
     def advertise(self) -> bytes:
         """Identity, channel key, policy and smallest cohort, signed."""
 
     def share(self, request: bytes) -> bytes:
         """Round keys and sealed shares."""
 
-    def masked_input(self, request: bytes, release: Release, *, dim: int | None = None) -> bytes:
+    def check_masked(self, request: bytes, *, dim: int) -> None:
+        """Dry run of `masked_input`: refuses whatever that would refuse, and changes nothing. For before anything is read.
+
+        Args:
+            request: the server's message.
+            dim: values of the model.
+
+        Raises:
+            SecAggError, NotEnoughClients: the request would be refused.
+        """
+
+    def masked_input(self, request: bytes, release: Release, *, binding: bytes, dim: int | None = None) -> bytes:
         """The released update, quantised, weighted, masked, packed; a release of metrics alone adds zeros.
 
         Args:
             request: the server's message.
             release: what the gates let out.
+            binding: `wire.binding` of what this client was sent; only the inputs of clients with the same one can be summed.
             dim: values of the model, for a release of metrics alone: the server's plan must name as many.
         """
 
@@ -1049,6 +1102,9 @@ class SecAggServer:
 
     def add_advert(self, node: int, message: bytes) -> int | None:
         """Takes a client's advert. Gives the node that had its identity before, whose seat it takes; mostly None."""
+
+    def bind(self, binding: bytes) -> None:
+        """Says what the clients of the round are sent (`wire.binding`); before their requests. A fork has its own."""
 
     def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
         """Starts a round; gives the share request, the same for everyone in `cohort` (the property).

@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::read::wait;
+use crate::read::{Cursor, wait};
 use crate::scan::{Scan, start};
-use crate::{AuditError, Head, Record, canonical, format, time};
+use crate::{AuditError, Event, Head, Mark, Record, canonical, format, time};
 
 /// An open log. Threads share one; processes each open their own on the same folder.
 pub struct Log {
@@ -25,6 +25,8 @@ pub struct Log {
 /// Where the checked part of the file ends.
 struct End {
     offset: u64,
+    /// Where the last record starts; 0 when there is none.
+    last: u64,
     head: Head,
     /// Why nothing may be appended any more.
     broken: Option<String>,
@@ -37,19 +39,43 @@ impl Log {
     /// tail is cut and the cut is recorded; anything else that does not check is [`AuditError::Tampered`].
     pub fn open(dir: &Path, origin: &str) -> Result<Self, AuditError> {
         let path = format::file_in(dir);
+        Self::open_behind(dir, path, origin, None)
+    }
+
+    /// As [`open`](Self::open), but checks only what lies behind `mark`, a place that was checked before, and the record
+    /// right before it. A log that does not have the mark's record there is [`AuditError::Rollback`], or
+    /// [`AuditError::Tampered`] where the whole chain says so. A mark without a place: the whole chain is checked.
+    pub fn open_from(dir: &Path, origin: &str, mark: &Mark) -> Result<Self, AuditError> {
+        let path = format::file_in(dir);
+        Self::open_behind(dir, path, origin, Some(mark))
+    }
+
+    fn open_behind(
+        dir: &Path,
+        path: PathBuf,
+        origin: &str,
+        mark: Option<&Mark>,
+    ) -> Result<Self, AuditError> {
         create(dir, &path, origin)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(&path)
             .map_err(AuditError::io("open", &path))?;
-        let (offset, head) = start(&file, &path, Some(origin))?;
+        let (offset, genesis) = start(&file, &path, Some(origin))?;
+        let from = match mark.filter(|mark| mark.end != 0) {
+            Some(mark) if mark.holds(&file, &path, &genesis)? => {
+                Cursor::at(mark.end, mark.last, mark.head)
+            }
+            _ => Cursor::at(offset, 0, genesis),
+        };
         let log = Self {
             file,
             path,
             end: Mutex::new(End {
-                offset,
-                head,
+                offset: from.offset,
+                last: from.last,
+                head: from.head,
                 broken: None,
             }),
             sync: File::sync_data,
@@ -58,12 +84,24 @@ impl Log {
         // an append just under way; the short rest is decided under the lock.
         let mut end = log.lock()?;
         let length = log.length()?;
-        let mut scan = Scan::new(&log.file, &log.path, offset, head, length);
-        while let Ok(true) = scan.advance() {}
-        (end.offset, end.head) = (scan.offset(), scan.head());
+        let mut scan = Scan::new(&log.file, &log.path, from, length);
+        let mut lost = mark.filter(|mark| mark.head.seq > 0);
+        while let Ok(true) = scan.advance() {
+            lost = lost.filter(|mark| mark.head != scan.head());
+        }
+        (end.offset, end.last, end.head) = (scan.offset(), scan.last(), scan.head());
         log.exclusively(|| log.catch_up(&mut end))?;
+        let found = end.head;
         drop(end);
-        Ok(log)
+        // From the mark itself nothing had to be found.
+        match lost.filter(|mark| mark.end == 0 || from.offset != mark.end) {
+            Some(mark) => Err(AuditError::Rollback {
+                file: log.path,
+                expected: mark.head,
+                found,
+            }),
+            None => Ok(log),
+        }
     }
 
     /// Appends one record and returns when it is on the disk.
@@ -87,10 +125,28 @@ impl Log {
         })
     }
 
+    /// Appends a record of the engine about `event`; as [`append`](Self::append).
+    pub fn record(&self, event: Event, mut facts: Value) -> Result<Record, AuditError> {
+        if let Some(fields) = facts.as_object_mut() {
+            fields.insert("event".to_owned(), event.name().into());
+        }
+        self.append(&facts)
+    }
+
     /// The head as this handle last saw it: at its opening or its last append.
     pub fn head(&self) -> Head {
         // Each change of the two fields is complete before anything can panic.
         self.end.lock().unwrap_or_else(PoisonError::into_inner).head
+    }
+
+    /// The place behind the last record this handle has seen, to be remembered for the next opening.
+    pub fn mark(&self) -> Mark {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        Mark {
+            head: end.head,
+            last: end.last,
+            end: end.offset,
+        }
     }
 
     /// The head with what other processes appended since, checked.
@@ -146,21 +202,22 @@ impl Log {
         if length == end.offset {
             return Ok(());
         }
-        let mut scan = Scan::new(&self.file, &self.path, end.offset, end.head, length);
+        let from = Cursor::at(end.offset, end.last, end.head);
+        let mut scan = Scan::new(&self.file, &self.path, from, length);
         let found = loop {
             match scan.advance() {
                 Ok(true) => {}
                 other => break other,
             }
         };
-        (end.offset, end.head) = (scan.offset(), scan.head());
+        (end.offset, end.last, end.head) = (scan.offset(), scan.last(), scan.head());
         match found {
             Ok(_) => Ok(()),
             Err(AuditError::Torn { bytes, .. }) => {
                 self.file
                     .set_len(end.offset)
                     .map_err(AuditError::io("truncate", &self.path))?;
-                let body = with_time(&json!({"event": "recovery.truncated", "bytes": bytes}));
+                let body = with_time(&json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}));
                 self.write(end, &canonical::canonical(&body)?)
             }
             Err(error) => Err(error),
@@ -182,6 +239,7 @@ impl Log {
             end.broken = Some(reason);
             return Err(error);
         }
+        end.last = end.offset;
         end.offset += frame.len() as u64;
         end.head = format::chain(&end.head, payload);
         Ok(())

@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         require_secure_aggregation: true,
         budget_micro_epsilon: 8_000_000,
         controller: "example".into(),
+        ..DatasetFacts::default()
     };
     let request = Request {
         vault: Uuid::from_u128(1),

@@ -14,12 +14,10 @@ use serde_json::{Value, json};
 
 use crate::hex;
 use crate::rows::{BySubject, Subject};
+use crate::words::{self, Flaw};
 
 /// Subjects in one record: 35 bytes each, so that the payload stays below the log's 1 MiB.
 const SUBJECTS_A_RECORD: usize = 25_000;
-
-/// Longest name of a purpose, in bytes.
-pub const MAX_PURPOSE: usize = 256;
 
 pub(crate) const CONSENT: u8 = 1;
 pub(crate) const OBJECTED: u8 = 2;
@@ -51,8 +49,17 @@ pub enum ConsentError {
     )]
     Erased,
     /// A purpose that cannot be recorded.
-    #[error("purpose must be 1 to {MAX_PURPOSE} bytes without control characters")]
-    BadPurpose,
+    #[error("this is no name of a purpose: {flaw}; correct it")]
+    BadPurpose {
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// An identifier that names nobody.
+    #[error("this is no identifier of a person: {flaw}; correct it")]
+    BadSubject {
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
     /// Other processes append faster than this one reads.
     #[error("the consent ledger does not come to rest: try again when the import is done")]
     Busy,
@@ -236,10 +243,12 @@ impl ConsentLedger {
         subjects: &[Subject],
         purpose: Option<&str>,
     ) -> Result<u64, ConsentError> {
-        if purpose.is_some_and(|p| {
-            p.is_empty() || p.len() > MAX_PURPOSE || p.chars().any(char::is_control)
-        }) {
-            return Err(ConsentError::BadPurpose);
+        if let Some(purpose) = purpose
+            && words::purpose(purpose)? != purpose
+        {
+            return Err(ConsentError::BadPurpose {
+                flaw: Flaw::Unnormal,
+            });
         }
         for chunk in subjects.chunks(SUBJECTS_A_RECORD) {
             let list: Vec<String> = chunk.iter().map(|s| hex(s)).collect();

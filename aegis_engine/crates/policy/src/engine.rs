@@ -379,6 +379,7 @@ fn probe(bundle: &Bundle) -> Result<(), PolicyError> {
         require_secure_aggregation: true,
         budget_micro_epsilon: 0,
         controller: String::new(),
+        ..DatasetFacts::default()
     };
     let asker = Asker::new(bundle, "probe", "", "", "probe", &facts)?;
     let context = use_context("", &[], 0, 0)?;

@@ -55,6 +55,14 @@ pub enum PolicyError {
     /// The permit does not cover the step.
     #[error(transparent)]
     Permit(#[from] PermitError),
+    /// The register of who spends whose budget is not what the vault wrote.
+    #[error(
+        "the register of lineages cannot be used ({reason}), so nobody's budget is known and nothing is stored or spent; restore the folder lineage/ from its newest copy"
+    )]
+    Lineage {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A request that no policy can decide on.
     #[error("bad request: {reason}")]
     BadRequest {
@@ -72,11 +80,15 @@ impl PolicyError {
             Self::InvalidBundle { .. } => "AEG-P003",
             Self::Divergence { .. } => "AEG-P004",
             Self::Audit(_) => "AEG-P005",
+            Self::Consent(
+                ConsentError::BadPurpose { .. } | ConsentError::BadSubject { .. },
+            ) => "AEG-P013",
             Self::Consent(_) => "AEG-P006",
             Self::Permit(PermitError::Expired { .. }) => "AEG-P007",
             Self::Permit(PermitError::Revoked { .. }) => "AEG-P008",
             Self::Permit(PermitError::Scope { .. }) => "AEG-P009",
             Self::BadRequest { .. } => "AEG-P010",
+            Self::Lineage { .. } => "AEG-P018",
         }
     }
 

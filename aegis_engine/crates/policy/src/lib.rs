@@ -14,11 +14,13 @@ pub mod consent;
 pub mod counts;
 pub mod engine;
 pub mod error;
+pub mod facts;
 pub mod gate;
 pub mod owner;
 pub mod permit;
 pub mod rows;
 pub mod session;
+pub mod words;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +32,8 @@ pub use error::PolicyError;
 pub use gate::{GateLimits, GateResult, Part, Proposal, Release, TensorSpec};
 pub use owner::owner_permit;
 pub use permit::{Action, Authority, Permit, PermitError, Scope, Witness};
-pub use rows::{Class, DatasetFacts, RowIndex, RowSet, Subject};
+pub use facts::{DatasetFacts, Role};
+pub use rows::{Class, RowIndex, RowSet, Subject};
 pub use session::DpSession;
 
 /// Lower-case hexadecimal, as in audit records.

@@ -1,11 +1,9 @@
-//! Rows of a dataset: which ones, of what kind, and what the steward fixed for all of them.
+//! Rows of a dataset: which ones and of what kind.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::{PolicyError, sha256};
 
@@ -301,58 +299,6 @@ fn decode_class(bytes: &[u8]) -> Option<Class> {
         delete_after: dated.then_some(day),
         special: bits & 1 == 1,
     })
-}
-
-/// What the data steward fixed for a dataset at ingest. A researcher's request can only narrow it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetFacts {
-    /// Purposes the data may be used for.
-    pub purposes: BTreeSet<String>,
-    /// All columns, in record order.
-    pub columns: Vec<String>,
-    /// Columns that may be asked for.
-    pub approved_columns: BTreeSet<String>,
-    /// Fewest rows an update may rest on.
-    pub min_rows: u64,
-    /// Fewest distinct subjects an update may rest on.
-    pub min_subjects: u64,
-    /// Whether an update must carry differential privacy.
-    pub require_dp: bool,
-    /// Whether an update must be masked by secure aggregation.
-    pub require_secure_aggregation: bool,
-    /// Most privacy loss over the dataset's life, in millionths of epsilon.
-    pub budget_micro_epsilon: u64,
-    /// Who answers for the data (GDPR article 4(7)).
-    pub controller: String,
-}
-
-impl DatasetFacts {
-    /// SHA-256 over all fields: a permit keeps it, so that a release is judged by the facts of its decision.
-    pub fn hash(&self) -> [u8; 32] {
-        let list = |items: &mut dyn Iterator<Item = &String>| {
-            let parts: Vec<&[u8]> = items.map(String::as_bytes).collect();
-            sha256(&parts)
-        };
-        let mut numbers = Vec::new();
-        for number in [
-            self.min_rows,
-            self.min_subjects,
-            u64::from(self.require_dp),
-            u64::from(self.require_secure_aggregation),
-            self.budget_micro_epsilon,
-        ] {
-            numbers.extend_from_slice(&number.to_le_bytes());
-        }
-        sha256(&[
-            b"aegis dataset facts 1",
-            &list(&mut self.purposes.iter()),
-            &list(&mut self.columns.iter()),
-            &list(&mut self.approved_columns.iter()),
-            &numbers,
-            self.controller.as_bytes(),
-        ])
-    }
 }
 
 /// Hashes pseudonyms by mixing their two halves: they are keyed MACs, so nobody chooses their collisions.

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::audit::select;
-use crate::convert::{float_bytes, floats, uuid};
+use crate::convert::{float_bytes, floats, to_python, uuid};
 use crate::error::Result;
 use crate::noise::DpSession;
 use crate::vault::Vault;
@@ -308,6 +308,43 @@ impl ComplianceEngine {
         Ok(d)
     }
 
+    /// All that the steward laid down for a data set, defaults filled in.
+    #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
+    fn terms<'py>(&self, py: Python<'py>, dataset: &str) -> Result<Bound<'py, PyAny>> {
+        let object = uuid(dataset)?;
+        let (found, lineages) = py.detach(|| -> Result<_> {
+            Ok((self.vault.dataset(object)?, self.vault.lineages(object)?))
+        })?;
+        let facts = found.facts;
+        let terms = serde_json::json!({
+            "purposes": facts.purposes,
+            "columns": facts.columns,
+            "approved_columns": facts.approved_columns,
+            "min_rows": facts.min_rows,
+            "min_subjects": facts.min_subjects,
+            "require_dp": facts.require_dp,
+            "require_secure_aggregation": facts.require_secure_aggregation,
+            "budget_micro_epsilon": facts.budget_micro_epsilon,
+            "budget_epsilon": facts.budget_micro_epsilon as f64 / 1e6,
+            "controller": facts.controller,
+            "role": facts.role.name(),
+            "delta": facts.delta(),
+            "max_evaluations": facts.max_evaluations,
+            "lineage": lineages.first(),
+            "lineages": lineages,
+        });
+        Ok(to_python(py, &terms)?)
+    }
+
+    /// Columns of a data set: name, dtype, values per record. The rows stay closed, so no permit is asked for.
+    fn layout(&self, py: Python<'_>, dataset: &str) -> Result<Vec<(String, String, u32)>> {
+        let object = uuid(dataset)?;
+        let found = py.detach(|| self.vault.dataset(object))?;
+        let columns = &found.records()?.columns;
+        let one = |c: &aegis_vault::Column| (c.name.clone(), c.dtype.name().to_owned(), c.count);
+        Ok(columns.iter().map(one).collect())
+    }
+
     /// ε that all runs together may spend on a data set, as its steward laid down.
     #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
     fn budget_epsilon(&self, py: Python<'_>, dataset: &str) -> Result<f64> {
@@ -449,13 +486,25 @@ impl Release {
         };
         self.inner.gates().iter().map(row).collect()
     }
+    /// The metrics in clear; refused when they were released for secure aggregation only.
+    fn metrics(&self) -> Result<BTreeMap<String, i64>> {
+        self.in_clear()?;
+        Ok(self.inner.metrics().clone())
+    }
     /// The update in clear; refused when it was released for secure aggregation only.
     fn update<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        self.in_clear()?;
+        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
+    }
+}
+
+impl Release {
+    fn in_clear(&self) -> Result<()> {
         if self.inner.secure_aggregation() {
-            let what = "this update was released for secure aggregation; it leaves only masked";
+            let what = "this was released for secure aggregation; it leaves only masked";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
-        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use aegis_policy::{DatasetFacts, RowIndex};
+use aws_lc_rs::digest;
+use aegis_policy::{DatasetFacts, Role, RowIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -45,6 +46,8 @@ pub struct Dataset {
     pub index: RowIndex,
     /// Number of rows.
     pub rows: u32,
+    /// SHA-256 of the governance metadata without the object's id: the same after a rename and a re-encryption.
+    pub(crate) content: [u8; 32],
 }
 
 impl Dataset {
@@ -80,6 +83,7 @@ impl Vault {
         meta.check()?;
         schema.check()?;
         index.check()?;
+        facts.check()?;
         let rows = index.len();
         if data.len() as u64 != u64::from(rows) * schema.record_len() as u64 {
             return Err(bad(format!(
@@ -92,9 +96,23 @@ impl Vault {
         if meta.media_type.is_empty() {
             RECORDS_MEDIA_TYPE.clone_into(&mut meta.media_type);
         }
+        let facts = self.of_lineage(&meta.name, facts, index)?;
         let mut pair = Pair::begin(&self.inner, meta, RECORDS_CHUNK_LOG2)?;
         pair.data.append(data)?;
-        pair.finish(&Layout::Records(schema.clone()), index, facts)
+        pair.finish(&Layout::Records(schema.clone()), index, &facts)
+    }
+
+    /// The facts with the role and the lineages that a new dataset of these people has.
+    pub(crate) fn of_lineage(
+        &self,
+        name: &str,
+        facts: &DatasetFacts,
+        index: &RowIndex,
+    ) -> Result<DatasetFacts> {
+        let mut facts = facts.clone();
+        facts.role = facts.role.max(Role::of_name(name));
+        facts.lineages = self.claim_lineages(facts.role, &index.subjects, &facts.lineages)?;
+        Ok(facts)
     }
 
     /// Governance metadata of a dataset: what a policy decision needs. No permit, no training data.
@@ -240,7 +258,10 @@ pub(crate) fn decode(object: Uuid, bytes: &[u8]) -> Option<Dataset> {
         return None;
     }
     let index = RowIndex::decode(index).ok()?;
+    let mut content = [0; 32];
+    content.copy_from_slice(digest::digest(&digest::SHA256, &bytes[24..]).as_ref());
     Some(Dataset {
+        content,
         id: object,
         layout: json(schema)?,
         facts: json(facts)?,

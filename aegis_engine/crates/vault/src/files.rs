@@ -124,7 +124,7 @@ pub(crate) fn overwrite(path: &Path) -> Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
     inode: u64,
-    len: u64,
+    pub len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }

@@ -7,12 +7,12 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use aegis_audit::Event;
 use aegis_memory::Pages;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::envelope::{self, Form};
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::files;
@@ -21,7 +21,9 @@ use crate::keystore::{Entry, Record};
 use crate::layout::{About, Layout};
 use crate::object::ObjectFile;
 use crate::provider::Provider;
-use crate::vault::{KEYSTORE_MAX, Vault};
+use crate::state;
+use crate::trail;
+use crate::vault::Vault;
 
 /// How bad a finding is, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -103,10 +105,11 @@ impl Vault {
         check.strangers(&exclusive)?;
         exclusive.done()?;
         let repaired = check.report.findings.iter().filter(|f| f.repaired).count();
-        vault.inner.log.append(&json!({
-            "event": "fsck", "objects": check.report.objects, "findings": check.report.findings.len(),
+        let facts = json!({
+            "objects": check.report.objects, "findings": check.report.findings.len(),
             "repaired": repaired,
-        }))?;
+        });
+        vault.inner.log.record(Event::Fsck, facts)?;
         Ok(check.report)
     }
 }
@@ -191,8 +194,7 @@ impl Check {
             }
             Err(error) => return Err(error),
         };
-        let bytes = files::read(&self.layout.keystore(), KEYSTORE_MAX)?;
-        let envelope = envelope::peek(&bytes, Form::Keystore)?;
+        let envelope = state::peek(&self.layout)?;
         self.find(
             Severity::Damage,
             &path,
@@ -321,7 +323,7 @@ impl Check {
 
     fn audit(&mut self, vault: &Vault) {
         let folder = self.layout.audit();
-        let origin = format!("aegis/audit/{}", vault.id());
+        let origin = trail::origin(vault.id());
         if let Err(error) = aegis_audit::verify(&folder, Some(&origin), None) {
             self.tell(
                 Severity::Damage,
@@ -336,13 +338,14 @@ impl Check {
     /// Header, keys and size of every live object.
     fn records(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
         let inner = exclusive.inner;
-        let records: Vec<&Record> = exclusive.body.records().collect();
+        let state = exclusive.state();
+        let records: Vec<&Record> = state.body.records().collect();
         for record in records {
             self.report.objects += 1;
             let path = self.layout.object(record.object);
             let checked = (|| {
                 let file = ObjectFile::open(inner, record)?;
-                file.locked(inner, &exclusive.body, record).header_keys()?;
+                file.locked(inner, &state.body, record).header_keys()?;
                 file.check_size()
             })();
             let Err(error) = checked else { continue };
@@ -395,7 +398,7 @@ impl Check {
                 continue; // its writer lives: dead ones were rolled back
             }
             let place = id.map(|id| self.layout.object(id));
-            match id.and_then(|id| exclusive.body.entries.get(&id)) {
+            match id.and_then(|id| exclusive.entry(id)) {
                 Some(Entry::Live(_)) if !tmp && place.as_deref() == Some(&path) => {}
                 Some(Entry::Shredded { .. }) => self.find(
                     Severity::Note,
@@ -430,7 +433,7 @@ impl Check {
 fn chunks_are_whole(exclusive: &Exclusive<'_>, record: &Record) -> Result<bool> {
     let file = ObjectFile::open(exclusive.inner, record)?;
     let verifier = file
-        .locked(exclusive.inner, &exclusive.body, record)
+        .locked(exclusive.inner, &exclusive.state().body, record)
         .verifier()?;
     let chunk = file.header.chunk();
     let mut sealed = Pages::new(chunk + TAG).map_err(VaultError::memory(chunk))?;

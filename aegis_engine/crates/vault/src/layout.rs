@@ -48,6 +48,9 @@ impl Layout {
     pub fn consent(&self) -> PathBuf {
         self.root.join("consent")
     }
+    pub fn lineage(&self) -> PathBuf {
+        self.root.join("lineage")
+    }
     /// `objects/ab/<uuid>.enc`, by the first byte of the id.
     pub fn object(&self, id: Uuid) -> PathBuf {
         self.objects()

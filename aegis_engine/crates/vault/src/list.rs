@@ -47,6 +47,17 @@ impl Vault {
             .collect()
     }
 
+    /// The name an object was stored under; a rename leaves it as it is.
+    pub(crate) fn stored_name(&self, object: Uuid) -> Result<String> {
+        let state = self.inner.current()?;
+        let record = state.body.live(object)?;
+        let file = ObjectFile::open(&self.inner, record)?;
+        let keys = file
+            .locked(&self.inner, &state.body, record)
+            .header_keys()?;
+        Ok(Sealed::decode(&keys.open_meta(&file.header)?, object)?.name)
+    }
+
     /// One object.
     pub fn stat(&self, object: Uuid) -> Result<ObjectInfo> {
         let state = self.inner.current()?;

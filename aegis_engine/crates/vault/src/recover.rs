@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use aegis_audit::Event;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -59,14 +60,14 @@ fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> 
     }
     let layout = &exclusive.inner.layout;
     let mut removed = files::remove(&layout.object_tmp(id))?;
-    if exclusive.body.live(id).is_err() {
+    if exclusive.live(id).is_err() {
         removed |= files::remove(&layout.object(id))?;
     }
     if removed {
         exclusive
             .inner
             .log
-            .append(&json!({"event": "store.rolled_back", "object": id.to_string()}))?;
+            .record(Event::StoreRolledBack, json!({"object": id.to_string()}))?;
         fail::point("recover.logged")?;
     }
     files::remove(intent)?;

@@ -1,5 +1,6 @@
 //! Scrubbing: authenticating what lies on the disk before somebody needs it.
 
+use aegis_audit::Event;
 use aegis_memory::Pages;
 use serde::Serialize;
 use serde_json::json;
@@ -85,10 +86,11 @@ impl Vault {
             .iter()
             .map(|d| d.object.to_string())
             .collect();
-        self.inner.log.append(&json!({
-            "event": "scrub", "objects": report.objects, "chunks": report.chunks, "chunks_in_all": report.chunks_in_all,
+        let facts = json!({
+            "objects": report.objects, "chunks": report.chunks, "chunks_in_all": report.chunks_in_all,
             "damaged": damaged,
-        }))?;
+        });
+        self.inner.log.record(Event::Scrub, facts)?;
         Ok(report)
     }
 

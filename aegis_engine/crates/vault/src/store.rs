@@ -1,10 +1,10 @@
 //! Storing: finished files are renamed into place, then their key records are committed in one keystore write.
 
-use std::collections::btree_map;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use aegis_audit::Event;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -48,26 +48,24 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
     files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
     fail::point("place.renamed")?;
     let record = &mut object.record;
-    record.subject = subject_id(&exclusive.body.node, object.subject.as_deref())?;
-    let subject_key = match exclusive.body.subjects.entry(record.subject) {
-        btree_map::Entry::Occupied(known) => known.into_mut(),
-        btree_map::Entry::Vacant(new) => new.insert(Secret::random()?),
-    };
+    record.subject = subject_id(
+        &exclusive.state().body.node,
+        object.subject.as_deref(),
+    )?;
     let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
-    record.wrapped = keys::wrap(subject_key, &aad, &object.dek)?;
-    inner.log.append(&json!({
-        "event": "store",
+    record.wrapped = exclusive.subject(record.subject, |key| {
+        keys::wrap(key, &aad, &object.dek)
+    })?;
+    let facts = json!({
         "object": id.to_string(),
         "bytes": record.length,
         "chunks": object.chunks,
         "kind": if record.kind == Kind::Rows { "rows" } else { "data" },
         "epoch": exclusive.epoch,
-    }))?;
+    });
+    inner.log.record(Event::Store, facts)?;
     fail::point("place.logged")?;
-    exclusive
-        .body
-        .entries
-        .insert(id, Entry::Live(Box::new(record.clone())));
+    exclusive.put(id, Entry::Live(Box::new(record.clone())));
     Ok(())
 }
 

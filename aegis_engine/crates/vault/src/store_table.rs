@@ -40,6 +40,7 @@ impl Vault {
     ) -> Result<Uuid> {
         meta.check()?;
         index.check()?;
+        facts.check()?;
         if meta.name.is_empty() {
             meta.name = source
                 .file_name()
@@ -65,6 +66,7 @@ impl Vault {
             Format::Parquet => PARQUET_CHUNK_LOG2,
             Format::Csv => CHUNK_LOG2,
         };
+        let facts = &self.of_lineage(&meta.name, facts, index)?;
         let mut pair = Pair::begin(&self.inner, meta, chunk_log2)?;
         let object = pair.data.id();
         let failed = |error| fault(object, error);

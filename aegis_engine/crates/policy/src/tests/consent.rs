@@ -68,7 +68,7 @@ fn bad_purposes_are_refused_before_anything_is_written() {
     for purpose in ["", "a\nb", &"x".repeat(300)] {
         assert!(matches!(
             world.consent.grant(subject(1), purpose),
-            Err(ConsentError::BadPurpose)
+            Err(ConsentError::BadPurpose { .. })
         ));
     }
     assert_eq!(world.consent.epoch(), 0);

@@ -72,6 +72,7 @@ pub fn facts() -> DatasetFacts {
         require_secure_aggregation: true,
         budget_micro_epsilon: 8_000_000,
         controller: "clinic".into(),
+        ..DatasetFacts::default()
     }
 }
 

@@ -146,6 +146,7 @@ fn facts() -> DatasetFacts {
         require_secure_aggregation: false,
         budget_micro_epsilon: 1_000_000,
         controller: "clinic".to_owned(),
+        ..DatasetFacts::default()
     }
 }
 

@@ -48,6 +48,7 @@ fn facts() -> DatasetFacts {
         require_secure_aggregation: false,
         budget_micro_epsilon: 0,
         controller: "hospital".to_owned(),
+        ..DatasetFacts::default()
     }
 }
 

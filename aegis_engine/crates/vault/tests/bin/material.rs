@@ -44,6 +44,7 @@ pub fn store_records(vault: &Vault, name: &str, seed: u8) -> Result<Uuid> {
         require_secure_aggregation: false,
         budget_micro_epsilon: 0,
         controller: "hospital".to_owned(),
+        ..DatasetFacts::default()
     };
     let subjects = (0..10).map(|row| vault.pseudonym(&format!("person {row}")));
     let index = RowIndex {

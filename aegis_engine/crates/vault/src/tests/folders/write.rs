@@ -120,6 +120,7 @@ pub(super) fn facts() -> DatasetFacts {
         require_secure_aggregation: false,
         budget_micro_epsilon: 3_000_000,
         controller: "hospital".to_owned(),
+        ..DatasetFacts::default()
     }
 }
 
