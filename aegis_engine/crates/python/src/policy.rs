@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::audit::select;
-use crate::convert::{float_bytes, floats, uuid};
+use crate::convert::{float_bytes, floats, to_python, uuid};
 use crate::error::Result;
 use crate::vault::Vault;
 
@@ -299,6 +299,34 @@ impl ComplianceEngine {
         d.set_item("subjects", e.subjects)?;
         d.set_item("denied", e.denied)?;
         Ok(d)
+    }
+
+    /// All that the steward laid down for a data set, defaults filled in.
+    #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
+    fn terms<'py>(&self, py: Python<'py>, dataset: &str) -> Result<Bound<'py, PyAny>> {
+        let object = uuid(dataset)?;
+        let (found, lineages) = py.detach(|| -> Result<_> {
+            Ok((self.vault.dataset(object)?, self.vault.lineages(object)?))
+        })?;
+        let facts = found.facts;
+        let terms = serde_json::json!({
+            "purposes": facts.purposes,
+            "columns": facts.columns,
+            "approved_columns": facts.approved_columns,
+            "min_rows": facts.min_rows,
+            "min_subjects": facts.min_subjects,
+            "require_dp": facts.require_dp,
+            "require_secure_aggregation": facts.require_secure_aggregation,
+            "budget_micro_epsilon": facts.budget_micro_epsilon,
+            "budget_epsilon": facts.budget_micro_epsilon as f64 / 1e6,
+            "controller": facts.controller,
+            "role": facts.role.name(),
+            "delta": facts.delta(),
+            "max_evaluations": facts.max_evaluations,
+            "lineage": lineages.first(),
+            "lineages": lineages,
+        });
+        Ok(to_python(py, &terms)?)
     }
 
     /// ε that all runs together may spend on a data set, as its steward laid down.
