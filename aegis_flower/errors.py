@@ -63,6 +63,13 @@ class LedgerTampered(AegisError):
     exit_code = 5
 
 
+class AccountantError(AegisError):
+    """The accountant's answer cannot be true; nothing was read."""
+
+    code = "AEG-B003"
+    exit_code = 3
+
+
 class NodeError(AegisError):
     """The node's operator configuration is incomplete."""
 
@@ -152,7 +159,7 @@ class DeploymentError(AegisError):
 # Not among them: what a larger cohort, a later message or a node's restart can heal.
 LASTING: frozenset[str] = frozenset(
     {
-        *("AEG-B001", "AEG-B002", "AEG-C001", "AEG-D001", "AEG-F001", "AEG-O001"),
+        *("AEG-B001", "AEG-B002", "AEG-B003", "AEG-C001", "AEG-D001", "AEG-F001", "AEG-O001"),
         *("AEG-N011", "AEG-N012", "AEG-N013", "AEG-N014", "AEG-N015", "AEG-N016", "AEG-N018"),
         *("AEG-P001", "AEG-P002", "AEG-P003", "AEG-P010"),
         *("AEG-S021", "AEG-S022", "AEG-S030", "AEG-S031", "AEG-S032", "AEG-S033", "AEG-S035", "AEG-S036"),
@@ -162,6 +169,7 @@ LASTING: frozenset[str] = frozenset(
 
 __all__ = [
     "LASTING",
+    "AccountantError",
     "AegisError",
     "AppError",
     "AuditError",

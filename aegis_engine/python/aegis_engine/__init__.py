@@ -6,6 +6,7 @@ import io
 
 from aegis_engine._native import (
     ComplianceEngine,
+    DpSession,
     Identity,
     KeyProvider,
     ObjectReader,
@@ -39,6 +40,7 @@ io.RawIOBase.register(ObjectReader)
 
 __all__ = [
     "ComplianceEngine",
+    "DpSession",
     "Identity",
     "KeyProvider",
     "ObjectReader",

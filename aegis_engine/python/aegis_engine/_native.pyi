@@ -342,6 +342,18 @@ class Vault:
     def datasets(self) -> dict[str, str]:
         """Data sets of records: name to id."""
 
+    def lineage(self, dataset: str) -> str:
+        """The lineage of a data set, by name or id: whose privacy budget it spends. 32 hex digits; the oldest where it has several.
+
+        It stays when the data set is renamed, re-encrypted or stored anew with any of its people in the same role.
+        """
+
+    def lineages(self, dataset: str) -> list[str]:
+        """All lineages whose budget a data set spends, the oldest first: a release is charged to each."""
+
+    def lineage_names(self, lineage: str) -> list[str]:
+        """Names under which earlier versions kept the ledger of a lineage (``privacy/NAME.record.jsonl``); mostly empty."""
+
     def open_object(self, object: str | UUID, permit: Permit | None = None) -> ObjectReader:
         """A seekable reader.
 
@@ -764,6 +776,10 @@ class Permit:
         """Number of people among them."""
 
     @property
+    def rows_per_subject_max(self) -> int:
+        """Most rows of one person that it opens."""
+
+    @property
     def round(self) -> int:
         """The round it was asked for."""
 
@@ -819,35 +835,66 @@ class ComplianceEngine:
     def layout(self, dataset: str) -> list[tuple[str, str, int]]:
         """Columns of a data set of records: name, dtype, values per record. Its rows stay closed, so no permit is needed."""
 
+    def terms(self, dataset: str) -> dict[str, Any]:
+        """All that the steward laid down for a data set, by id, with defaults filled in for data sets of earlier versions.
+
+        ``purposes``, ``columns``, ``approved_columns``, ``min_rows``, ``min_subjects``, ``require_dp``,
+        ``require_secure_aggregation``, ``budget_epsilon``, ``budget_micro_epsilon``, ``controller``, ``role`` (``train`` or
+        ``holdout``), ``delta``, ``max_evaluations``, ``lineage``, ``lineages``.
+        """
+
     def budget_epsilon(self, dataset: str) -> float:
         """ε that all runs together may spend on a data set, as its steward laid down."""
 
     def gate(
         self,
-        permit: Permit,
+        permits: Sequence[Permit],
         update: Buffer,
         *,
         tensors: Sequence[tuple[str, Sequence[int]]],
         contract: Sequence[tuple[str, Sequence[int]]],
         metrics: Mapping[str, int],
         metrics_allowed: Sequence[str],
-        rows: int,
-        subjects: int,
-        dp: str,
-        reservation: str | None,
-        epsilon: float,
         secure_aggregation: bool,
         weight: int,
         weight_max: int,
         max_norm: float,
+        session: DpSession | None = None,
+        epsilon: float = 0.0,
+        counts: tuple[float, int, bool] | None = None,
+        counts_seed: int | None = None,
+        counts_reservation: str | None = None,
+        counts_epsilon: float = 0.0,
         min_rows: int = 0,
     ) -> Release:
-        """Runs all release gates, asks the policies, records the answer, and releases.
+        """Runs all release gates, asks the policies of each part, records the answer, and releases.
+
+        Args:
+            permits: all that were used: the one to train first, then the one to evaluate.
+            update: float32 values; none for counts alone.
+            tensors: names and shapes of the update.
+            contract: those the round expects.
+            metrics: exact counts; they need a permit to evaluate.
+            metrics_allowed: names that may leave.
+            secure_aggregation: whether it leaves masked.
+            weight: weight in the mean; 1 where the data demand privacy.
+            weight_max: largest weight.
+            max_norm: largest L2 norm.
+            session: what drew and noised, whatever comes of it used up; without it the update counts as unprotected.
+            epsilon: ε of the training data's ledger with this round.
+            counts: noise multiplier, largest loss of a record in thousandths, whether histograms are told.
+            counts_seed: makes the noise of counts repeatable, and worthless.
+            counts_reservation: id of the holdout's reservation.
+            counts_epsilon: ε of the holdout's ledger with this evaluation.
+            min_rows: fewest rows by the operator.
 
         Raises:
             GateFailed: with every gate's result.
             PolicyDenied: the gates passed, the policies object.
         """
+
+    def release_nothing(self, metrics: Sequence[str], *, secure_aggregation: bool) -> Release:
+        """Zero for each metric, of a node that has no rows to count; on record like any release."""
 
 @final
 class Release:
@@ -1161,6 +1208,47 @@ class Rng:
 
     def poisson_rows(self, rows: int, rate: float) -> bytes:
         """Row numbers below `rows`, each independently with probability `rate`; little-endian u32."""
+
+@final
+class DpSession:
+    """One round of DP-SGD under one permit: it draws the batches, adds the noise and counts both. A gate uses it up."""
+
+    def __new__(
+        cls,
+        permit: Permit,
+        *,
+        noise_multiplier: float,
+        clip: float,
+        sample_rate: float,
+        steps: int,
+        expected_batch: float,
+        dim: int,
+        reservation: str,
+        insecure_seed: int | None = None,
+    ) -> Self:
+        """A session over the permit's rows, charged as `reservation`.
+
+        Args:
+            permit: one to train.
+            noise_multiplier: σ in units of the clip, 0.05 to 10 000.
+            clip: L2 bound of one record's gradient.
+            sample_rate: Poisson rate.
+            steps: steps that were reserved.
+            expected_batch: public divisor of each sum, for the record.
+            dim: trained coordinates.
+            reservation: id in the ledger.
+            insecure_seed: noise anybody can repeat; the release then says so.
+        """
+
+    def draw(self) -> bytes:
+        """Places among the permit's rows of the next step's batch, little-endian u32; refused past the reserved steps."""
+
+    def noise(self, sums: Buffer) -> bytes:
+        """The sum of the drawn batch (float64) with noise on every coordinate, float32; once a step."""
+
+    @property
+    def spent(self) -> tuple[int, int, int, bool]:
+        """Steps drawn, steps noised, coordinates noised, and whether every drawn step was noised whole."""
 
 def clip_l2(values: Buffer, maximum: float) -> float:
     """Scales float32 values in place to an L2 norm of at most `maximum`; gives the norm before."""
