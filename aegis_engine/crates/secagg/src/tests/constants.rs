@@ -199,6 +199,10 @@ fn every_answer_that_changes_a_state_counts_and_no_other_does() {
     assert_eq!(answers(&cohort), 2);
     cohort.commit(&[]).unwrap();
     assert_eq!(answers(&cohort), 3);
+    let request = cohort.server.commit_request().unwrap();
+    let client = cohort.clients.get_mut(&ids[0]).unwrap();
+    client.commit(&request).unwrap(); // the same again
+    assert_eq!(answers(&cohort), 3);
     cohort.plan_next(&ids);
     let mut fresh = Cohort {
         next: cohort.next.take(),
