@@ -1,10 +1,9 @@
 //! Backups of the keystore, made on purpose, under a recovery key of their own: the only protection against its loss,
 //! and copies that shredding does not reach. So each is on record, in the keystore and in every later receipt.
 
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_audit::{Head, Log, Record};
@@ -14,17 +13,19 @@ use crate::auth::Auth;
 use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
+use crate::exclusive::Exclusive;
 use crate::fail;
 use crate::files;
 use crate::keystore::{Body, KnownCopy};
 use crate::layout::{About, Layout};
 use crate::lock;
+use crate::outside;
 use crate::provider::{Kind, Provider};
 use crate::reencrypt::REENCRYPTED_EVENT;
 use crate::rename::check_name;
 use crate::secret::Secret;
 use crate::shred::{self, SHRED_EVENT};
-use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Vault, generation, now, walk};
+use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Opening, Vault, generation, now, walk};
 
 /// What a restore demands of the audit log, from which it learns what was shredded since the backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,12 +64,7 @@ impl Vault {
         check_name(&label)?;
         let auth = Auth::fresh(self.inner.id, recovery)?;
         // Refuses what exists, and shows that the place can be written to, before the copy is put on record.
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(VaultError::io("create", path))?;
+        let mut file = outside::create_new(path)?;
         fail::point("backup.created")?;
         let mut exclusive = self.inner.exclusive()?;
         let (epoch, generation) = (exclusive.epoch, exclusive.generation + 1);
@@ -91,7 +87,7 @@ impl Vault {
             .map_err(VaultError::io("write", path))?;
         fail::point("backup.written")?;
         file.sync_all().map_err(VaultError::io("fsync", path))?;
-        files::sync_parent(path)
+        outside::sync_parent(path)
     }
 
     /// Puts a keystore backup into the vault folder `path`, whose keystore or epoch secret was lost, under `provider`.
@@ -109,8 +105,8 @@ impl Vault {
         trust: LogTrust,
     ) -> Result<Self> {
         no_wrapping(recovery)?;
-        let layout = Layout::new(path);
-        let bytes = files::read(backup, KEYSTORE_MAX)?;
+        let layout = Layout::open(path)?;
+        let bytes = outside::read(backup, KEYSTORE_MAX)?;
         let envelope = envelope::peek(&bytes, Form::Backup)?;
         let id = envelope.vault;
         let reached = match About::read(&layout) {
@@ -133,9 +129,10 @@ impl Vault {
                 });
             }
             Ok(about) => about.epoch,
-            Err(error @ VaultError::NotFound { .. }) => return Err(error),
             Err(_) => 0, // vault.json is lost, too: it is written anew below
         };
+        // Asked once, and before anything is changed.
+        let auth = Arc::new(Auth::fresh(id, provider)?);
         let opened = Auth::of(&envelope, recovery, backup)?;
         let root = opened.root(id, &backup_epoch(envelope.epoch))?;
         let mut body = envelope::open(&bytes, Form::Backup, &root)?;
@@ -171,26 +168,28 @@ impl Vault {
         fail::point("restore.logged")?;
         body.audit = (written.seq + 1, written.hash);
         drop(log);
-        let auth = Auth::fresh(id, provider)?;
         epoch.write_first(&layout, id, provider)?;
-        files::overwrite(&layout.epoch_next())?;
-        files::remove(&layout.epoch_next())?;
+        files::discard(&layout.epoch_next())?;
         let fresh = auth.envelope(Form::Keystore, id, epoch.epoch, newest + 1);
         let sealed = envelope::seal(&fresh, &auth.root(id, &epoch)?, &body)?;
         files::replace(&layout.keystore(), &sealed)?;
         About::new(id, provider.kind(), epoch.epoch).write(&layout)?;
         drop(held);
-        Self::open(path, provider)
+        let opening = Opening {
+            auth: Some(auth),
+            ..Opening::default()
+        };
+        Ok(opening.open(&layout, provider)?.0)
     }
+}
 
+impl Exclusive<'_> {
     /// Goes on from an older keystore of this epoch: the generation leaps over the lost ones.
-    pub(crate) fn accept(&self, newest: u64) -> Result<()> {
-        let mut exclusive = self.inner.exclusive_as_it_is()?;
+    pub(crate) fn accept(&mut self, newest: u64) -> Result<()> {
         self.inner.log.append(&json!({
-            "event": "keystore.accepted", "lost_generation": newest, "epoch": exclusive.epoch,
+            "event": "keystore.accepted", "lost_generation": newest, "epoch": self.epoch,
         }))?;
-        exclusive.commit()?;
-        exclusive.done()
+        self.commit()
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Exclusive<'a> {
     pub body: Body,
     pub epoch: u64,
     pub generation: u64,
-    _lock: VaultLock,
+    lock: VaultLock,
 }
 
 impl Inner {
@@ -37,9 +37,18 @@ impl Inner {
     /// As [`exclusive`](Self::exclusive), but leaves the journal alone.
     pub fn exclusive_as_it_is(&self) -> Result<Exclusive<'_>> {
         self.same_process()?;
+        self.writable()?;
         let held = lock::exclusive(&self.layout.lock(), self.lock_wait())?;
+        self.exclusive_holding(held)
+    }
+
+    /// Under a lock that is already held. Where it is only for reading nothing is settled, and a commit fails.
+    pub fn exclusive_holding(&self, mut held: VaultLock) -> Result<Exclusive<'_>> {
         let state = self.load()?;
-        epoch::settle(&self.layout, self.id, state.epoch, &self.auth().provider)?;
+        held.sign();
+        if !self.read_only {
+            epoch::settle(&self.layout, self.id, state.epoch, &self.auth().provider)?;
+        }
         // A generation that was accepted in place of a newer one goes on from the newer.
         let known = self.known().generation;
         let exclusive = Exclusive {
@@ -47,9 +56,11 @@ impl Inner {
             body: state.body,
             epoch: state.epoch,
             generation: state.generation.max(known),
-            _lock: held,
+            lock: held,
         };
-        exclusive.record_epoch()?;
+        if !self.read_only {
+            exclusive.record_epoch()?;
+        }
         Ok(exclusive)
     }
 }
@@ -129,12 +140,18 @@ impl Exclusive<'_> {
 
     /// Hands the body over to the readers of this process and gives the lock back.
     pub fn done(self) -> Result<()> {
+        self.finish().map(drop)
+    }
+
+    /// As [`done`](Self::done), with the lock still held.
+    pub fn finish(self) -> Result<VaultLock> {
         let stamp = Stamp::of(&self.inner.layout.keystore())?;
         self.inner.put(State {
             stamp,
             epoch: self.epoch,
             generation: self.generation,
             body: self.body,
-        })
+        })?;
+        Ok(self.lock)
     }
 }

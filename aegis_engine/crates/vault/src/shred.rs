@@ -1,7 +1,5 @@
 //! Shredding: the keys of an object go, and with them the root that could open an older keystore.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,7 +8,7 @@ use crate::doctor::caveats;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
-use crate::files;
+use crate::files::{self, Place};
 use crate::kdf::{self, Prk};
 use crate::keystore::Kind;
 use crate::receipt::{Level, ShredReceipt};
@@ -151,7 +149,7 @@ impl Vault {
 }
 
 /// Idempotent: each step checks whether it is done.
-fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Result<ShredReceipt> {
+fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Result<ShredReceipt> {
     let epoch_before = exclusive.epoch;
     let level = exclusive.inner.auth().provider.level();
     let mut caveats = caveats(&exclusive.inner.layout.root);
@@ -202,10 +200,10 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Resul
 }
 
 /// Finishes a shred that a crash interrupted.
-pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Path) -> Result<()> {
+pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Place) -> Result<()> {
     let bytes = files::read(path, INTENT_MAX)?;
     let bad = || VaultError::IntentForged {
-        path: path.to_path_buf(),
+        path: path.path().to_path_buf(),
     };
     let intent: Intent = serde_json::from_slice(&bytes).map_err(|_| bad())?;
     let genuine = Intent::new(intent.objects.clone(), intent.when, &exclusive.body.node)?;

@@ -1,8 +1,8 @@
 //! Writing one object: seal chunk by chunk into a temporary file, the header last, so that it carries the length.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -115,6 +115,7 @@ impl ObjectWriter {
         seed: Seed,
     ) -> Result<Self> {
         inner.same_process()?;
+        inner.writable()?;
         if !(12..=24).contains(&chunk_log2) {
             let what = format!("chunks of 2^{chunk_log2} bytes are not supported; use 12 to 24");
             return Err(VaultError::BadRequest { what });
@@ -159,15 +160,8 @@ impl ObjectWriter {
         drop(held);
         fail::point("writer.intent")?;
         let path = layout.object_tmp(object);
-        if let Some(folder) = path.parent() {
-            files::create_dir(folder)?;
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(VaultError::io("create", &path))?;
+        files::create_dir(&path.parent())?;
+        let file = path.create_new().map_err(VaultError::io("create", &path))?;
         Ok(Self {
             draft,
             file,
@@ -229,7 +223,8 @@ impl ObjectWriter {
             return Err(VaultError::Closed);
         };
         let path = self.draft.inner.layout.object_tmp(self.header.object);
-        self.target(&path).write(self.index, last, len, &mut data)?;
+        self.target(path.as_ref())
+            .write(self.index, last, len, &mut data)?;
         self.buffer = Some(data);
         self.index += 1;
         self.failed = false;
@@ -269,7 +264,14 @@ impl ObjectWriter {
     ) -> Result<()> {
         self.failed = true;
         let path = self.draft.inner.layout.object_tmp(self.header.object);
-        self.index = bulk::seal_file(&self.target(&path), source, name, length, threads, progress)?;
+        self.index = bulk::seal_file(
+            &self.target(path.as_ref()),
+            source,
+            name,
+            length,
+            threads,
+            progress,
+        )?;
         self.header.length = length;
         self.sealed = true;
         self.failed = false;
@@ -286,7 +288,7 @@ impl ObjectWriter {
         self.failed = true;
         let path = self.draft.inner.layout.object_tmp(self.header.object);
         (self.header.length, self.index) =
-            bulk::seal_stream(&self.target(&path), read, threads, progress)?;
+            bulk::seal_stream(&self.target(path.as_ref()), read, threads, progress)?;
         self.sealed = true;
         self.failed = false;
         Ok(())
