@@ -40,6 +40,7 @@ mod keystore;
 mod layout;
 mod list;
 mod lock;
+mod many;
 mod meta;
 mod object;
 mod outside;
@@ -79,6 +80,7 @@ pub use doctor::{Fact, doctor};
 pub use error::{Result, VaultError};
 pub use fsck::{Finding, FsckOptions, FsckReport, Severity};
 pub use keystore::{KnownCopy, NamedHead};
+pub use many::Item;
 pub use meta::{Meta, ObjectInfo};
 pub use project::RecordReader;
 #[cfg(feature = "pkcs11")]
