@@ -207,4 +207,4 @@ def _provision_node(cfg: Config, node: SimulatedNode, rows: datasets.Source, ori
         for purpose in p.granted_purposes:
             for i in np.sort(gone):
                 vault.consent_withdraw(people[int(i)], purpose)
-    vault.record("ingest.finished", {"source": origin, "rows": len(rows)})
+    vault.record_plugin("ingest.finished", {"source": origin, "rows": len(rows)})

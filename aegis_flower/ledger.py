@@ -253,7 +253,7 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         if entry["kind"] == "reserve":
-            self._vault.record(
+            self._vault.record_plugin(
                 "privacy.reserve",
                 {
                     "dataset": self._dataset,

@@ -161,8 +161,11 @@ class Vault:
     def governed(self) -> bool:
         """Whether a policy bundle decides over reads."""
 
-    def govern(self, name: str) -> None:
-        """Puts the vault under a policy bundle (``core``, or a folder of Cedar files). It cannot be taken off again."""
+    def govern(self, name: str, *, replace: Permit | None = None) -> None:
+        """Puts the vault under a policy bundle (``core``, or a folder of Cedar files). It cannot be taken off again.
+
+        Another bundle takes its place only with `replace`, a permit to export that the old bundle granted; else AEG-V082.
+        """
 
     def store_file(
         self,
@@ -218,6 +221,35 @@ class Vault:
         attrs: Mapping[str, str] | None = None,
     ) -> UUID:
         """Encrypts bytes from memory."""
+
+    def store_files(
+        self,
+        paths: Sequence[str | PathLike[str]],
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        verify: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[UUID]:
+        """Encrypts many regular files in one commit: all of them, or none. Ids in the same order, names the files' own.
+
+        Small files cost little more than a copy that is synced. Pipes and devices are refused (AEG-V023): store them one by one.
+        """
+
+    def store_many(
+        self,
+        items: Sequence[tuple[str, Buffer]],
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        verify: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[UUID]:
+        """As `store_files`, for names and bytes from memory."""
 
     def create_object(
         self,
@@ -533,7 +565,29 @@ class Vault:
         """Marks a subject as erased, finally."""
 
     def record(self, event: str, facts: Mapping[str, Any]) -> int:
-        """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them."""
+        """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them.
+
+        Events of the engine and the plugin (``store``, ``keystore.…``, ``privacy.…``) and the fields ``event``, ``time``, ``seq``,
+        ``hash`` and ``prev`` are refused (AEG-V023).
+        """
+
+    def record_plugin(self, event: str, facts: Mapping[str, Any]) -> int:
+        """As `record`, for the plugin's own events (``privacy.…``, ``ingest.…``) and no others."""
+
+    def commit_head(self, name: str, count: int, mac: bytes) -> None:
+        """Commits durably in the keystore that what is called `name` has `count` records, whose hash or MAC is `mac` (32 bytes).
+
+        A lower count than the one known changes nothing; the same count with another MAC is AEG-V081.
+        """
+
+    def head(self, name: str) -> tuple[int, bytes] | None:
+        """Count and MAC committed last under `name`."""
+
+    def proof(self, domain: str, data: bytes) -> bytes:
+        """A MAC over `data` in a domain that only this vault can make; 32 bytes. For records that a decision rests on."""
+
+    def check_proof(self, domain: str, data: bytes, proof: bytes) -> bool:
+        """Whether `proof` is the one of `data`; in constant time."""
 
     def audit_head(self) -> tuple[int, bytes]:
         """Number of records in the audit log, and the hash of the last."""

@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
-use crate::read::{settled_length, wait};
+use crate::read::{Cursor, settled_length, wait};
 use crate::scan::{Scan, start};
-use crate::{AuditError, Head, Record, canonical, format, time};
+use crate::{AuditError, Event, Head, Mark, Record, canonical, format, time};
 
 /// An open log. Threads share one; processes each open their own on the same folder.
 pub struct Log {
@@ -28,6 +28,8 @@ pub struct Log {
 /// Where the checked part of the file ends.
 struct End {
     offset: u64,
+    /// Where the last record starts; 0 when there is none.
+    last: u64,
     head: Head,
     /// Why nothing may be appended any more.
     broken: Option<String>,
@@ -39,6 +41,25 @@ impl Log {
     /// `origin` names what the log belongs to; a log made for another origin is [`AuditError::WrongOrigin`]. A torn
     /// tail is cut and the cut is recorded; anything else that does not check is [`AuditError::Tampered`].
     pub fn open<D: AsDir + ?Sized>(dir: &D, origin: &str) -> Result<Self, AuditError> {
+        Self::open_behind(dir, origin, None)
+    }
+
+    /// As [`open`](Self::open), but checks only what lies behind `mark`, a place that was checked before, and the record
+    /// right before it. A log that does not have the mark's record there is [`AuditError::Rollback`], or
+    /// [`AuditError::Tampered`] where the whole chain says so. A mark without a place: the whole chain is checked.
+    pub fn open_from<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: &Mark,
+    ) -> Result<Self, AuditError> {
+        Self::open_behind(dir, origin, Some(mark))
+    }
+
+    fn open_behind<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: Option<&Mark>,
+    ) -> Result<Self, AuditError> {
         let folder = dir
             .dir(true)
             .map_err(AuditError::io("create", dir.label()))?;
@@ -47,14 +68,21 @@ impl Log {
         let file = place
             .open_to_write()
             .map_err(AuditError::io("open", place.path()))?;
-        let (offset, head) = start(&file, place.path(), Some(origin))?;
+        let (offset, genesis) = start(&file, place.path(), Some(origin))?;
+        let from = match mark.filter(|mark| mark.end != 0) {
+            Some(mark) if mark.holds(&file, place.path(), &genesis)? => {
+                Cursor::at(mark.end, mark.last, mark.head)
+            }
+            _ => Cursor::at(offset, 0, genesis),
+        };
         let log = Self {
             file,
             place,
             read_only: false,
             end: Mutex::new(End {
-                offset,
-                head,
+                offset: from.offset,
+                last: from.last,
+                head: from.head,
                 broken: None,
             }),
             sync: File::sync_data,
@@ -63,37 +91,70 @@ impl Log {
         // an append just under way; the short rest is decided under the lock.
         let mut end = log.lock()?;
         let length = log.length()?;
-        let mut scan = Scan::new(&log.file, log.place.path(), offset, head, length);
-        while let Ok(true) = scan.advance() {}
-        (end.offset, end.head) = (scan.offset(), scan.head());
+        let mut scan = Scan::new(&log.file, log.place.path(), from, length);
+        let mut lost = mark.filter(|mark| mark.head.seq > 0);
+        while let Ok(true) = scan.advance() {
+            lost = lost.filter(|mark| mark.head != scan.head());
+        }
+        (end.offset, end.last, end.head) = (scan.offset(), scan.last(), scan.head());
         log.exclusively(|| log.catch_up(&mut end))?;
+        let found = end.head;
         drop(end);
-        Ok(log)
+        // From the mark itself nothing had to be found.
+        match lost.filter(|mark| mark.end == 0 || from.offset != mark.end) {
+            Some(mark) => Err(AuditError::Rollback {
+                file: log.path().to_path_buf(),
+                expected: mark.head,
+                found,
+            }),
+            None => Ok(log),
+        }
     }
 
-    /// Opens the log in `dir` where nothing can be written: checks the whole chain, changes nothing, and takes no records.
-    /// A torn tail is left where it is and not counted.
-    pub fn open_read_only<D: AsDir + ?Sized>(dir: &D, origin: &str) -> Result<Self, AuditError> {
+    /// Opens the log in `dir` where nothing can be written: checks what lies behind `mark`, changes nothing, and takes no
+    /// records. A torn tail is left where it is and not counted.
+    pub fn open_read_only<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: Option<&Mark>,
+    ) -> Result<Self, AuditError> {
         let (file, place) = crate::read::open(dir)?;
-        let (offset, head) = start(&file, place.path(), Some(origin))?;
+        let (offset, genesis) = start(&file, place.path(), Some(origin))?;
+        let from = match mark.filter(|mark| mark.end != 0) {
+            Some(mark) if mark.holds(&file, place.path(), &genesis)? => {
+                Cursor::at(mark.end, mark.last, mark.head)
+            }
+            _ => Cursor::at(offset, 0, genesis),
+        };
         let length = settled_length(&file, place.path())?;
-        let mut scan = Scan::new(&file, place.path(), offset, head, length);
+        let mut lost = mark.filter(|mark| mark.head.seq > 0 && from.offset != mark.end);
+        let mut scan = Scan::new(&file, place.path(), from, length);
         let end = loop {
             match scan.advance() {
-                Ok(true) => {}
-                Ok(false) | Err(AuditError::Torn { .. }) => break (scan.offset(), scan.head()),
+                Ok(true) => lost = lost.filter(|mark| mark.head != scan.head()),
+                Ok(false) | Err(AuditError::Torn { .. }) => {
+                    break End {
+                        offset: scan.offset(),
+                        last: scan.last(),
+                        head: scan.head(),
+                        broken: None,
+                    };
+                }
                 Err(error) => return Err(error),
             }
         };
+        if let Some(mark) = lost {
+            return Err(AuditError::Rollback {
+                file: place.path().to_path_buf(),
+                expected: mark.head,
+                found: end.head,
+            });
+        }
         Ok(Self {
             file,
             place,
             read_only: true,
-            end: Mutex::new(End {
-                offset: end.0,
-                head: end.1,
-                broken: None,
-            }),
+            end: Mutex::new(end),
             sync: File::sync_data,
         })
     }
@@ -124,10 +185,28 @@ impl Log {
         })
     }
 
+    /// Appends a record of the engine about `event`; as [`append`](Self::append).
+    pub fn record(&self, event: Event, mut facts: Value) -> Result<Record, AuditError> {
+        if let Some(fields) = facts.as_object_mut() {
+            fields.insert("event".to_owned(), event.name().into());
+        }
+        self.append(&facts)
+    }
+
     /// The head as this handle last saw it: at its opening or its last append.
     pub fn head(&self) -> Head {
         // Each change of the two fields is complete before anything can panic.
         self.end.lock().unwrap_or_else(PoisonError::into_inner).head
+    }
+
+    /// The place behind the last record this handle has seen, to be remembered for the next opening.
+    pub fn mark(&self) -> Mark {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        Mark {
+            head: end.head,
+            last: end.last,
+            end: end.offset,
+        }
     }
 
     /// The head with what other processes appended since, checked.
@@ -186,21 +265,23 @@ impl Log {
         if length == end.offset {
             return Ok(());
         }
-        let mut scan = Scan::new(&self.file, self.path(), end.offset, end.head, length);
+        let from = Cursor::at(end.offset, end.last, end.head);
+        let mut scan = Scan::new(&self.file, self.path(), from, length);
         let found = loop {
             match scan.advance() {
                 Ok(true) => {}
                 other => break other,
             }
         };
-        (end.offset, end.head) = (scan.offset(), scan.head());
+        (end.offset, end.last, end.head) = (scan.offset(), scan.last(), scan.head());
         match found {
             Ok(_) => Ok(()),
             Err(AuditError::Torn { bytes, .. }) => {
                 self.file
                     .set_len(end.offset)
                     .map_err(AuditError::io("truncate", self.path()))?;
-                let body = with_time(&json!({"event": "recovery.truncated", "bytes": bytes}));
+                let body =
+                    with_time(&json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}));
                 self.write(end, &canonical::canonical(&body)?)
             }
             Err(error) => Err(error),
@@ -222,6 +303,7 @@ impl Log {
             end.broken = Some(reason);
             return Err(error);
         }
+        end.last = end.offset;
         end.offset += frame.len() as u64;
         end.head = format::chain(&end.head, payload);
         Ok(())

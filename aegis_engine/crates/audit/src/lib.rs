@@ -56,8 +56,10 @@
 mod append;
 mod canonical;
 mod error;
+pub mod event;
 mod format;
 mod head;
+mod mark;
 mod read;
 mod scan;
 mod time;
@@ -65,7 +67,9 @@ mod verify;
 
 pub use append::Log;
 pub use error::AuditError;
+pub use event::Event;
 pub use format::MAX_PAYLOAD;
 pub use head::{Head, ParseHeadError, Record};
+pub use mark::Mark;
 pub use read::{Cursor, Records, read, read_from};
 pub use verify::{Report, verify};

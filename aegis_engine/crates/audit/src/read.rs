@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aegis_folder::{AsDir, Place};
 
 use crate::scan::{Scan, start};
-use crate::{AuditError, Head, Record, canonical, format};
+use crate::{AuditError, Head, Mark, Record, canonical, format};
 
 /// How long to wait for an append of another process. One takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,14 +16,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A place in a log from which reading goes on later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    offset: u64,
-    head: Head,
+    pub(crate) offset: u64,
+    /// Where the last record before it starts; 0 when there is none.
+    pub(crate) last: u64,
+    pub(crate) head: Head,
 }
 
 impl Cursor {
     /// The head of the log up to this place.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    pub(crate) fn at(offset: u64, last: u64, head: Head) -> Self {
+        Self { offset, last, head }
+    }
+
+    /// The same place, to be remembered.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            head: self.head,
+            last: self.last,
+            end: self.offset,
+        }
     }
 }
 
@@ -37,7 +52,7 @@ pub struct Records {
 pub fn read<D: AsDir + ?Sized>(dir: &D) -> Result<Records, AuditError> {
     let (file, place) = open(dir)?;
     let (offset, head) = start(&file, place.path(), None)?;
-    records(file, place.path(), Cursor { offset, head })
+    records(file, place.path(), Cursor::at(offset, 0, head))
 }
 
 /// The records behind a place reached before. A log that is shorter now is [`AuditError::Rollback`]; one that was
@@ -50,10 +65,7 @@ pub fn read_from<D: AsDir + ?Sized>(dir: &D, cursor: Cursor) -> Result<Records, 
 impl Records {
     /// The place behind the last record given out.
     pub fn cursor(&self) -> Cursor {
-        Cursor {
-            offset: self.scan.offset(),
-            head: self.scan.head(),
-        }
+        Cursor::at(self.scan.offset(), self.scan.last(), self.scan.head())
     }
 }
 
@@ -88,7 +100,7 @@ fn records(file: File, path: &Path, from: Cursor) -> Result<Records, AuditError>
     let end = settled_length(&file, path)?;
     if end < from.offset {
         let (offset, head) = start(&file, path, None)?;
-        let mut scan = Scan::new(&file, path, offset, head, end);
+        let mut scan = Scan::new(&file, path, Cursor::at(offset, 0, head), end);
         while scan.advance()? {}
         return Err(AuditError::Rollback {
             file: path.to_path_buf(),
@@ -97,7 +109,7 @@ fn records(file: File, path: &Path, from: Cursor) -> Result<Records, AuditError>
         });
     }
     Ok(Records {
-        scan: Scan::new(file, path, from.offset, from.head, end),
+        scan: Scan::new(file, path, from, end),
         failed: false,
     })
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::format::{self, FILE_HEADER, FRAME_HEADER, MAX_PAYLOAD};
+use crate::read::Cursor;
 use crate::{AuditError, Head};
 
 const BUFFER: usize = 1 << 18;
@@ -30,6 +31,8 @@ pub(crate) struct Scan<F> {
     reader: BufReader<From<F>>,
     path: PathBuf,
     offset: u64,
+    /// Where the last record that checked starts; 0 when there is none.
+    last: u64,
     end: u64,
     head: Head,
     payload: Vec<u8>,
@@ -60,13 +63,15 @@ pub(crate) fn start(
 }
 
 impl<F: Borrow<File>> Scan<F> {
-    /// From `offset`, where the log has the head `head`, to `end`.
-    pub(crate) fn new(file: F, path: &Path, offset: u64, head: Head, end: u64) -> Self {
+    /// From `from` to `end`.
+    pub(crate) fn new(file: F, path: &Path, from: Cursor, end: u64) -> Self {
+        let Cursor { offset, last, head } = from;
         let reader = BufReader::with_capacity(BUFFER, From { file, offset });
         Self {
             reader,
             path: path.to_path_buf(),
             offset,
+            last,
             end,
             head,
             payload: Vec::new(),
@@ -76,6 +81,11 @@ impl<F: Borrow<File>> Scan<F> {
     /// Offset behind the last record that checked.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Where the last record that checked starts; 0 when there is none.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
     }
 
     /// Head after the last record that checked.
@@ -118,6 +128,7 @@ impl<F: Borrow<File>> Scan<F> {
             return Err(self.torn_or_tampered(left, whole, "checksum of the payload"));
         }
         self.head = format::chain(&self.head, &self.payload);
+        self.last = self.offset;
         self.offset += whole as u64;
         Ok(true)
     }

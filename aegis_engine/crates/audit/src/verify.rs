@@ -2,7 +2,7 @@
 
 use aegis_folder::AsDir;
 
-use crate::read::{open, settled_length};
+use crate::read::{Cursor, open, settled_length};
 use crate::scan::{Scan, start};
 use crate::{AuditError, Head, canonical};
 
@@ -30,7 +30,7 @@ pub fn verify<D: AsDir + ?Sized>(
     let path = place.path().to_path_buf();
     let bytes = settled_length(&file, &path)?;
     let (offset, genesis) = start(&file, &path, origin)?;
-    let mut scan = Scan::new(&file, &path, offset, genesis, bytes);
+    let mut scan = Scan::new(&file, &path, Cursor::at(offset, 0, genesis), bytes);
     loop {
         let here = scan.head();
         if let Some(expected) = expect

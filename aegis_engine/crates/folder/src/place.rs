@@ -46,6 +46,18 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.full.cmp(&other.full)
+    }
+}
+
 /// For messages, and for tests that act as somebody else; the crates that use this one do not open it.
 impl AsRef<Path> for Place {
     fn as_ref(&self) -> &Path {

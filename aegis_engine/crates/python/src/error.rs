@@ -110,12 +110,13 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         | V::KeystoreStale { .. }
         | V::AboutDamaged { .. }
         | V::IntentForged { .. }
+        | V::HeadForked { .. }
         | V::AuditRollback { .. }
         | V::BlobAuthFailed { .. } => "VaultTampered",
         V::Table { .. } => "TableError",
         V::Locked { .. } => "VaultLocked",
         V::InsufficientAssurance { .. } => "InsufficientAssurance",
-        V::PermitRequired { .. } => "PermitRequired",
+        V::PermitRequired { .. } | V::Governed => "PermitRequired",
         _ => "VaultError",
     };
     make(py, class, e.code(), &e.to_string())

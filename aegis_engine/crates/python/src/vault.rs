@@ -1,12 +1,13 @@
 //! Vaults: storing, listing, shredding, consent, audit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aegis_audit::{Cursor, Event, Record};
 use aegis_policy::{Class, DatasetFacts, RowIndex};
 use aegis_vault::{Column, Dtype, Meta, RecordSchema, Secret, VaultError};
 use pyo3::exceptions::PyValueError;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use crate::audit::{select, shown};
 use crate::buffer::Bytes;
-use crate::convert::{hex, to_json, to_python, uuid};
+use crate::convert::{digest, hex, to_json, to_python, uuid};
 use crate::error::Result;
 use crate::keys::KeyProvider;
 use crate::policy::{Permit, action, bundle, keep};
@@ -27,6 +28,8 @@ use crate::readers::RecordReader;
 pub struct Vault {
     pub inner: aegis_vault::Vault,
     key: Mutex<KeyProvider>,
+    /// What was found in the log before, and where that search ended: the next one goes on there.
+    found: Mutex<HashMap<(String, String, String), (Cursor, Option<Record>)>>,
 }
 
 impl Vault {
@@ -34,6 +37,7 @@ impl Vault {
         Self {
             inner,
             key: Mutex::new(key),
+            found: Mutex::default(),
         }
     }
 
@@ -69,6 +73,14 @@ fn new_key(path: &Path) -> Result<()> {
         .and_then(|()| file.sync_all())
         .map_err(refuse)?;
     Ok(())
+}
+
+/// The fields of a record.
+fn fields(facts: &Bound<'_, PyDict>) -> Result<serde_json::Map<String, Value>> {
+    match to_json(facts)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(PyValueError::new_err("the facts of a record are a dict").into()),
+    }
 }
 
 fn info(o: aegis_vault::ObjectInfo) -> Value {
@@ -149,13 +161,20 @@ impl Vault {
         Ok(self.inner.bundle_hash()?.is_some())
     }
 
-    fn govern(&self, py: Python<'_>, name: &str) -> Result<()> {
+    #[pyo3(signature = (name, *, replace=None))]
+    fn govern(&self, py: Python<'_>, name: &str, replace: Option<&Permit>) -> Result<()> {
         let bundle = bundle(name)?;
+        let permit = replace.map(|permit| Arc::clone(&permit.inner));
         py.detach(|| {
+            match permit {
+                Some(permit) => self.inner.govern_replacing(&bundle, &permit)?,
+                None => self.inner.govern(&bundle)?,
+            }
+            // A refused bundle leaves no copy.
             if name != "core" {
                 keep(&bundle, Path::new(name), self.inner.path())?;
             }
-            Ok(self.inner.govern(&bundle)?)
+            Ok(())
         })
     }
 
@@ -313,13 +332,43 @@ impl Vault {
 
     // -- audit ------------------------------------------------------------------------------------------------------
 
-    /// Writes a record of the plugin into the audit log, durably.
+    /// Writes a record of an application into the audit log, durably.
     fn record(&self, py: Python<'_>, event: &str, facts: &Bound<'_, PyDict>) -> Result<u64> {
-        let mut body = to_json(facts)?;
-        if let Value::Object(fields) = &mut body {
-            fields.insert("event".into(), event.into());
-        }
-        Ok(py.detach(|| self.inner.audit().append(&body))?.seq)
+        let facts = fields(facts)?;
+        Ok(py.detach(|| self.inner.record(event, facts))?.seq)
+    }
+
+    /// Writes a record of the plugin.
+    fn record_plugin(&self, py: Python<'_>, event: &str, facts: &Bound<'_, PyDict>) -> Result<u64> {
+        let facts = fields(facts)?;
+        Ok(py.detach(|| self.inner.record_plugin(event, facts))?.seq)
+    }
+
+    /// Commits how far a log or ledger outside the keystore has come.
+    fn commit_head(&self, py: Python<'_>, name: &str, count: u64, mac: &[u8]) -> Result<()> {
+        let mac = digest(mac)?;
+        Ok(py.detach(|| self.inner.commit_head(name, count, mac))?)
+    }
+
+    /// The head committed last under `name`: count and MAC.
+    fn head<'py>(&self, py: Python<'py>, name: &str) -> Result<Option<(u64, Bound<'py, PyBytes>)>> {
+        let head = py.detach(|| self.inner.head(name))?;
+        Ok(head.map(|head| (head.count, PyBytes::new(py, &head.mac))))
+    }
+
+    /// A MAC that only this vault can make.
+    fn proof<'py>(
+        &self,
+        py: Python<'py>,
+        domain: &str,
+        data: &[u8],
+    ) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner.proof(domain, data)?))
+    }
+
+    /// Whether `proof` is the one of `data`.
+    fn check_proof(&self, domain: &str, data: &[u8], proof: &[u8]) -> Result<bool> {
+        Ok(self.inner.check_proof(domain, data, proof)?)
     }
 
     /// Records and hash of the newest state of the log.
@@ -342,14 +391,22 @@ impl Vault {
         value: &str,
     ) -> Result<Option<Bound<'py, PyAny>>> {
         let folder = self.inner.path().join("audit");
+        let asked = (event.to_owned(), field.to_owned(), value.to_owned());
         let last = py.detach(|| -> Result<_> {
-            let mut last = None;
-            for record in aegis_audit::read(&folder)? {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let (from, mut last) = found.remove(&asked).unzip();
+            let mut records = match from {
+                Some(cursor) => aegis_audit::read_from(&folder, cursor)?,
+                None => aegis_audit::read(&folder)?,
+            };
+            let mut last = last.take().flatten();
+            for record in records.by_ref() {
                 let record = record?;
                 if record.body["event"] == event && record.body[field] == value {
                     last = Some(record);
                 }
             }
+            found.insert(asked, (records.cursor(), last.clone()));
             Ok(last)
         })?;
         Ok(last
@@ -416,8 +473,8 @@ impl Vault {
     /// (`ComplianceEngine` looks for it when it is made).
     fn remember_consent(&self) -> Result<()> {
         let head = aegis_audit::verify(&self.inner.path().join("consent"), None, None)?.head;
-        let body = json!({"event": "consent", "records": head.seq, "head": hex(&head.hash)});
-        self.inner.audit().append(&body)?;
+        let facts = json!({"records": head.seq, "head": hex(&head.hash)});
+        self.inner.audit().record(Event::Consent, facts)?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use crate::envelope::{Envelope, Form};
+use crate::envelope::{self, Envelope, Form};
 use crate::epoch::{self, EpochKey};
 use crate::error::{Result, VaultError};
 use crate::kdf;
@@ -67,6 +67,7 @@ impl Auth {
     pub fn envelope(&self, form: Form, vault: Uuid, epoch: u64, generation: u64) -> Envelope {
         Envelope {
             form,
+            version: envelope::VERSION,
             vault,
             epoch,
             generation,

@@ -6,26 +6,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_audit::{Head, Log, Record};
+use aegis_audit::{Event, Head, Log, Record};
 use serde_json::json;
 
 use crate::auth::Auth;
-use crate::envelope::{self, Form};
+use crate::envelope::{self, BASE_MAX, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
 use crate::files;
-use crate::keystore::{Body, KnownCopy};
+use crate::keystore::{Body, Delta, Entry, KnownCopy};
 use crate::layout::{About, Layout};
 use crate::lock;
 use crate::outside;
+use crate::proof::{self, Said};
 use crate::provider::{Kind, Provider};
-use crate::reencrypt::REENCRYPTED_EVENT;
 use crate::rename::check_name;
 use crate::secret::Secret;
-use crate::shred::{self, SHRED_EVENT};
-use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Opening, Vault, generation, now, walk};
+use crate::shred;
+use crate::trail::{self, Newest, walk};
+use crate::vault::{LOCK_WAIT_MS, Opening, Vault, now};
 
 /// What a restore demands of the audit log, from which it learns what was shredded since the backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,20 +69,24 @@ impl Vault {
         fail::point("backup.created")?;
         let mut exclusive = self.inner.exclusive()?;
         let (epoch, generation) = (exclusive.epoch, exclusive.generation + 1);
-        exclusive.body.copies.push(KnownCopy {
+        exclusive.delta.copies.push(KnownCopy {
             when: now(),
             epoch,
             generation,
             label,
         });
-        self.inner.log.append(&json!({
-            "event": "keystore.backup", "epoch": epoch, "generation": generation, "provider": recovery.kind().name(),
-        }))?;
+        let facts = json!({
+            "epoch": epoch, "generation": generation, "provider": recovery.kind().name(),
+        });
+        self.inner.log.record(Event::KeystoreBackup, facts)?;
         fail::point("backup.logged")?;
         exclusive.commit()?;
         let envelope = auth.envelope(Form::Backup, self.inner.id, epoch, generation);
         let root = auth.root(self.inner.id, &backup_epoch(epoch))?;
-        let sealed = envelope::seal(&envelope, &root, &exclusive.body)?;
+        let sealed = {
+            let body = &exclusive.state().body;
+            envelope::seal(&envelope, &root, body, &Delta::default(), &body.audit)?.bytes
+        };
         exclusive.done()?;
         file.write_all(&sealed)
             .map_err(VaultError::io("write", path))?;
@@ -106,7 +111,7 @@ impl Vault {
     ) -> Result<Self> {
         no_wrapping(recovery)?;
         let layout = Layout::open(path)?;
-        let bytes = outside::read(backup, KEYSTORE_MAX)?;
+        let bytes = outside::read(backup, BASE_MAX)?;
         let envelope = envelope::peek(&bytes, Form::Backup)?;
         let id = envelope.vault;
         let reached = match About::read(&layout) {
@@ -135,44 +140,51 @@ impl Vault {
         let auth = Arc::new(Auth::fresh(id, provider)?);
         let opened = Auth::of(&envelope, recovery, backup)?;
         let root = opened.root(id, &backup_epoch(envelope.epoch))?;
-        let mut body = envelope::open(&bytes, Form::Backup, &root)?;
+        let body = envelope::open(&bytes, Form::Backup, &root)?.body;
         let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
         if !trust.accept_lost && !layout.audit().is_dir() {
-            return Err(VaultError::AuditRollback {
-                reason: "the audit folder is missing".to_owned(),
-            });
+            return Err(trail::missing());
         }
-        let log = Log::open(&layout.audit(), &format!("aegis/audit/{id}"))?;
-        let (seq, hash) = body.audit;
-        let heads: Vec<Head> = [Head { seq, hash }]
-            .into_iter()
-            .chain(trust.expect)
-            .collect();
-        let (mut newest, mut unproven) = (envelope.generation, 0);
+        let log = Log::open(&layout.audit(), &trail::origin(id))?;
+        let heads: Vec<Head> = [body.audit.head].into_iter().chain(trust.expect).collect();
+        let mut newest = Newest::new(envelope.generation, envelope.version == 1);
+        let mut since = Since::new(&body);
         let lost = walk(&layout, &log, &heads, |record| {
-            newest = newest.max(generation(record)?.unwrap_or(0));
-            unproven += u64::from(!replay(&mut body, record)?);
-            Ok(())
+            newest.hear(record, &body.node)?;
+            since.hear(record, &body)
         })?;
         let log_lost = lost.is_some();
+        let unproven = since.unproven;
+        if since.governed_unproven && body.bundle.is_none() && !trust.accept_lost {
+            let reason = "it says without a proof that the vault was governed since the backup; give accept_lost_log \
+                          to restore it as the backup and the proven records say";
+            return Err(VaultError::AuditRollback {
+                reason: reason.to_owned(),
+            });
+        }
         if let Some(reason) = lost.filter(|_| !trust.accept_lost) {
             return Err(VaultError::AuditRollback { reason });
         }
         files::create_dir(&layout.objects())?;
         files::create_dir(&layout.journal())?;
         let epoch = EpochKey::random(reached.max(envelope.epoch) + 1)?;
-        let written = log.append(&json!({
-            "event": "keystore.restored", "from_epoch": envelope.epoch, "from_generation": envelope.generation,
-            "epoch": epoch.epoch, "log_lost": log_lost, "unproven": unproven,
-        }))?;
+        let written = log.record(
+            Event::KeystoreRestored,
+            json!({
+                "from_epoch": envelope.epoch, "from_generation": envelope.generation,
+                "epoch": epoch.epoch, "log_lost": log_lost, "unproven": unproven,
+            }),
+        )?;
         fail::point("restore.logged")?;
-        body.audit = (written.seq + 1, written.hash);
+        debug_assert_eq!(log.mark().head, written.head());
+        let audit = log.mark();
         drop(log);
         epoch.write_first(&layout, id, provider)?;
         files::discard(&layout.epoch_next())?;
-        let fresh = auth.envelope(Form::Keystore, id, epoch.epoch, newest + 1);
-        let sealed = envelope::seal(&fresh, &auth.root(id, &epoch)?, &body)?;
-        files::replace(&layout.keystore(), &sealed)?;
+        let fresh = auth.envelope(Form::Keystore, id, epoch.epoch, newest.generation + 1);
+        let root = auth.root(id, &epoch)?;
+        let base = envelope::seal(&fresh, &root, &body, &since.delta, &audit)?;
+        files::replace(&layout.keystore(), &base.bytes)?;
         About::new(id, provider.kind(), epoch.epoch).write(&layout)?;
         drop(held);
         let opening = Opening {
@@ -186,27 +198,55 @@ impl Vault {
 impl Exclusive<'_> {
     /// Goes on from an older keystore of this epoch: the generation leaps over the lost ones.
     pub(crate) fn accept(&mut self, newest: u64) -> Result<()> {
-        self.inner.log.append(&json!({
-            "event": "keystore.accepted", "lost_generation": newest, "epoch": self.epoch,
-        }))?;
+        let facts = json!({"lost_generation": newest, "epoch": self.epoch});
+        self.inner.log.record(Event::KeystoreAccepted, facts)?;
+        // More than the file has: so a new base is written, not a change.
+        self.generation = newest;
         self.commit()
     }
 }
 
-/// Turns into tombstones what the record proves was shredded. False when it speaks of destroyed keys without a proof: it is
-/// somebody else's.
-fn replay(body: &mut Body, record: &Record) -> Result<bool> {
-    let event = &record.body["event"];
-    if event != SHRED_EVENT && event != REENCRYPTED_EVENT {
-        return Ok(true);
-    }
-    let Some((objects, when)) = shred::proven(&record.body, &body.node)? else {
-        return Ok(false);
-    };
-    for id in objects {
-        if body.live(id).is_ok() {
-            body.shred(id, when);
+/// What the log proves was done since a backup.
+struct Since {
+    delta: Delta,
+    /// Records up to here were written before the backup.
+    known: u64,
+    /// Records of destroyed keys or of a bundle without a proof: somebody else's, or of an older version.
+    unproven: u64,
+    governed_unproven: bool,
+}
+
+impl Since {
+    fn new(body: &Body) -> Self {
+        Self {
+            delta: Delta::default(),
+            known: body.audit.head.seq,
+            unproven: 0,
+            governed_unproven: false,
         }
     }
-    Ok(true)
+
+    /// Tombstones for what the record proves was shredded, the bundle that it proves governs the vault.
+    fn hear(&mut self, record: &Record, body: &Body) -> Result<()> {
+        let event = &record.body["event"];
+        if event == Event::Shred.name() || event == Event::ReencryptDone.name() {
+            let Some((objects, when)) = shred::proven(&record.body, &body.node)? else {
+                self.unproven += 1;
+                return Ok(());
+            };
+            for id in objects.into_iter().filter(|id| body.live(*id).is_ok()) {
+                self.delta.entries.insert(id, Entry::Shredded { when });
+            }
+        }
+        match proof::bundle(&record.body, &body.node)? {
+            Said::Proven(Some(bundle)) => self.delta.bundle = Some(bundle),
+            // What the backup's own body says already.
+            Said::Unproven(_) if record.seq >= self.known => {
+                self.unproven += 1;
+                self.governed_unproven = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }

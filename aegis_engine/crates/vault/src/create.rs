@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aegis_audit::Event;
 use serde_json::json;
 
 use crate::auth::Auth;
@@ -12,7 +13,7 @@ use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
 use crate::files::{self, Entry, Folder, Kind};
-use crate::keystore::Body;
+use crate::keystore::{Body, Delta};
 use crate::layout::{About, Layout};
 use crate::lock;
 use crate::provider::Provider;
@@ -48,8 +49,9 @@ impl Vault {
         let first = EpochKey::random(1)?;
         first.write_first(&layout, id, provider)?;
         let envelope = auth.envelope(Form::Keystore, id, 1, 1);
-        let sealed = envelope::seal(&envelope, &auth.root(id, &first)?, &Body::new()?)?;
-        files::replace(&layout.keystore(), &sealed)?;
+        let (root, body) = (auth.root(id, &first)?, Body::new()?);
+        let base = envelope::seal(&envelope, &root, &body, &Delta::default(), &body.audit)?;
+        files::replace(&layout.keystore(), &base.bytes)?;
         // Last: a folder is a vault from here on.
         About::new(id, provider.kind(), 1).write(&layout)?;
         drop(held);
@@ -59,10 +61,8 @@ impl Vault {
         };
         let (vault, held) = opening.open(&layout, provider)?;
         drop(held);
-        vault
-            .inner
-            .log
-            .append(&json!({"event": "vault.create", "vault": id.to_string(), "epoch": 1}))?;
+        let facts = json!({"vault": id.to_string(), "epoch": 1});
+        vault.inner.log.record(Event::VaultCreate, facts)?;
         Ok(vault)
     }
 

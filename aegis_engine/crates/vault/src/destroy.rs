@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_audit::Log;
+use aegis_audit::{Event, Log};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,19 +16,21 @@ use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::files::{self, Entry, Kind};
 use crate::header::{HEADER, Header};
-use crate::kdf::{self, Prk};
+use crate::kdf;
 use crate::layout::{About, Layout};
 use crate::lock;
+use crate::proof;
 use crate::provider::{Destroyed, Provider};
 use crate::receipt::{Level, ShredReceipt};
 use crate::secret::Secret;
-use crate::vault::{self, LOCK_WAIT_MS, State, Vault, hex, now};
+use crate::state::{self, State};
+use crate::trail;
+use crate::vault::{LOCK_WAIT_MS, Vault, hex, now};
 
 /// Whoever can only write files must not make the vault destroy keys.
 fn intent(when: u64, node: &Secret<32>) -> Result<String> {
-    let key =
-        Prk::extract(b"aegis/v1/node", node.expose()).expand(&[b"aegis/v1/destroy-intent"])?;
-    Ok(hex(&kdf::mac(&key, &[&when.to_le_bytes()])))
+    let mac = proof::mac(b"aegis/v1/destroy-intent", node, &[&when.to_le_bytes()])?;
+    Ok(hex(&mac))
 }
 
 impl Vault {
@@ -40,13 +42,13 @@ impl Vault {
         let layout = &self.inner.layout;
         let provider = self.inner.auth().provider.clone();
         let when = now();
-        let objects: Vec<Uuid> = exclusive.body.records().map(|r| r.object).collect();
-        let copies = exclusive.body.copies.clone();
+        let (objects, copies, mac) = {
+            let body = &exclusive.state().body;
+            let objects: Vec<Uuid> = body.records().map(|r| r.object).collect();
+            (objects, body.copies.clone(), intent(when, &body.node)?)
+        };
         let epoch = exclusive.epoch;
-        files::replace(
-            &layout.destroy_intent(),
-            intent(when, &exclusive.body.node)?.as_bytes(),
-        )?;
+        files::replace(&layout.destroy_intent(), mac.as_bytes())?;
         fail::point("destroy.intent")?;
         let mut about = About::read(layout)?;
         about.destroyed = Some(when);
@@ -114,10 +116,11 @@ fn wipe(
             files::remove(&entry.place)?;
         }
     }
-    let record = log.append(&json!({
-        "event": "destroy", "vault": about.id.to_string(), "epoch": epoch, "level": provider.level().name(),
+    let facts = json!({
+        "vault": about.id.to_string(), "epoch": epoch, "level": provider.level().name(),
         "when": about.destroyed,
-    }))?;
+    });
+    let record = log.record(Event::Destroy, facts)?;
     fail::point("destroy.logged")?;
     files::remove(&layout.destroy_intent())?;
     files::sync_parent(&layout.destroy_intent())?;
@@ -155,7 +158,7 @@ fn is_intent(name: &OsStr) -> bool {
     let name = name.to_str().unwrap_or_default();
     let name = name.strip_suffix(".tmp").unwrap_or(name);
     name.rsplit_once('.').is_some_and(|(stem, kind)| {
-        ["store", "shred", "reencrypt"].contains(&kind) && stem.parse::<Uuid>().is_ok()
+        ["store", "stores", "shred", "reencrypt"].contains(&kind) && stem.parse::<Uuid>().is_ok()
     })
 }
 
@@ -177,7 +180,7 @@ pub(crate) fn forward(layout: &Layout, about: &About, provider: &Provider) -> Re
     let about = &About::read(layout)?;
     let (epoch, genuine) = judge(layout, about, provider)?;
     held.sign();
-    let log = Log::open(&layout.audit(), &format!("aegis/audit/{}", about.id))?;
+    let log = Log::open(&layout.audit(), &trail::origin(about.id))?;
     wipe(layout, about, epoch, provider, genuine, &log)?;
     Ok(destroyed)
 }
@@ -192,7 +195,7 @@ fn judge(layout: &Layout, about: &About, provider: &Provider) -> Result<(u64, bo
             layout.root.display()
         ),
     };
-    let (_, envelope) = match vault::keystore(layout, about.id) {
+    let (_, envelope) = match state::keystore(layout, about.id) {
         Ok(found) => found,
         // A link or a pipe in its place was not left by a crash.
         Err(unfit @ VaultError::Unfit { .. }) => return Err(unfit),

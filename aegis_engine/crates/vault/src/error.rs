@@ -210,6 +210,31 @@ pub enum VaultError {
         /// Which file.
         path: PathBuf,
     },
+    /// The keystore would become larger than one that is read.
+    #[error(
+        "the keystore would have {bytes} bytes, at most {max} are read; shred what is not needed, or take a second vault"
+    )]
+    KeystoreFull {
+        /// Bytes it would have.
+        bytes: u64,
+        /// Bytes it may have.
+        max: u64,
+    },
+    /// Two histories go by one name.
+    #[error(
+        "the head \"{name}\" is already known with {count} records, which were others: what it belongs to was put back or altered; restore it"
+    )]
+    HeadForked {
+        /// Whose head.
+        name: String,
+        /// Its number of records.
+        count: u64,
+    },
+    /// A bundle is replaced only by leave of the one before.
+    #[error(
+        "the vault is governed by another policy bundle; give replace= a permit that it granted to export an object of this vault, or keep it (nothing was changed)"
+    )]
+    Governed,
     /// `vault.json` is not what the vault wrote.
     #[error(
         "vault.json at {} is damaged ({reason}); run `aegis vault fsck --repair`, which rebuilds it from the keystore", path.display()
@@ -431,6 +456,9 @@ impl VaultError {
             Self::IntentForged { .. } => "AEG-V070",
             Self::Unfit { .. } => "AEG-V073",
             Self::ReadOnly { .. } => "AEG-V074",
+            Self::KeystoreFull { .. } => "AEG-V080",
+            Self::HeadForked { .. } => "AEG-V081",
+            Self::Governed => "AEG-V082",
         }
     }
 

@@ -1,26 +1,34 @@
 //! The vault held exclusively: the only place that writes the keystore.
 
-use std::sync::Arc;
+use std::collections::btree_map;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, RwLockReadGuard};
 
-use serde_json::json;
+use aegis_audit::{Event, Mark};
+use uuid::Uuid;
 
 use crate::auth::Auth;
-use crate::envelope::{self, Form};
+use crate::changes::RECORD;
+use crate::envelope::{self, Base, Envelope, Form};
 use crate::epoch::{self, EpochKey};
-use crate::error::Result;
+use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::files::{self, Stamp};
-use crate::keystore::Body;
+use crate::keystore::{self, Delta, Entry, Record};
 use crate::layout::About;
 use crate::lock::{self, VaultLock};
+use crate::proof;
 use crate::provider::Destroyed;
 use crate::recover;
-use crate::vault::{Inner, KEYSTORE_EVENT, State};
+use crate::secret::Secret;
+use crate::state::State;
+use crate::vault::Inner;
 
-/// The lock, and the keystore as it is on disk.
+/// The lock, the keystore as it is on disk, and what the next commit changes of it.
 pub(crate) struct Exclusive<'a> {
     pub inner: &'a Inner,
-    pub body: Body,
+    /// Not seen by readers before it is durable.
+    pub delta: Delta,
     pub epoch: u64,
     pub generation: u64,
     lock: VaultLock,
@@ -44,18 +52,20 @@ impl Inner {
 
     /// Under a lock that is already held. Where it is only for reading nothing is settled, and a commit fails.
     pub fn exclusive_holding(&self, mut held: VaultLock) -> Result<Exclusive<'_>> {
-        let state = self.load()?;
+        self.refresh()?;
         held.sign();
+        let (epoch, generation) = {
+            let state = self.known();
+            (state.epoch, state.generation)
+        };
         if !self.read_only {
-            epoch::settle(&self.layout, self.id, state.epoch, &self.auth().provider)?;
+            epoch::settle(&self.layout, self.id, epoch, &self.auth().provider)?;
         }
-        // A generation that was accepted in place of a newer one goes on from the newer.
-        let known = self.known().generation;
         let exclusive = Exclusive {
             inner: self,
-            body: state.body,
-            epoch: state.epoch,
-            generation: state.generation.max(known),
+            delta: Delta::default(),
+            epoch,
+            generation,
             lock: held,
         };
         if !self.read_only {
@@ -66,9 +76,51 @@ impl Inner {
 }
 
 impl Exclusive<'_> {
-    fn seal(&mut self, auth: &Auth, epoch_key: &EpochKey) -> Result<Vec<u8>> {
-        let head = self.inner.log.head();
-        self.body.audit = (head.seq, head.hash);
+    /// The keystore as it is on disk. Nobody changes it while this lives; do not hold it over a commit.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.inner.known()
+    }
+
+    /// What is known of an object, with what the next commit changes.
+    pub fn entry(&self, object: Uuid) -> Option<Entry> {
+        match self.delta.entries.get(&object) {
+            Some(changed) => Some(changed.clone()),
+            None => self.state().body.entries.get(&object).cloned(),
+        }
+    }
+
+    /// The live record of `object`, or why there is none.
+    pub fn live(&self, object: Uuid) -> Result<Record> {
+        keystore::live(self.entry(object).as_ref(), object).cloned()
+    }
+
+    pub fn put(&mut self, object: Uuid, entry: Entry) {
+        self.delta.entries.insert(object, entry);
+    }
+
+    /// Turns a record into a tombstone; it counts with the next ratchet.
+    pub fn shred(&mut self, object: Uuid, when: u64) {
+        self.put(object, Entry::Shredded { when });
+    }
+
+    /// Lets `with` use the key of a subject, which is made when there is none.
+    pub fn subject<T>(
+        &mut self,
+        subject: [u8; 16],
+        with: impl FnOnce(&Secret<32>) -> Result<T>,
+    ) -> Result<T> {
+        let inner = self.inner;
+        let state = inner.known();
+        if let Some(key) = state.body.subjects.get(&subject) {
+            return with(key);
+        }
+        match self.delta.subjects.entry(subject) {
+            btree_map::Entry::Occupied(known) => with(known.get()),
+            btree_map::Entry::Vacant(new) => with(new.insert(Secret::random()?)),
+        }
+    }
+
+    fn seal(&self, auth: &Auth, epoch_key: &EpochKey) -> Result<(Envelope, Base, Mark)> {
         let root = auth.root(self.inner.id, epoch_key)?;
         let envelope = auth.envelope(
             Form::Keystore,
@@ -76,21 +128,87 @@ impl Exclusive<'_> {
             epoch_key.epoch,
             self.generation + 1,
         );
-        envelope::seal(&envelope, &root, &self.body)
+        let audit = self.inner.log.mark();
+        let base = envelope::seal(&envelope, &root, &self.state().body, &self.delta, &audit)?;
+        Ok((envelope, base, audit))
     }
 
-    /// Writes the body under a fresh epoch key and the same root.
+    /// A base is in place: readers of this process have it from here on.
+    fn rebased(&mut self, envelope: &Envelope, base: Base, audit: Mark) -> Result<()> {
+        let stamp = Stamp::of(&self.inner.layout.keystore())?;
+        let delta = std::mem::take(&mut self.delta);
+        self.inner
+            .settle(|state| state.rebase(stamp, envelope, base, delta, audit));
+        self.epoch = envelope.epoch;
+        self.generation = envelope.generation;
+        Ok(())
+    }
+
+    /// Makes the change durable: appended to the keystore, or as a new base when the changes have outgrown the old one.
     pub fn commit(&mut self) -> Result<()> {
         let auth = self.inner.auth();
+        // Read anew, so that the loss of the secret is noticed before a change goes into a keystore that nobody opens.
         let current = auth.epoch_key(&self.inner.layout, self.inner.id, self.epoch)?;
-        let sealed = self.seal(&auth, &current)?;
-        files::replace(&self.inner.layout.keystore(), &sealed)?;
-        self.generation += 1;
-        fail::point("commit.replaced")?;
+        if !self.append()? {
+            let (envelope, base, audit) = self.seal(&auth, &current)?;
+            files::replace(&self.inner.layout.keystore(), &base.bytes)?;
+            fail::point("commit.replaced")?;
+            self.rebased(&envelope, base, audit)?;
+        }
         self.record_generation()
     }
 
-    /// Writes the body under a new root and destroys the old one: no older copy of the keystore opens any more.
+    /// Appends what changes to the keystore; false when it needs a new base.
+    fn append(&mut self) -> Result<bool> {
+        if !self.delta.is_additive() {
+            return Ok(false);
+        }
+        let audit = self.inner.log.mark();
+        let plain = self.delta.encode(&audit)?;
+        let (record, link, at) = {
+            let state = self.state();
+            let size = (RECORD + plain.len() + 16) as u64;
+            let next = state.next(size);
+            // A generation that was accepted in place of a newer one leaps, which no change can.
+            let Some((chain, at)) = next.filter(|_| state.generation == self.generation) else {
+                return Ok(false);
+            };
+            let (record, link) = chain.seal(plain)?;
+            (record, link, at)
+        };
+        fail::point("change.sealed")?;
+        self.write(&record, at)?;
+        fail::point("change.synced")?;
+        let stamp = Stamp::of(&self.inner.layout.keystore())?;
+        let delta = std::mem::take(&mut self.delta);
+        self.inner.settle(|state| {
+            state.body.apply(delta, audit);
+            state.appended(stamp, record.len() as u64, link);
+        });
+        self.generation += 1;
+        Ok(true)
+    }
+
+    fn write(&self, record: &[u8], at: u64) -> Result<()> {
+        let path = self.inner.layout.keystore();
+        let file = path
+            .open_to_write()
+            .map_err(VaultError::io("open", &path))?;
+        let written = file.write_all_at(&record[..RECORD], at).and_then(|()| {
+            fail::point("change.torn").map_err(std::io::Error::other)?;
+            file.write_all_at(&record[RECORD..], at + RECORD as u64)?;
+            fail::point("change.written").map_err(std::io::Error::other)?;
+            file.sync_data()
+        });
+        written.map_err(|source| {
+            // Not reported durable, so it must not come back. Where that fails, too, the next commit finds it torn or whole.
+            let _ = file.set_len(at).and_then(|()| file.sync_data());
+            VaultError::io("append to", &path)(source)
+        })
+    }
+
+    /// Writes the body under a new root and destroys the old one: no older copy of the keystore opens any more, neither
+    /// its base nor its changes.
     pub fn ratchet(&mut self) -> Result<Destroyed> {
         self.ratchet_to(self.inner.auth())
     }
@@ -100,14 +218,13 @@ impl Exclusive<'_> {
         let Inner { layout, id, .. } = self.inner;
         let old = self.inner.auth();
         let next = EpochKey::random(self.epoch + 1)?;
-        let sealed = self.seal(&auth, &next)?;
+        let (envelope, base, audit) = self.seal(&auth, &next)?;
         fail::point("ratchet.start")?;
         next.write_next(layout, *id, &auth.provider)?;
         fail::point("ratchet.next")?;
-        files::replace(&layout.keystore(), &sealed)?;
+        files::replace(&layout.keystore(), &base.bytes)?;
         // From here on the ratchet is done, whatever happens: `settle` finishes it.
-        self.epoch += 1;
-        self.generation += 1;
+        self.rebased(&envelope, base, audit)?;
         self.inner.set_auth(auth);
         fail::point("ratchet.keystore")?;
         let gone = epoch::promote(layout, *id, self.epoch, &old.provider)?;
@@ -119,9 +236,8 @@ impl Exclusive<'_> {
 
     /// On record only after it is durable: a keystore older than the log says was put back, not interrupted.
     fn record_generation(&self) -> Result<()> {
-        self.inner.log.append(&json!({
-            "event": KEYSTORE_EVENT, "generation": self.generation, "epoch": self.epoch,
-        }))?;
+        let facts = proof::keystore_record(self.generation, self.epoch, &self.state().body.node)?;
+        self.inner.log.record(Event::Keystore, facts)?;
         fail::point("commit.logged")?;
         Ok(())
     }
@@ -138,20 +254,14 @@ impl Exclusive<'_> {
         Ok(())
     }
 
-    /// Hands the body over to the readers of this process and gives the lock back.
+    /// Gives the lock back; what was not committed is forgotten.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the end of every operation
     pub fn done(self) -> Result<()> {
-        self.finish().map(drop)
+        Ok(())
     }
 
     /// As [`done`](Self::done), with the lock still held.
-    pub fn finish(self) -> Result<VaultLock> {
-        let stamp = Stamp::of(&self.inner.layout.keystore())?;
-        self.inner.put(State {
-            stamp,
-            epoch: self.epoch,
-            generation: self.generation,
-            body: self.body,
-        })?;
-        Ok(self.lock)
+    pub fn finish(self) -> VaultLock {
+        self.lock
     }
 }

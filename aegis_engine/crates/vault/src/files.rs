@@ -68,15 +68,26 @@ pub(crate) fn replace(path: &Place, bytes: &[u8]) -> Result<()> {
 
 /// Rename and fsync of the folder.
 pub(crate) fn rename(from: &Place, to: &Place) -> Result<()> {
-    from.rename(to).map_err(VaultError::io("rename", to))?;
-    fail::point("file.renamed")?;
+    rename_unsynced(from, to)?;
     sync_parent(to)
+}
+
+/// A rename that counts only once its folder is synced.
+pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
+    from.rename(to).map_err(VaultError::io("rename", to))?;
+    fail::point("file.renamed")
 }
 
 /// Makes a rename or unlink in `path`'s folder durable.
 pub(crate) fn sync_parent(path: &Place) -> Result<()> {
-    path.sync_parent()
-        .map_err(VaultError::io("fsync folder of", path))
+    sync_dir(&path.parent())
+}
+
+/// Makes what was renamed or removed in a folder durable.
+pub(crate) fn sync_dir(dir: &Place) -> Result<()> {
+    dir.open_dir()
+        .and_then(|dir| dir.sync_all())
+        .map_err(VaultError::io("fsync folder", dir))
 }
 
 /// Creates a folder and makes it durable; one that is there is fine.
@@ -164,7 +175,7 @@ pub(crate) fn discard(path: &Place) -> Result<bool> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
     inode: u64,
-    len: u64,
+    pub len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }

@@ -3,15 +3,16 @@
 //! A repair never deletes what a key might still open: files that nobody knows go to `lost+found/`. What it removes is
 //! left over from a crash (temporary files) or has no key any more (ciphertext of shredded objects).
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use aegis_audit::Event;
 use aegis_memory::Pages;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::envelope::{self, Form};
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::files::{self, Entry, Kind, Place};
@@ -19,15 +20,20 @@ use crate::header::TAG;
 use crate::keystore::{Entry as Known, Record};
 use crate::layout::{About, Layout};
 use crate::lock::{self, VaultLock};
+use crate::many;
 use crate::object::ObjectFile;
 use crate::provider::Provider;
 use crate::recover;
-use crate::vault::{KEYSTORE_MAX, LOCK_WAIT_MS, Opening, Vault};
+use crate::state;
+use crate::trail;
+use crate::vault::{LOCK_WAIT_MS, Opening, Vault};
 
 /// How bad a finding is, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Nothing is wrong with the vault, and somebody should know.
+    Notice,
     /// Left over, or laxer than it should be; nothing is lost.
     Note,
     /// Something stored cannot be read as it is.
@@ -65,7 +71,8 @@ pub struct FsckReport {
 impl FsckReport {
     /// Nothing is left that is wrong.
     pub fn clean(&self) -> bool {
-        self.opened && self.findings.iter().all(|finding| finding.repaired)
+        let settled = |finding: &Finding| finding.repaired || finding.severity == Severity::Notice;
+        self.opened && self.findings.iter().all(settled)
     }
 }
 
@@ -111,10 +118,11 @@ impl Vault {
         check.strangers(&exclusive)?;
         if !vault.read_only() {
             let repaired = check.report.findings.iter().filter(|f| f.repaired).count();
-            vault.inner.log.append(&json!({
-                "event": "fsck", "objects": check.report.objects, "findings": check.report.findings.len(),
+            let facts = json!({
+                "objects": check.report.objects, "findings": check.report.findings.len(),
                 "repaired": repaired,
-            }))?;
+            });
+            vault.inner.log.record(Event::Fsck, facts)?;
         }
         exclusive.done()?;
         Ok(check.report)
@@ -200,8 +208,7 @@ impl Check {
             }
             Err(error) => return Err(error),
         };
-        let bytes = files::read(&self.layout.keystore(), KEYSTORE_MAX)?;
-        envelope::peek(&bytes, Form::Keystore)?;
+        state::peek(&self.layout)?;
         let path = self.layout.about();
         self.tell(
             Severity::Damage,
@@ -343,7 +350,7 @@ impl Check {
 
     fn audit(&mut self, vault: &Vault) {
         let folder = self.layout.audit();
-        let origin = format!("aegis/audit/{}", vault.id());
+        let origin = trail::origin(vault.id());
         if let Err(error) = aegis_audit::verify(&folder, Some(&origin), None) {
             self.tell(
                 Severity::Damage,
@@ -352,19 +359,30 @@ impl Check {
                 error.to_string(),
                 "restore the audit folder from a backup",
             );
+            return;
+        }
+        if let Ok(forged @ 1..) = trail::forged(&self.layout, &vault.inner.known().body.node) {
+            self.tell(
+                Severity::Notice,
+                &folder,
+                None,
+                format!("{forged} records about the keystore or the policy without a proof: the vault did not write them"),
+                "they do not count; keep the log as evidence, and find out who can write to the folder",
+            );
         }
     }
 
     /// Header, keys and size of every live object.
     fn records(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
         let inner = exclusive.inner;
-        let records: Vec<&Record> = exclusive.body.records().collect();
+        let state = exclusive.state();
+        let records: Vec<&Record> = state.body.records().collect();
         for record in records {
             self.report.objects += 1;
             let path = self.layout.object(record.object);
             let checked = (|| {
                 let file = ObjectFile::open(inner, record)?;
-                file.locked(inner, &exclusive.body, record).header_keys()?;
+                file.locked(inner, &state.body, record).header_keys()?;
                 file.check_size()
             })();
             let Err(error) = checked else { continue };
@@ -406,6 +424,7 @@ impl Check {
     /// Files under `objects/` that no live record claims. The exclusive lock is held: no store is between its rename
     /// and its record.
     fn strangers(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
+        let writing = written(&self.layout)?;
         for entry in tree(&self.layout.objects())? {
             let path = entry.place;
             let name = entry.name.to_string_lossy();
@@ -416,7 +435,7 @@ impl Check {
             let Ok(id) = stem.parse::<Uuid>() else {
                 // What desktops and copying tools leave: no ciphertext of ours.
                 self.tell(
-                    Severity::Note,
+                    Severity::Notice,
                     &path,
                     None,
                     "no object has such a file; the vault does not use it",
@@ -424,10 +443,10 @@ impl Check {
                 );
                 continue;
             };
-            if tmp && files::exists(&self.layout.store_intent(id))? {
+            if tmp && (writing.contains(&id) || files::exists(&self.layout.store_intent(id))?) {
                 continue; // its writer lives: dead ones were rolled back
             }
-            let known = exclusive.body.entries.get(&id);
+            let known = exclusive.entry(id);
             let in_place = self.layout.object(id) == path;
             match known {
                 // Whatever lies there was looked at beside its record.
@@ -462,10 +481,22 @@ impl Check {
     }
 }
 
+/// Objects of the stores of many that are under way.
+fn written(layout: &Layout) -> Result<HashSet<Uuid>> {
+    let mut all = HashSet::new();
+    for entry in files::list(&layout.journal())? {
+        if entry.kind == Kind::File && entry.name.to_string_lossy().ends_with(".stores") {
+            let bytes = files::read(&entry.place, recover::INTENT_MAX)?;
+            all.extend(many::ids(&bytes).unwrap_or_default());
+        }
+    }
+    Ok(all)
+}
+
 fn chunks_are_whole(exclusive: &Exclusive<'_>, record: &Record) -> Result<bool> {
     let file = ObjectFile::open(exclusive.inner, record)?;
     let verifier = file
-        .locked(exclusive.inner, &exclusive.body, record)
+        .locked(exclusive.inner, &exclusive.state().body, record)
         .verifier()?;
     let chunk = file.header.chunk();
     let mut sealed = Pages::new(chunk + TAG).map_err(VaultError::memory(chunk))?;

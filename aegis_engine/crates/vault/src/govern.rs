@@ -1,11 +1,12 @@
 //! Putting a vault under a policy bundle. From then on the owner's permit opens nothing.
 
-use aegis_policy::{Action, Bundle, Permit};
-use serde_json::json;
+use aegis_audit::Event;
+use aegis_policy::{Action, Authority, Bundle, Permit};
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::vault::{Vault, hex};
+use crate::proof;
+use crate::vault::Vault;
 
 impl Vault {
     /// The bundle that governs this vault, by its hash.
@@ -13,19 +14,44 @@ impl Vault {
         Ok(self.inner.current()?.body.bundle)
     }
 
-    /// Pins `bundle` inside the encrypted keystore, after an audit record. Ratchets the epoch, too: putting back an
-    /// older keystore does not un-govern.
+    /// Pins `bundle` inside the encrypted keystore, after an audit record with a proof. Ratchets the epoch, too: putting back
+    /// an older keystore does not un-govern, and restoring an older backup replays the record.
+    ///
+    /// # Errors
+    /// [`VaultError::Governed`] when another bundle governs it already.
     pub fn govern(&self, bundle: &Bundle) -> Result<()> {
+        self.govern_by(bundle, None)
+    }
+
+    /// As [`govern`](Self::govern), in place of the bundle that granted `permit`, which must allow an export: whoever may take
+    /// plaintext out by the old rules may give them up.
+    ///
+    /// # Errors
+    /// [`VaultError::Governed`] when the permit is not such a one; [`VaultError::Permit`] when it has ended.
+    pub fn govern_replacing(&self, bundle: &Bundle, permit: &Permit) -> Result<()> {
+        self.govern_by(bundle, Some(permit))
+    }
+
+    fn govern_by(&self, bundle: &Bundle, permit: Option<&Permit>) -> Result<()> {
         let hash = bundle.hash();
         let mut exclusive = self.inner.exclusive()?;
-        if exclusive.body.bundle != Some(hash) {
-            self.inner.log.append(&json!({
-                "event": "govern",
-                "bundle": hex(&hash),
-                "previous": exclusive.body.bundle.map(|previous| hex(&previous)),
-                "epoch": exclusive.epoch + 1,
-            }))?;
-            exclusive.body.bundle = Some(hash);
+        let known = exclusive.state().body.bundle;
+        if let Some(old) = known.filter(|old| *old != hash) {
+            let leave = permit.filter(|permit| {
+                permit.authority() == Authority::Bundle(old) && permit.action() == Action::Export
+            });
+            let permit = leave.ok_or(VaultError::Governed)?;
+            permit.redeem(self.inner.id, permit.object())?;
+        }
+        if known != Some(hash) {
+            let facts = proof::govern_record(
+                &hash,
+                known.as_ref(),
+                exclusive.epoch + 1,
+                &exclusive.state().body.node,
+            )?;
+            self.inner.log.record(Event::Govern, facts)?;
+            exclusive.delta.bundle = Some(hash);
             exclusive.ratchet()?;
         }
         exclusive.done()

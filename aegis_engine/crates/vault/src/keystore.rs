@@ -1,17 +1,23 @@
-//! The keystore body: subject keys and one record an object. Encrypted as a whole; strict fixed-size codec.
+//! The keystore body: subject keys and one record an object, and what a commit changes of it. Strict fixed-size codec.
 //!
 //! ```text
-//! u8 version = 1 | node secret 32 | u8 governed, bundle hash 32 | audit head: u64 records, hash 32
+//! u8 version = 2 | node secret 32 | u8 governed, bundle hash 32 | sections
+//! sections:
+//! audit log: u64 records, hash 32, u64 where the last record starts, u64 end of the file (0 = not known)
 //! u32 n ‖ n × (subject id 16, subject key 32)                       sorted by id
 //! u32 n ‖ n × (object id 16, u8 state, then by state                sorted by id
 //!     1 live: u8 kind, key record 16, subject id 16, rows object 16 (zero = none), wrapped DEK 60,
 //!             header MAC 32, u64 length, u64 created, u16 n ‖ current name n (none = the header's)
 //!     2 shredded: u64 when)
 //! u32 n ‖ n × (u64 when, u64 epoch, u64 generation, u16 n ‖ label n)  known copies of the keystore, oldest first
+//! u32 n ‖ n × (u16 n ‖ name n, u64 count, MAC 32)                     heads, sorted by name
 //! ```
+//! A change (`changes.rs`) is sections alone, and shreds nothing: a shred writes a new base. Version 1 has no heads and no
+//! places in the audit log; it is read, and written anew as version 2 at the next commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use aegis_audit::{Head, Mark};
 use aegis_memory::Pages;
 use uuid::Uuid;
 
@@ -22,8 +28,11 @@ use crate::secret::Secret;
 const LIVE: usize = 16 + 1 + 1 + 16 * 3 + WRAPPED + 32 + 8 + 8 + 2;
 const TOMBSTONE: usize = 16 + 1 + 8;
 const COPY: usize = 8 * 3 + 2;
-const FIXED: usize = 1 + 32 + 33 + 40 + 4 + 4 + 4;
-/// Longest current name and label of a copy, in bytes.
+/// Before the sections.
+const FRONT: usize = 1 + 32 + 33;
+const SECTIONS: usize = 8 + 32 + 8 + 8 + 4 * 4;
+const HEAD: usize = 2 + 8 + 32;
+/// Longest current name, label of a copy and name of a head, in bytes.
 pub(crate) const NAME_MAX: usize = 1024;
 
 /// What an object holds. Set by the vault, not by the caller: governance rows open without a permit.
@@ -65,10 +74,19 @@ pub struct KnownCopy {
     pub label: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Entry {
     Live(Box<Record>),
     Shredded { when: u64 },
+}
+
+/// How far something outside the keystore has come: a log, a ledger. Putting back an older one is then found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedHead {
+    /// Its number of records.
+    pub count: u64,
+    /// A hash or MAC of what they are.
+    pub mac: [u8; 32],
 }
 
 /// The decrypted keystore.
@@ -77,11 +95,75 @@ pub(crate) struct Body {
     pub node: Secret<32>,
     /// Hash of the policy bundle that governs this vault.
     pub bundle: Option<[u8; 32]>,
-    /// Audit log at the last change: number of records and hash. A shorter log is a rolled-back log.
-    pub audit: (u64, [u8; 32]),
+    /// Audit log at the last change. A shorter log is a rolled-back log.
+    pub audit: Mark,
     pub subjects: BTreeMap<[u8; 16], Secret<32>>,
     pub entries: BTreeMap<Uuid, Entry>,
     pub copies: Vec<KnownCopy>,
+    pub heads: BTreeMap<String, NamedHead>,
+    /// Live objects a subject; the key of a subject goes with the last of them.
+    uses: HashMap<[u8; 16], u32>,
+}
+
+/// What one commit changes. Applying it is a pure insertion; keys that nobody needs any more go by themselves.
+#[derive(Default)]
+pub(crate) struct Delta {
+    /// Only in a new base.
+    pub bundle: Option<[u8; 32]>,
+    /// New subjects.
+    pub subjects: BTreeMap<[u8; 16], Secret<32>>,
+    /// Objects that are new, have another name, or (only in a new base) are shredded.
+    pub entries: BTreeMap<Uuid, Entry>,
+    /// Copies to be known from now on.
+    pub copies: Vec<KnownCopy>,
+    /// Heads that moved.
+    pub heads: BTreeMap<String, NamedHead>,
+}
+
+impl Delta {
+    /// Whether it can be a change behind a base: a key that is shredded must not stay in the base before.
+    pub fn is_additive(&self) -> bool {
+        self.bundle.is_none()
+            && self
+                .entries
+                .values()
+                .all(|entry| matches!(entry, Entry::Live(_)))
+    }
+
+    /// The sections of a change.
+    ///
+    /// # Errors
+    /// No memory outside core dumps for it.
+    pub fn encode(&self, audit: &Mark) -> Result<Pages> {
+        let sections = self.sections(audit);
+        let mut out = Writer::new(sections.size())?;
+        sections.write(&mut out);
+        debug_assert_eq!(out.at, out.pages.len());
+        Ok(out.pages)
+    }
+
+    fn sections(&self, audit: &Mark) -> Sections<'_> {
+        Sections {
+            audit: *audit,
+            subjects: self.subjects.iter().collect(),
+            entries: self.entries.iter().collect(),
+            copies: self.copies.iter().collect(),
+            heads: self.heads.iter().collect(),
+        }
+    }
+
+    /// Strict, as [`Body::decode`].
+    pub fn decode(bytes: &[u8]) -> Result<(Self, Mark)> {
+        let mut reader = Reader(bytes);
+        let parsed = reader
+            .sections(2)
+            .filter(|parsed| reader.0.is_empty() && parsed.delta.is_additive());
+        parsed
+            .map(|Parsed { audit, delta }| (delta, audit))
+            .ok_or_else(|| VaultError::KeystoreCorrupt {
+                reason: "the encoding of a change".to_owned(),
+            })
+    }
 }
 
 impl Body {
@@ -89,23 +171,21 @@ impl Body {
         Ok(Self {
             node: Secret::random()?,
             bundle: None,
-            audit: (0, [0; 32]),
+            audit: Mark::unplaced(Head {
+                seq: 0,
+                hash: [0; 32],
+            }),
             subjects: BTreeMap::new(),
             entries: BTreeMap::new(),
             copies: Vec::new(),
+            heads: BTreeMap::new(),
+            uses: HashMap::new(),
         })
     }
 
     /// The live record of `object`, or why there is none.
     pub fn live(&self, object: Uuid) -> Result<&Record> {
-        match self.entries.get(&object) {
-            Some(Entry::Live(record)) => Ok(record),
-            Some(Entry::Shredded { when }) => Err(VaultError::ObjectShredded {
-                object,
-                when: *when,
-            }),
-            None => Err(VaultError::ObjectNotFound { object }),
-        }
+        live(self.entries.get(&object), object)
     }
 
     /// Every live record, by id.
@@ -116,38 +196,159 @@ impl Body {
         })
     }
 
-    /// Turns a record into a tombstone and drops its subject key when nothing else needs it.
-    pub fn shred(&mut self, object: Uuid, when: u64) {
-        let Some(Entry::Live(record)) = self.entries.insert(object, Entry::Shredded { when })
-        else {
+    /// Takes in what a commit changed.
+    pub fn apply(&mut self, delta: Delta, audit: Mark) {
+        self.audit = audit;
+        if delta.bundle.is_some() {
+            self.bundle = delta.bundle;
+        }
+        self.subjects.extend(delta.subjects);
+        // First what is new: a key that the new objects need must not go with the old ones.
+        let (live, gone): (Vec<_>, Vec<_>) = delta
+            .entries
+            .into_iter()
+            .partition(|(_, entry)| matches!(entry, Entry::Live(_)));
+        for (id, entry) in live.into_iter().chain(gone) {
+            self.put(id, entry);
+        }
+        self.copies.extend(delta.copies);
+        self.heads.extend(delta.heads);
+    }
+
+    fn put(&mut self, id: Uuid, entry: Entry) {
+        if let Entry::Live(record) = &entry {
+            *self.uses.entry(record.subject).or_default() += 1;
+        }
+        let Some(Entry::Live(old)) = self.entries.insert(id, entry) else {
             return;
         };
-        let subject = record.subject;
-        if !self.records().any(|other| other.subject == subject) {
-            self.subjects.remove(&subject);
+        if let Some(uses) = self.uses.get_mut(&old.subject) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(&old.subject);
+                self.subjects.remove(&old.subject);
+            }
         }
     }
 
+    /// The body with `delta`, as a base.
+    ///
     /// # Errors
     /// No memory outside core dumps for it.
-    pub fn encode(&self) -> Result<Pages> {
-        let live: usize = self
-            .records()
-            .map(|record| LIVE + record.name.as_ref().map_or(0, String::len))
+    pub fn encode(&self, delta: &Delta, audit: &Mark) -> Result<Pages> {
+        let sections = self.merged(delta, audit);
+        let mut out = Writer::new(FRONT + sections.size())?;
+        let bundle = delta.bundle.or(self.bundle);
+        out.put(&[2]);
+        out.put(self.node.expose());
+        out.put(&[u8::from(bundle.is_some())]);
+        out.put(&bundle.unwrap_or_default());
+        sections.write(&mut out);
+        debug_assert_eq!(out.at, out.pages.len());
+        Ok(out.pages)
+    }
+
+    fn merged<'a>(&'a self, delta: &'a Delta, audit: &Mark) -> Sections<'a> {
+        let mut uses: HashMap<[u8; 16], i64> = HashMap::new();
+        for (id, entry) in &delta.entries {
+            if let Entry::Live(record) = entry {
+                *uses.entry(record.subject).or_default() += 1;
+            }
+            if let Some(Entry::Live(record)) = self.entries.get(id) {
+                *uses.entry(record.subject).or_default() -= 1;
+            }
+        }
+        let needed = |subject: &[u8; 16]| {
+            uses.get(subject).is_none_or(|change| {
+                let before = self.uses.get(subject).copied().unwrap_or(0);
+                i64::from(before) + change > 0
+            })
+        };
+        Sections {
+            audit: *audit,
+            subjects: merge(&self.subjects, &delta.subjects)
+                .filter(|(subject, _)| needed(subject))
+                .collect(),
+            entries: merge(&self.entries, &delta.entries).collect(),
+            copies: self.copies.iter().chain(&delta.copies).collect(),
+            heads: merge(&self.heads, &delta.heads).collect(),
+        }
+    }
+
+    /// Strict: known values, sorted ids, nothing after the end. The bytes are authenticated already.
+    pub fn decode(bytes: &[u8], version: u16) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        let body = reader.body(version).filter(|_| reader.0.is_empty());
+        body.ok_or_else(|| VaultError::KeystoreCorrupt {
+            reason: "body encoding".to_owned(),
+        })
+    }
+}
+
+/// The live record behind `entry`, or why there is none.
+pub(crate) fn live(entry: Option<&Entry>, object: Uuid) -> Result<&Record> {
+    match entry {
+        Some(Entry::Live(record)) => Ok(record),
+        Some(Entry::Shredded { when }) => Err(VaultError::ObjectShredded {
+            object,
+            when: *when,
+        }),
+        None => Err(VaultError::ObjectNotFound { object }),
+    }
+}
+
+/// Both, by key; what `over` has takes the place of what `under` has.
+pub(crate) fn merge<'a, K: Ord, V>(
+    under: &'a BTreeMap<K, V>,
+    over: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    let (mut under, mut over) = (under.iter().peekable(), over.iter().peekable());
+    std::iter::from_fn(move || match (under.peek(), over.peek()) {
+        (Some((low, _)), Some((high, _))) => match low.cmp(high) {
+            std::cmp::Ordering::Less => under.next(),
+            std::cmp::Ordering::Greater => over.next(),
+            std::cmp::Ordering::Equal => {
+                under.next();
+                over.next()
+            }
+        },
+        (Some(_), None) => under.next(),
+        (None, _) => over.next(),
+    })
+}
+
+/// What a base and a change have in common, about to be written.
+struct Sections<'a> {
+    audit: Mark,
+    subjects: Vec<(&'a [u8; 16], &'a Secret<32>)>,
+    entries: Vec<(&'a Uuid, &'a Entry)>,
+    copies: Vec<&'a KnownCopy>,
+    heads: Vec<(&'a String, &'a NamedHead)>,
+}
+
+impl Sections<'_> {
+    fn size(&self) -> usize {
+        let entries: usize = self
+            .entries
+            .iter()
+            .map(|(_, entry)| match entry {
+                Entry::Live(record) => LIVE + record.name.as_ref().map_or(0, String::len),
+                Entry::Shredded { .. } => TOMBSTONE,
+            })
             .sum();
         let copies: usize = self.copies.iter().map(|copy| COPY + copy.label.len()).sum();
-        let dead = self.entries.len() - self.records().count();
-        let size = FIXED + self.subjects.len() * 48 + live + dead * TOMBSTONE + copies;
-        let mut out = Writer::new(size)?;
-        out.put(&[1]);
-        out.put(self.node.expose());
-        out.put(&[u8::from(self.bundle.is_some())]);
-        out.put(&self.bundle.unwrap_or_default());
-        out.put(&self.audit.0.to_le_bytes());
-        out.put(&self.audit.1);
+        let heads: usize = self.heads.iter().map(|(name, _)| HEAD + name.len()).sum();
+        SECTIONS + self.subjects.len() * 48 + entries + copies + heads
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.put(&self.audit.head.seq.to_le_bytes());
+        out.put(&self.audit.head.hash);
+        out.put(&self.audit.last.to_le_bytes());
+        out.put(&self.audit.end.to_le_bytes());
         out.put(&count(self.subjects.len()));
         for (id, key) in &self.subjects {
-            out.put(id);
+            out.put(*id);
             out.put(key.expose());
         }
         out.put(&count(self.entries.len()));
@@ -178,17 +379,12 @@ impl Body {
             }
             out.text(&copy.label);
         }
-        debug_assert_eq!(out.at, size);
-        Ok(out.pages)
-    }
-
-    /// Strict: known values, sorted ids, nothing after the end. The bytes are authenticated already.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader(bytes);
-        let body = reader.body().filter(|_| reader.0.is_empty());
-        body.ok_or_else(|| VaultError::KeystoreCorrupt {
-            reason: "body encoding".to_owned(),
-        })
+        out.put(&count(self.heads.len()));
+        for (name, head) in &self.heads {
+            out.text(name);
+            out.put(&head.count.to_le_bytes());
+            out.put(&head.mac);
+        }
     }
 }
 
@@ -219,6 +415,12 @@ impl Writer {
 // A vault of 2^32 objects would need a keystore of 800 GB; the write fails long before.
 fn count(n: usize) -> [u8; 4] {
     u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// Sections that were read.
+struct Parsed {
+    audit: Mark,
+    delta: Delta,
 }
 
 /// `None` = malformed.
@@ -259,8 +461,24 @@ impl Reader<'_> {
         }
     }
 
-    fn body(&mut self) -> Option<Body> {
-        if self.take::<1>()? != [1] {
+    /// As many as the next number says, `next` each, with ascending keys.
+    fn ascending<K: Ord, V>(
+        &mut self,
+        mut next: impl FnMut(&mut Self) -> Option<(K, V)>,
+    ) -> Option<BTreeMap<K, V>> {
+        let mut map = BTreeMap::new();
+        for _ in 0..u32::from_le_bytes(self.take()?) {
+            let (key, value) = next(self)?;
+            if map.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                return None;
+            }
+            map.insert(key, value);
+        }
+        Some(map)
+    }
+
+    fn body(&mut self, version: u16) -> Option<Body> {
+        if self.take::<1>()?.map(u16::from) != [version] {
             return None;
         }
         let node = self.secret()?;
@@ -270,35 +488,47 @@ impl Reader<'_> {
         if !governed && bundle != [0; 32] {
             return None;
         }
-        let bundle = Some(bundle).filter(|_| governed);
-        let audit = (self.u64()?, self.take()?);
-        let mut subjects = BTreeMap::new();
-        for _ in 0..u32::from_le_bytes(self.take()?) {
-            let id = self.take::<16>()?;
-            if subjects
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= id)
-            {
-                return None;
-            }
-            subjects.insert(id, self.secret()?);
+        let Parsed { audit, delta } = self.sections(version)?;
+        let mut body = Body {
+            node,
+            bundle: Some(bundle).filter(|_| governed),
+            audit,
+            subjects: delta.subjects,
+            entries: delta.entries,
+            copies: delta.copies,
+            heads: delta.heads,
+            uses: HashMap::new(),
+        };
+        let mut uses = HashMap::new();
+        for record in body.records() {
+            *uses.entry(record.subject).or_default() += 1;
         }
-        let mut entries = BTreeMap::new();
-        for _ in 0..u32::from_le_bytes(self.take()?) {
-            let id = Uuid::from_bytes(self.take()?);
-            if entries
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= id)
-            {
+        body.uses = uses;
+        Some(body)
+    }
+
+    fn sections(&mut self, version: u16) -> Option<Parsed> {
+        let head = Head {
+            seq: self.u64()?,
+            hash: self.take()?,
+        };
+        let mut audit = Mark::unplaced(head);
+        if version > 1 {
+            (audit.last, audit.end) = (self.u64()?, self.u64()?);
+            if audit.last > audit.end {
                 return None;
             }
-            let entry = match self.take::<1>()? {
-                [1] => Entry::Live(Box::new(self.record(id)?)),
-                [2] => Entry::Shredded { when: self.u64()? },
+        }
+        let subjects = self.ascending(|it| Some((it.take::<16>()?, it.secret()?)))?;
+        let entries = self.ascending(|it| {
+            let id = Uuid::from_bytes(it.take()?);
+            let entry = match it.take::<1>()? {
+                [1] => Entry::Live(Box::new(it.record(id)?)),
+                [2] => Entry::Shredded { when: it.u64()? },
                 _ => return None,
             };
-            entries.insert(id, entry);
-        }
+            Some((id, entry))
+        })?;
         let mut copies = Vec::new();
         for _ in 0..u32::from_le_bytes(self.take()?) {
             copies.push(KnownCopy {
@@ -308,14 +538,26 @@ impl Reader<'_> {
                 label: self.text()?,
             });
         }
-        Some(Body {
-            node,
-            bundle,
-            audit,
+        let heads = if version > 1 {
+            self.ascending(|it| {
+                let name = it.text()?;
+                let head = NamedHead {
+                    count: it.u64()?,
+                    mac: it.take()?,
+                };
+                Some((name, head))
+            })?
+        } else {
+            BTreeMap::new()
+        };
+        let delta = Delta {
+            bundle: None,
             subjects,
             entries,
             copies,
-        })
+            heads,
+        };
+        Some(Parsed { audit, delta })
     }
 
     fn record(&mut self, object: Uuid) -> Option<Record> {
@@ -338,10 +580,35 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
+    fn mark(seq: u64) -> Mark {
+        Mark {
+            head: Head { seq, hash: [9; 32] },
+            last: 64,
+            end: 200,
+        }
+    }
+
+    fn encode(body: &Body) -> Pages {
+        body.encode(&Delta::default(), &body.audit).unwrap()
+    }
+
+    fn shred(body: &mut Body, id: u128) -> Pages {
+        let mut delta = Delta::default();
+        delta
+            .entries
+            .insert(Uuid::from_u128(id), Entry::Shredded { when: 1 });
+        let merged = body.encode(&delta, &mark(6)).unwrap();
+        body.apply(delta, mark(6));
+        merged
+    }
+
     fn sample() -> Body {
         let mut body = Body::new().unwrap();
-        body.bundle = Some([3; 32]);
-        body.subjects.insert([1; 16], Secret::random().unwrap());
+        let mut delta = Delta {
+            bundle: Some([3; 32]),
+            ..Delta::default()
+        };
+        delta.subjects.insert([1; 16], Secret::random().unwrap());
         for n in 1..4 {
             let record = Record {
                 object: Uuid::from_u128(n),
@@ -355,42 +622,113 @@ mod tests {
                 created: 8,
                 name: (n == 1).then(|| "new.csv".to_owned()),
             };
-            body.entries
+            delta
+                .entries
                 .insert(record.object, Entry::Live(Box::new(record)));
         }
-        body.shred(Uuid::from_u128(3), 11);
-        body.copies.push(KnownCopy {
+        delta
+            .entries
+            .insert(Uuid::from_u128(3), Entry::Shredded { when: 11 });
+        delta.copies.push(KnownCopy {
             when: 1,
             epoch: 2,
             generation: 3,
             label: "usb stick".into(),
         });
+        let head = NamedHead {
+            count: 7,
+            mac: [8; 32],
+        };
+        delta.heads.insert("consent".into(), head);
+        body.apply(delta, mark(5));
         body
     }
 
     #[test]
     fn the_body_round_trips() {
-        let bytes = sample().encode().unwrap();
-        assert_eq!(*Body::decode(&bytes).unwrap().encode().unwrap(), *bytes);
+        let bytes = encode(&sample());
+        assert_eq!(*encode(&Body::decode(&bytes, 2).unwrap()), *bytes);
     }
 
     #[test]
     fn every_truncation_and_any_trailing_byte_is_refused() {
-        let bytes = sample().encode().unwrap();
+        let bytes = encode(&sample());
         for len in 0..bytes.len() {
-            assert!(Body::decode(&bytes[..len]).is_err(), "length {len}");
+            assert!(Body::decode(&bytes[..len], 2).is_err(), "length {len}");
         }
         let mut longer = bytes.to_vec();
         longer.push(0);
-        assert!(Body::decode(&longer).is_err());
+        assert!(Body::decode(&longer, 2).is_err());
     }
 
     #[test]
     fn the_last_shred_of_a_subject_drops_its_key() {
         let mut body = sample();
-        body.shred(Uuid::from_u128(1), 1);
+        shred(&mut body, 1);
         assert_eq!(body.subjects.len(), 1);
-        body.shred(Uuid::from_u128(2), 1);
+        shred(&mut body, 2);
         assert!(body.subjects.is_empty());
+    }
+
+    #[test]
+    fn a_body_with_a_change_is_encoded_as_it_is_after_it() {
+        for id in [1, 2, 3, 4] {
+            let mut body = sample();
+            let merged = shred(&mut body, id);
+            assert_eq!(*merged, *encode(&body), "{id}");
+            let merged = shred(&mut body, 2);
+            assert_eq!(*merged, *encode(&body), "{id}, then 2");
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_new_object_needs_does_not_go_with_the_old_one() {
+        for (old, new) in [(1, 9), (9, 1)] {
+            let mut body = sample();
+            shred(&mut body, 2);
+            if old == 9 {
+                let record = body.live(Uuid::from_u128(1)).unwrap().clone();
+                let mut delta = Delta::default();
+                let entry = Entry::Live(Box::new(record));
+                delta.entries.insert(Uuid::from_u128(9), entry);
+                body.apply(delta, mark(7));
+                shred(&mut body, 1);
+            }
+            let record = body.live(Uuid::from_u128(old)).unwrap().clone();
+            let mut delta = Delta::default();
+            let entry = Entry::Live(Box::new(record));
+            delta.entries.insert(Uuid::from_u128(new), entry);
+            let tombstone = Entry::Shredded { when: 1 };
+            delta.entries.insert(Uuid::from_u128(old), tombstone);
+            let merged = body.encode(&delta, &mark(8)).unwrap();
+            body.apply(delta, mark(8));
+            assert_eq!(body.subjects.len(), 1, "{old} to {new}");
+            assert_eq!(*merged, *encode(&body));
+        }
+    }
+
+    #[test]
+    fn a_change_round_trips_and_shreds_nothing() {
+        let delta = Delta {
+            entries: [(Uuid::from_u128(3), Entry::Shredded { when: 11 })].into(),
+            ..Delta::default()
+        };
+        let bytes = delta.encode(&mark(1)).unwrap();
+        assert!(Delta::decode(&bytes).is_err());
+        let head = NamedHead {
+            count: 7,
+            mac: [8; 32],
+        };
+        let delta = Delta {
+            heads: [("a".to_owned(), head), ("b".to_owned(), head)].into(),
+            subjects: [([1; 16], Secret::random().unwrap())].into(),
+            ..Delta::default()
+        };
+        let bytes = delta.encode(&mark(1)).unwrap();
+        let (again, audit) = Delta::decode(&bytes).unwrap();
+        assert_eq!(*again.encode(&audit).unwrap(), *bytes);
+        for len in 0..bytes.len() {
+            assert!(Delta::decode(&bytes[..len]).is_err(), "length {len}");
+        }
     }
 }

@@ -77,6 +77,10 @@ impl Layout {
         self.folder
             .place(format!("objects/{:02x}/{id}.enc", id.as_bytes()[0]))
     }
+    /// The intent of a store of many objects.
+    pub fn stores_intent(&self, first: Uuid) -> Place {
+        self.journal().join(format!("{first}.stores"))
+    }
     /// The same while it is written.
     pub fn object_tmp(&self, id: Uuid) -> Place {
         self.object(id).with_suffix(".tmp")

@@ -13,6 +13,12 @@ pub(crate) fn source(path: &Path) -> Result<File> {
     File::open(path).map_err(VaultError::io("open", path))
 }
 
+/// Whether it is a regular file; a pipe is not opened for that.
+pub(crate) fn is_file(path: &Path) -> Result<bool> {
+    let about = path.metadata().map_err(VaultError::io("stat", path))?;
+    Ok(about.is_file())
+}
+
 /// Reads a backup whole; larger than `limit` is refused.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     files::read_open(source(path)?, path, limit)

@@ -2,6 +2,7 @@
 //!
 //! Called with the exclusive lock held and the keystore open: what lies in the folder is this vault's to tidy.
 
+use aegis_audit::Event;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -11,6 +12,7 @@ use crate::fail;
 use crate::files::{self, Kind, Place};
 use crate::layout::Layout;
 use crate::lock;
+use crate::many;
 use crate::reencrypt;
 use crate::shred;
 
@@ -30,6 +32,8 @@ pub(crate) fn needed(layout: &Layout) -> Result<bool> {
         || !files::exists(&layout.journal())?
         || !files::list(&layout.journal())?.is_empty())
 }
+/// 16 million objects in one commit.
+pub(crate) const INTENT_MAX: u64 = 256 << 20;
 
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
@@ -52,6 +56,7 @@ pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
         // An intent is a plain file; a link, pipe or folder of that name is nobody's.
         match (entry.kind, id, kind) {
             (Kind::File, Some(id), "store") => undo_store(exclusive, id, path)?,
+            (Kind::File, Some(_), "stores") => undo_stores(exclusive, path)?,
             (Kind::File, Some(_), "shred") => shred::forward(exclusive, path)?,
             (Kind::File, Some(id), "reencrypt") => reencrypt::forward(exclusive, id, path)?,
             // Interrupted before it was declared in vault.json: nothing happened. Or an intent that was never renamed in
@@ -68,26 +73,39 @@ pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
 
 /// A store whose writer is gone: without a keystore record its ciphertext is only waste.
 fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()> {
-    let file = match intent.open() {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(VaultError::io("open", intent)(error)),
-    };
-    if !lock::take(&file) {
+    let Some(_file) = abandoned(intent)? else {
         return Ok(()); // its writer lives
-    }
+    };
     let layout = &exclusive.inner.layout;
     let mut removed = files::remove(&layout.object_tmp(id))?;
-    if exclusive.body.live(id).is_err() {
+    if exclusive.live(id).is_err() {
         removed |= files::remove(&layout.object(id))?;
     }
     if removed {
         exclusive
             .inner
             .log
-            .append(&json!({"event": "store.rolled_back", "object": id.to_string()}))?;
+            .record(Event::StoreRolledBack, json!({"object": id.to_string()}))?;
         fail::point("recover.logged")?;
     }
     files::remove(intent)?;
     files::sync_parent(intent)
+}
+
+/// Many stores in one commit, whose writer is gone.
+fn undo_stores(exclusive: &Exclusive<'_>, intent: &Place) -> Result<()> {
+    let Some(_file) = abandoned(intent)? else {
+        return Ok(()); // its writer lives
+    };
+    let ids = many::ids(&files::read(intent, INTENT_MAX)?).unwrap_or_default();
+    many::undo(exclusive, intent, &ids)
+}
+
+/// The intent, locked, when its writer is gone.
+fn abandoned(intent: &Place) -> Result<Option<std::fs::File>> {
+    match intent.open() {
+        Ok(file) => Ok(lock::take(&file).then_some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(VaultError::io("open", intent)(error)),
+    }
 }

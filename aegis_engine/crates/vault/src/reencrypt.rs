@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aegis_audit::Event;
 use aegis_memory::Pages;
 use serde_json::json;
 use uuid::Uuid;
@@ -20,8 +21,6 @@ use crate::store;
 use crate::vault::{Inner, Vault, now};
 use crate::writer::{Finished, ObjectWriter, Seed};
 
-/// The audit record of old keys that are gone: replayed when an older keystore comes back.
-pub(crate) const REENCRYPTED_EVENT: &str = "reencrypt.done";
 /// In governance rows, the id of their data object follows the magic.
 const ROWS_DATA_ID: std::ops::Range<usize> = 8..24;
 
@@ -135,7 +134,7 @@ impl Vault {
         let inner = &self.inner;
         let mut exclusive = inner.exclusive()?;
         // Shredded, renamed or re-encrypted by somebody else in the meantime?
-        let now_known = exclusive.body.live(old.object)?;
+        let now_known = exclusive.live(old.object)?;
         if now_known.key_record != old.key_record {
             return Err(VaultError::Closed);
         }
@@ -154,20 +153,20 @@ impl Vault {
                 &inner.layout.reencrypt_intent(*id),
                 b"",
             )?);
-            exclusive.body.shred(*id, when);
+            exclusive.shred(*id, when);
         }
         files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
-        inner.log.append(&json!({
-            "event": "reencrypt",
+        let facts = json!({
             "object": old.object.to_string(),
             "replaced_by": new.last().map(|object| object.id().to_string()),
             "epoch": exclusive.epoch + 1,
-        }))?;
+        });
+        inner.log.record(Event::Reencrypt, facts)?;
         fail::point("reencrypt.logged")?;
         exclusive.ratchet()?;
         fail::point("reencrypt.ratcheted")?;
         for object in new {
-            object.settle(&inner.layout)?;
+            object.settle()?;
         }
         record_gone(&exclusive, &gone, when)?;
         for id in &gone {
@@ -192,21 +191,22 @@ fn reseal_rows(inner: &Arc<Inner>, rows: Uuid, data: Uuid) -> Result<Finished> {
 
 /// On record once the old keys are gone, so that a restored keystore does not bring them back.
 fn record_gone(exclusive: &Exclusive<'_>, objects: &[Uuid], when: u64) -> Result<()> {
-    exclusive.inner.log.append(&json!({
-        "event": REENCRYPTED_EVENT,
+    let proof = shred::proof(objects, when, &exclusive.state().body.node)?;
+    let facts = json!({
         "objects": objects.iter().map(Uuid::to_string).collect::<Vec<_>>(),
         "when": when,
-        "proof": shred::proof(objects, when, &exclusive.body.node)?,
-    }))?;
+        "proof": proof,
+    });
+    exclusive.inner.log.record(Event::ReencryptDone, facts)?;
     fail::point("reencrypt.recorded")
 }
 
 /// A crash after the keystore write leaves the ciphertext of the old object: only waste, removed here.
 pub(crate) fn forward(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()> {
     let layout = &exclusive.inner.layout;
-    if let Some(Entry::Shredded { when }) = exclusive.body.entries.get(&id) {
+    if let Some(Entry::Shredded { when }) = exclusive.entry(id) {
         // Perhaps a second time: whether the first was written, only the log knows.
-        record_gone(exclusive, &[id], *when)?;
+        record_gone(exclusive, &[id], when)?;
         if files::remove(&layout.object(id))? {
             files::sync_parent(&layout.object(id))?;
         }

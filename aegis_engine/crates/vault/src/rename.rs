@@ -1,5 +1,6 @@
 //! Logical names: the keystore has the current one, the immutable header the one given at store.
 
+use aegis_audit::Event;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,14 +17,12 @@ impl Vault {
     pub fn rename(&self, object: Uuid, name: &str) -> Result<()> {
         check_name(name)?;
         let mut exclusive = self.inner.exclusive()?;
-        exclusive.body.live(object)?;
-        self.inner.log.append(
-            &json!({"event": "rename", "object": object.to_string(), "epoch": exclusive.epoch}),
-        )?;
+        let mut record = exclusive.live(object)?;
+        let facts = json!({"object": object.to_string(), "epoch": exclusive.epoch});
+        self.inner.log.record(Event::Rename, facts)?;
         fail::point("rename.logged")?;
-        if let Some(Entry::Live(record)) = exclusive.body.entries.get_mut(&object) {
-            record.name = Some(name.to_owned());
-        }
+        record.name = Some(name.to_owned());
+        exclusive.put(object, Entry::Live(Box::new(record)));
         exclusive.commit()?;
         exclusive.done()
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aegis_audit::Event;
 use serde_json::json;
 
 use crate::auth::Auth;
@@ -21,12 +22,12 @@ impl Vault {
             None => self.inner.auth(),
         };
         let mut exclusive = self.inner.exclusive()?;
-        self.inner.log.append(&json!({
-            "event": "rotate",
+        let facts = json!({
             "provider": provider.kind().name(),
             "new_key": new.is_some(),
             "epoch": exclusive.epoch + 1,
-        }))?;
+        });
+        self.inner.log.record(Event::Rotate, facts)?;
         fail::point("rotate.logged")?;
         exclusive.ratchet_to(auth)?;
         let epoch = exclusive.epoch;

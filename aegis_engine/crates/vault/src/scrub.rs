@@ -1,5 +1,6 @@
 //! Scrubbing: authenticating what lies on the disk before somebody needs it.
 
+use aegis_audit::Event;
 use aegis_memory::Pages;
 use serde::Serialize;
 use serde_json::json;
@@ -86,10 +87,11 @@ impl Vault {
             .collect();
         // On a file system that is only for reading there is no record of it; nothing was given out or changed.
         if !self.inner.read_only {
-            self.inner.log.append(&json!({
-                "event": "scrub", "objects": report.objects, "chunks": report.chunks,
-                "chunks_in_all": report.chunks_in_all, "damaged": damaged,
-            }))?;
+            let facts = json!({
+                "objects": report.objects, "chunks": report.chunks, "chunks_in_all": report.chunks_in_all,
+                "damaged": damaged,
+            });
+            self.inner.log.record(Event::Scrub, facts)?;
         }
         Ok(report)
     }

@@ -1,5 +1,8 @@
 //! Shredding: the keys of an object go, and with them the root that could open an older keystore.
 
+use std::collections::HashSet;
+
+use aegis_audit::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,15 +12,14 @@ use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
 use crate::files::{self, Place};
-use crate::kdf::{self, Prk};
+use crate::kdf;
 use crate::keystore::Kind;
+use crate::proof;
 use crate::receipt::{Level, ShredReceipt};
 use crate::secret::Secret;
 use crate::store;
-use crate::vault::{Vault, hex, now};
+use crate::vault::{Vault, now};
 
-/// The audit record of a shred: replayed when an older keystore comes back.
-pub(crate) const SHRED_EVENT: &str = "shred";
 /// About a million objects.
 const INTENT_MAX: u64 = 64 << 20;
 
@@ -31,18 +33,10 @@ pub(crate) struct Intent {
     mac: String,
 }
 
-/// HMAC under a key of the node secret, which no backup and no ratchet changes.
-fn mac(label: &[u8], objects: &[Uuid], when: u64, node: &Secret<32>) -> Result<String> {
-    let key = Prk::extract(b"aegis/v1/node", node.expose()).expand(&[label])?;
-    let mut covered = when.to_le_bytes().to_vec();
-    covered.extend(objects.iter().flat_map(|id| *id.as_bytes()));
-    Ok(hex(&kdf::mac(&key, &[&covered])))
-}
-
 /// Goes into the audit record of keys that are gone. The log has no secret: without this, whoever writes files could make
 /// a restore drop keys by a record of their own.
 pub(crate) fn proof(objects: &[Uuid], when: u64, node: &Secret<32>) -> Result<String> {
-    mac(b"aegis/v1/shred-record", objects, when, node)
+    proof::of_objects(b"aegis/v1/shred-record", objects, when, node)
 }
 
 /// Objects and time of an audit record that this vault wrote about destroyed keys; `None` for any other record.
@@ -63,7 +57,7 @@ pub(crate) fn proven(record: &Value, node: &Secret<32>) -> Result<Option<(Vec<Uu
 
 impl Intent {
     fn new(objects: Vec<Uuid>, when: u64, node: &Secret<32>) -> Result<Self> {
-        let mac = mac(b"aegis/v1/shred-intent", &objects, when, node)?;
+        let mac = proof::of_objects(b"aegis/v1/shred-intent", &objects, when, node)?;
         Ok(Self { objects, when, mac })
     }
 }
@@ -99,9 +93,12 @@ impl Vault {
     pub fn shred_subject(&self, subject: &str, require: Option<Level>) -> Result<ShredReceipt> {
         self.check_level(require)?;
         let exclusive = self.inner.exclusive()?;
-        let id = store::subject_id(&exclusive.body.node, Some(subject))?;
-        let about = exclusive.body.records().filter(|r| r.subject == id);
-        let objects: Vec<Uuid> = about.map(|record| record.object).collect();
+        let objects: Vec<Uuid> = {
+            let state = exclusive.state();
+            let id = store::subject_id(&state.body.node, Some(subject))?;
+            let about = state.body.records().filter(|r| r.subject == id);
+            about.map(|record| record.object).collect()
+        };
         if objects.is_empty() {
             return Err(VaultError::SubjectNotFound);
         }
@@ -121,8 +118,9 @@ impl Vault {
 
     fn shred_under(&self, mut exclusive: Exclusive<'_>, objects: &[Uuid]) -> Result<ShredReceipt> {
         let mut all = Vec::with_capacity(objects.len());
+        let mut seen = HashSet::with_capacity(objects.len());
         for object in objects {
-            let record = exclusive.body.live(*object)?;
+            let record = exclusive.live(*object)?;
             if record.kind == Kind::Rows {
                 let what = format!(
                     "object {object} is the governance part of a dataset; shred the dataset"
@@ -130,12 +128,12 @@ impl Vault {
                 return Err(VaultError::BadRequest { what });
             }
             for id in [*object].into_iter().chain(record.rows) {
-                if !all.contains(&id) {
+                if seen.insert(id) {
                     all.push(id);
                 }
             }
         }
-        let intent = Intent::new(all, now(), &exclusive.body.node)?;
+        let intent = Intent::new(all, now(), &exclusive.state().body.node)?;
         let path = self.inner.layout.shred_intent(objects[0]);
         let bytes = serde_json::to_vec(&intent).map_err(|_| VaultError::BadRequest {
             what: "the shred intent cannot be encoded".to_owned(),
@@ -153,13 +151,9 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
     let epoch_before = exclusive.epoch;
     let level = exclusive.inner.auth().provider.level();
     let mut caveats = caveats(&exclusive.inner.layout.root);
-    if intent
-        .objects
-        .iter()
-        .any(|id| exclusive.body.live(*id).is_ok())
-    {
+    if intent.objects.iter().any(|id| exclusive.live(*id).is_ok()) {
         for id in &intent.objects {
-            exclusive.body.shred(*id, intent.when);
+            exclusive.shred(*id, intent.when);
         }
         caveats.extend(exclusive.ratchet()?.note);
     }
@@ -173,16 +167,18 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
     }
     fail::point("shred.removed")?;
     let objects: Vec<String> = intent.objects.iter().map(Uuid::to_string).collect();
-    let audit = exclusive.inner.log.append(&json!({
-        "event": SHRED_EVENT,
+    let copies = exclusive.state().body.copies.clone();
+    let proof = proof(&intent.objects, intent.when, &exclusive.state().body.node)?;
+    let facts = json!({
         "objects": objects,
         "level": level.name(),
         "epoch_before": epoch_before,
         "epoch_after": exclusive.epoch,
         "when": intent.when,
-        "proof": proof(&intent.objects, intent.when, &exclusive.body.node)?,
-        "known_copies": exclusive.body.copies.len(),
-    }))?;
+        "proof": proof,
+        "known_copies": copies.len(),
+    });
+    let audit = exclusive.inner.log.record(Event::Shred, facts)?;
     fail::point("shred.logged")?;
     files::remove(path)?;
     files::sync_parent(path)?;
@@ -194,7 +190,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
         when: intent.when,
         file_removed: true,
         audit_seq: audit.seq,
-        copies: exclusive.body.copies.clone(),
+        copies,
         caveats,
     })
 }
@@ -206,7 +202,11 @@ pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Place) -> Result<()>
         path: path.path().to_path_buf(),
     };
     let intent: Intent = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    let genuine = Intent::new(intent.objects.clone(), intent.when, &exclusive.body.node)?;
+    let genuine = Intent::new(
+        intent.objects.clone(),
+        intent.when,
+        &exclusive.state().body.node,
+    )?;
     if !kdf::same(genuine.mac.as_bytes(), intent.mac.as_bytes()) {
         return Err(bad());
     }

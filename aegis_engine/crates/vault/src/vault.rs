@@ -6,27 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use aegis_audit::{Head, Log, Record};
+use aegis_audit::Log;
 use aegis_policy::{ConsentLedger, PolicyError};
 use uuid::Uuid;
 
 use crate::auth::Auth;
 use crate::destroy;
-use crate::envelope::{self, Envelope, Form};
 use crate::epoch;
 use crate::error::{Result, VaultError};
 use crate::files::{self, Folder, Stamp};
-use crate::keystore::Body;
 use crate::layout::{About, Layout};
 use crate::lock::{self, VaultLock};
 use crate::outside;
 use crate::provider::Provider;
 use crate::recover;
+use crate::state::{self, State};
+use crate::trail;
 
-/// A keystore larger than this is not ours (about 5 million objects).
-pub(crate) const KEYSTORE_MAX: u64 = 1 << 30;
-/// The audit record of a keystore that has become durable.
-pub(crate) const KEYSTORE_EVENT: &str = "keystore";
 /// How long to wait for another process.
 pub(crate) const LOCK_WAIT_MS: u64 = 10_000;
 
@@ -58,14 +54,6 @@ pub(crate) struct Inner {
     process: u32,
 }
 
-/// The keystore as last read.
-pub(crate) struct State {
-    pub stamp: Stamp,
-    pub epoch: u64,
-    pub generation: u64,
-    pub body: Body,
-}
-
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     outside::seconds()
@@ -79,64 +67,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The keystore file, with what can be read of it without a key.
-pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
-    let path = layout.keystore();
-    if !files::exists(&path)? {
-        return Err(VaultError::KeystoreCorrupt {
-            reason: "the file is missing".to_owned(),
-        });
-    }
-    let bytes = files::read(&path, KEYSTORE_MAX)?;
-    let envelope = envelope::peek(&bytes, Form::Keystore)?;
-    if envelope.vault != vault {
-        return Err(VaultError::KeystoreCorrupt {
-            reason: "it belongs to another vault".to_owned(),
-        });
-    }
-    Ok((bytes, envelope))
-}
-
-impl State {
-    /// Reads and opens the keystore; gives a new `Auth` when a rotation made the known one obsolete and the same
-    /// provider has the new key. The caller holds the lock.
-    pub fn load(layout: &Layout, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
-        let reached = About::read(layout)?.epoch;
-        Self::load_reaching(layout, vault, known, reached)
-    }
-
-    /// As [`load`](Self::load), where `vault.json` does not say which epoch was reached.
-    fn load_reaching(
-        layout: &Layout,
-        vault: Uuid,
-        known: &Arc<Auth>,
-        reached: u64,
-    ) -> Result<(Self, Arc<Auth>)> {
-        let (bytes, envelope) = keystore(layout, vault)?;
-        let stamp = Stamp::of(&layout.keystore())?;
-        let auth = if known.fits(&envelope) {
-            Arc::clone(known)
-        } else {
-            Arc::new(Auth::of(&envelope, &known.provider, &layout.root)?)
-        };
-        if envelope.epoch < reached {
-            return Err(VaultError::KeystoreRollback {
-                expected: reached,
-                found: envelope.epoch,
-            });
-        }
-        let secret = auth.epoch_key(layout, vault, envelope.epoch)?;
-        let body = envelope::open(&bytes, Form::Keystore, &auth.root(vault, &secret)?)?;
-        let state = Self {
-            stamp,
-            epoch: envelope.epoch,
-            generation: envelope.generation,
-            body,
-        };
-        Ok((state, auth))
-    }
 }
 
 impl Vault {
@@ -223,7 +153,7 @@ impl Opening {
             Err(destroyed) => return Err(destroy::forward(layout, &destroyed, provider)?),
         };
         let ask = |vault| {
-            let (_, envelope) = keystore(layout, vault)?;
+            let (_, envelope) = state::keystore(layout, vault)?;
             Ok(Arc::new(Auth::of(&envelope, provider, &layout.root)?))
         };
         // Asked before the lock is taken: a person or a token takes its time, and a wrong key changes nothing at all.
@@ -254,7 +184,7 @@ impl Opening {
         };
         let id = about.id;
         let auth = auth.map_or_else(|| ask(id), Ok)?;
-        let (mut state, auth) = State::load_reaching(layout, id, &auth, about.epoch)?;
+        let (state, auth) = State::load_reaching(layout, id, &auth, about.epoch)?;
         // From here on the folder is this vault's, by the word of who has its key.
         if read_only && (self.accept_older || self.rebuild) {
             return Err(VaultError::ReadOnly {
@@ -268,16 +198,18 @@ impl Opening {
         if !read_only {
             epoch::settle(layout, id, state.epoch, provider)?;
         }
-        let (log, consent) = logs(layout, id, read_only, state.body.audit.0 > 0)?;
-        let newest = check_log(layout, &log, state.body.audit)?;
+        let (log, newest) = trail::open(layout, id, &state, read_only)?;
         let older = newest > state.generation;
         if older && !self.accept_older {
-            return Err(VaultError::KeystoreStale {
-                expected: newest,
-                found: state.generation,
-            });
+            return Err(state.stale(newest));
         }
-        state.generation = state.generation.max(newest);
+        let origin = format!("aegis/consent/{id}");
+        let consent = if read_only {
+            ConsentLedger::open_read_only(&layout.consent(), &origin)
+        } else {
+            ConsentLedger::open(&layout.consent(), &origin)
+        };
+        let consent = consent.map_err(PolicyError::from)?;
         let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
         let inner = Inner {
             layout: layout.clone(),
@@ -299,7 +231,7 @@ impl Opening {
                 exclusive.accept(newest)?;
             }
             recover::roll(&mut exclusive)?;
-            held = exclusive.finish()?;
+            held = exclusive.finish();
         }
         Ok((vault, held))
     }
@@ -310,8 +242,7 @@ impl Opening {
             Err(VaultError::AboutDamaged { .. } | VaultError::NotAVault { .. })
                 if self.rebuild && files::exists(&layout.keystore())? =>
             {
-                let bytes = files::read(&layout.keystore(), KEYSTORE_MAX)?;
-                let envelope = envelope::peek(&bytes, Form::Keystore)?;
+                let envelope = state::peek(layout)?;
                 About::new(envelope.vault, envelope.provider, envelope.epoch)
             }
             read => read?,
@@ -322,30 +253,6 @@ impl Opening {
             Ok(about)
         })
     }
-}
-
-/// Both logs. One that the keystore remembers is not made anew where it is lost.
-fn logs(
-    layout: &Layout,
-    id: Uuid,
-    read_only: bool,
-    remembered: bool,
-) -> Result<(Log, ConsentLedger)> {
-    if remembered && !layout.audit().is_dir() {
-        return Err(VaultError::AuditRollback {
-            reason: "the audit folder is missing".to_owned(),
-        });
-    }
-    let audit = format!("aegis/audit/{id}");
-    let origin = format!("aegis/consent/{id}");
-    let (log, consent) = if read_only {
-        let consent = ConsentLedger::open_read_only(&layout.consent(), &origin);
-        (Log::open_read_only(&layout.audit(), &audit)?, consent)
-    } else {
-        let log = Log::open(&layout.audit(), &audit)?;
-        (log, ConsentLedger::open(&layout.consent(), &origin))
-    };
-    Ok((log, consent.map_err(PolicyError::from)?))
 }
 
 impl Inner {
@@ -372,7 +279,7 @@ impl Inner {
         }
     }
 
-    /// The keystore as it is on disk now: reloaded when the file changed.
+    /// The keystore as it is on disk now: what changed since is read.
     pub fn current(&self) -> Result<RwLockReadGuard<'_, State>> {
         self.same_process()?;
         let stamp = match Stamp::of(&self.layout.keystore()) {
@@ -380,7 +287,7 @@ impl Inner {
             Err(gone) => return Err(self.destroyed().unwrap_or(gone)),
         };
         {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.known();
             if state.stamp == stamp {
                 return Ok(state);
             }
@@ -394,8 +301,7 @@ impl Inner {
     /// thread must not have written a newer one.
     fn reload(&self) -> Result<VaultLock> {
         let held = lock::shared(&self.layout.lock(), self.lock_wait())?;
-        let fresh = self.load()?;
-        self.put(fresh)?;
+        self.refresh()?;
         Ok(held)
     }
 
@@ -415,6 +321,36 @@ impl Inner {
             }
             other => other,
         }
+    }
+
+    /// Makes what is on disk what this process knows. The caller holds the lock.
+    pub fn refresh(&self) -> Result<()> {
+        let stamp = match Stamp::of(&self.layout.keystore()) {
+            Ok(stamp) => stamp,
+            Err(gone) => return Err(self.destroyed().unwrap_or(gone)),
+        };
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            if state.stamp == stamp || state.follow(&self.layout, stamp)? {
+                return Ok(());
+            }
+        }
+        let fresh = self.load()?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if fresh.epoch == state.epoch && fresh.generation < state.generation {
+            return Err(VaultError::KeystoreStale {
+                expected: state.generation,
+                found: fresh.generation,
+            });
+        }
+        if fresh.epoch < state.epoch {
+            return Err(VaultError::KeystoreRollback {
+                expected: state.epoch,
+                found: fresh.epoch,
+            });
+        }
+        *state = fresh;
+        Ok(())
     }
 
     /// Why the keystore is gone, when that was on purpose.
@@ -446,80 +382,13 @@ impl Inner {
         *self.auth.write().unwrap_or_else(PoisonError::into_inner) = auth;
     }
 
-    /// Makes `fresh` what this process knows.
-    pub fn put(&self, fresh: State) -> Result<()> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if fresh.epoch == state.epoch && fresh.generation < state.generation {
-            return Err(VaultError::KeystoreStale {
-                expected: state.generation,
-                found: fresh.generation,
-            });
-        }
-        if fresh.epoch < state.epoch {
-            return Err(VaultError::KeystoreRollback {
-                expected: state.epoch,
-                found: fresh.epoch,
-            });
-        }
-        *state = fresh;
-        Ok(())
+    /// Changes what this process knows, once it is durable.
+    pub fn settle(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Without a look at the disk, for what never changes in a vault.
     pub fn known(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The log must contain the record that the (authenticated) keystore remembers. Gives the newest generation of the
-/// keystore that the log knows of: each is on record once it is durable.
-fn check_log(layout: &Layout, log: &Log, (seq, hash): (u64, [u8; 32])) -> Result<u64> {
-    let mut newest = 0;
-    let lost = walk(layout, log, &[Head { seq, hash }], |record| {
-        if record.seq >= seq {
-            newest = newest.max(generation(record)?.unwrap_or(0));
-        }
-        Ok(())
-    })?;
-    lost.map_or(Ok(newest), |reason| {
-        Err(VaultError::AuditRollback { reason })
-    })
-}
-
-/// Gives every record to `each`, in one pass. Some reason when the log is none of `heads` and does not go on from it.
-pub(crate) fn walk(
-    layout: &Layout,
-    log: &Log,
-    heads: &[Head],
-    mut each: impl FnMut(&Record) -> Result<()>,
-) -> Result<Option<String>> {
-    let left = log.head().seq;
-    let short = heads.iter().find(|head| head.seq > left);
-    let mut lost = short.map(|head| format!("{left} records are left, {} were there", head.seq));
-    for record in aegis_audit::read(&layout.audit())? {
-        let record = record?;
-        let other = |head: &Head| head.seq == record.seq + 1 && head.hash != record.hash;
-        if lost.is_none() && heads.iter().any(other) {
-            lost = Some(format!("record {} is another one", record.seq));
-        }
-        each(&record)?;
-    }
-    Ok(lost)
-}
-
-/// The generation that a record says the keystore has reached.
-pub(crate) fn generation(record: &Record) -> Result<Option<u64>> {
-    if record.body["event"] != KEYSTORE_EVENT {
-        return Ok(None);
-    }
-    let claimed = record.body["generation"].as_u64().unwrap_or(0);
-    // Nobody counts that far, and the next one must not wrap.
-    if claimed >> 63 != 0 {
-        let reason = format!(
-            "record {} claims generation {claimed} of the keystore: it is forged",
-            record.seq
-        );
-        return Err(VaultError::AuditRollback { reason });
-    }
-    Ok(Some(claimed))
 }
