@@ -67,6 +67,8 @@ events! {
     Authorize = "authorize",
     /// A decision about a number that leaves.
     Release = "release",
+    /// Whose budget a dataset spends.
+    Lineage = "lineage",
     /// A consent record: granted.
     ConsentGrant = "consent.grant",
     /// A consent record: withdrawn.
@@ -129,7 +131,13 @@ mod tests {
 
     #[test]
     fn families_are_reserved_and_other_words_are_free() {
-        for taken in ["keystore.x", "shred.", "privacy.reserve", "privacy", "ingest.finished"] {
+        for taken in [
+            "keystore.x",
+            "shred.",
+            "privacy.reserve",
+            "privacy",
+            "ingest.finished",
+        ] {
             assert!(is_reserved(taken), "{taken}");
         }
         for free in ["train.epoch", "keystores", "my.keystore", "stored"] {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use aegis_audit::Log;
+use aegis_audit::{Event, Log};
 use cedar_policy::Context;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -319,7 +319,7 @@ impl Engine {
         };
         let id = Uuid::new_v4();
         let record = log.append(&json!({
-            "event": "release",
+            "event": Event::Release.name(),
             "decision": "allow",
             "release": id.to_string(),
             "bundle": hex(&self.bundle().hash()),
@@ -547,7 +547,7 @@ fn release_record(
     let (part, protection) = (&asked.parts[0], &asked.protections[0]);
     let permit = part.permit;
     json!({
-        "event": "release",
+        "event": Event::Release.name(),
         "decision": if release.is_some() { "allow" } else { "deny" },
         "release": release.map(|id| id.to_string()),
         "permit": permit.id().to_string(),

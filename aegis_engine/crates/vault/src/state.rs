@@ -1,6 +1,5 @@
 //! The keystore as this process knows it, and how it follows the file.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use aegis_audit::Mark;
 use uuid::Uuid;
 
 use crate::auth::Auth;
-use crate::changes::{Chain, Next, RECORD};
+use crate::changes::{Chain, Next, RECORD, Scratch};
 use crate::envelope::{self, BASE_MAX, Base, Envelope, FIXED, Form, Opened};
 use crate::error::{Result, VaultError};
 use crate::files::{self, Stamp};
@@ -44,10 +43,10 @@ struct Tail {
     chain: Option<Chain>,
 }
 
-/// The keystore file, with what can be read of it without a key. The caller holds the lock.
+/// The keystore file, with what can be read of it without a key.
 pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
     let path = layout.keystore();
-    if !path.exists() {
+    if !files::exists(&path)? {
         return Err(VaultError::KeystoreCorrupt {
             reason: "the file is missing".to_owned(),
         });
@@ -83,6 +82,17 @@ impl State {
     /// Reads and opens the keystore; gives a new `Auth` when a rotation made the known one obsolete and the same
     /// provider has the new key. The caller holds the lock.
     pub fn load(layout: &Layout, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
+        let reached = About::read(layout)?.epoch;
+        Self::load_reaching(layout, vault, known, reached)
+    }
+
+    /// As [`load`](Self::load), where `vault.json` does not say which epoch was reached.
+    pub fn load_reaching(
+        layout: &Layout,
+        vault: Uuid,
+        known: &Arc<Auth>,
+        reached: u64,
+    ) -> Result<(Self, Arc<Auth>)> {
         let (bytes, envelope) = keystore(layout, vault)?;
         let stamp = Stamp::of(&layout.keystore())?;
         let auth = if known.fits(&envelope) {
@@ -90,7 +100,6 @@ impl State {
         } else {
             Arc::new(Auth::of(&envelope, &known.provider, &layout.root)?)
         };
-        let reached = About::read(layout)?.epoch;
         if envelope.epoch < reached {
             return Err(VaultError::KeystoreRollback {
                 expected: reached,
@@ -146,15 +155,16 @@ impl State {
             return Ok(()); // version 1: its length is exact
         };
         self.tail.torn = false;
+        let mut scratch = Scratch::default();
         loop {
-            match chain.open(rest)? {
+            match chain.open(rest, &mut scratch)? {
                 Next::End => return Ok(()),
                 Next::Torn => {
                     self.tail.torn = true;
                     return Ok(());
                 }
                 Next::Change(plain, bytes) => {
-                    let (delta, audit) = Delta::decode(&plain)?;
+                    let (delta, audit) = Delta::decode(plain)?;
                     self.body.apply(delta, audit);
                     self.generation = chain.generation;
                     self.tail.end += bytes as u64;
@@ -168,7 +178,7 @@ impl State {
     /// lock.
     pub fn follow(&mut self, layout: &Layout, stamp: Stamp) -> Result<bool> {
         let path = layout.keystore();
-        let file = File::open(&path).map_err(VaultError::io("open", &path))?;
+        let file = path.open().map_err(VaultError::io("open", &path))?;
         let mut seen = [0; FIXED];
         if stamp.len < self.tail.end
             || self.tail.chain.is_none()
@@ -186,16 +196,22 @@ impl State {
         Ok(true)
     }
 
-    /// What seals the next change, and where it goes; `None`: a change of `bytes` is written as a new base. That keeps
-    /// the changes no larger than the base, so that all the bases ever written are as large as what was stored.
+    /// What seals the next change, and where it goes; `None`: a change of `bytes` is written as a new base. The changes have
+    /// at most a quarter of the base, so that opening is quick, and all bases ever written at most five times what was stored.
     pub fn next(&self, bytes: u64) -> Option<(&Chain, u64)> {
-        let Tail { base, end, torn, .. } = self.tail;
+        let Tail {
+            base, end, torn, ..
+        } = self.tail;
         let (changes, all) = (end - base + bytes, end + bytes);
         let fits = !torn
             && bytes <= crate::changes::CHANGE_MAX as u64
-            && changes <= base.max(CHANGES_MIN)
+            && changes <= (base / 4).max(CHANGES_MIN)
             && all + (PARAMS_MAX as u64) < BASE_MAX;
-        self.tail.chain.as_ref().filter(|_| fits).map(|chain| (chain, end))
+        self.tail
+            .chain
+            .as_ref()
+            .filter(|_| fits)
+            .map(|chain| (chain, end))
     }
 
     /// A change of `bytes` became durable.

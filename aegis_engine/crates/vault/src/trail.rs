@@ -17,12 +17,23 @@ pub(crate) fn origin(vault: Uuid) -> String {
 
 /// The log behind what the (authenticated) keystore remembers, and the newest generation of the keystore that it knows of:
 /// each is on record once it is durable.
-pub(crate) fn open(layout: &Layout, vault: Uuid, state: &State) -> Result<(Log, u64)> {
+pub(crate) fn open(
+    layout: &Layout,
+    vault: Uuid,
+    state: &State,
+    read_only: bool,
+) -> Result<(Log, u64)> {
     let body = &state.body;
     if !layout.audit().is_dir() && body.audit.head.seq > 0 {
         return Err(missing());
     }
-    let log = Log::open_from(&layout.audit(), &origin(vault), &body.audit).map_err(rolled_back)?;
+    let (dir, origin) = (layout.audit(), origin(vault));
+    let log = if read_only {
+        Log::open_read_only(&dir, &origin, Some(&body.audit))
+    } else {
+        Log::open_from(&dir, &origin, &body.audit)
+    };
+    let log = log.map_err(rolled_back)?;
     let mut newest = Newest::new(state.generation, state.is_first_version());
     for record in behind(layout, &body.audit)? {
         newest.hear(&record?, &body.node)?;
@@ -43,7 +54,10 @@ fn rolled_back(error: aegis_audit::AuditError) -> VaultError {
             expected, found, ..
         } => VaultError::AuditRollback {
             reason: if found.seq < expected.seq {
-                format!("{} records are left, {} were there", found.seq, expected.seq)
+                format!(
+                    "{} records are left, {} were there",
+                    found.seq, expected.seq
+                )
             } else {
                 format!("record {} is another one", expected.seq - 1)
             },
@@ -122,4 +136,19 @@ pub(crate) fn walk(
         each(&record)?;
     }
     Ok(lost)
+}
+
+/// Records about the keystore or the policy that the vault did not write. What lies before the first proven one is of a version
+/// that gave no proofs.
+pub(crate) fn forged(layout: &Layout, node: &Secret<32>) -> Result<u64> {
+    let (mut forged, mut proofs) = (0, false);
+    for record in aegis_audit::read(&layout.audit())? {
+        let body = record?.body;
+        match (proof::generation(&body, node)?, proof::bundle(&body, node)?) {
+            (Said::Proven(_), _) | (_, Said::Proven(_)) => proofs = true,
+            (Said::Unproven(_), _) | (_, Said::Unproven(_)) => forged += u64::from(proofs),
+            _ => {}
+        }
+    }
+    Ok(forged)
 }
