@@ -79,6 +79,12 @@ events! {
     ConsentLift = "consent.lift",
     /// A consent record: erased.
     ConsentErase = "consent.erase",
+    /// A consent record: earlier ones count as proven.
+    ConsentAdopt = "consent.adopt",
+    /// Rows of a person were removed.
+    Erase = "erase",
+    /// A record of the register of lineages.
+    Lineage = "lineage",
 }
 
 /// First words of the plugin's own events, which decisions rest on as well.

@@ -83,6 +83,11 @@ impl PolicyError {
             Self::Consent(
                 ConsentError::BadPurpose { .. } | ConsentError::BadSubject { .. },
             ) => "AEG-P013",
+            Self::Consent(
+                ConsentError::UnknownSubject { .. } | ConsentError::UnknownPurpose { .. },
+            ) => "AEG-P014",
+            Self::Consent(ConsentError::RolledBack { .. }) => "AEG-P015",
+            Self::Consent(ConsentError::Erased | ConsentError::ErasedRows { .. }) => "AEG-P016",
             Self::Consent(_) => "AEG-P006",
             Self::Permit(PermitError::Expired { .. }) => "AEG-P007",
             Self::Permit(PermitError::Revoked { .. }) => "AEG-P008",

@@ -23,7 +23,7 @@ pub mod words;
 mod tests;
 
 pub use bundle::Bundle;
-pub use consent::{ConsentError, ConsentLedger, Flags};
+pub use consent::{Change, ConsentError, ConsentLedger, Flags, Prove};
 pub use engine::{Authorized, Engine, Explanation, Request};
 pub use error::PolicyError;
 pub use gate::{GateLimits, GateResult, Proposal, Release, TensorSpec};

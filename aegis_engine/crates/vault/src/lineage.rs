@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use aegis_audit::{Cursor, Log};
+use aegis_audit::{Cursor, Event, Log};
 use aegis_policy::{PolicyError, Role, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ impl Register {
         };
         while let Some(record) = records.next() {
             let record = record?;
-            if record.body["event"] != "recovery.truncated" {
+            if record.body["event"] != Event::RecoveryTruncated.name() {
                 self.apply(vault, record.seq, &record.body)?;
             }
             self.hashes.push(record.hash);
@@ -199,7 +199,7 @@ impl Register {
             let seq = self.log.newest()?.seq;
             let sealed = vault.seal_blob(DOMAIN, &seq.to_le_bytes(), &plain)?;
             self.log
-                .append(&json!({"event": "lineage", "sealed": hex(&sealed)}))?;
+                .append(&json!({"event": Event::Lineage.name(), "sealed": hex(&sealed)}))?;
         }
         self.refresh(vault)
     }
