@@ -136,6 +136,11 @@ pub enum Change {
 }
 
 impl Change {
+    /// The last word of its event.
+    pub fn name(self) -> &'static str {
+        self.event().name().rsplit('.').next().unwrap_or_default()
+    }
+
     fn event(self) -> Event {
         match self {
             Self::Grant => Event::ConsentGrant,
@@ -455,6 +460,7 @@ impl ConsentLedger {
                 None => aegis_audit::read(&self.dir)?,
             };
             let adopted = state.adopted;
+            state.cursor = Some(records.cursor());
             while let Some(record) = records.next() {
                 let record = record?;
                 self.apply(state, &record)?;

@@ -11,12 +11,14 @@ use aegis_policy::{ConsentLedger, PolicyError};
 use uuid::Uuid;
 
 use crate::auth::Auth;
+use crate::consents;
 use crate::destroy;
 use crate::epoch;
 use crate::error::{Result, VaultError};
 use crate::files::Stamp;
 use crate::layout::{About, Layout};
 use crate::lineage::Lineages;
+use crate::people::People;
 use crate::lock;
 use crate::outside;
 use crate::provider::Provider;
@@ -48,6 +50,7 @@ pub(crate) struct Inner {
     pub log: Log,
     pub consent: ConsentLedger,
     pub lineages: Lineages,
+    pub people: People,
     pub lock_wait_ms: AtomicU64,
     state: RwLock<State>,
     process: u32,
@@ -97,9 +100,12 @@ impl Vault {
         if older && !accept_older {
             return Err(state.stale(newest));
         }
-        let consent =
-            ConsentLedger::open(&layout.consent(), &format!("aegis/consent/{}", about.id))
-                .map_err(PolicyError::from)?;
+        let consent = ConsentLedger::open(
+            &layout.consent(),
+            &format!("aegis/consent/{}", about.id),
+            consents::prove(&state.body.node)?,
+        )
+        .map_err(PolicyError::from)?;
         let inner = Inner {
             layout,
             id: about.id,
@@ -107,6 +113,7 @@ impl Vault {
             log,
             consent,
             lineages: Lineages::default(),
+            people: People::default(),
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             state: RwLock::new(state),
             process: std::process::id(),
@@ -119,6 +126,8 @@ impl Vault {
         }
         // Rolls intents forward.
         vault.inner.exclusive()?.done()?;
+        vault.settle_consent()?;
+        vault.adopt_lineages()?;
         Ok(vault)
     }
 
@@ -135,11 +144,6 @@ impl Vault {
     /// The log every decision is written to before it has an effect.
     pub fn audit(&self) -> &Log {
         &self.inner.log
-    }
-
-    /// Consent of the data subjects.
-    pub fn consent(&self) -> &ConsentLedger {
-        &self.inner.consent
     }
 
     /// The epoch of the keystore: grows by one at every ratchet.
