@@ -89,13 +89,22 @@ def vault_add(
     verify: Annotated[bool, typer.Option("--verify", help="read back and authenticate before it counts")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encrypts files into the vault. They are streamed, and the sources stay where they are."""
+    """Encrypts files into the vault, several in one commit: all or none. They are streamed; the sources stay where they are."""
     if name is not None and len(files) > 1:
         raise typer.BadParameter("one name for several files; add them one by one", param_hint="--name")
     if "-" in files and name is None:
         raise typer.BadParameter("standard input has no name; give one", param_hint="--name")
     into = opened(vault, key_file, key)
     done = []
+    if len(files) > 1:
+        paths = [Path(given) for given in files]
+        whole = sum(path.stat().st_size for path in paths if path.is_file())
+        with bar(whole, f"{len(paths)} files", quiet=as_json) as progress:
+            # One commit: a file that is missing or fails leaves nothing behind.
+            ids = into.store_files(paths, subject=subject, verify=verify, progress=progress)
+        done = [{"id": str(stored), "name": path.name} for stored, path in zip(ids, paths, strict=True)]
+        show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
+        return
     for given in files:
         file = Path(given)
         shown = name or file.name

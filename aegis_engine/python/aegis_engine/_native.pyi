@@ -222,6 +222,35 @@ class Vault:
     ) -> UUID:
         """Encrypts bytes from memory."""
 
+    def store_files(
+        self,
+        paths: Sequence[str | PathLike[str]],
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        verify: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[UUID]:
+        """Encrypts many regular files in one commit: all of them, or none. Ids in the same order, names the files' own.
+
+        Small files cost little more than a copy that is synced. Pipes and devices are refused (AEG-V023): store them one by one.
+        """
+
+    def store_many(
+        self,
+        items: Sequence[tuple[str, Buffer]],
+        *,
+        media_type: str = "",
+        subject: str | None = None,
+        attrs: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        verify: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[UUID]:
+        """As `store_files`, for names and bytes from memory."""
+
     def create_object(
         self,
         name: str,

@@ -217,7 +217,8 @@ impl Log {
                 self.file
                     .set_len(end.offset)
                     .map_err(AuditError::io("truncate", &self.path))?;
-                let body = with_time(&json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}));
+                let body =
+                    with_time(&json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}));
                 self.write(end, &canonical::canonical(&body)?)
             }
             Err(error) => Err(error),

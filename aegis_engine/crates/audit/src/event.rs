@@ -135,7 +135,13 @@ mod tests {
 
     #[test]
     fn families_are_reserved_and_other_words_are_free() {
-        for taken in ["keystore.x", "shred.", "privacy.reserve", "privacy", "ingest.finished"] {
+        for taken in [
+            "keystore.x",
+            "shred.",
+            "privacy.reserve",
+            "privacy",
+            "ingest.finished",
+        ] {
             assert!(is_reserved(taken), "{taken}");
         }
         for free in ["train.epoch", "keystores", "my.keystore", "stored"] {

@@ -36,17 +36,23 @@ impl Mark {
     }
 
     /// Whether the record that ends here is the one of the head. The file header was checked before.
-    pub(crate) fn holds(&self, file: &File, path: &Path, genesis: &Head) -> Result<bool, AuditError> {
+    pub(crate) fn holds(
+        &self,
+        file: &File,
+        path: &Path,
+        genesis: &Head,
+    ) -> Result<bool, AuditError> {
         if self.head.seq == 0 {
             return Ok(self.end == FILE_HEADER as u64 && self.head.hash == genesis.hash);
         }
-        let length = file
-            .metadata()
-            .map_err(AuditError::io("stat", path))?
-            .len();
-        let whole = self.end.checked_sub(self.last).and_then(|n| usize::try_from(n).ok());
+        let length = file.metadata().map_err(AuditError::io("stat", path))?.len();
+        let whole = self
+            .end
+            .checked_sub(self.last)
+            .and_then(|n| usize::try_from(n).ok());
         let Some(whole) = whole.filter(|n| {
-            self.end <= length && (FRAME_HEADER + 1..=FRAME_HEADER + format::MAX_PAYLOAD).contains(n)
+            self.end <= length
+                && (FRAME_HEADER + 1..=FRAME_HEADER + format::MAX_PAYLOAD).contains(n)
         }) else {
             return Ok(false);
         };
@@ -60,6 +66,7 @@ impl Mark {
             seq: self.head.seq - 1,
             hash,
         };
-        Ok(format::frame(&before, payload)? == bytes && format::chain(&before, payload) == self.head)
+        Ok(format::frame(&before, payload)? == bytes
+            && format::chain(&before, payload) == self.head)
     }
 }

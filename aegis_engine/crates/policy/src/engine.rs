@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aegis_audit::Log;
+use aegis_audit::{Event, Log};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -336,7 +336,7 @@ impl Engine {
     ) -> Value {
         let rows = outcome.and_then(|o| o.rows.as_ref());
         let mut body = json!({
-            "event": "authorize",
+            "event": Event::Authorize.name(),
             "decision": if permit.is_some() { "allow" } else { "deny" },
             "action": request.action.name(),
             "purpose": request.purpose,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use aegis_audit::Log;
+use aegis_audit::{Event, Log};
 use cedar_policy::Context;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -360,7 +360,7 @@ impl Engine {
             })
             .collect();
         json!({
-            "event": "release",
+            "event": Event::Release.name(),
             "decision": if release.is_some() { "allow" } else { "deny" },
             "release": release.map(|id| id.to_string()),
             "permit": permit.id().to_string(),

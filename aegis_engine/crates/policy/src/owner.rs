@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aegis_audit::Log;
+use aegis_audit::{Event, Log};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub fn owner_permit(
 ) -> Result<Permit, PolicyError> {
     let id = Uuid::new_v4();
     let record = log.append(&json!({
-        "event": "authorize",
+        "event": Event::Authorize.name(),
         "decision": "allow",
         "authority": "owner",
         "action": action.name(),

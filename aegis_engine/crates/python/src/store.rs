@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_vault::{Meta, ObjectWriter, StoreOptions, VaultError};
+use aegis_vault::{Item, Meta, ObjectWriter, StoreOptions, VaultError};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
@@ -211,6 +211,30 @@ fn blocking() -> PyErr {
     )
 }
 
+impl Vault {
+    fn store_all<'py>(
+        &self,
+        py: Python<'py>,
+        items: Vec<(Item<'_>, Meta)>,
+        threads: Option<usize>,
+        verify: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> Result<Vec<Bound<'py, PyAny>>> {
+        let teller = Teller::new(progress);
+        let stored = py.detach(|| {
+            let mut tell = |done| teller.tell(done);
+            let options = StoreOptions {
+                threads,
+                verify,
+                progress: Some(&mut tell),
+            };
+            self.inner.store_many(&items, options)
+        });
+        let ids = teller.judge(stored)?;
+        ids.into_iter().map(|id| python_uuid(py, id)).collect()
+    }
+}
+
 #[pymethods]
 impl Vault {
     #[pyo3(signature = (path, *, name=None, media_type="", subject=None, attrs=None, threads=None, verify=false, progress=None))]
@@ -297,6 +321,52 @@ impl Vault {
             py,
             py.detach(|| self.inner.store_bytes(data.as_slice(), meta))?,
         )
+    }
+
+    /// Many files in one commit: all of them, or none.
+    #[pyo3(signature = (paths, *, media_type="", subject=None, attrs=None, threads=None, verify=false, progress=None))]
+    fn store_files<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PathBuf>,
+        media_type: &str,
+        subject: Option<String>,
+        attrs: Attrs,
+        threads: Option<usize>,
+        verify: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> Result<Vec<Bound<'py, PyAny>>> {
+        let meta = meta(None, media_type, subject, attrs);
+        let items = paths.iter().map(|path| (Item::File(path), meta.clone()));
+        self.store_all(py, items.collect(), threads, verify, progress)
+    }
+
+    /// Many buffers in one commit: all of them, or none.
+    #[pyo3(signature = (items, *, media_type="", subject=None, attrs=None, threads=None, verify=false, progress=None))]
+    fn store_many<'py>(
+        &self,
+        py: Python<'py>,
+        items: Vec<(String, Bound<'py, PyAny>)>,
+        media_type: &str,
+        subject: Option<String>,
+        attrs: Attrs,
+        threads: Option<usize>,
+        verify: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> Result<Vec<Bound<'py, PyAny>>> {
+        let meta = meta(None, media_type, subject, attrs);
+        let named = items
+            .iter()
+            .map(|(name, data)| Ok((name, Bytes::of(data)?)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let items = named.iter().map(|(name, data)| {
+            let meta = Meta {
+                name: (*name).clone(),
+                ..meta.clone()
+            };
+            (Item::Bytes(data.as_slice()), meta)
+        });
+        self.store_all(py, items.collect(), threads, verify, progress)
     }
 
     #[pyo3(signature = (name, *, media_type="", subject=None, attrs=None))]

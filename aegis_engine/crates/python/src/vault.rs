@@ -1,13 +1,13 @@
 //! Vaults: storing, listing, shredding, consent, audit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_audit::Event;
+use aegis_audit::{Cursor, Event, Record};
 use aegis_policy::{Class, DatasetFacts, RowIndex};
 use aegis_vault::{Column, Dtype, Meta, RecordSchema, Secret, VaultError};
 use pyo3::exceptions::PyValueError;
@@ -28,6 +28,8 @@ use crate::readers::RecordReader;
 pub struct Vault {
     pub inner: aegis_vault::Vault,
     key: Mutex<KeyProvider>,
+    /// What was found in the log before, and where that search ended: the next one goes on there.
+    found: Mutex<HashMap<(String, String, String), (Cursor, Option<Record>)>>,
 }
 
 impl Vault {
@@ -35,6 +37,7 @@ impl Vault {
         Self {
             inner,
             key: Mutex::new(key),
+            found: Mutex::default(),
         }
     }
 
@@ -373,7 +376,12 @@ impl Vault {
     }
 
     /// A MAC that only this vault can make.
-    fn proof<'py>(&self, py: Python<'py>, domain: &str, data: &[u8]) -> Result<Bound<'py, PyBytes>> {
+    fn proof<'py>(
+        &self,
+        py: Python<'py>,
+        domain: &str,
+        data: &[u8],
+    ) -> Result<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.inner.proof(domain, data)?))
     }
 
@@ -402,14 +410,22 @@ impl Vault {
         value: &str,
     ) -> Result<Option<Bound<'py, PyAny>>> {
         let folder = self.inner.path().join("audit");
+        let asked = (event.to_owned(), field.to_owned(), value.to_owned());
         let last = py.detach(|| -> Result<_> {
-            let mut last = None;
-            for record in aegis_audit::read(&folder)? {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let (from, mut last) = found.remove(&asked).unzip();
+            let mut records = match from {
+                Some(cursor) => aegis_audit::read_from(&folder, cursor)?,
+                None => aegis_audit::read(&folder)?,
+            };
+            let mut last = last.take().flatten();
+            for record in records.by_ref() {
                 let record = record?;
                 if record.body["event"] == event && record.body[field] == value {
                     last = Some(record);
                 }
             }
+            found.insert(asked, (records.cursor(), last.clone()));
             Ok(last)
         })?;
         Ok(last

@@ -171,10 +171,13 @@ impl Vault {
         files::create_dir(&layout.objects())?;
         files::create_dir(&layout.journal())?;
         let epoch = EpochKey::random(reached.max(envelope.epoch) + 1)?;
-        let written = log.record(Event::KeystoreRestored, json!({
-            "from_epoch": envelope.epoch, "from_generation": envelope.generation,
-            "epoch": epoch.epoch, "log_lost": log_lost, "unproven": unproven,
-        }))?;
+        let written = log.record(
+            Event::KeystoreRestored,
+            json!({
+                "from_epoch": envelope.epoch, "from_generation": envelope.generation,
+                "epoch": epoch.epoch, "log_lost": log_lost, "unproven": unproven,
+            }),
+        )?;
         fail::point("restore.logged")?;
         debug_assert_eq!(log.mark().head, written.head());
         let audit = log.mark();

@@ -42,7 +42,7 @@ pub(crate) fn scratch(chunk: usize) -> Result<Pages> {
 }
 
 /// First error of any worker, and whether the others should go on.
-struct Outcome<'a> {
+pub(crate) struct Outcome<'a> {
     stop: AtomicBool,
     first: Mutex<Option<VaultError>>,
     done: Mutex<(u64, Option<Progress<'a>>)>,
@@ -57,7 +57,7 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    fn going(&self) -> bool {
+    pub fn going(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
@@ -69,7 +69,7 @@ impl<'a> Outcome<'a> {
             .get_or_insert(error);
     }
 
-    fn advance(&self, bytes: u64) {
+    pub fn advance(&self, bytes: u64) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.0 += bytes;
         let now = done.0;
@@ -90,7 +90,7 @@ impl<'a> Outcome<'a> {
 }
 
 /// Runs `work(first, step)` on `count` threads, the caller's among them.
-fn striped<'a>(
+pub(crate) fn striped<'a>(
     count: usize,
     progress: Option<Progress<'a>>,
     work: impl Fn(u64, u64, &Outcome<'a>) -> Result<()> + Sync,

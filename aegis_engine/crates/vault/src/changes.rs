@@ -37,11 +37,28 @@ pub(crate) struct Chain {
     pub generation: u64,
 }
 
+/// Memory for the plaintext of a change, used again for the next one.
+#[derive(Default)]
+pub(crate) struct Scratch(Option<Pages>);
+
+impl Scratch {
+    fn take(&mut self, len: usize) -> Result<&mut [u8]> {
+        let pages = match self.0.take().filter(|pages| pages.len() >= len) {
+            Some(pages) => pages,
+            None => {
+                let size = len.next_power_of_two().max(4096);
+                Pages::new(size).map_err(VaultError::memory(size))?
+            }
+        };
+        Ok(&mut self.0.insert(pages)[..len])
+    }
+}
+
 /// What follows a place.
-pub(crate) enum Next {
+pub(crate) enum Next<'s> {
     End,
     /// The plaintext of a change, and its bytes in the file.
-    Change(Pages, usize),
+    Change(&'s [u8], usize),
     /// The file ends in something that is no whole record: a commit that was not finished.
     Torn,
 }
@@ -79,7 +96,9 @@ impl Chain {
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&(self.generation + 1).to_le_bytes());
         out.extend_from_slice(&salt);
-        let tag = self.sealer(&salt)?.seal([0; 12], &self.aad(&out), &mut plain)?;
+        let tag = self
+            .sealer(&salt)?
+            .seal([0; 12], &self.aad(&out), &mut plain)?;
         out.extend_from_slice(&plain);
         out.extend_from_slice(&tag);
         let link = kdf::mac(&self.linking, &[&self.link, &out]);
@@ -96,7 +115,7 @@ impl Chain {
     ///
     /// # Errors
     /// Something that is not the end of the file is no record that follows.
-    pub fn open(&mut self, rest: &[u8]) -> Result<Next> {
+    pub fn open<'s>(&mut self, rest: &[u8], scratch: &'s mut Scratch) -> Result<Next<'s>> {
         if rest.is_empty() {
             return Ok(Next::End);
         }
@@ -116,10 +135,10 @@ impl Chain {
             return Ok(Next::Torn);
         }
         let (text, tag) = sealed[..length].split_at(length - TAG);
-        let mut plain = Pages::new(text.len()).map_err(VaultError::memory(text.len()))?;
+        let plain = scratch.take(text.len())?;
         let key = self.sealer(&front[16..])?;
         let follows = front[8..16] == (self.generation + 1).to_le_bytes();
-        let opened = key.open([0; 12], &self.aad(front), text, tag, &mut plain);
+        let opened = key.open([0; 12], &self.aad(front), text, tag, plain);
         if opened.is_none() || !follows {
             return if sealed.len() == length {
                 Ok(Next::Torn)
@@ -151,10 +170,10 @@ mod tests {
 
     /// The texts there are, and whether the end is torn.
     fn read(mut bytes: &[u8]) -> Result<(Vec<Vec<u8>>, bool)> {
-        let mut chain = chain();
+        let (mut chain, mut scratch) = (chain(), Scratch::default());
         let mut found = Vec::new();
         loop {
-            match chain.open(bytes)? {
+            match chain.open(bytes, &mut scratch)? {
                 Next::End => return Ok((found, false)),
                 Next::Torn => return Ok((found, true)),
                 Next::Change(plain, whole) => {
@@ -167,7 +186,9 @@ mod tests {
 
     fn three() -> Vec<Vec<u8>> {
         let mut chain = chain();
-        ["one", "two", "three"].map(|text| append(&mut chain, text.as_bytes())).to_vec()
+        ["one", "two", "three"]
+            .map(|text| append(&mut chain, text.as_bytes()))
+            .to_vec()
     }
 
     fn texts(n: usize) -> Vec<Vec<u8>> {
@@ -180,10 +201,19 @@ mod tests {
         let records = three();
         let bytes = records.concat();
         assert_eq!(read(&bytes).unwrap(), (texts(3), false));
-        let ends = [0, records[0].len(), records[0].len() + records[1].len(), bytes.len()];
+        let ends = [
+            0,
+            records[0].len(),
+            records[0].len() + records[1].len(),
+            bytes.len(),
+        ];
         for len in 0..bytes.len() {
             let whole = ends.iter().rposition(|end| *end <= len).unwrap();
-            assert_eq!(read(&bytes[..len]).unwrap(), (texts(whole), ends[whole] != len), "{len}");
+            assert_eq!(
+                read(&bytes[..len]).unwrap(),
+                (texts(whole), ends[whole] != len),
+                "{len}"
+            );
             // The length before the bytes.
             let mut zeros = bytes[..len].to_vec();
             zeros.resize(bytes.len(), 0);

@@ -227,8 +227,7 @@ impl Exclusive<'_> {
 
     /// On record only after it is durable: a keystore older than the log says was put back, not interrupted.
     fn record_generation(&self) -> Result<()> {
-        let facts =
-            proof::keystore_record(self.generation, self.epoch, &self.state().body.node)?;
+        let facts = proof::keystore_record(self.generation, self.epoch, &self.state().body.node)?;
         self.inner.log.record(Event::Keystore, facts)?;
         fail::point("commit.logged")?;
         Ok(())

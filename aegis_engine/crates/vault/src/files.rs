@@ -56,19 +56,28 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Rename and fsync of the folder.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(VaultError::io("rename", to))?;
-    fail::point("file.renamed")?;
+    rename_unsynced(from, to)?;
     sync_parent(to)
+}
+
+/// A rename that counts only once its folder is synced.
+pub(crate) fn rename_unsynced(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(VaultError::io("rename", to))?;
+    fail::point("file.renamed")
 }
 
 /// Makes a rename or unlink in `path`'s folder durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     // The parent of a bare file name is empty.
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let dir = parent.unwrap_or(Path::new("."));
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// Makes what was renamed or removed in a folder durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir)
         .and_then(|d| d.sync_all())
-        .map_err(VaultError::io("fsync folder of", path))
+        .map_err(VaultError::io("fsync folder", dir))
 }
 
 /// Creates a folder and makes it durable; one that is there is fine.

@@ -3,6 +3,7 @@
 //! A repair never deletes what a key might still open: files that nobody knows go to `lost+found/`. What it removes is
 //! left over from a crash (temporary files) or has no key any more (ciphertext of shredded objects).
 
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,10 @@ use crate::files;
 use crate::header::TAG;
 use crate::keystore::{Entry, Record};
 use crate::layout::{About, Layout};
+use crate::many;
 use crate::object::ObjectFile;
 use crate::provider::Provider;
+use crate::recover;
 use crate::state;
 use crate::trail;
 use crate::vault::Vault;
@@ -29,6 +32,8 @@ use crate::vault::Vault;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Nothing is wrong with the vault, and somebody should know.
+    Notice,
     /// Left over, or laxer than it should be; nothing is lost.
     Note,
     /// Something stored cannot be read as it is.
@@ -66,7 +71,8 @@ pub struct FsckReport {
 impl FsckReport {
     /// Nothing is left that is wrong.
     pub fn clean(&self) -> bool {
-        self.opened && self.findings.iter().all(|finding| finding.repaired)
+        let settled = |finding: &Finding| finding.repaired || finding.severity == Severity::Notice;
+        self.opened && self.findings.iter().all(settled)
     }
 }
 
@@ -332,6 +338,16 @@ impl Check {
                 error.to_string(),
                 "restore the audit folder from a backup",
             );
+            return;
+        }
+        if let Ok(forged @ 1..) = trail::forged(&self.layout, &vault.inner.known().body.node) {
+            self.tell(
+                Severity::Notice,
+                &folder,
+                None,
+                format!("{forged} records about the keystore or the policy without a proof: the vault did not write them"),
+                "they do not count; keep the log as evidence, and find out who can write to the folder",
+            );
         }
     }
 
@@ -387,6 +403,7 @@ impl Check {
     /// Files under `objects/` that no live record claims. The exclusive lock is held: no store is between its rename
     /// and its record.
     fn strangers(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
+        let writing = written(&self.layout)?;
         for path in tree(&self.layout.objects())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let (stem, tmp) = match name.strip_suffix(".enc.tmp") {
@@ -394,7 +411,11 @@ impl Check {
                 None => (name.strip_suffix(".enc").unwrap_or(&name), false),
             };
             let id = stem.parse::<Uuid>().ok();
-            if tmp && id.is_some_and(|id| self.layout.store_intent(id).exists()) {
+            if tmp
+                && id.is_some_and(|id| {
+                    writing.contains(&id) || self.layout.store_intent(id).exists()
+                })
+            {
                 continue; // its writer lives: dead ones were rolled back
             }
             let place = id.map(|id| self.layout.object(id));
@@ -428,6 +449,18 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// Objects of the stores of many that are under way.
+fn written(layout: &Layout) -> Result<HashSet<Uuid>> {
+    let mut all = HashSet::new();
+    for path in tree(&layout.journal())? {
+        if path.extension().is_some_and(|end| end == "stores") {
+            let bytes = files::read(&path, recover::INTENT_MAX)?;
+            all.extend(many::ids(&bytes).unwrap_or_default());
+        }
+    }
+    Ok(all)
 }
 
 fn chunks_are_whole(exclusive: &Exclusive<'_>, record: &Record) -> Result<bool> {

@@ -10,13 +10,15 @@ use std::sync::OnceLock;
 
 use uuid::Uuid;
 
+use crate::changes::{Chain, Next, Scratch};
 use crate::dataset;
-use crate::envelope::{self, Form};
+use crate::envelope::{self, Form, Opened};
 use crate::epoch::Wrapped;
 use crate::error::Result;
 use crate::header::{HEADER, Header, MAC_AT, TAG};
+use crate::kdf::Prk;
 use crate::keys;
-use crate::keystore::Body;
+use crate::keystore::{Body, Delta};
 use crate::layout::{About, Layout};
 use crate::meta::Sealed;
 use crate::provider::passphrase;
@@ -54,13 +56,18 @@ pub fn keystore(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else {
         return;
     };
-    match which % 9 {
+    match which % 11 {
         0 => sealed(bytes, Form::Keystore),
         1 => sealed(bytes, Form::Backup),
         2 => {
-            if let Ok(body) = Body::decode(bytes) {
-                let again = body.encode().expect("memory");
-                assert_eq!(*again, *bytes, "one encoding");
+            for version in [1, 2] {
+                let Ok(body) = Body::decode(bytes, version) else {
+                    continue;
+                };
+                let again = body.encode(&Delta::default(), &body.audit);
+                let again = again.expect("memory");
+                assert!(version == 1 || *again == *bytes, "one encoding");
+                assert!(Body::decode(&again, 2).is_ok(), "as version 2");
             }
         }
         3 => drop(Wrapped::decode(bytes, id_at(bytes, 16))),
@@ -72,14 +79,52 @@ pub fn keystore(data: &[u8]) {
         }
         6 => drop(serde_json::from_slice::<Intent>(bytes)),
         7 => drop(Sealed::decode(bytes, Uuid::nil())),
-        _ => governance(bytes),
+        8 => governance(bytes),
+        9 => {
+            if let Ok((delta, audit)) = Delta::decode(bytes) {
+                let again = delta.encode(&audit).expect("memory");
+                assert_eq!(*again, *bytes, "one encoding");
+            }
+        }
+        _ => drop(follow(&mut chain(), bytes)),
     }
+}
+
+/// The chain of the seeds' changes.
+fn chain() -> Chain {
+    let prk = Prk::extract(b"fuzz", root().expose());
+    Chain::new(&prk, [1; 24], 3).expect("three keys")
+}
+
+/// Reads changes to the end; what is read has one encoding.
+fn follow(chain: &mut Chain, mut rest: &[u8]) -> Result<()> {
+    let mut scratch = Scratch::default();
+    while let Next::Change(plain, whole) = chain.open(rest, &mut scratch)? {
+        assert!(whole <= rest.len());
+        if let Ok((delta, audit)) = Delta::decode(plain) {
+            assert_eq!(
+                *delta.encode(&audit).expect("memory"),
+                *plain,
+                "one encoding"
+            );
+        }
+        rest = &rest[whole..];
+    }
+    Ok(())
 }
 
 fn sealed(bytes: &[u8], form: Form) {
     let peeked = envelope::peek(bytes, form);
     let opened = envelope::open(bytes, form, root());
     assert!(peeked.is_ok() || opened.is_err());
+    if let Ok(Opened {
+        end,
+        chain: Some(mut chain),
+        ..
+    }) = opened
+    {
+        drop(follow(&mut chain, &bytes[end..]));
+    }
 }
 
 fn governance(bytes: &[u8]) {

@@ -203,7 +203,12 @@ impl Body {
             self.bundle = delta.bundle;
         }
         self.subjects.extend(delta.subjects);
-        for (id, entry) in delta.entries {
+        // First what is new: a key that the new objects need must not go with the old ones.
+        let (live, gone): (Vec<_>, Vec<_>) = delta
+            .entries
+            .into_iter()
+            .partition(|(_, entry)| matches!(entry, Entry::Live(_)));
+        for (id, entry) in live.into_iter().chain(gone) {
             self.put(id, entry);
         }
         self.copies.extend(delta.copies);
@@ -577,10 +582,7 @@ mod tests {
 
     fn mark(seq: u64) -> Mark {
         Mark {
-            head: Head {
-                seq,
-                hash: [9; 32],
-            },
+            head: Head { seq, hash: [9; 32] },
             last: 64,
             end: 200,
         }
@@ -676,6 +678,32 @@ mod tests {
             assert_eq!(*merged, *encode(&body), "{id}");
             let merged = shred(&mut body, 2);
             assert_eq!(*merged, *encode(&body), "{id}, then 2");
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_new_object_needs_does_not_go_with_the_old_one() {
+        for (old, new) in [(1, 9), (9, 1)] {
+            let mut body = sample();
+            shred(&mut body, 2);
+            if old == 9 {
+                let record = body.live(Uuid::from_u128(1)).unwrap().clone();
+                let mut delta = Delta::default();
+                let entry = Entry::Live(Box::new(record));
+                delta.entries.insert(Uuid::from_u128(9), entry);
+                body.apply(delta, mark(7));
+                shred(&mut body, 1);
+            }
+            let record = body.live(Uuid::from_u128(old)).unwrap().clone();
+            let mut delta = Delta::default();
+            let entry = Entry::Live(Box::new(record));
+            delta.entries.insert(Uuid::from_u128(new), entry);
+            let tombstone = Entry::Shredded { when: 1 };
+            delta.entries.insert(Uuid::from_u128(old), tombstone);
+            let merged = body.encode(&delta, &mark(8)).unwrap();
+            body.apply(delta, mark(8));
+            assert_eq!(body.subjects.len(), 1, "{old} to {new}");
+            assert_eq!(*merged, *encode(&body));
         }
     }
 

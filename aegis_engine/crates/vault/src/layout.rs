@@ -57,6 +57,10 @@ impl Layout {
             .join(format!("{:02x}", id.as_bytes()[0]))
             .join(format!("{id}.enc"))
     }
+    /// The intent of a store of many objects.
+    pub fn stores_intent(&self, first: Uuid) -> PathBuf {
+        self.journal().join(format!("{first}.stores"))
+    }
     /// The same while it is written.
     pub fn object_tmp(&self, id: Uuid) -> PathBuf {
         self.object(id).with_extension("enc.tmp")

@@ -42,6 +42,7 @@ mod layout;
 mod lineage;
 mod list;
 mod lock;
+mod many;
 mod meta;
 mod object;
 mod outside;
@@ -83,6 +84,7 @@ pub use doctor::{Fact, doctor};
 pub use error::{Result, VaultError};
 pub use fsck::{Finding, FsckOptions, FsckReport, Severity};
 pub use keystore::{KnownCopy, NamedHead};
+pub use many::Item;
 pub use meta::{Meta, ObjectInfo};
 pub use project::RecordReader;
 #[cfg(feature = "pkcs11")]

@@ -44,7 +44,10 @@ impl Vault {
                 "the name of an event has 1 to {MAX_EVENT} bytes and no control characters; choose another"
             )));
         }
-        if let Some(field) = RESERVED_FIELDS.iter().find(|field| facts.contains_key(**field)) {
+        if let Some(field) = RESERVED_FIELDS
+            .iter()
+            .find(|field| facts.contains_key(**field))
+        {
             return Err(bad(format!(
                 "the field {field:?} of a record is the log's own; rename it"
             )));

@@ -13,8 +13,12 @@ use crate::fail;
 use crate::files;
 use crate::layout::Layout;
 use crate::lock;
+use crate::many;
 use crate::reencrypt;
 use crate::shred;
+
+/// 16 million objects in one commit.
+pub(crate) const INTENT_MAX: u64 = 256 << 20;
 
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
@@ -36,6 +40,7 @@ pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
             .and_then(|stem| stem.parse::<Uuid>().ok());
         match (id, path.extension().and_then(|e| e.to_str())) {
             (Some(id), Some("store")) => undo_store(exclusive, id, &path)?,
+            (Some(_), Some("stores")) => undo_stores(exclusive, &path)?,
             (Some(_), Some("shred")) => shred::forward(exclusive, &path)?,
             (Some(id), Some("reencrypt")) => reencrypt::forward(exclusive, id, &path)?,
             // Interrupted before it was declared in vault.json: nothing happened.
@@ -72,6 +77,18 @@ fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> 
     }
     files::remove(intent)?;
     files::sync_parent(intent)
+}
+
+/// Many stores in one commit, whose writer is gone.
+fn undo_stores(exclusive: &Exclusive<'_>, intent: &Path) -> Result<()> {
+    let Ok(file) = File::open(intent) else {
+        return Ok(());
+    };
+    if !lock::take(&file) {
+        return Ok(()); // its writer lives
+    }
+    let ids = many::ids(&files::read(intent, INTENT_MAX)?).unwrap_or_default();
+    many::undo(exclusive, intent, &ids)
 }
 
 /// Replacements that were not renamed in place: the old file counts.

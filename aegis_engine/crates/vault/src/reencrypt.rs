@@ -165,7 +165,7 @@ impl Vault {
         exclusive.ratchet()?;
         fail::point("reencrypt.ratcheted")?;
         for object in new {
-            object.settle(&inner.layout)?;
+            object.settle()?;
         }
         record_gone(&exclusive, &gone, when)?;
         for id in &gone {

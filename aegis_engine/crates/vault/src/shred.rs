@@ -152,11 +152,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Resul
     let epoch_before = exclusive.epoch;
     let level = exclusive.inner.auth().provider.level();
     let mut caveats = caveats(&exclusive.inner.layout.root);
-    if intent
-        .objects
-        .iter()
-        .any(|id| exclusive.live(*id).is_ok())
-    {
+    if intent.objects.iter().any(|id| exclusive.live(*id).is_ok()) {
         for id in &intent.objects {
             exclusive.shred(*id, intent.when);
         }

@@ -8,7 +8,7 @@ use aegis_audit::Mark;
 use uuid::Uuid;
 
 use crate::auth::Auth;
-use crate::changes::{Chain, Next, RECORD};
+use crate::changes::{Chain, Next, RECORD, Scratch};
 use crate::envelope::{self, BASE_MAX, Base, Envelope, FIXED, Form, Opened};
 use crate::error::{Result, VaultError};
 use crate::files::{self, Stamp};
@@ -146,15 +146,16 @@ impl State {
             return Ok(()); // version 1: its length is exact
         };
         self.tail.torn = false;
+        let mut scratch = Scratch::default();
         loop {
-            match chain.open(rest)? {
+            match chain.open(rest, &mut scratch)? {
                 Next::End => return Ok(()),
                 Next::Torn => {
                     self.tail.torn = true;
                     return Ok(());
                 }
                 Next::Change(plain, bytes) => {
-                    let (delta, audit) = Delta::decode(&plain)?;
+                    let (delta, audit) = Delta::decode(plain)?;
                     self.body.apply(delta, audit);
                     self.generation = chain.generation;
                     self.tail.end += bytes as u64;
@@ -186,16 +187,22 @@ impl State {
         Ok(true)
     }
 
-    /// What seals the next change, and where it goes; `None`: a change of `bytes` is written as a new base. That keeps
-    /// the changes no larger than the base, so that all the bases ever written are as large as what was stored.
+    /// What seals the next change, and where it goes; `None`: a change of `bytes` is written as a new base. The changes have
+    /// at most a quarter of the base, so that opening is quick, and all bases ever written at most five times what was stored.
     pub fn next(&self, bytes: u64) -> Option<(&Chain, u64)> {
-        let Tail { base, end, torn, .. } = self.tail;
+        let Tail {
+            base, end, torn, ..
+        } = self.tail;
         let (changes, all) = (end - base + bytes, end + bytes);
         let fits = !torn
             && bytes <= crate::changes::CHANGE_MAX as u64
-            && changes <= base.max(CHANGES_MIN)
+            && changes <= (base / 4).max(CHANGES_MIN)
             && all + (PARAMS_MAX as u64) < BASE_MAX;
-        self.tail.chain.as_ref().filter(|_| fits).map(|chain| (chain, end))
+        self.tail
+            .chain
+            .as_ref()
+            .filter(|_| fits)
+            .map(|chain| (chain, end))
     }
 
     /// A change of `bytes` became durable.

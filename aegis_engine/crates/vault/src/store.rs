@@ -34,7 +34,7 @@ pub(crate) fn commit(inner: &Inner, mut objects: Vec<Finished>) -> Result<()> {
     exclusive.commit()?;
     fail::point("store.committed")?;
     for object in objects {
-        object.settle(&inner.layout)?;
+        object.settle()?;
     }
     fail::point("store.settled")?;
     exclusive.done()
@@ -43,19 +43,12 @@ pub(crate) fn commit(inner: &Inner, mut objects: Vec<Finished>) -> Result<()> {
 /// Renames one file in place and adds its key record, with a record in the log; the keystore is not written yet.
 pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Result<()> {
     let inner = exclusive.inner;
-    let id = object.record.object;
-    object.draft.renamed = true;
+    let id = object.id();
+    object.moved();
     files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
     fail::point("place.renamed")?;
-    let record = &mut object.record;
-    record.subject = subject_id(
-        &exclusive.state().body.node,
-        object.subject.as_deref(),
-    )?;
-    let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
-    record.wrapped = exclusive.subject(record.subject, |key| {
-        keys::wrap(key, &aad, &object.dek)
-    })?;
+    enroll(exclusive, object)?;
+    let record = &object.record;
     let facts = json!({
         "object": id.to_string(),
         "bytes": record.length,
@@ -64,8 +57,18 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
         "epoch": exclusive.epoch,
     });
     inner.log.record(Event::Store, facts)?;
-    fail::point("place.logged")?;
-    exclusive.put(id, Entry::Live(Box::new(record.clone())));
+    fail::point("place.logged")
+}
+
+/// Gives an object whose file is in place its key record, in the next commit.
+pub(crate) fn enroll(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Result<()> {
+    let inner = exclusive.inner;
+    let record = &mut object.record;
+    record.subject = subject_id(&exclusive.state().body.node, object.subject.as_deref())?;
+    let aad = keys::wrap_aad(inner.id, record.key_record, record.subject, record.object);
+    record.wrapped = exclusive.subject(record.subject, |key| keys::wrap(key, &aad, &object.dek))?;
+    let entry = Entry::Live(Box::new(record.clone()));
+    exclusive.put(record.object, entry);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod care;
 mod durable;
 mod folders;
 mod golden;
+mod growth;
 mod manage;
 mod open;
 mod records;

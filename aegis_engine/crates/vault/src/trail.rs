@@ -43,7 +43,10 @@ fn rolled_back(error: aegis_audit::AuditError) -> VaultError {
             expected, found, ..
         } => VaultError::AuditRollback {
             reason: if found.seq < expected.seq {
-                format!("{} records are left, {} were there", found.seq, expected.seq)
+                format!(
+                    "{} records are left, {} were there",
+                    found.seq, expected.seq
+                )
             } else {
                 format!("record {} is another one", expected.seq - 1)
             },
@@ -122,4 +125,19 @@ pub(crate) fn walk(
         each(&record)?;
     }
     Ok(lost)
+}
+
+/// Records about the keystore or the policy that the vault did not write. What lies before the first proven one is of a version
+/// that gave no proofs.
+pub(crate) fn forged(layout: &Layout, node: &Secret<32>) -> Result<u64> {
+    let (mut forged, mut proofs) = (0, false);
+    for record in aegis_audit::read(&layout.audit())? {
+        let body = record?.body;
+        match (proof::generation(&body, node)?, proof::bundle(&body, node)?) {
+            (Said::Proven(_), _) | (_, Said::Proven(_)) => proofs = true,
+            (Said::Unproven(_), _) | (_, Said::Unproven(_)) => forged += u64::from(proofs),
+            _ => {}
+        }
+    }
+    Ok(forged)
 }

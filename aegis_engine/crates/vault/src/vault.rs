@@ -257,4 +257,3 @@ impl Inner {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
-

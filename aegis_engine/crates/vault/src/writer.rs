@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aegis_memory::Pages;
 use uuid::Uuid;
@@ -16,7 +17,6 @@ use crate::files;
 use crate::header::{HEADER, Header};
 use crate::keys::{WRAPPED, WriteKeys};
 use crate::keystore::{Kind, Record};
-use crate::layout::Layout;
 use crate::lock;
 use crate::meta::{Meta, Sealed};
 use crate::secret::{self, Secret};
@@ -45,13 +45,64 @@ impl Seed {
     }
 }
 
+/// Tells a recovery which objects somebody works on: locked while the writer lives, removed when nothing is left to undo.
+pub(crate) struct Intent {
+    path: PathBuf,
+    _locked: File,
+    /// Files may be in place: recovery decides.
+    kept: AtomicBool,
+}
+
+impl Intent {
+    fn one(inner: &Inner, object: Uuid) -> Result<Self> {
+        Self::write(inner, inner.layout.store_intent(object), b"")
+    }
+
+    /// Of many objects: their ids, back to back.
+    pub fn many(inner: &Inner, ids: &[Uuid]) -> Result<Self> {
+        let first = ids.first().copied().unwrap_or_default();
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        Self::write(inner, inner.layout.stores_intent(first), &bytes)
+    }
+
+    fn write(inner: &Inner, path: PathBuf, bytes: &[u8]) -> Result<Self> {
+        // Recovery holds the vault's lock exclusively: between its creation and its own lock it cannot see the intent.
+        let held = lock::shared(&inner.layout.lock(), inner.lock_wait())?;
+        let locked = files::write_synced(&path, bytes)?;
+        if !lock::take(&locked) {
+            return Err(VaultError::Closed); // a fresh random id: nobody else can hold it
+        }
+        drop(held);
+        fail::point("writer.intent")?;
+        Ok(Self {
+            path,
+            _locked: locked,
+            kept: AtomicBool::new(false),
+        })
+    }
+
+    /// After the keystore has the records: nothing is left to undo.
+    pub fn settle(&self) -> Result<()> {
+        self.kept.store(true, Ordering::Release);
+        files::remove(&self.path).map(drop)
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Acquire) {
+            // Best effort: what stays is ciphertext without a key, and recovery removes it.
+            let _ = files::remove(&self.path);
+        }
+    }
+}
+
 /// Files of an object that is not committed yet: removed on drop, unless they may already be in use.
 pub(crate) struct Draft {
     inner: Arc<Inner>,
     object: Uuid,
-    /// Locked while the writer lives, so that recovery leaves it alone.
-    _intent: File,
-    pub renamed: bool,
+    intent: Arc<Intent>,
+    renamed: bool,
 }
 
 impl Drop for Draft {
@@ -60,7 +111,6 @@ impl Drop for Draft {
             let layout = &self.inner.layout;
             // Best effort: what stays is ciphertext without a key, and recovery removes it.
             let _ = files::remove(&layout.object_tmp(self.object));
-            let _ = files::remove(&layout.store_intent(self.object));
         }
     }
 }
@@ -87,7 +137,9 @@ pub struct ObjectWriter {
 
 /// An object whose file is complete and durable, without a key record.
 pub(crate) struct Finished {
-    pub draft: Draft,
+    draft: Draft,
+    /// Until it is synced.
+    file: Option<File>,
     pub dek: Secret<32>,
     pub subject: Option<String>,
     pub record: Record,
@@ -99,9 +151,30 @@ impl Finished {
         self.record.object
     }
 
+    /// Its plaintext bytes.
+    pub fn bytes(&self) -> u64 {
+        self.record.length
+    }
+
+    /// From here on its file may be in place, and recovery decides.
+    pub fn moved(&mut self) {
+        self.draft.renamed = true;
+        self.draft.intent.kept.store(true, Ordering::Release);
+    }
+
+    /// Makes the file durable under its temporary name.
+    pub fn sync(&mut self) -> Result<()> {
+        let Some(file) = self.file.take() else {
+            return Ok(());
+        };
+        let path = self.draft.inner.layout.object_tmp(self.record.object);
+        file.sync_all().map_err(VaultError::io("fsync", &path))?;
+        fail::point("store.synced")
+    }
+
     /// After the keystore has its record: nothing is left to undo.
-    pub fn settle(self, layout: &Layout) -> Result<()> {
-        files::remove(&layout.store_intent(self.record.object)).map(drop)
+    pub fn settle(self) -> Result<()> {
+        self.draft.intent.settle()
     }
 }
 
@@ -115,10 +188,22 @@ impl ObjectWriter {
         seed: Seed,
     ) -> Result<Self> {
         inner.same_process()?;
-        if !(12..=24).contains(&chunk_log2) {
-            let what = format!("chunks of 2^{chunk_log2} bytes are not supported; use 12 to 24");
-            return Err(VaultError::BadRequest { what });
-        }
+        check_chunk(chunk_log2)?;
+        let intent = Arc::new(Intent::one(inner, seed.object)?);
+        Self::begin_under(inner, intent, meta, chunk_log2, kind, rows, seed)
+    }
+
+    /// As [`begin`](Self::begin), for an object that `intent` names.
+    pub(crate) fn begin_under(
+        inner: &Arc<Inner>,
+        intent: Arc<Intent>,
+        meta: Meta,
+        chunk_log2: u8,
+        kind: Kind,
+        rows: Option<Uuid>,
+        seed: Seed,
+    ) -> Result<Self> {
+        check_chunk(chunk_log2)?;
         let Seed {
             object,
             key_record,
@@ -143,22 +228,13 @@ impl ObjectWriter {
         header.meta = keys
             .header
             .seal_meta(Sealed::new(meta, created).encode()?)?;
-        let layout = &inner.layout;
-        // Recovery holds the vault's lock exclusively: between its creation and its own lock it cannot see the intent.
-        let held = lock::shared(&layout.lock(), inner.lock_wait())?;
-        let intent = files::write_synced(&layout.store_intent(object), b"")?;
-        if !lock::take(&intent) {
-            return Err(VaultError::Closed); // a fresh random id: nobody else can hold it
-        }
         let draft = Draft {
             inner: Arc::clone(inner),
             object,
-            _intent: intent,
+            intent,
             renamed: false,
         };
-        drop(held);
-        fail::point("writer.intent")?;
-        let path = layout.object_tmp(object);
+        let path = inner.layout.object_tmp(object);
         if let Some(folder) = path.parent() {
             files::create_dir(folder)?;
         }
@@ -292,8 +368,26 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Stores the first `length` bytes of `data`, which has room for a tag behind them: one chunk. Nothing was appended before.
+    pub(crate) fn fill_small(&mut self, data: &mut Pages, length: usize) -> Result<()> {
+        self.failed = true;
+        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        self.target(&path).write(0, true, length, data)?;
+        (self.header.length, self.index) = (length as u64, 1);
+        self.sealed = true;
+        self.failed = false;
+        Ok(())
+    }
+
     /// Seals the last chunk, writes the header and makes the file durable under its temporary name.
-    pub(crate) fn complete(mut self) -> Result<Finished> {
+    pub(crate) fn complete(self) -> Result<Finished> {
+        let mut finished = self.complete_unsynced()?;
+        finished.sync()?;
+        Ok(finished)
+    }
+
+    /// As [`complete`](Self::complete), but [`Finished::sync`] still has to make it durable.
+    pub(crate) fn complete_unsynced(mut self) -> Result<Finished> {
         if self.failed {
             return Err(VaultError::Closed);
         }
@@ -313,10 +407,6 @@ impl ObjectWriter {
         self.file
             .write_all_at(&bytes, 0)
             .map_err(VaultError::io("write", &path))?;
-        self.file
-            .sync_all()
-            .map_err(VaultError::io("fsync", &path))?;
-        fail::point("store.synced")?;
         let record = Record {
             object: self.header.object,
             kind: self.kind,
@@ -331,6 +421,7 @@ impl ObjectWriter {
         };
         Ok(Finished {
             draft: self.draft,
+            file: Some(self.file),
             dek: self.dek,
             subject: self.subject,
             record,
@@ -341,7 +432,15 @@ impl ObjectWriter {
     /// As [`finish`](Self::finish), after every chunk was read back from the file and authenticated.
     pub fn finish_verified(self) -> Result<Uuid> {
         let inner = Arc::clone(&self.draft.inner);
-        let path = inner.layout.object_tmp(self.header.object);
+        let finished = self.complete_verified()?;
+        let id = finished.id();
+        store::commit(&inner, vec![finished])?;
+        Ok(id)
+    }
+
+    /// As [`complete`](Self::complete), after every chunk was read back from the file and authenticated.
+    pub(crate) fn complete_verified(self) -> Result<Finished> {
+        let path = self.draft.inner.layout.object_tmp(self.header.object);
         let header = self.header.clone();
         let verifier = WriteKeys::derive(&self.dek, &header)?.into_verifier();
         let finished = self.complete()?;
@@ -354,9 +453,7 @@ impl ObjectWriter {
             },
             &verifier,
         )?;
-        let id = finished.id();
-        store::commit(&inner, vec![finished])?;
-        Ok(id)
+        Ok(finished)
     }
 
     /// Makes the object durable and visible, and returns its id.
@@ -367,6 +464,14 @@ impl ObjectWriter {
         store::commit(&inner, vec![finished])?;
         Ok(id)
     }
+}
+
+fn check_chunk(chunk_log2: u8) -> Result<()> {
+    if (12..=24).contains(&chunk_log2) {
+        return Ok(());
+    }
+    let what = format!("chunks of 2^{chunk_log2} bytes are not supported; use 12 to 24");
+    Err(VaultError::BadRequest { what })
 }
 
 impl Write for ObjectWriter {

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aegis_audit::{Head, Mark};
 use aegis_policy::{Class, DatasetFacts, RowIndex};
 use uuid::Uuid;
 
 use super::{image, root};
 use crate::dataset;
-use crate::envelope::{self, Envelope, Form};
+use crate::envelope::{self, Base, Envelope, Form};
 use crate::header::{Header, META_MAX, TAG};
 use crate::keys::WRAPPED;
-use crate::keystore::{Body, Entry, Kind, KnownCopy, Record};
+use crate::keystore::{Body, Delta, Entry, Kind, KnownCopy, NamedHead, Record};
 use crate::meta::{Meta, Sealed};
 use crate::provider::{self, KeyProvider, Passphrase};
 use crate::schema::{Column, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag};
@@ -64,9 +65,9 @@ pub fn keystore_seeds() -> Vec<Vec<u8>> {
         ..Meta::named("n")
     };
     let kinds = [
-        envelope(Form::Keystore, &body),
-        envelope(Form::Backup, &body),
-        body.encode().expect("memory").to_vec(),
+        keystore(&body),
+        envelope(Form::Backup, &body).bytes,
+        encode(&body),
         epoch_key,
         passphrase.new_params().expect("random bytes"),
         about.into_bytes(),
@@ -75,7 +76,9 @@ pub fn keystore_seeds() -> Vec<Vec<u8>> {
         records(),
     ];
     let numbered = (0..).zip(kinds).map(|(n, bytes)| with(n, &bytes));
-    numbered.chain([with(8, &table())]).collect()
+    numbered
+        .chain([with(8, &table()), with(9, &change()), with(10, &changes())])
+        .collect()
 }
 
 /// No mutation, each mutation, a foreign file.
@@ -92,9 +95,60 @@ fn with(first: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn envelope(form: Form, body: &Body) -> Vec<u8> {
+fn encode(body: &Body) -> Vec<u8> {
+    let encoded = body.encode(&Delta::default(), &body.audit);
+    encoded.expect("memory").to_vec()
+}
+
+/// A base with two changes behind it.
+fn keystore(body: &Body) -> Vec<u8> {
+    let mut base = envelope(Form::Keystore, body);
+    for _ in 0..2 {
+        let plain = delta().encode(&body.audit).expect("memory");
+        let (record, link) = base.chain.seal(plain).expect("random bytes");
+        base.chain.advance(link);
+        base.bytes.extend_from_slice(&record);
+    }
+    base.bytes
+}
+
+/// The plaintext of a change.
+fn change() -> Vec<u8> {
+    let audit = body().audit;
+    delta().encode(&audit).expect("memory").to_vec()
+}
+
+/// Changes alone.
+fn changes() -> Vec<u8> {
+    let mut chain = super::chain();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let plain = delta().encode(&body().audit).expect("memory");
+        let (record, link) = chain.seal(plain).expect("random bytes");
+        chain.advance(link);
+        all.extend_from_slice(&record);
+    }
+    all
+}
+
+fn delta() -> Delta {
+    let head = NamedHead {
+        count: 3,
+        mac: [4; 32],
+    };
+    let record = record(9);
+    Delta {
+        subjects: BTreeMap::from([([9; 16], Secret::write(|out| out.fill(3)))]),
+        entries: BTreeMap::from([(record.object, Entry::Live(Box::new(record)))]),
+        heads: BTreeMap::from([("ledger".to_owned(), head)]),
+        ..Delta::default()
+    }
+}
+
+fn envelope(form: Form, body: &Body) -> Base {
     let envelope = Envelope {
         form,
+        version: envelope::VERSION,
         vault: Uuid::from_u128(1),
         epoch: 2,
         generation: 3,
@@ -102,37 +156,52 @@ fn envelope(form: Form, body: &Body) -> Vec<u8> {
         params: vec![8; 4],
         key_check: [4; 32],
     };
-    envelope::seal(&envelope, root(), body).expect("memory")
+    let sealed = envelope::seal(&envelope, root(), body, &Delta::default(), &body.audit);
+    sealed.expect("memory")
 }
 
 fn body() -> Body {
     let mut body = Body::new().expect("random bytes");
-    body.subjects
+    let mut all = delta();
+    all.subjects
         .insert([1; 16], Secret::write(|out| out.fill(2)));
     for n in 1..4 {
-        let record = Record {
-            object: Uuid::from_u128(n),
-            kind: if n == 3 { Kind::Rows } else { Kind::Data },
-            key_record: Uuid::from_u128(n + 10),
-            subject: [1; 16],
-            rows: (n == 2).then(|| Uuid::from_u128(3)),
-            wrapped: [5; WRAPPED],
-            header_mac: [6; 32],
-            length: 7,
-            created: 8,
-            name: (n == 1).then(|| "new.csv".to_owned()),
-        };
-        body.entries
-            .insert(record.object, Entry::Live(Box::new(record)));
+        let entry = Entry::Live(Box::new(record(n)));
+        all.entries.insert(Uuid::from_u128(n), entry);
     }
-    body.shred(Uuid::from_u128(1), 11);
-    body.copies.push(KnownCopy {
+    all.entries
+        .insert(Uuid::from_u128(1), Entry::Shredded { when: 11 });
+    all.copies.push(KnownCopy {
         when: 1,
         epoch: 2,
         generation: 3,
         label: "usb stick".to_owned(),
     });
+    let audit = Mark {
+        head: Head {
+            seq: 2,
+            hash: [7; 32],
+        },
+        last: 64,
+        end: 200,
+    };
+    body.apply(all, audit);
     body
+}
+
+fn record(n: u128) -> Record {
+    Record {
+        object: Uuid::from_u128(n),
+        kind: if n == 3 { Kind::Rows } else { Kind::Data },
+        key_record: Uuid::from_u128(n + 10),
+        subject: if n == 9 { [9; 16] } else { [1; 16] },
+        rows: (n == 2).then(|| Uuid::from_u128(3)),
+        wrapped: [5; WRAPPED],
+        header_mac: [6; 32],
+        length: 7,
+        created: 8,
+        name: (n != 2).then(|| "new.csv".to_owned()),
+    }
 }
 
 fn facts() -> DatasetFacts {

@@ -1,9 +1,10 @@
-//! Version 1 never changes: whole vault folders, made from fixed bytes at a fixed time.
+//! Versions 1 and 2 never change: whole vault folders, made from fixed bytes at a fixed time. Keystores of version 1 are
+//! read, and written anew as version 2 by the first commit.
 //!
 //! The order in which a store draws its bytes is not part of the format: objects are written again from the salts and keys
 //! the folders hold, keystores from theirs.
 //!
-//! `vectors/golden/<name>` is a vault folder, `<name>.json` what is in it, `key.akb` a keystore backup of the first. They
+//! `vectors/golden/<name>` (version 1) and `vectors/golden2/<name>` are vault folders, `<name>.json` what is in it, `key.akb` a keystore backup of the first. They
 //! were written once by `folders/write.rs`; `tests/vault/decoder.py` reads them by another implementation.
 
 mod write;
@@ -17,11 +18,12 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::auth::Auth;
+use crate::changes::{Next, Scratch};
 use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::header::TAG;
 use crate::keys;
-use crate::keystore::{Body, Kind, Record};
+use crate::keystore::{Body, Delta, Kind, Record};
 use crate::layout::About;
 use crate::meta::Sealed;
 use crate::object::ObjectFile;
@@ -44,15 +46,31 @@ fn words(text: &str) -> Provider {
     Provider::new(Passphrase::new(Zeroizing::new(text.into())).unwrap())
 }
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/golden")
+fn golden(version: u16) -> PathBuf {
+    let folder = ["golden", "golden2"][usize::from(version - 1)];
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("vectors")
+        .join(folder)
+}
+
+/// Every golden folder and what opens it.
+fn all() -> Vec<(u16, &'static str, Provider)> {
+    [1, 2]
+        .into_iter()
+        .flat_map(|version| {
+            [
+                (version, "key", key()),
+                (version, "passphrase", words(PASSPHRASE)),
+            ]
+        })
+        .collect()
 }
 
 /// A copy that may be changed. Git keeps no empty folders and no modes: `journal/` is not there.
-fn copy(name: &str) -> (TempDir, PathBuf) {
+fn copy(version: u16, name: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
-    copy_tree(&golden().join(name), &path);
+    copy_tree(&golden(version).join(name), &path);
     (dir, path)
 }
 
@@ -84,12 +102,19 @@ fn describe(vault: &Vault, contents: &Contents) -> Value {
         .filter(|id| state.body.live(**id).is_err())
         .copied()
         .collect();
+    let heads: BTreeMap<&String, (u64, String)> = state
+        .body
+        .heads
+        .iter()
+        .map(|(name, head)| (name, (head.count, hex(&head.mac))))
+        .collect();
     let fixed = fix(&[0x33; 32], AT);
     let blob = vault.seal_blob("aegis/test", b"aad", b"plain").unwrap();
     drop(fixed);
     json!({
         "vault": vault.id(), "epoch": state.epoch, "generation": state.generation,
         "bundle": state.body.bundle.map(|hash| hex(&hash)),
+        "heads": heads,
         "objects": objects, "shredded": shredded, "copies": state.body.copies,
         "pseudonym of ä": hex(&vault.pseudonym("ä").unwrap()),
         "mac of data in aegis/test": hex(&vault.mac("aegis/test", b"data").unwrap()),
@@ -117,8 +142,8 @@ fn contents(inner: &Inner, body: &Body, record: &Record) -> (ObjectFile, Sealed,
 
 #[test]
 fn this_code_still_writes_the_golden_objects() {
-    for (name, provider) in [("key", key()), ("passphrase", words(PASSPHRASE))] {
-        let (_dir, path) = copy(name);
+    for (version, name, provider) in all() {
+        let (_dir, path) = copy(version, name);
         let vault = Vault::open(&path, &provider).unwrap();
         let inner = &vault.inner;
         let state = inner.current().unwrap();
@@ -150,48 +175,68 @@ fn this_code_still_writes_the_golden_objects() {
             let finished = writer.complete().unwrap();
             let again = fs::read(inner.layout.object_tmp(record.object)).unwrap();
             let golden = fs::read(inner.layout.object(record.object)).unwrap();
-            assert!(again == golden, "{name}/{}", record.object);
+            assert!(again == golden, "{version} {name}/{}", record.object);
             assert_eq!(finished.record.header_mac, record.header_mac);
         }
     }
 }
 
-/// Seals what `bytes` opens to, with the salt, epoch key and nonce that `bytes` has.
-fn sealed_again(bytes: &[u8], form: Form, root: &Secret<32>) -> Vec<u8> {
+/// Seals what `bytes` opens to, with the salt, epoch key and nonce that `bytes` has, and the changes with their salts.
+fn sealed_again(bytes: &[u8], form: Form, root: &Secret<32>) -> (Vec<u8>, usize) {
     let envelope = envelope::peek(bytes, form).unwrap();
-    let body = envelope::open(bytes, form, root).unwrap();
+    let opened = envelope::open(bytes, form, root).unwrap();
     let mut drawn = bytes[120..152].to_vec();
     drawn.extend_from_slice(envelope::epoch_key(bytes, form, root).unwrap().expose());
     drawn.extend_from_slice(&bytes[232..244]);
-    let _fixed = fix(&drawn, AT);
-    envelope::seal(&envelope, root, &body).unwrap()
+    let fixed = fix(&drawn, AT);
+    let (body, nothing) = (&opened.body, Delta::default());
+    let mut out = envelope::seal(&envelope, root, body, &nothing, &body.audit)
+        .unwrap()
+        .bytes;
+    drop(fixed);
+    let mut again = envelope::open(bytes, form, root);
+    let mut chain = opened.chain.unwrap();
+    let (mut rest, mut changes) = (&bytes[opened.end..], 0);
+    let mut scratch = Scratch::default();
+    while let Next::Change(plain, whole) = chain.open(rest, &mut scratch).unwrap() {
+        let (delta, audit) = Delta::decode(plain).unwrap();
+        let _fixed = fix(&rest[16..48], AT);
+        let chain = again.as_mut().unwrap().chain.as_mut().unwrap();
+        let (record, link) = chain.seal(delta.encode(&audit).unwrap()).unwrap();
+        chain.advance(link);
+        out.extend_from_slice(&record);
+        rest = &rest[whole..];
+        changes += 1;
+    }
+    (out, changes)
 }
 
 #[test]
 fn this_code_still_writes_the_golden_small_files() {
-    for (name, provider) in [("key", key()), ("passphrase", words(PASSPHRASE))] {
-        let (_dir, path) = copy(name);
+    for (version, name, provider) in all() {
+        let (_dir, path) = copy(version, name);
         let layout = Layout::new(&path);
         let about = About::read(&layout).unwrap();
-        let (bytes, envelope) = crate::vault::keystore(&layout, about.id).unwrap();
+        let (bytes, envelope) = crate::state::keystore(&layout, about.id).unwrap();
         let auth = Auth::of(&envelope, &provider, &path).unwrap();
         let secret = auth.epoch_key(&layout, about.id, envelope.epoch).unwrap();
         let root = auth.root(about.id, &secret).unwrap();
-        assert!(
-            sealed_again(&bytes, Form::Keystore, &root) == bytes,
-            "{name}"
-        );
+        if version == 2 {
+            let (again, changes) = sealed_again(&bytes, Form::Keystore, &root);
+            assert!(again == bytes, "{name}");
+            assert_eq!(changes, if name == "key" { 4 } else { 0 });
+        }
         for file in ["epoch.key", "vault.json"] {
             fs::remove_file(path.join(file)).unwrap();
         }
         secret.write_first(&layout, about.id, &provider).unwrap();
         about.write(&layout).unwrap();
         for file in ["epoch.key", "vault.json"] {
-            let old = fs::read(golden().join(name).join(file)).unwrap();
+            let old = fs::read(golden(version).join(name).join(file)).unwrap();
             assert_eq!(fs::read(path.join(file)).unwrap(), old, "{name}/{file}");
         }
     }
-    let bytes = fs::read(golden().join("key.akb")).unwrap();
+    let bytes = fs::read(golden(2).join("key.akb")).unwrap();
     let envelope = envelope::peek(&bytes, Form::Backup).unwrap();
     let auth = Auth::of(&envelope, &words(RECOVERY), Path::new("key.akb")).unwrap();
     let none = EpochKey {
@@ -199,15 +244,49 @@ fn this_code_still_writes_the_golden_small_files() {
         secret: Secret::write(|_| ()),
     };
     let root = auth.root(envelope.vault, &none).unwrap();
-    assert!(sealed_again(&bytes, Form::Backup, &root) == bytes);
+    let (again, changes) = sealed_again(&bytes, Form::Backup, &root);
+    assert!(again == bytes && changes == 0);
+}
+
+#[test]
+fn a_vault_of_version_1_goes_on_as_version_2_at_its_first_commit() {
+    for name in ["key", "passphrase"] {
+        let (_dir, path) = copy(1, name);
+        let provider = if name == "key" {
+            key()
+        } else {
+            words(PASSPHRASE)
+        };
+        let version = || fs::read(path.join("keystore.akv")).unwrap()[8];
+        let vault = Vault::open(&path, &provider).unwrap();
+        let before = vault.list().unwrap();
+        assert_eq!(version(), 1, "an opening changes nothing");
+        let id = store(&vault, b"new");
+        assert_eq!(version(), 2);
+        let again = Vault::open(&path, &provider).unwrap();
+        assert_eq!(again.list().unwrap().len(), before.len() + 1);
+        again.verify(id).unwrap();
+        for one in before {
+            again.verify(one.id).unwrap();
+            assert_eq!(again.stat(one.id).unwrap().name, one.name);
+        }
+        // The old keystore of the same epoch is an older one.
+        fs::copy(
+            golden(1).join(name).join("keystore.akv"),
+            path.join("keystore.akv"),
+        )
+        .unwrap();
+        let error = Vault::open(&path, &provider).unwrap_err();
+        assert_eq!(error.code(), "AEG-V035");
+    }
 }
 
 #[test]
 fn this_code_still_opens_the_golden_folders() {
-    for (name, provider) in [("key", key()), ("passphrase", words(PASSPHRASE))] {
-        let (_dir, path) = copy(name);
+    for (version, name, provider) in all() {
+        let (_dir, path) = copy(version, name);
         let vault = Vault::open(&path, &provider).unwrap();
-        let text = fs::read(golden().join(name).with_extension("json")).unwrap();
+        let text = fs::read(golden(version).join(name).with_extension("json")).unwrap();
         let expected: Value = serde_json::from_slice(&text).unwrap();
         let mut found = Contents::new();
         for info in vault.list().unwrap() {
@@ -220,7 +299,11 @@ fn this_code_still_opens_the_golden_folders() {
                 assert_eq!(found[&info.id], super::load(&vault, info.id).unwrap());
             }
         }
-        assert_eq!(describe(&vault, &found), expected, "{name}");
+        let mut told = describe(&vault, &found);
+        if version == 1 {
+            told.as_object_mut().unwrap().remove("heads");
+        }
+        assert_eq!(told, expected, "{version} {name}");
         for id in expected["shredded"].as_array().unwrap() {
             let id = id.as_str().unwrap().parse().unwrap();
             let stat = vault.stat(id);
@@ -242,10 +325,10 @@ fn this_code_still_opens_the_golden_folders() {
 #[test]
 fn the_golden_backup_still_restores_and_shreds_without_a_proof_are_counted_not_believed() {
     // The log of that build has no proofs yet: a forger could have written it.
-    let (_dir, path) = copy("key");
+    let (_dir, path) = copy(1, "key");
     fs::remove_file(path.join("keystore.akv")).unwrap();
     fs::remove_file(path.join("epoch.key")).unwrap();
-    let backup = golden().join("key.akb");
+    let backup = golden(1).join("key.akb");
     let vault = Vault::restore_keystore(
         &path,
         &backup,
@@ -255,7 +338,7 @@ fn the_golden_backup_still_restores_and_shreds_without_a_proof_are_counted_not_b
     )
     .unwrap();
     let expected: Value =
-        serde_json::from_slice(&fs::read(golden().join("key.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(golden(1).join("key.json")).unwrap()).unwrap();
     let gone = expected["shredded"][0].as_str().unwrap().parse().unwrap();
     let ids: Vec<Uuid> = {
         let state = vault.inner.current().unwrap();
