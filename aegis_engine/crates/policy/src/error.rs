@@ -21,7 +21,7 @@ pub enum PolicyError {
         what: String,
     },
     /// At least one release gate failed.
-    #[error("release refused by {}", names(failed))]
+    #[error("release refused by {}; the node's log has the numbers", names(failed))]
     GateFailed {
         /// The gates that failed.
         failed: Vec<GateResult>,
@@ -97,6 +97,14 @@ impl PolicyError {
         }
     }
 
+    /// What the node's own log may say: with the numbers seen, which the text leaves out.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::GateFailed { failed, .. } => format!("release refused by {}", numbers(failed)),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn bad(reason: impl Into<String>) -> Self {
         Self::BadRequest {
             reason: reason.into(),
@@ -105,6 +113,11 @@ impl PolicyError {
 }
 
 fn names(failed: &[GateResult]) -> String {
+    let list: Vec<String> = failed.iter().map(|g| format!("gate {}", g.name)).collect();
+    list.join(", ")
+}
+
+fn numbers(failed: &[GateResult]) -> String {
     let list: Vec<String> = failed
         .iter()
         .map(|g| {

@@ -30,6 +30,17 @@ pub struct Effect {
     pub datasets: u64,
 }
 
+/// Consent to one purpose that came with data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The purpose.
+    pub purpose: String,
+    /// People who have it now and did not before.
+    pub granted: u64,
+    /// People who withdrew it and did not consent anew: they do not have it.
+    pub withheld: u64,
+}
+
 /// The key of the ledger's records.
 pub(crate) fn prove(node: &Secret<32>) -> Result<Prove> {
     let key = proof::key(DOMAIN, node)?;
@@ -139,6 +150,42 @@ impl Vault {
         self.commit_consent(&mut exclusive, facts)?;
         exclusive.done()?;
         Ok(effect)
+    }
+
+    /// Consent that comes with data, in the keystore write of the data.
+    pub(crate) fn grant_with_data(
+        &self,
+        exclusive: &mut Exclusive<'_>,
+        people: &[Subject],
+        purposes: &[String],
+    ) -> Result<Vec<Granted>> {
+        if purposes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut people = people.to_vec();
+        people.sort_unstable();
+        people.dedup();
+        let ledger = self.consent()?;
+        let mut all = Vec::with_capacity(purposes.len());
+        for purpose in purposes {
+            let (granted, withheld) = ledger.grant_with_data(&people, purpose).map_err(fault)?;
+            all.push(Granted {
+                purpose: purpose.clone(),
+                granted,
+                withheld,
+            });
+        }
+        let head = self.note_consent(exclusive);
+        let facts = json!({
+            "what": "grant with data",
+            "purposes": purposes,
+            "granted": all.iter().map(|one| one.granted).sum::<u64>(),
+            "withheld": all.iter().map(|one| one.withheld).sum::<u64>(),
+            "records": head.count,
+            "head": hex(&head.mac),
+        });
+        self.inner.log.record(Event::Consent, facts)?;
+        Ok(all)
     }
 
     /// The ledger as it is now is what must be there from now on. In the audit log, too, which can be anchored elsewhere.

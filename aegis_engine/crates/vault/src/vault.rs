@@ -11,6 +11,7 @@ use aegis_policy::{ConsentLedger, PolicyError};
 use uuid::Uuid;
 
 use crate::auth::Auth;
+use crate::clock::Clock;
 use crate::consents;
 use crate::destroy;
 use crate::epoch;
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub consent: ConsentLedger,
     pub lineages: Lineages,
     pub people: People,
+    pub clock: Clock,
     pub lock_wait_ms: AtomicU64,
     state: RwLock<State>,
     process: u32,
@@ -114,6 +116,7 @@ impl Vault {
             consent,
             lineages: Lineages::default(),
             people: People::default(),
+            clock: Clock::default(),
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             state: RwLock::new(state),
             process: std::process::id(),
