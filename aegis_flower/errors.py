@@ -63,16 +63,78 @@ class LedgerTampered(AegisError):
     exit_code = 5
 
 
+class AccountantError(AegisError):
+    """The accountant's answer cannot be true; nothing was read."""
+
+    code = "AEG-B003"
+    exit_code = 3
+
+
 class NodeError(AegisError):
     """The node's operator configuration is incomplete."""
 
     code = "AEG-O001"
 
 
+class WrongVault(NodeError):
+    """The vault at ``aegis-vault`` is not the one that ``aegis-vault-id`` names."""
+
+    code = "AEG-N018"
+
+
 class AppError(AegisError):
     """The Flower app is put together in a way that cannot work; the text says what to change."""
 
     code = "AEG-F001"
+
+
+class ModelMismatch(AppError):
+    """The app's model is not the one the server sent: other tensors, or a dtype that is not float32."""
+
+    code = "AEG-N013"
+
+
+class DataMismatch(AppError):
+    """The app's `Spec` and the data set do not fit: columns, widths or the kind of label."""
+
+    code = "AEG-N014"
+
+
+class PreflightFailed(AppError):
+    """The app's model, loss or optimiser fails on a batch of zeros; nothing was read and nothing charged."""
+
+    code = "AEG-N015"
+
+
+class DeviceMissing(AppError):
+    """The configured device is not on this node."""
+
+    code = "AEG-N016"
+
+
+class RequestInvalid(AegisError):
+    """A message of the server is not of the form this node answers: a field is missing, of another type or out of bounds."""
+
+    code = "AEG-N010"
+
+
+class OutsideTerms(AegisError):
+    """The request asks for more than this node's configuration or its data's terms give; nothing was read."""
+
+    code = "AEG-N011"
+    exit_code = 3
+
+
+class EvaluationsSpent(OutsideTerms):
+    """The run has had the evaluations on held-out rows that the node gives to one run."""
+
+    code = "AEG-N012"
+
+
+class StaleState(AegisError):
+    """The state that Flower keeps for this node was put back: masking with it again would undo an earlier mask."""
+
+    code = "AEG-N017"
 
 
 class RunFailed(AegisError):
@@ -93,7 +155,21 @@ class DeploymentError(AegisError):
     code = "AEG-R003"
 
 
+# Refusals that a further round of the same run meets again: a run in which every node refused for one of these may stop.
+# Not among them: what a larger cohort, a later message or a node's restart can heal.
+LASTING: frozenset[str] = frozenset(
+    {
+        *("AEG-B001", "AEG-B002", "AEG-B003", "AEG-C001", "AEG-D001", "AEG-F001", "AEG-O001"),
+        *("AEG-N011", "AEG-N012", "AEG-N013", "AEG-N014", "AEG-N015", "AEG-N016", "AEG-N018"),
+        *("AEG-P001", "AEG-P002", "AEG-P003", "AEG-P010"),
+        *("AEG-S021", "AEG-S022", "AEG-S030", "AEG-S031", "AEG-S032", "AEG-S033", "AEG-S035", "AEG-S036"),
+        *("AEG-V001", "AEG-V002", "AEG-V006", "AEG-V013", "AEG-V014", "AEG-V015", "AEG-V022", "AEG-V036", "AEG-V038"),
+    }
+)
+
 __all__ = [
+    "LASTING",
+    "AccountantError",
     "AegisError",
     "AppError",
     "AuditError",
@@ -101,18 +177,27 @@ __all__ = [
     "BudgetExceeded",
     "ConfigError",
     "DataError",
+    "DataMismatch",
     "DeploymentError",
+    "DeviceMissing",
+    "EvaluationsSpent",
     "GateFailed",
     "LedgerTampered",
+    "ModelMismatch",
     "NodeError",
     "NotEnoughClients",
+    "OutsideTerms",
     "PermitError",
     "PermitRevoked",
     "PermitScope",
     "PolicyDenied",
     "PolicyError",
+    "PreflightFailed",
     "ReportError",
+    "RequestInvalid",
     "RunFailed",
     "SecAggError",
+    "StaleState",
     "VaultError",
+    "WrongVault",
 ]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aegis_engine import Permit, Release, clip_l2
+from aegis_engine import DpSession, Permit, Release, clip_l2
+from aegis_flower import accountant
+from aegis_flower.accountant import Mechanism
+from aegis_flower.config import Config
+from aegis_flower.ledger import Reservation
 from aegis_flower.node import Node
+
+if TYPE_CHECKING:
+    from aegis_flower.train import Evaluated
 
 Shapes = list[tuple[str, tuple[int, ...]]]
 
@@ -56,44 +63,64 @@ METRIC_MAX = 2**31 - 1
 def means(sums: Mapping[str, int]) -> dict[str, float]:
     """What the sums of `METRICS` say of the model: accuracy, mean loss, rows, calibration.
 
-    ``calibration-error`` is the expected calibration error over ten bins of confidence (Guo et al. 2017, eq. 5), with the middle
-    of a bin for the confidence in it.
+    The sums may carry noise, so each number is cut to where it can lie. ``calibration-error`` is the expected calibration error over
+    ten bins of confidence (Guo et al. 2017, eq. 5), with the middle of a bin for the confidence in it; it is there where the
+    histograms are.
     """
     rows = sums.get("examples", 0)
-    if not rows:
+    if rows <= 0:
         return {}
-    sure, right = CONFIDENCE.read(sums), CONFIDENT_AND_RIGHT.read(sums)
-    gaps = [abs(r - n * (i + 0.5) / len(sure)) for i, (n, r) in enumerate(zip(sure, right, strict=True))]
-    return {
-        "accuracy": sums["correct"] / rows,
-        "loss": sums["loss_milli"] / 1000 / rows,
+    told = {
+        "accuracy": min(1.0, max(0.0, sums["correct"] / rows)),
+        "loss": max(0.0, sums["loss_milli"] / 1000 / rows),
         "test-rows": float(rows),
-        "calibration-error": sum(gaps) / rows,
     }
+    sure, right = CONFIDENCE.read(sums), CONFIDENT_AND_RIGHT.read(sums)
+    if any(sure):
+        gaps = [abs(r - n * (i + 0.5) / len(sure)) for i, (n, r) in enumerate(zip(sure, right, strict=True))]
+        told["calibration-error"] = min(1.0, sum(gaps) / rows)
+    return told
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How the counts of an evaluation are noised, and what that was charged to.
+
+    Attributes:
+        mechanism: of kind ``counts``; its multiplier is in units of the counts' joint sensitivity.
+        reservation: of the holdout's own ledger.
+        loss_max: one record's loss counts as at most this.
+        histograms: whether the histograms are told; else their bins are zero.
+        insecure_seed: a seed for noise anybody can repeat; None draws it from the operating system.
+    """
+
+    mechanism: Mechanism
+    reservation: Reservation
+    loss_max: float
+    histograms: bool
+    insecure_seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a client would like to release.
+    """What a client would like to release. What noise it carries is not for the client to say.
 
     Attributes:
         update: flat float32 difference to the global model, in the order of `tensors`; empty for metrics alone.
         tensors: names and shapes of the update.
-        metrics: counts over the holdout rows, by the names of `METRICS`.
-        rows: rows the permit allowed.
-        dp: ``off``, ``secure`` or ``insecure_test``: the noise that was added.
-        reservation: id of the ledger's reservation.
-        epsilon_total: ε of the data set's ledger with this round.
-        weight: the client's weight in the mean.
+        metrics: exact counts over the holdout rows, by the names of `METRICS`; the engine noises them as `counts` says.
+        session: the engine's session that drew the batches and noised the sums; None without DP. It is used up.
+        epsilon_total: ε of the training data's ledger with this round.
+        counts: the noise of the metrics; None where they leave as they are.
+        weight: the client's weight in the mean; 1 where the data demand privacy.
     """
 
     update: npt.NDArray[np.float32]
     tensors: Shapes
     metrics: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
-    dp: str = "off"
-    reservation: str | None = None
+    session: DpSession | None = None
     epsilon_total: float = 0.0
+    counts: Counts | None = None
     weight: int = 1
 
 
@@ -106,11 +133,32 @@ class Limits:
     weight_max: int
 
 
-def release(node: Node, permit: Permit, proposal: Proposal, limits: Limits, *, secure_aggregation: bool) -> Release:
-    """Clips the update, runs every gate and asks for one ``release_update`` decision.
+def counts_mechanism(config: Config, delta: float) -> Mechanism:
+    """The mechanism of one evaluation in this experiment, at the δ of the holdout's terms."""
+    e = config.evaluation
+    return accountant.counts_mechanism(e.epsilon, min(delta, config.privacy.delta), loss_max=e.loss_max)
 
-    The engine clips to ``limits.max_norm`` (the update is already noised: clipping is post-processing), recomputes the
-    norm, and records the decision before the `Release` exists.
+
+def counted(found: Evaluated, *, histograms: bool) -> dict[str, int]:
+    """The metrics of an evaluation, exact, by the names of `METRICS`; bins are zero without `histograms`."""
+    bins = {**CONFIDENCE.count(found.confidence), **CONFIDENT_AND_RIGHT.count(found.confidence[found.right])}
+    return {
+        "examples": len(found.right),
+        "correct": int(found.right.sum()),
+        "loss_milli": round(found.loss * 1000),
+        **(bins if histograms else dict.fromkeys(bins, 0)),
+    }
+
+
+def release(
+    node: Node, permits: Permit | Sequence[Permit], proposal: Proposal, limits: Limits, *, secure_aggregation: bool
+) -> Release:
+    """Clips the update, runs every gate and asks the policies of each data set that a permit opened.
+
+    A release names all permits it used: the one trained on (``release_update``) first, then the one evaluated on
+    (``release_counts``). The engine clips to ``limits.max_norm`` (the update is already noised: clipping is post-processing),
+    recomputes the norm, reads from the session what was noised, noises the counts, and records the decision before the `Release`
+    exists.
 
     Raises:
         GateFailed: at least one gate failed; `gates` has all of them.
@@ -120,20 +168,27 @@ def release(node: Node, permit: Permit, proposal: Proposal, limits: Limits, *, s
     max_norm = limits.max_norm if own is None else min(limits.max_norm, own)
     if proposal.update.size and np.isfinite(proposal.update).all():
         clip_l2(proposal.update, max_norm)
+    counts = proposal.counts
     return node.engine.gate(
-        permit,
+        [permits] if isinstance(permits, Permit) else list(permits),
         np.ascontiguousarray(proposal.update),
         tensors=proposal.tensors,
         contract=limits.contract,
         metrics=proposal.metrics,
         metrics_allowed=list(METRICS),
-        rows=proposal.rows,
-        subjects=permit.subjects,
-        dp=proposal.dp,
-        reservation=proposal.reservation,
+        session=proposal.session,
         epsilon=proposal.epsilon_total,
+        counts=counts and (counts.mechanism.noise_multiplier, round(counts.loss_max * 1000), counts.histograms),
+        counts_seed=counts and counts.insecure_seed,
+        counts_reservation=counts and counts.reservation.id,
+        counts_epsilon=counts.reservation.epsilon_total if counts else 0.0,
         secure_aggregation=secure_aggregation,
         weight=proposal.weight,
         weight_max=limits.weight_max,
         max_norm=max_norm,
     )
+
+
+def nothing(node: Node, *, secure_aggregation: bool) -> Release:
+    """Zeros for every metric, of a node without held-out rows: no row was used, so no permit is named."""
+    return node.engine.release_nothing(list(METRICS), secure_aggregation=secure_aggregation)

@@ -1,109 +1,74 @@
-"""Ledger: what a data set's privacy budget was spent on, shared by every run and sweep that uses the data.
+"""Ledger: what the privacy budget of a data set's people was spent on, shared by every run and sweep that uses their data.
 
-One file a data set and unit, ``<vault>/privacy/<dataset>.record.jsonl``: each line is an entry with the MAC of itself and
-of the line before, keyed by the vault. A reservation is durable before training and counts as spent whether or not the
-update was released. The last entry's MAC also goes to the audit log, so a ledger that was rolled back is found.
+A ledger belongs to a lineage: a random id that the vault seals with a data set, and that a rename, a new ingest of the same
+people or another encryption keeps. One file for each, ``<vault>/privacy/<lineage>.record.jsonl``: every line is an entry with the
+MAC of itself and of the line before, keyed by the vault. A reservation is durable before training and counts as spent whether or
+not the update was released. How far a ledger has come is committed in the vault's keystore, so one that was rolled back is found.
 """
 
 from __future__ import annotations
 
 import fcntl
-import functools
 import json
 import math
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aegis_engine import Vault
-from aegis_flower.errors import BudgetExceeded, ConfigError, LedgerTampered
+from aegis_flower.accountant import (
+    DELTA,
+    NEIGHBOURING,
+    STEPS,
+    Mechanism,
+    calibrate,
+    counts_mechanism,
+    epsilon,
+    gate_epsilon,
+    person_epsilon,
+    within,
+)
+from aegis_flower.errors import AegisError, BudgetExceeded, ConfigError, LedgerTampered
 
-if TYPE_CHECKING:
-    import dp_accounting
+__all__ = [
+    "NEIGHBOURING",
+    "SAMPLER",
+    "UNIT",
+    "Ledger",
+    "Mechanism",
+    "Reservation",
+    "Spent",
+    "calibrate",
+    "counts_mechanism",
+    "epsilon",
+    "gate_epsilon",
+    "person_epsilon",
+]
 
 UNIT = "record"
-NEIGHBOURING = "add_remove"
 SAMPLER = "poisson"
-# Whole orders: fractional ones are slow, do not converge for large sampling rates, and gain under 1 % here.
-_RDP_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512]
-_SIGMA_MAX = 10_000
-_SIGMA_TOLERANCE = 5e-4
-_DOMAIN = "aegis/v1/privacy-ledger"
+TERMS_DELTA = 1e-5  # δ of terms that name none
+_OLD_DOMAIN = "aegis/v1/privacy-ledger"
+_DOMAIN = "aegis/v2/privacy-ledger"
+_NAMELESS = "aegis/v2/privacy-ledger/name"
+_EVENT = "privacy.reserve"
 
-
-@dataclass(frozen=True)
-class Mechanism:
-    """One DP-SGD configuration: σ in units of the clip, Poisson rate."""
-
-    noise_multiplier: float
-    sample_rate: float
-
-    def __post_init__(self) -> None:
-        # The server names σ: what is no positive number would pass as ε = 0, or spoil the ledger for good.
-        if not 0 < self.noise_multiplier < math.inf:
-            raise ConfigError(
-                "privacy.noise_multiplier", f"must be positive and finite (got {self.noise_multiplier!r})"
-            )
-        if not 0 < self.sample_rate <= 1:
-            raise ConfigError("privacy.sample_rate", f"must be above 0 and at most 1 (got {self.sample_rate!r})")
-
-    @property
-    def event(self) -> dp_accounting.DpEvent:
-        """The event of one step in dp-accounting's terms."""
-        import dp_accounting
-
-        return dp_accounting.PoissonSampledDpEvent(
-            self.sample_rate, dp_accounting.GaussianDpEvent(self.noise_multiplier)
-        )
-
-
-def epsilon(steps: Counter[Mechanism] | dict[Mechanism, int], delta: float, accountant: str = "pld") -> float:
-    """ε at `delta` of the composed steps, by Google's dp-accounting (``pld`` or ``rdp``), add/remove neighbours."""
-    key = tuple(sorted((m.noise_multiplier, m.sample_rate, n) for m, n in steps.items() if n))
-    return _epsilon(key, delta, accountant) if key else 0.0
-
-
-@functools.lru_cache(maxsize=4096)
-def _epsilon(key: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
-    # imported here: it takes seconds, and most steps of a round spend nothing
-    from dp_accounting.pld import PLDAccountant
-    from dp_accounting.rdp import RdpAccountant
-
-    tool = RdpAccountant(_RDP_ORDERS) if accountant == "rdp" else PLDAccountant(value_discretization_interval=1e-3)
-    for noise_multiplier, sample_rate, count in key:
-        tool.compose(Mechanism(noise_multiplier, sample_rate).event, count)
-    return float(tool.get_epsilon(delta))
-
-
-@functools.lru_cache(maxsize=256)
-def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """The smallest noise multiplier, to 3 digits, whose PLD ε over `steps` Poisson steps is at most the target.
-
-    Raises:
-        ConfigError: no noise multiplier up to 10 000 reaches the target.
-    """
-
-    def spent(sigma: float) -> float:
-        return _epsilon(((sigma, sample_rate, steps),), delta, "pld")
-
-    low, high = 0.2, 0.4
-    while spent(high) > target_epsilon:
-        low, high = high, high * 2
-        if high > _SIGMA_MAX:
-            raise ConfigError("privacy.epsilon", f"{target_epsilon} cannot be reached with {steps} steps")
-    while (high - low) / high > _SIGMA_TOLERANCE:
-        middle = (low + high) / 2
-        low, high = (middle, high) if spent(middle) > target_epsilon else (low, middle)
-    return math.ceil(high * 1e4) / 1e4
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """Budget taken before training; `Ledger.commit` notes that the update was released."""
+    """Budget taken before training; `Ledger.commit` notes that the update was released.
+
+    Attributes:
+        id: random; the release's record names it.
+        epsilon_total: ε of the whole ledger with it, as the gate counts it at the terms' δ.
+    """
 
     id: str
     epsilon_total: float
@@ -120,143 +85,318 @@ class Spent:
 
 
 class Ledger:
-    """The privacy ledger of one data set of one vault.
+    """The privacy ledger of the people of one data set.
 
     Guarantees:
         - A round that would pass the budget is refused before any data is read.
         - A reservation is on disk before training starts; a crash leaves it charged.
-        - An edited, truncated or rolled-back file is found by its MAC chain and the audit log, and refused.
+        - An edited, truncated or rolled-back file is found by its MAC chain and the keystore's head, and refused.
+        - An entry that no accountant is trusted for makes the ledger read as exhausted: ε is infinite, nothing is granted.
+        - ε is held at the δ of the terms, whatever δ a run names.
+
+    Args:
+        vault: the vault.
+        dataset: name or id of the data set.
+        delta: δ of the data set's terms (``engine.terms(id)["delta"]``); None takes the default of terms.
     """
 
-    def __init__(self, vault: Vault, dataset: str) -> None:
+    def __init__(self, vault: Vault, dataset: str, *, delta: float | None = None) -> None:
         self._vault = vault
         self._dataset = dataset
-        self._path = Path(vault.path) / "privacy" / f"{dataset}.{UNIT}.jsonl"
+        self.delta = TERMS_DELTA if delta is None else delta
+        within("terms.delta", self.delta, DELTA)
+        self.lineages = _lineages(vault, dataset)
+        self._books = [_Book(vault, lineage, dataset) for lineage in self.lineages]
 
-    def entries(self) -> list[dict[str, Any]]:
-        """All entries, oldest first.
+    @property
+    def path(self) -> Path:
+        """The file of the oldest lineage."""
+        return self._books[0].path
+
+    def entries(self) -> list[Entry]:
+        """All entries of the oldest lineage, oldest first.
 
         Raises:
-            LedgerTampered: an entry's MAC is wrong, or the file is older than the audit log knows.
+            LedgerTampered: an entry's MAC is wrong, or the file is older than the vault knows.
         """
-        entries = self._read()
-        last = self._vault.audit_find_last("privacy.reserve", "dataset", self._dataset)
-        if last is not None:
-            seen = int(last["entries"])
-            if len(entries) < seen or entries[seen - 1]["mac"] != last["mac"]:
-                raise LedgerTampered(
-                    f"privacy ledger of {self._dataset!r} holds {len(entries)} entries, but the audit log recorded {seen}: "
-                    "the file was rolled back or replaced; restore it from the newest copy"
-                )
-        return entries
+        return self._books[0].entries()
 
-    def _read(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        entries: list[dict[str, Any]] = []
-        previous = ""
-        # What follows the last newline was torn by a crash before its fsync: nothing was trained on it.
-        whole = self._path.read_bytes().rpartition(b"\n")[0]
-        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
-            try:
-                entry = json.loads(line)
-                mac = entry["mac"]
-                good = entry["seq"] == number and mac == self._mac(entry, previous) and line == _line(entry)
-            except (ValueError, KeyError, TypeError):
-                good, mac, entry = False, "", {}
-            if not good:
-                raise LedgerTampered(
-                    f"privacy ledger {self._path.name}, line {number}: not what was written; restore the file from a copy"
-                )
-            entries.append(entry)
-            previous = mac
-        return entries
+    def mechanisms(self, run: str | None = None) -> Counter[Mechanism]:
+        """Steps by mechanism, over all runs or one, of the lineage that spent most.
 
-    def _mac(self, entry: dict[str, Any], previous: str) -> str:
-        body = json.dumps({k: v for k, v in entry.items() if k != "mac"}, sort_keys=True, separators=(",", ":"))
-        return self._vault.mac(_DOMAIN, f"{self._dataset}\n{previous}\n{body}".encode()).hex()
-
-    @staticmethod
-    def _steps(entries: list[dict[str, Any]], run: str | None = None) -> Counter[Mechanism]:
-        steps: Counter[Mechanism] = Counter()
-        for e in entries:
-            if e["kind"] == "reserve" and (run is None or e["run"] == run):
-                steps[Mechanism(e["noise_multiplier"], e["sample_rate"])] += e["steps"]
-        return steps
+        Raises:
+            ConfigError: an entry is outside the bounds of any mechanism.
+            LedgerTampered: see `entries`.
+        """
+        all_steps = [_steps(book.entries(), run) for book in self._books]
+        return max(all_steps, key=lambda steps: epsilon(steps, self.delta) if steps else 0.0)
 
     def spent(self, delta: float, run: str | None = None, accountant: str = "pld") -> Spent:
-        """ε spent at `delta`, over all runs or one."""
-        entries = self.entries()
-        steps = self._steps(entries, run)
-        runs = {e["run"] for e in entries if e["kind"] == "reserve" and run in (None, e["run"])}
-        return Spent(epsilon(steps, delta, accountant), sum(steps.values()), len(entries), len(runs))
+        """ε spent at `delta`, over all runs or one; of several lineages, that of the one that spent most.
+
+        Raises:
+            ConfigError: `delta` is outside [1e-12, 1e-2].
+            LedgerTampered: see `entries`.
+        """
+        within("delta", delta, DELTA)
+        found = []
+        for book in self._books:
+            entries = book.entries()
+            reserved = [e for e in entries if e["kind"] == "reserve" and run in (None, e["run"])]
+            found.append(
+                Spent(
+                    _spent(entries, lambda steps: epsilon(steps, delta, accountant), run),
+                    sum(e["steps"] for e in reserved if isinstance(e["steps"], int)),
+                    len(entries),
+                    len({e["run"] for e in reserved}),
+                )
+            )
+        return max(found, key=lambda spent: spent.epsilon)
+
+    def spent_by_person(self, delta: float, rows: int, run: str | None = None) -> float:
+        """ε at `delta` for a person of whom the data set has `rows` rows (`Permit.rows_per_subject_max`)."""
+        within("delta", delta, DELTA)
+        return max(_spent(book.entries(), lambda s: person_epsilon(s, delta, rows), run) for book in self._books)
 
     def reserve(
         self, *, run: str, round_: int, mechanism: Mechanism, steps: int, delta: float, budget: float
     ) -> Reservation:
-        """Takes the budget of one round, durably.
+        """Takes the budget of one round, durably, of every lineage of the data set.
 
-        The gate is RDP, which composes for adaptively chosen mechanisms (Feldman & Zrnic 2021); where all steps so far
-        are of one mechanism, chosen in advance, the tighter PLD decides.
+        The gate is RDP, which composes for adaptively chosen mechanisms; where all steps so far are of one mechanism, the
+        tighter PLD may decide (`gate_epsilon`).
+
+        Args:
+            run: the run.
+            round_: its round.
+            mechanism: what each step is.
+            steps: how many there may be.
+            delta: δ the run asks for: not above the terms'. The ledger accounts at the terms' all the same.
+            budget: ε of the terms.
 
         Raises:
             BudgetExceeded: the round would pass the budget; nothing was written, nothing was read.
+            ConfigError: a number is outside its bounds.
             LedgerTampered: see `entries`.
         """
-        with self._locked():
-            entries = self.entries()
-            before = self._steps(entries)
-            after = before + Counter({mechanism: steps})
-            # The strictest δ that any run asked for holds for all: a looser one must not make earlier runs look cheaper.
-            strictest = min([delta, *(e["delta"] for e in entries if e["kind"] == "reserve")])
-            total = epsilon(after, strictest, "rdp")
-            # PLD gains less than half, and takes for ever when σ is far too small.
-            if budget < total <= 2 * budget + 1 and len(after) == 1:
-                total = epsilon(after, strictest, "pld")
-            if total > budget:
-                spent = epsilon(before, strictest)
-                raise BudgetExceeded(
-                    f"data set {self._dataset!r}: this round would bring ε to {total:.3f} of {budget:.3f} (δ={strictest:g}, "
-                    f"unit {UNIT}, spent {spent:.3f}); nothing was read. Ask for fewer rounds or more noise, or have the "
-                    "data steward raise the budget",
-                    spent=spent,
-                    after=total,
-                    budget=budget,
-                )
-            entry = {
-                "seq": len(entries) + 1,
-                "kind": "reserve",
-                "id": os.urandom(16).hex(),
-                "run": run,
-                "round": round_,
-                "noise_multiplier": mechanism.noise_multiplier,
-                "sample_rate": mechanism.sample_rate,
-                "steps": steps,
-                "delta": delta,
-            }
-            self._append(entry, entries)
-            return Reservation(str(entry["id"]), total)
+        if isinstance(steps, bool) or not isinstance(steps, int):
+            raise ConfigError("privacy.steps_per_round", f"must be a whole number (got {steps!r})")
+        within("privacy.steps_per_round", steps, STEPS)
+        within("privacy.delta", delta, DELTA)
+        if delta > self.delta:
+            raise BudgetExceeded(
+                f"data set {self._dataset!r}: the run asks for δ={delta:g}, its terms allow {self.delta:g} at most; nothing "
+                f"was read. Set privacy.delta={self.delta:g}",
+                spent=0.0,
+                after=math.inf,
+                budget=budget,
+            )
+        fields = {
+            "id": os.urandom(16).hex(),
+            "run": run,
+            "round": round_,
+            "mechanism": mechanism.kind,
+            "noise_multiplier": float(mechanism.noise_multiplier),
+            "sample_rate": float(mechanism.sample_rate),
+            "clip": float(mechanism.clip),
+            "steps": steps,
+            "delta": self.delta,
+            "asked_delta": delta,
+            "unit": UNIT,
+            "relation": NEIGHBOURING,
+        }
+        with ExitStack() as locks:
+            for book in sorted(
+                self._books, key=lambda b: b.lineage
+            ):  # in one order, so that no two wait for each other
+                locks.enter_context(book.locked())
+            books = [(book, book.entries()) for book in self._books]
+            total = max(self._granted(entries, mechanism, steps, budget) for _, entries in books)
+            for book, entries in books:
+                book.append("reserve", fields, entries)
+        return Reservation(str(fields["id"]), total)
+
+    def check(self, *, mechanism: Mechanism, steps: int, budget: float) -> None:
+        """Whether `reserve` would grant a round now; writes nothing.
+
+        Raises:
+            BudgetExceeded, LedgerTampered: as `reserve`.
+        """
+        for book in self._books:
+            self._granted(book.entries(), mechanism, steps, budget)
+
+    def _granted(self, entries: list[Entry], mechanism: Mechanism, steps: int, budget: float) -> float:
+        spent = _spent(entries, lambda s: gate_epsilon(s, self.delta, tight=False))
+        total = math.inf
+        if math.isfinite(spent):
+            after = _steps(entries) + Counter({mechanism: steps})
+            total = gate_epsilon(after, self.delta, tight=False)
+            # PLD gains less than half: where RDP is further above, it would not help.
+            if not total <= budget and total <= 2 * budget + 1:
+                total = gate_epsilon(after, self.delta, tight=True)
+        if total <= budget:  # NaN is no such number
+            return total
+        why = (
+            f"this round would bring ε to {total:.3f} of {budget:.3f} (δ={self.delta:g}, unit {UNIT}, spent {spent:.3f})"
+            if math.isfinite(spent)
+            else "its ledger holds an entry outside the bounds that any accountant is trusted for, so it counts as exhausted"
+        )
+        raise BudgetExceeded(
+            f"data set {self._dataset!r}: {why}; nothing was read. Ask for fewer rounds or more noise, or have the data "
+            "steward raise the budget",
+            spent=spent,
+            after=total,
+            budget=budget,
+        )
 
     def commit(self, reservation: Reservation) -> None:
         """Notes that the round's update was released."""
-        with self._locked():
-            entries = self.entries()
-            self._append({"seq": len(entries) + 1, "kind": "commit", "id": reservation.id}, entries)
+        for book in self._books:
+            with book.locked():
+                book.append("commit", {"id": reservation.id}, book.entries())
 
-    def _append(self, entry: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-        entry["mac"] = self._mac(entry, entries[-1]["mac"] if entries else "")
-        line = _line(entry) + b"\n"
-        with self._path.open("r+b" if self._path.exists() else "w+b") as file:
-            file.seek(file.read().rfind(b"\n") + 1)
-            file.truncate()
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        if entry["kind"] == "reserve":
+
+def _lineages(vault: Vault, dataset: str) -> list[str]:
+    """Ids of those whose budget the data set spends. A name of no data set has a ledger of its own, found by the name's MAC: no
+    name ever becomes a path."""
+    try:
+        found = [str(lineage) for lineage in vault.lineages(dataset)]
+    except AegisError:
+        found = []
+    return found or [vault.mac(_NAMELESS, dataset.encode()).hex()[:32]]
+
+
+def _steps(entries: list[Entry], run: str | None = None) -> Counter[Mechanism]:
+    steps: Counter[Mechanism] = Counter()
+    for e in entries:
+        if e["kind"] == "reserve" and run in (None, e["run"]):
+            # Entries of earlier versions have no clip and no kind.
+            made = Mechanism(e["noise_multiplier"], e["sample_rate"], e.get("clip", 1.0), e.get("mechanism", "dpsgd"))
+            if isinstance(e["steps"], bool) or not isinstance(e["steps"], int):
+                raise ConfigError("steps", "must be a whole number")
+            within("steps", e["steps"], STEPS)
+            steps[made] += e["steps"]
+    return steps
+
+
+def _spent(entries: list[Entry], account: Any, run: str | None = None) -> float:
+    try:
+        return float(account(_steps(entries, run)))
+    except (ConfigError, TypeError):
+        # Written by a version without bounds: what it cost is not known, so it cost everything.
+        return math.inf
+
+
+class _Book:
+    """The file of one lineage, and what earlier versions kept under names."""
+
+    def __init__(self, vault: Vault, lineage: str, dataset: str) -> None:
+        self._vault, self.lineage, self._dataset = vault, lineage, dataset
+        self._folder = Path(vault.path) / "privacy"
+        self.path = self._folder / f"{lineage}.{UNIT}.jsonl"
+        self._head = f"privacy/{lineage}"
+
+    def entries(self) -> list[Entry]:
+        """Those under names first."""
+        entries = self._read(self.path.name, lambda entry, previous: self._mac(entry, previous))
+        continued = {e["name"]: e for e in entries if e["kind"] == "continue"}
+        self._check_head(entries)
+        old: list[Entry] = []
+        for name in continued or self._former():
+            before = self._old(name)
+            known = continued.get(name)
+            if known is not None and (len(before) != known["entries"] or before[-1]["mac"] != known["last"]):
+                raise self._rolled_back(len(before), known["entries"])
+            old += before
+        return old + entries
+
+    def _check_head(self, entries: list[Entry]) -> None:
+        head = self._vault.head(self._head)
+        if head is not None and (len(entries) < head[0] or entries[head[0] - 1]["mac"] != head[1].hex()):
+            raise self._rolled_back(len(entries), head[0])
+        # The log has no secret, so its word counts only against granting.
+        self._check_log(entries, self._vault.audit_find_last(_EVENT, "lineage", self.lineage))
+
+    def _check_log(self, entries: list[Entry], last: dict[str, Any] | None) -> None:
+        if last is None:
+            return
+        seen, mac = last.get("entries"), last.get("mac")
+        known = isinstance(seen, int) and 1 <= seen <= len(entries) and entries[seen - 1]["mac"] == mac
+        if not known:
+            raise self._rolled_back(len(entries), seen)
+
+    def _rolled_back(self, have: int, seen: Any) -> LedgerTampered:
+        return LedgerTampered(
+            f"privacy ledger of {self._dataset!r} holds {have} entries, but {seen} were recorded: the file was rolled back "
+            "or replaced; restore it from the newest copy"
+        )
+
+    def _former(self) -> list[str]:
+        """Names under which an earlier version kept entries of these people, as far as there are such files."""
+        names = {self._dataset, *self._vault.lineage_names(self.lineage)}
+        names |= {str(e["name"]) for e in self._vault.list() if e["id"] == self._dataset}
+        try:
+            there = set(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        # Compared with what the folder lists, never joined to a path: a name with a slash is in no folder.
+        return sorted(name for name in names if f"{name}.{UNIT}.jsonl" in there and name != self.lineage)
+
+    def _old(self, name: str) -> list[Entry]:
+        def mac(entry: Entry, previous: str) -> str:
+            return self._vault.mac(_OLD_DOMAIN, f"{name}\n{previous}\n{_body(entry)}".encode()).hex()
+
+        entries = self._read(f"{name}.{UNIT}.jsonl", mac)
+        self._check_log(entries, self._vault.audit_find_last(_EVENT, "dataset", name))
+        return entries
+
+    def _read(self, name: str, mac: Any) -> list[Entry]:
+        try:
+            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise LedgerTampered(f"privacy ledger {name!r} cannot be read ({error.strerror})") from error
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise LedgerTampered(f"privacy ledger {name!r} is no regular file; restore it from a copy")
+            # What follows the last newline was torn by a crash before its fsync: nothing was trained on it.
+            whole = file.read().rpartition(b"\n")[0]
+        entries: list[Entry] = []
+        previous = ""
+        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
+            try:
+                entry = json.loads(line)
+                good = entry["seq"] == number and entry["mac"] == mac(entry, previous) and line == _line(entry)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                good, entry = False, {}
+            if not good:
+                raise LedgerTampered(
+                    f"privacy ledger {name!r}, line {number}: not what was written; restore the file from a copy"
+                )
+            entries.append(entry)
+            previous = entry["mac"]
+        return entries
+
+    def _mac(self, entry: Entry, previous: str) -> str:
+        return self._vault.mac(_DOMAIN, f"{self.lineage}\n{previous}\n{_body(entry)}".encode()).hex()
+
+    def append(self, kind: str, fields: Entry, entries: list[Entry]) -> None:
+        """Writes an entry durably and commits it as the head. `entries` are all there are."""
+        own = [e for e in entries if e.get("lineage") == self.lineage]
+        if not own:
+            for name in self._former():
+                before = self._old(name)
+                if before:
+                    self._write("continue", {"name": name, "entries": len(before), "last": before[-1]["mac"]}, own)
+        self._write(kind, fields, own)
+        if kind == "reserve":
+            entry = own[-1]
             self._vault.record_plugin(
-                "privacy.reserve",
+                _EVENT,
                 {
                     "dataset": self._dataset,
+                    "lineage": self.lineage,
                     "entries": entry["seq"],
                     "mac": entry["mac"],
                     "reservation": entry["id"],
@@ -265,13 +405,50 @@ class Ledger:
                 },
             )
 
+    def _write(self, kind: str, fields: Entry, own: list[Entry]) -> None:
+        entry: Entry = {"v": 2, "seq": len(own) + 1, "kind": kind, "lineage": self.lineage, **fields}
+        entry["mac"] = self._mac(entry, own[-1]["mac"] if own else "")
+        fresh = not self.path.exists()
+        with self._open(self.path) as file:
+            file.seek(file.read().rfind(b"\n") + 1)
+            file.truncate()
+            file.write(_line(entry) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if fresh:
+            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._vault.commit_head(self._head, entry["seq"], bytes.fromhex(entry["mac"]))
+        own.append(entry)
+
+    def _open(self, path: Path) -> Any:
+        """A regular file of this folder, made where it is not there; never through a link."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerTampered(f"privacy ledger {path.name!r} cannot be opened ({error.strerror})") from error
+        file = os.fdopen(descriptor, "r+b")
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            file.close()
+            raise LedgerTampered(f"privacy ledger {path.name!r} is no regular file; restore it from a copy")
+        return file
+
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        with (self._path.with_suffix(".lock")).open("a") as file:
+    def locked(self) -> Iterator[None]:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        if self._folder.is_symlink():
+            raise LedgerTampered("the vault's folder privacy is a link; restore it from a copy")
+        with self._open(self.path.with_suffix(".lock")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
-def _line(entry: dict[str, Any]) -> bytes:
+def _body(entry: Entry) -> str:
+    return json.dumps({k: v for k, v in entry.items() if k != "mac"}, sort_keys=True, separators=(",", ":"))
+
+
+def _line(entry: Entry) -> bytes:
     return json.dumps(entry, sort_keys=True).encode()

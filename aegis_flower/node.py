@@ -6,8 +6,8 @@ A SuperNode's operator passes ``--node-config 'aegis-vault="/srv/vault" aegis-ke
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,98 +15,12 @@ from flwr.app import Context
 
 from aegis_engine import ComplianceEngine, Vault
 from aegis_flower.config import Config
-from aegis_flower.errors import NodeError
-from aegis_flower.ingest import NODE_NOUN
+from aegis_flower.errors import NodeError, WrongVault
 from aegis_flower.ledger import Ledger
-from aegis_flower.trust import Trust
+from aegis_flower.settings import NodeConfig
 
 HOLDOUT = ".holdout"
-
-
-@dataclass(frozen=True)
-class NodeConfig:
-    """The operator's settings, from the SuperNode's node config.
-
-    Attributes:
-        vault: folder of the vault (``aegis-vault``).
-        key_file: 32-byte key file (``aegis-key-file``).
-        dataset: name of the data set in the vault (``aegis-dataset``).
-        name: what the report calls this node (``aegis-name``).
-        min_cohort: fewest clients this node masks with (``aegis-min-cohort``).
-        min_threshold: fewest shares that may unmask one client (``aegis-min-threshold``), beside what the protocol asks of any
-            threshold.
-        max_norm: largest L2 norm of an update it releases (``aegis-max-norm``); None takes the run's, which can then
-            only be checked, not narrowed.
-        colluding_percent: share of the clients that may work with the server against it (``aegis-colluding-percent``).
-        require_commit: it takes part only in rounds with a commit step (``aegis-require-commit``).
-        same_policy: it takes part only where all data are under its own policy bundle (``aegis-same-policy``).
-        trust: its identity and the roster it accepts (``aegis-identity``, ``aegis-roster``, ``aegis-roster-signer``); None
-            takes the server's word for who the other clients are.
-    """
-
-    vault: Path
-    key_file: Path
-    dataset: str
-    name: str
-    min_cohort: int = 3
-    min_threshold: int = 2
-    max_norm: float | None = None
-    colluding_percent: int = 10
-    require_commit: bool = False
-    same_policy: bool = False
-    trust: Trust | None = None
-
-    @classmethod
-    def from_context(cls, context: Context, cfg: Config) -> NodeConfig:
-        """Reads the node config; in Flower's own simulation, finds the vault of the partition.
-
-        Raises:
-            NodeError: a key is missing, with the line to add.
-        """
-        given: Mapping[str, Any] = context.node_config
-        if "aegis-vault" not in given and "partition-id" in given and cfg.vault.root:
-            # Only Flower's simulation engine sets partition-id by itself; there, researcher and operator are one.
-            name = f"{NODE_NOUN[cfg.data.name]}-{int(given['partition-id']) + 1}"
-            root = Path(cfg.vault.root)
-            return cls(root / name, root / "keys" / f"{name}.key", cfg.data.name, name, cfg.secagg.min_cohort)
-        for key, example in (("aegis-vault", "/srv/vault"), ("aegis-key-file", "/run/keys/vault.key")):
-            if not given.get(key):
-                raise NodeError(
-                    f"this node's operator has not set {key}; start the SuperNode with "
-                    f"--node-config '{key}=\"{example}\" ...'"
-                )
-        max_norm = given.get("aegis-max-norm")
-        if max_norm is not None and not float(max_norm) > 0:
-            raise NodeError(
-                f"aegis-max-norm = {max_norm!r} in the node config must be above 0; leave it out for no own limit"
-            )
-        return cls(
-            Path(str(given["aegis-vault"])),
-            Path(str(given["aegis-key-file"])),
-            str(given.get("aegis-dataset", cfg.data.name)),
-            str(given.get("aegis-name", f"node-{context.node_id}")),
-            _whole(given, "aegis-min-cohort", 3, 2),
-            _whole(given, "aegis-min-threshold", 2, 2),
-            float(max_norm) if max_norm is not None else None,
-            _whole(given, "aegis-colluding-percent", 10, 0, 100),
-            _flag(given, "aegis-require-commit"),
-            _flag(given, "aegis-same-policy"),
-            Trust.from_config(given),
-        )
-
-
-def _whole(given: Mapping[str, Any], key: str, default: int, least: int, most: int = 2**16) -> int:
-    value = given.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise NodeError(f"{key} = {value!r} in the node config must be a whole number from {least} to {most}")
-    return value
-
-
-def _flag(given: Mapping[str, Any], key: str) -> bool:
-    value = given.get(key, False)
-    if not isinstance(value, bool):
-        raise NodeError(f"{key} = {value!r} in the node config must be true or false, without quotes")
-    return value
+__all__ = ["HOLDOUT", "Node", "NodeConfig", "close_nodes", "current", "note_refusal", "open_node", "refusals"]
 
 
 class Node:
@@ -115,6 +29,11 @@ class Node:
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.vault = Vault.open(str(config.vault), key_file=str(config.key_file))
+        if config.vault_id not in (None, self.vault.id.lower()):
+            raise WrongVault(
+                f"the vault at {config.vault} has the id {self.vault.id}, the node config's aegis-vault-id is "
+                f"{config.vault_id}: another vault was put in its place; find out who did, or correct the id"
+            )
         self.engine = ComplianceEngine(self.vault)
         self._datasets = {str(entry["name"]): str(entry["id"]) for entry in self.vault.list()}
 
@@ -137,14 +56,28 @@ class Node:
         """Whether the vault has rows to evaluate on."""
         return self.config.dataset + HOLDOUT in self._datasets
 
+    def terms(self, dataset: str) -> dict[str, Any]:
+        """What the data steward laid down for a data set, sealed with it; defaults filled in."""
+        return self.engine.terms(dataset)
+
     @property
     def ledger(self) -> Ledger:
         """The privacy ledger of the data set."""
-        return Ledger(self.vault, self.config.dataset)
+        return self._ledger(self.dataset())
+
+    @property
+    def holdout_ledger(self) -> Ledger:
+        """The privacy ledger of the held-out rows: what evaluations were charged."""
+        return self._ledger(self.dataset(holdout=True))
+
+    def _ledger(self, dataset: str) -> Ledger:
+        return Ledger(self.vault, dataset, delta=self.terms(dataset)["delta"])
 
 
 _open: dict[tuple[Path, Path], Node] = {}
 _lock = threading.Lock()
+# The node whose message is being answered, so that the door can add its audit head to a refusal too.
+current: ContextVar[Node | None] = ContextVar("aegis-node", default=None)
 
 
 def open_node(context: Context, cfg: Config) -> Node:
@@ -155,10 +88,34 @@ def open_node(context: Context, cfg: Config) -> Node:
         node = _open.get(key)
         if node is None or node.config != config:
             node = _open[key] = Node(config)
-        return node
+    current.set(node)
+    return node
 
 
 def close_nodes() -> None:
     """Forgets open nodes; their keys are zeroized when the last user is gone."""
+    current.set(None)
     with _lock:
         _open.clear()
+
+
+# -- what was refused, in words, for this process alone ------------------------------------------------------------------
+
+Refusal = tuple[int, str, str, str]
+_KEPT, _NODES = 256, 4096
+_refused: OrderedDict[tuple[int, int], deque[Refusal]] = OrderedDict()
+
+
+def refusals(run_id: int, node_id: int) -> list[Refusal]:
+    """The newest refusals of a node of this process: (round, step, code, words). The words never leave the process."""
+    with _lock:
+        return list(_refused.get((run_id, node_id), ()))
+
+
+def note_refusal(run_id: int, node_id: int, refusal: Refusal) -> None:
+    """Keeps a refusal for `refusals`; the oldest go."""
+    with _lock:
+        _refused.setdefault((run_id, node_id), deque(maxlen=_KEPT)).append(refusal)
+        _refused.move_to_end((run_id, node_id))
+        while len(_refused) > _NODES:
+            _refused.popitem(last=False)

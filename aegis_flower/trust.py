@@ -12,6 +12,16 @@ from aegis_engine import Identity, roster_open
 from aegis_flower.errors import NodeError
 from aegis_flower.files import write_atomically
 
+SERVER = "aegis-trust-server"
+
+
+def one_process(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The node config of a simulated node: where all parties are one process, there is nobody beside the server to trust."""
+    whole = dict(config)
+    if "aegis-vault" in whole and not any(key in whole for key in (*Trust.KEYS, SERVER)):
+        whole[SERVER] = True
+    return whole
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -31,14 +41,22 @@ class Trust:
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> Trust | None:
-        """Reads the three settings; None when none is given.
+        """Reads the three settings; None when the operator trusts the server instead.
 
         Raises:
-            NodeError: some are missing, or the signer is no key.
+            NodeError: some are missing, the signer is no key, or nothing says whom to trust.
         """
         missing = [key for key in cls.KEYS if not given.get(key)]
         if len(missing) == len(cls.KEYS):
-            return None
+            if given.get(SERVER) is True:
+                return None
+            raise NodeError(
+                "nothing says whom this node masks with: give it a roster ("
+                + ", ".join(cls.KEYS)
+                + "), or let it take the "
+                f"server's word, which a server that makes up clients can break, by the line {SERVER} = true in the node "
+                "config"
+            )
         if missing:
             raise NodeError(
                 f"the node config has some of {', '.join(cls.KEYS)} but not {', '.join(missing)}; a roster is trusted by "

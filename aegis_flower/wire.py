@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from aegis_flower.errors import RequestInvalid
 
 ADVERTISE = "query.aegis_advertise"
 SHARE = "query.aegis_share"
@@ -19,6 +23,17 @@ UNMASK = "query.aegis_unmask"
 
 RECORD = "aegis"
 ARRAYS = "arrays"
+
+# What a node takes from a server; more is refused before anything is opened.
+TASKS = ("train", "evaluate")
+ROUND_MAX = 2**31 - 1
+PAYLOAD_MAX = 2**28
+SIGMA_MAX = 1e4  # the engine's and the ledger's own bound
+TENSORS_MAX = 100_000
+VALUES_MAX = 2**31 - 1
+_FIELDS = {"round", "payload", "task", "noise-multiplier", "evaluate"}
+
+Setting = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 
 
 @dataclass(frozen=True)
@@ -53,23 +68,42 @@ class Request:
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Request:
-        """Reads a request.
+        """Reads a request as a node must: every field there, of its type and within its bounds, and none beside them.
 
         Raises:
-            KeyError: the message carries no AEGIS record.
+            RequestInvalid: names the field.
         """
-        r = content.config_records[RECORD]
-        return cls(int(r["round"]), bytes(r["payload"]), str(r["task"]), float(r["noise-multiplier"]), r["evaluate"] is True)  # type: ignore[arg-type]
+        record = content.config_records.get(RECORD)
+        if record is None:
+            raise RequestInvalid(f"the message has no record {RECORD!r}; ask through AEGIS's own strategies")
+        given = dict(record)
+        if missing := _FIELDS - given.keys():
+            raise RequestInvalid(f"the request has no {', '.join(sorted(missing))}; run one version on both sides")
+        if extra := given.keys() - _FIELDS:
+            raise RequestInvalid(f"the request has {len(extra)} unknown fields; run one version on both sides")
+        round_, payload, task = given["round"], given["payload"], given["task"]
+        sigma, evaluate = given["noise-multiplier"], given["evaluate"]
+        if type(round_) is not int or not 1 <= round_ <= ROUND_MAX:
+            raise RequestInvalid(f"round must be a whole number from 1 to {ROUND_MAX}")
+        if type(payload) is not bytes or len(payload) > PAYLOAD_MAX:
+            raise RequestInvalid(f"payload must be at most {PAYLOAD_MAX} bytes")
+        if task not in TASKS:
+            raise RequestInvalid(f"task must be one of {', '.join(TASKS)}")
+        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma <= SIGMA_MAX:  # nor NaN
+            raise RequestInvalid(f"noise-multiplier must be a number from 0 to {SIGMA_MAX:g}")
+        if type(evaluate) is not bool:
+            raise RequestInvalid("evaluate must be true or false")
+        return cls(round_, payload, str(task), float(sigma), evaluate)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a client answers: a payload, or a code and a reason and no weights; and its audit checkpoint.
+    """What a client answers: a payload, or a code and nothing else; and its audit checkpoint.
 
     Attributes:
         payload: the protocol message; empty on refusal.
-        code: error code; empty when all is well.
-        reason: what was refused and what to do; no data, no person.
+        code: error code; empty when all is well. What it means is in docs/ERRORS.md; the words are in the node's log.
+        reason: always empty on the wire: words may hold numbers about the data.
         audit_records: records in the client's audit log.
         audit_head: hash of the last one; the server keeps it and is the log's first witness.
     """
@@ -88,7 +122,7 @@ class Reply:
                     {
                         "payload": self.payload,
                         "code": self.code,
-                        "reason": self.reason,
+                        "reason": "",
                         "audit-records": self.audit_records,
                         "audit-head": self.audit_head,
                     }
@@ -111,12 +145,27 @@ class Reply:
         )
 
 
-def binding(arrays: ArrayRecord, request: Request) -> bytes:
-    """SHA-256 of all that a client works on in a round: the model's arrays, task, round, σ, whether it evaluates.
+def settings(content: RecordDict) -> dict[str, Setting]:
+    """What the server's strategy tells all clients beside AEGIS's own request: `train_config`, FedProx's ``proximal-mu``."""
+    found: dict[str, Setting] = {}
+    for name, record in content.config_records.items():
+        if name != RECORD:
+            found.update(record)
+    return found
 
-    It goes into the pair masks and into what survivors sign, so clients that were sent different models or tasks have masks
-    that do not cancel (against Pasquini, Francati, Ateniese, CCS 2022). The plan and the cohort are in the protocol's own
-    transcript. Every part is preceded by its length (u64, little-endian).
+
+def binding(arrays: ArrayRecord, request: Request, config: Mapping[str, Setting] | None = None) -> bytes:
+    """SHA-256 of all that a client works on in a round: the model's arrays, task, round, σ, whether it evaluates, settings.
+
+    It goes into the pair masks and into what survivors sign, so clients that were sent different models, tasks or settings
+    have masks that do not cancel (against Pasquini, Francati, Ateniese, CCS 2022; a learning rate of 0 for all but one is
+    the same attack). The plan and the cohort are in the protocol's own transcript. Every part is preceded by its length
+    (u64, little-endian).
+
+    Args:
+        arrays: the model.
+        request: what is asked for.
+        config: `settings` of the message; None where there are none.
     """
     digest = hashlib.sha256(b"aegis/v2/round-binding")
 
@@ -126,12 +175,65 @@ def binding(arrays: ArrayRecord, request: Request) -> bytes:
 
     put(request.task.encode())
     put(struct.pack("<Qd?", request.round, request.noise_multiplier, request.evaluate))
+    put(struct.pack("<Q", len(arrays)))
     for name, array in arrays.items():
         put(name.encode())
         put(array.dtype.encode())
         put(struct.pack(f"<{len(array.shape)}Q", *array.shape))
         put(_ndarray(array).tobytes())
+    for key, value in sorted((config or {}).items()):
+        put(key.encode())
+        for part in value if isinstance(value, list) else [value]:
+            put(type(part).__name__.encode())
+            put(part if isinstance(part, bytes) else repr(part).encode())
     return digest.digest()
+
+
+def model(content: RecordDict) -> list[npt.NDArray[np.float32]]:
+    """The one model of a message, as float32, in order; what a node trains on.
+
+    Raises:
+        RequestInvalid: no model or several, too large, no floating-point numbers, none that are finite, or not what it says
+            of itself.
+    """
+    records = content.array_records
+    if list(records) != [ARRAYS]:
+        raise RequestInvalid(f"the message must carry one model, called {ARRAYS!r} (the strategy's arrayrecord_key)")
+    arrays = records[ARRAYS]
+    if not 1 <= len(arrays) <= TENSORS_MAX:
+        raise RequestInvalid(f"the model must have from 1 to {TENSORS_MAX} tensors")
+    out, values = [], 0
+    for array in arrays.values():
+        out.append(_checked(array))
+        values += out[-1].size
+        if values > VALUES_MAX:
+            raise RequestInvalid(f"the model has more than {VALUES_MAX} values")
+    return out
+
+
+def _checked(array: Array) -> npt.NDArray[np.float32]:
+    try:
+        dtype = np.dtype(array.dtype)
+        shape = tuple(array.shape)
+        if dtype.kind != "f" or dtype.itemsize > 8:  # noqa: PLR2004 - no long double
+            raise RequestInvalid(f"a tensor is of dtype {str(dtype)[:20]}; send float32")
+        size = math.prod(shape)
+        if any(type(n) is not int or n < 0 for n in shape) or not 0 < size <= VALUES_MAX:
+            raise RequestInvalid("a tensor's shape is none, or it is empty")
+        if size * dtype.itemsize > len(array.data):
+            raise RequestInvalid("a tensor's bytes are not what its shape says")
+        found = _ndarray(array)
+        if found.shape != shape or found.dtype != dtype:
+            raise RequestInvalid("a tensor's bytes are not what its shape says")
+        with np.errstate(over="ignore"):
+            found = found.astype(np.float32, order="C", copy=False)
+    except RequestInvalid:
+        raise
+    except Exception as error:  # noqa: BLE001 - of whatever numpy makes of a stranger's bytes
+        raise RequestInvalid(f"a tensor cannot be read ({type(error).__name__})") from None
+    if not np.isfinite(found).all():
+        raise RequestInvalid("the model holds values that are not finite; nothing can be learned from it")
+    return found
 
 
 def ndarrays(record: ArrayRecord) -> list[npt.NDArray[Any]]:

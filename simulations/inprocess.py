@@ -20,6 +20,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from aegis_flower.errors import AegisError
+from aegis_flower.trust import one_process
 
 log = logging.getLogger("aegis")
 
@@ -73,7 +74,7 @@ class InProcessGrid(Grid):
             i + 1: Context(
                 run_id=run_id,
                 node_id=i + 1,
-                node_config=dict(config),
+                node_config=one_process(config),
                 state=RecordDict(),
                 run_config=dict(run_config or {}),
             )

@@ -10,7 +10,7 @@ import secagg_crypto as crypto
 from secagg_bad_client import ONE, STRANGER, Case, Change, case, to_client
 from secagg_parties import Client, drawn
 from secagg_rounds import NODES, RUN, Rounds, contribution, server_before
-from secagg_wire import P, Refused, decode, encode
+from secagg_wire import SUMS, P, Refused, decode, encode
 
 # -- codec -----------------------------------------------------------------------------------------------------------
 
@@ -25,7 +25,8 @@ def malformed(good: dict[str, bytes], sizes: dict[str, int]) -> Iterator[Case]:
         yield bad("cut in the header", kind, data[:25])
         yield bad("cut by a byte", kind, data[:-1])
         yield bad("a byte more", kind, data + b"\0")
-        yield bad("version 2", kind, b"\2" + data[1:])
+        yield bad("version 1", kind, b"\1" + data[1:])
+        yield bad("version 3", kind, b"\3" + data[1:])
         yield bad("another kind", kind, data[:1] + bytes([other]) + data[2:])
     for kind in ("share request", "commit request"):
         yield bad("names a node", kind, good[kind][:18] + struct.pack("<Q", 5) + good[kind][26:])
@@ -75,9 +76,10 @@ def malformed(good: dict[str, bytes], sizes: dict[str, int]) -> Iterator[Case]:
     yield edited("roster out of order", state, lambda m: m.update(roster=keys[::-1]))
     yield edited("roster with a key twice", state, lambda m: m.update(roster=keys[:1] * 2))
     data = good[state]
-    phase = 26 + 64 + 16 + 1 + 32 + 1 + 1
-    yield bad("unknown phase", state, data[:phase] + b"\3" + data[phase + 1 :])
-    yield bad("roster flag 2", state, data[: phase - 1] + b"\2" + data[phase:])
+    roster = 26 + 8 + 64 + 16 + 1 + 32 + 1
+    phase = roster + 2 + len(SUMS.put(decode(state, data)["sums"]))
+    for name, at, value in (("roster flag 2", roster, 2), ("sums flag 2", roster + 1, 2), ("unknown phase", phase, 3)):
+        yield bad(name, state, data[:at] + bytes([value]) + data[at + 1 :])
     at = data.index(b"\1" + bytes.fromhex(decode(state, data)["in_round"]["committed"]))
     yield bad("a hash that is not there", state, data[:at] + b"\0" + data[at + 1 :])
 

@@ -9,7 +9,7 @@ from typing import Any
 import secagg_crypto as crypto
 from secagg_crypto import Place
 from secagg_parties import Client, drawn
-from secagg_rounds import LOST, NODES, RUN, Rounds, contribution
+from secagg_rounds import LOST, NODES, PLAN, RUN, Rounds, contribution
 from secagg_wire import CODES, P, decode, encode
 
 Case = dict[str, Any]
@@ -36,8 +36,9 @@ def refused_by(whole: Rounds, phase: str, kind: str, name: str, change: Change, 
     kind = message["kind"]
     more: Case = {"state": client.to_bytes().hex()}
     if kind == "masked request":
-        update, weight, metrics = contribution(ONE)
-        more |= {"update": struct.pack("<5f", *update).hex(), "weight": weight, "metrics": metrics}
+        binding, update, weight, metrics = contribution(ONE)
+        more |= {"binding": binding.hex(), "update": struct.pack("<5f", *update).hex()}
+        more |= {"weight": weight, "metrics": metrics}
     return case(f"{kind}: {name}", "client", kind, encode(message), error, **more)
 
 
@@ -55,11 +56,25 @@ def shares(plain: Rounds) -> Iterator[Case]:
     yield share("the same round again", lambda m: m["plan"].update(weight_max=49), "RoundOrder", "shared")
     yield share("the same request after its masked input", nothing, "RoundOrder", "masked")
     yield share("an earlier round", lambda m: m.update(round=2), "RoundOrder", "masked")
+    yield share("the last round there is", lambda m: m.update(round=2**64 - 1), "RoundOutOfRange")
+    yield share("a round above 2^31", lambda m: m.update(round=2**31 + 1), "RoundOutOfRange")
+    yield share("a round too far ahead", lambda m: m.update(round=2**20 + 1), "RoundOutOfRange")
+    own = {"metrics": PLAN["metrics"], "metric_max": PLAN["metric_max"], "weight_max": PLAN["weight_max"]}
+    for name, change in (
+        ("a metric less", {"metrics": ["loss"]}),
+        ("metrics in another order", {"metrics": PLAN["metrics"][::-1]}),
+        ("a smaller metric_max", {"metric_max": 999_999}),
+        ("a larger metric_max", {"metric_max": 1_000_001}),
+        ("a weight above the client's", {"weight_max": 51}),
+    ):
+        yield share(name, lambda m, c=change: m["plan"].update(c), "PlanNotOurs", sums=own)
     for name, change in (
         ("dim 0", {"dim": 0}),
         ("n_max 1", {"n_max": 1}),
         ("clip 0", {"clip": 0.0}),
         ("clip infinite", {"clip": float("inf")}),
+        ("clip 1e13", {"clip": 1e13}),
+        ("clip 1e-13", {"clip": 1e-13}),
         ("value_bits 31", {"value_bits": 31}),
         ("weight_max 0", {"weight_max": 0}),
         ("a metric twice", {"metrics": ["loss", "loss"]}),
@@ -79,8 +94,8 @@ def shares(plain: Rounds) -> Iterator[Case]:
     degree = {"degree": 2, "threshold": 3, "commit": True}
     yield share("too sparse", lambda m: m.update(shape=degree), "ShapeRefused")
     yield share("without this client", lambda m: m["cohort"][0].update(node=4), "InconsistentCohort")
-    own = {"channel": drawn("other channel").hex()}
-    yield share("own channel key replaced", lambda m: m["cohort"][0].update(own), "InconsistentCohort")
+    replaced = {"channel": drawn("other channel").hex()}
+    yield share("own channel key replaced", lambda m: m["cohort"][0].update(replaced), "InconsistentCohort")
     twice: Change = lambda m: m["cohort"][2].update(channel=m["cohort"][1]["channel"])  # noqa: E731
     yield share("a channel key twice", twice, "InconsistentCohort")
     seat: Change = lambda m: m["cohort"][2].update(identity=m["cohort"][1]["identity"])  # noqa: E731

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from secagg_wire import P, Refused, encode, need
 
-V1 = b"aegis/secagg/v1"
+V2 = b"aegis/secagg/v2"
 CHUNK = 4096
 PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (4, 4)}
 
@@ -26,14 +26,14 @@ def words(*values: int) -> bytes:
 
 
 def sha256(domain: str, *parts: bytes) -> bytes:
-    return hashlib.sha256(V1 + domain.encode() + b"".join(parts)).digest()
+    return hashlib.sha256(V2 + domain.encode() + b"".join(parts)).digest()
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
 
 
 def hkdf(secret: bytes, info: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=V1, info=info).derive(secret)
+    return HKDF(algorithm=SHA256(), length=32, salt=V2, info=info).derive(secret)
 
 
 def x25519_public(secret: bytes) -> bytes:
@@ -64,24 +64,24 @@ def verify(identity: bytes, message: bytes, signature: bytes) -> None:
 
 def signed_advert(run: int, advert: dict[str, Any]) -> bytes:
     keys = bytes.fromhex(advert["identity"] + advert["channel"] + advert["policy"])
-    return V1 + b"/sign/advert" + words(run, advert["node"]) + keys + struct.pack("<I", advert["min_cohort"])
+    return V2 + b"/sign/advert" + words(run, advert["node"]) + keys + struct.pack("<I", advert["min_cohort"])
 
 
 def signed_key(run: int, round_: int, node: int, transcript: bytes, mask_key: bytes) -> bytes:
-    return V1 + b"/sign/round-key" + words(run, round_, node) + transcript + mask_key
+    return V2 + b"/sign/round-key" + words(run, round_, node) + transcript + mask_key
 
 
 def signed_sets(run: int, round_: int, node: int, sets_hash: bytes) -> bytes:
-    return V1 + b"/sign/commit" + words(run, round_, node) + sets_hash
+    return V2 + b"/sign/commit" + words(run, round_, node) + sets_hash
 
 
 def transcript(share_request: bytes) -> bytes:
     return sha256("/transcript/cohort", share_request)
 
 
-def sets_hash(transcript: bytes, sets: dict[str, Any]) -> bytes:
+def sets_hash(transcript: bytes, binding: bytes, sets: dict[str, Any]) -> bytes:
     request = {"kind": "commit request", "run": 0, "round": 0, "node": 0, "sets": sets}
-    return sha256("/transcript/sets", transcript, encode(request))
+    return sha256("/transcript/sets", transcript, binding, encode(request))
 
 
 def answered_hash(unmask_request: bytes) -> bytes:
@@ -89,7 +89,7 @@ def answered_hash(unmask_request: bytes) -> bytes:
 
 
 def channel_root(run: int, secret: bytes, a: int, b: int, public: bytes) -> bytes:
-    return hkdf(x25519(secret, public), V1 + b"/root-of-channel" + words(run, min(a, b), max(a, b)))
+    return hkdf(x25519(secret, public), V2 + b"/root-of-channel" + words(run, min(a, b), max(a, b)))
 
 
 class Place:
@@ -99,17 +99,17 @@ class Place:
         self.run, self.round, self.transcript = run, round_, transcript
 
     def info(self, domain: str, a: int, b: int, extra: int) -> bytes:
-        head = V1 + domain.encode()
+        head = V2 + domain.encode()
         return head + words(self.run, self.round, min(a, b), max(a, b), extra) + self.transcript
 
     def channel_key(self, root: bytes, source: int, destination: int) -> bytes:
         return hkdf(root, self.info("/channel", source, destination, source))
 
-    def pair_mask_key(self, secret: bytes, a: int, b: int, public: bytes) -> bytes:
-        return hkdf(x25519(secret, public), self.info("/pair-mask", a, b, 0))
+    def pair_mask_key(self, secret: bytes, a: int, b: int, public: bytes, binding: bytes) -> bytes:
+        return hkdf(x25519(secret, public), self.info("/pair-mask", a, b, 0) + binding)
 
-    def self_mask_key(self, seed: bytes, node: int) -> bytes:
-        return hkdf(seed, self.info("/self-mask", node, node, 0))
+    def self_mask_key(self, seed: bytes, node: int, binding: bytes) -> bytes:
+        return hkdf(seed, self.info("/self-mask", node, node, 0) + binding)
 
     def seed_check(self, seed: bytes, node: int) -> bytes:
         return hkdf(seed, self.info("/seed-check", node, node, 0))
@@ -164,7 +164,7 @@ def width(plan: dict[str, Any]) -> int:
     """Bytes of a ring element; refuses impossible plans."""
     bounds = 1 <= plan["dim"] <= 1 << 40 and 2 <= plan["n_max"] <= 1 << 16 and len(plan["metrics"]) <= 4096
     names = len(set(plan["metrics"])) == len(plan["metrics"])
-    clip = 0 < plan["clip"] < float("inf")
+    clip = 1e-12 <= plan["clip"] <= 1e12
     need(bounds and names and clip, "dim, n_max, metrics or clip", "InvalidPlan")
     need(8 <= plan["value_bits"] <= 30 and plan["weight_max"] >= 1, "value_bits or weight_max", "InvalidPlan")
     most = plan["n_max"] * ((1 << plan["value_bits"] - 1) - 1) * plan["weight_max"]
@@ -196,8 +196,9 @@ def elements(plan: dict[str, Any]) -> int:
 def integers(update: Sequence[float], weight: int, metrics: Sequence[int], plan: dict[str, Any]) -> list[int]:
     width(plan)
     lengths = len(update) == plan["dim"] and len(metrics) == len(plan["metrics"])
-    need(lengths and 1 <= weight <= plan["weight_max"], "lengths or weight", "BadUpdate")
-    need(all(abs(metric) <= plan["metric_max"] for metric in metrics), "a metric", "BadUpdate")
+    need(lengths, "lengths", "BadUpdate")
+    most = plan["metric_max"]
+    weight, metrics = min(max(weight, 1), plan["weight_max"]), [min(max(metric, -most), most) for metric in metrics]
     need(all(abs(x) < float("inf") for x in update), "a value is not finite", "BadUpdate")
     clip = plan["clip"]
     scale = float((1 << plan["value_bits"] - 1) - 1) / clip

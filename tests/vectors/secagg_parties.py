@@ -38,6 +38,7 @@ class Client:
             "run": run,
             "round": 0,
             "node": node,
+            "answers": 0,
             "identity": drawn("identity", node).hex(),
             "channel": drawn("channel", run, node).hex(),
             "min_cohort": 3,
@@ -48,6 +49,7 @@ class Client:
             "policy": "00" * 32,
             "same_policy": False,
             "roster": None,
+            "sums": None,
             "in_round": {"phase": 0},
         }
         return cls({**state, **limits})
@@ -89,6 +91,7 @@ class Client:
         if before["phase"] == 1 and before["transcript"] == place.transcript.hex():
             return self._share_reply(place)
         need(round_ > state["round"], "", "RoundOrder")
+        need(round_ <= 1 << 31 and round_ - state["round"] <= 1 << 20, "", "RoundOutOfRange")
         index = self._check_cohort(asked)
         degree = asked["shape"]["degree"]
         near = [at for at in range(n) if at != index]
@@ -130,7 +133,7 @@ class Client:
             "self_seed": seed.hex(),
             "sealed": sealed,
         }
-        self.state = {**state, "round": round_, "in_round": in_round}
+        self.state = {**state, "round": round_, "answers": state["answers"] + 1, "in_round": in_round}
         return self._share_reply(place)
 
     def _share_reply(self, place: Place) -> bytes:
@@ -146,7 +149,10 @@ class Client:
 
     def _check_cohort(self, asked: Message) -> int:
         crypto.width(asked["plan"])
-        cohort, state = asked["cohort"], self.state
+        cohort, state, plan = asked["cohort"], self.state, asked["plan"]
+        if own := state["sums"]:
+            same = all(plan[key] == own[key] for key in ("metrics", "metric_max"))
+            need(same and plan["weight_max"] <= own["weight_max"], "", "PlanNotOurs")
         n = len(cohort)
         need(n <= asked["plan"]["n_max"], "", "InconsistentCohort")
         need(n >= max(2, state["min_cohort"]), "", "CohortTooSmall")
@@ -171,7 +177,9 @@ class Client:
         need(asked["node"] == state["node"] or asked["kind"] == "commit request", "", "WrongStep")
         return state["in_round"]  # type: ignore[no-any-return]
 
-    def masked_input(self, request: bytes, update: list[float], weight: int, metrics: list[int]) -> bytes:
+    def masked_input(
+        self, request: bytes, binding: bytes, update: list[float], weight: int, metrics: list[int]
+    ) -> bytes:
         asked, me = decode("masked request", request), self.state["node"]
         now = self._current(asked, 1, "AlreadyAnswered")
         near = {member["node"]: member for member in now["near"]}
@@ -194,18 +202,23 @@ class Client:
             shares.append({"node": one["node"], "seed": pair[:40].hex(), "secret": pair[40:].hex()})
         values = crypto.integers(update, weight, metrics, now["plan"])
         size = crypto.width(now["plan"])
-        masks = [(1, place.self_mask_key(bytes.fromhex(now["self_seed"]), me))]
+        masks = [(1, place.self_mask_key(bytes.fromhex(now["self_seed"]), me, binding))]
         for key in others:
             sign = 1 if me < key["node"] else -1
-            masks.append((sign, place.pair_mask_key(mask_secret, me, key["node"], bytes.fromhex(key["mask_key"]))))
+            public = bytes.fromhex(key["mask_key"])
+            masks.append((sign, place.pair_mask_key(mask_secret, me, key["node"], public, binding)))
         for sign, key in masks:
             stream = crypto.mask(key, len(values), size)
             values = [value + sign * element for value, element in zip(values, stream, strict=True)]
         kept = {key: value for key, value in now.items() if key not in {"mask_secret", "self_seed", "sealed"}}
-        masked = {"phase": 2, "committed": None, "answered": None, "shares": shares}
-        self.state = {**self.state, "in_round": {**kept, **masked}}
+        masked = {"phase": 2, "binding": binding.hex(), "committed": None, "answered": None, "shares": shares}
+        self.state = {**self.state, "answers": self.state["answers"] + 1, "in_round": {**kept, **masked}}
         packed = crypto.pack(values, size).hex()
         return self.message("masked input", width=size, elements=len(values), packed=packed)
+
+    @staticmethod
+    def _sets_hash(now: Message, sets: Message) -> bytes:
+        return crypto.sets_hash(bytes.fromhex(now["transcript"]), bytes.fromhex(now["binding"]), sets)
 
     def _check_sets(self, now: Message, sets: Message) -> None:
         survivors = set(sets["survivors"])
@@ -223,10 +236,11 @@ class Client:
         need(not in_round["phase"] or in_round["shape"]["commit"], "", "WrongStep")
         now = self._current(asked, 2)
         self._check_sets(now, asked["sets"])
-        sets_hash = crypto.sets_hash(bytes.fromhex(now["transcript"]), asked["sets"])
+        sets_hash = self._sets_hash(now, asked["sets"])
         need(now["committed"] in {None, sets_hash.hex()}, "", "AlreadyAnswered")
         signed = crypto.signed_sets(asked["run"], asked["round"], self.state["node"], sets_hash)
         now["committed"] = sets_hash.hex()
+        self.state["answers"] += 1
         return self.message("commit", signature=crypto.sign(self.secret("identity"), signed).hex())
 
     def unmask(self, request: bytes) -> bytes:
@@ -245,6 +259,7 @@ class Client:
             else:
                 secrets.append({"node": share["node"], "share": share["secret"]})
         now["answered"] = crypto.answered_hash(request).hex()
+        self.state["answers"] += 1
         seeds.sort(key=lambda share: int(share["node"]))
         return self.message("unmask reply", seeds=seeds, secrets=secrets, next="")
 
@@ -252,7 +267,7 @@ class Client:
         if not now["shape"]["commit"]:
             need(not asked["commits"], "", "InconsistentSets")
             return
-        sets_hash = crypto.sets_hash(bytes.fromhex(now["transcript"]), asked["sets"])
+        sets_hash = self._sets_hash(now, asked["sets"])
         need(now["committed"] == sets_hash.hex(), "", "InconsistentSets")
         near = {member["node"]: member for member in now["near"]}
         for one in asked["commits"]:
@@ -262,7 +277,7 @@ class Client:
             crypto.verify(bytes.fromhex(near[one["node"]]["identity"]), signed, bytes.fromhex(one["signature"]))
         need(len(asked["commits"]) + 1 >= now["shape"]["threshold"], "", "NotEnoughClients")
 
-    def answer(self, kind: str, request: bytes, contribution: tuple[list[float], int, list[int]]) -> bytes:
+    def answer(self, kind: str, request: bytes, contribution: tuple[bytes, list[float], int, list[int]]) -> bytes:
         """The answer to a request of this kind."""
         if kind == "masked request":
             return self.masked_input(request, *contribution)

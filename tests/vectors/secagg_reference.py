@@ -1,4 +1,4 @@
-"""The test vectors of secure aggregation: made by code that was written from docs/SECURE_AGGREGATION.md, frozen in `secagg/`.
+"""The test vectors of secure aggregation: made by code that was written from docs/SECURE_AGGREGATION.md, frozen in `secagg/v2/`.
 
 python tests/vectors/secagg_reference.py --check     says whether the files are what this makes
 python tests/vectors/secagg_reference.py --write     writes them: for new vectors, never to make a test pass
@@ -23,7 +23,7 @@ from secagg_parties import drawn, drawn_elements
 from secagg_rounds import LOST, NODES, PLAN, ROUND, RUN, Rounds
 from secagg_wire import KINDS, P, decode, encode
 
-FOLDER = Path(__file__).parent / "secagg"
+FOLDER = Path(__file__).parent / "secagg" / "v2"
 A, B = NODES[0], NODES[3]
 
 
@@ -78,11 +78,12 @@ def messages_bad() -> list[dict[str, Any]]:
 def keys() -> dict[str, Any]:
     secrets = [drawn("key", side) for side in "ab"]
     public = [crypto.x25519_public(secret) for secret in secrets]
-    transcript, seed = drawn("transcript"), drawn("key", "seed")
+    transcript, seed, binding = drawn("transcript"), drawn("key", "seed"), drawn("binding")
     root = crypto.channel_root(RUN, secrets[0], A, B, public[1])
     place = Place(RUN, ROUND, transcript)
     request = rounds()["commit"].said("share request")
     sets = {"n": 11, "shared": [0, 1, 2, 3, 4, 5, 6, 7, 8, 10], "survivors": [0, 2, 3, 4, 5, 7, 8, 10]}
+    sets_hash = crypto.sets_hash(transcript, binding, sets)
     small = [bytes(32), b"\1" + bytes(31), (2**255 - 20).to_bytes(32, "little"), (2**255 - 19).to_bytes(32, "little")]
     return {
         "run": RUN,
@@ -93,19 +94,20 @@ def keys() -> dict[str, Any]:
         "public": [key.hex() for key in public],
         "channel_root": root.hex(),
         "channel_keys": [place.channel_key(root, A, B).hex(), place.channel_key(root, B, A).hex()],
-        "pair_mask_key": place.pair_mask_key(secrets[0], A, B, public[1]).hex(),
+        "binding": binding.hex(),
+        "pair_mask_key": place.pair_mask_key(secrets[0], A, B, public[1], binding).hex(),
         "seed": seed.hex(),
-        "self_mask_key": place.self_mask_key(seed, A).hex(),
+        "self_mask_key": place.self_mask_key(seed, A, binding).hex(),
         "seed_check": place.seed_check(seed, A).hex(),
         "small_order": [point.hex() for point in small],
         "share_request": request.hex(),
         "share_request_transcript": crypto.transcript(request).hex(),
         "sets": sets,
-        "sets_hash": crypto.sets_hash(transcript, sets).hex(),
+        "sets_hash": sets_hash.hex(),
         "identity_seed": drawn("identity", A).hex(),
         "identity": crypto.ed25519_public(drawn("identity", A)).hex(),
         "signed_key": crypto.signed_key(RUN, ROUND, A, transcript, public[0]).hex(),
-        "signed_sets": crypto.signed_sets(RUN, ROUND, A, crypto.sets_hash(transcript, sets)).hex(),
+        "signed_sets": crypto.signed_sets(RUN, ROUND, A, sets_hash).hex(),
     }
 
 

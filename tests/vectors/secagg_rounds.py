@@ -26,11 +26,15 @@ PLAN = {
 PLANS = {"plain": PLAN, "commit": {**PLAN, "weight_max": 1 << 16, "metric_max": 1 << 40}}
 
 
-def contribution(node: int) -> tuple[list[float], int, list[int]]:
+# what all of them work on
+BINDING = drawn("binding")
+
+
+def contribution(node: int) -> tuple[bytes, list[float], int, list[int]]:
     words = struct.unpack("<8I", drawn("update", node))
     values = [word / 2**31 - 1 for word in words[:5]]
     rounded: list[float] = list(struct.unpack("<5f", struct.pack("<5f", *values)))
-    return rounded, words[5] % 50 + 1, [words[6] % 2_000_001 - 1_000_000, words[7] % 1000]
+    return BINDING, rounded, words[5] % 50 + 1, [words[6] % 2_000_001 - 1_000_000, words[7] % 1000]
 
 
 class Rounds:
@@ -38,15 +42,23 @@ class Rounds:
 
     def __init__(self, name: str) -> None:
         self.name, self.plan, self.commit = name, PLANS[name], name == "commit"
-        self.server = Server(RUN, ROUND, self.plan, commit=self.commit)
+        self.server = Server(RUN, ROUND, self.plan, BINDING, commit=self.commit)
         policy = drawn("policy").hex() if self.commit else "00" * 32
         self.clients = {
-            node: Client.new(RUN, node, policy=policy, same_policy=self.commit, min_cohort=3 + self.commit)
+            node: Client.new(
+                RUN, node, policy=policy, same_policy=self.commit, min_cohort=3 + self.commit, sums=self._sums()
+            )
             for node in NODES
         }
         self.messages: list[dict[str, Any]] = []
         self.states: dict[int, dict[str, str]] = {node: {} for node in NODES}
         self.sum = self._run()
+
+    def _sums(self) -> dict[str, Any] | None:
+        """In the second round clients insist on the plan's own; a larger weight would be theirs to give."""
+        if not self.commit:
+            return None
+        return {key: self.plan[key] for key in ("metric_max", "metrics")} | {"weight_max": 1 << 20}
 
     def _keep(self, node: int, phase: str) -> None:
         self.states[node][phase] = self.clients[node].to_bytes().hex()
@@ -97,10 +109,11 @@ class Rounds:
     def vector(self) -> dict[str, Any]:
         clients = []
         for node in NODES:
-            update, weight, metrics = contribution(node)
+            binding, update, weight, metrics = contribution(node)
             clients.append(
                 {
                     "node": node,
+                    "binding": binding.hex(),
                     "update": struct.pack("<5f", *update).hex(),
                     "weight": weight,
                     "metrics": metrics,
@@ -113,6 +126,7 @@ class Rounds:
             "round": ROUND,
             "commit": self.commit,
             "plan": self.plan,
+            "binding": BINDING.hex(),
             "lost": LOST,
             "clients": clients,
             "messages": self.messages,
@@ -122,7 +136,7 @@ class Rounds:
 
 def server_before(whole: Rounds, kind: str, taken: int) -> Server:
     """A server of that round which waits for messages of this kind and has taken so many of them."""
-    server = Server(RUN, ROUND, whole.plan, commit=whole.commit)
+    server = Server(RUN, ROUND, whole.plan, BINDING, commit=whole.commit)
     for message in _until(whole, kind, taken):
         if message["from"]:
             server.take(message["from"], message["kind"], bytes.fromhex(message["hex"]))

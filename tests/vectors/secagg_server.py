@@ -15,8 +15,8 @@ STEPS = ("advert", "share reply", "masked input", "commit", "unmask reply")
 class Server:
     """Feed it the clients' messages with `take`; ask for its own between."""
 
-    def __init__(self, run: int, round_: int, plan: dict[str, Any], *, commit: bool) -> None:
-        self.run, self.round, self.plan, self.commit_step = run, round_, plan, commit
+    def __init__(self, run: int, round_: int, plan: dict[str, Any], binding: bytes, *, commit: bool) -> None:
+        self.run, self.round, self.plan, self.binding, self.commit_step = run, round_, plan, binding, commit
         self.request = b""
         self.step = "advert"
         self.taken: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in STEPS}
@@ -107,7 +107,8 @@ class Server:
 
     def _take_commit(self, node: int, came: dict[str, Any]) -> None:
         need(node in self.taken["masked input"], "", "UnknownNode")
-        signed = crypto.signed_sets(self.run, self.round, node, crypto.sets_hash(self.transcript, self.sets()))
+        sets_hash = crypto.sets_hash(self.transcript, self.binding, self.sets())
+        signed = crypto.signed_sets(self.run, self.round, node, sets_hash)
         self._verify(node, signed, came["signature"])
 
     def _take_unmask_reply(self, node: int, came: dict[str, Any]) -> None:
@@ -141,7 +142,7 @@ class Server:
             seed = self._secret("seeds", node)
             told = self.taken["share reply"][node]["seed_check"]
             need(place.seed_check(seed, node).hex() == told, "", "SharesDisagree")
-            key = place.self_mask_key(seed, node)
+            key = place.self_mask_key(seed, node, self.binding)
             add(crypto.mask(key, len(total), size), -1)
         for lost in sorted(set(self.taken["share reply"]) - set(alive)):
             secret = self._secret("secrets", lost)
@@ -149,6 +150,7 @@ class Server:
             need(crypto.x25519_public(secret).hex() == told, "", "SharesDisagree")
             for node in alive:
                 public = bytes.fromhex(self.taken["share reply"][node]["mask_key"])
-                stream = crypto.mask(place.pair_mask_key(secret, lost, node, public), len(total), size)
+                key = place.pair_mask_key(secret, lost, node, public, self.binding)
+                stream = crypto.mask(key, len(total), size)
                 add(stream, -1 if node < lost else 1)
         return crypto.unpack(crypto.pack(total, size), size)

@@ -44,6 +44,8 @@ CODES = {
     "ImplausibleSum": "AEG-S019",
     "ShapeRefused": "AEG-S021",
     "PolicyMismatch": "AEG-S022",
+    "PlanNotOurs": "AEG-S023",
+    "RoundOutOfRange": "AEG-S024",
 }
 
 
@@ -201,8 +203,9 @@ def _hash(at: Cursor) -> str | None:
 
 
 HASH = Codec(33, lambda value: FLAG.put(value is not None) + bytes.fromhex(value or "00" * 32), _hash)
+SUMS = record(weight_max=U64, metric_max=U64, metrics=array(NAME, most=4096))
 ROSTER = array(fixed(32), key=lambda key: key)
-MASKED = {"committed": HASH, "answered": HASH, "shares": by_node(seed=SHARE, secret=SHARE)}
+MASKED = {"binding": fixed(32), "committed": HASH, "answered": HASH, "shares": by_node(seed=SHARE, secret=SHARE)}
 SHARED = {"mask_secret": fixed(32), "self_seed": fixed(32), "sealed": by_node(sealed=SEALED)}
 PHASES: dict[int, Codec] = {1: record(**SHARED), 2: record(**MASKED)}
 ROUND = record(
@@ -216,8 +219,13 @@ ROUND = record(
 )
 
 
-def _put_roster(roster: list[str] | None) -> bytes:
-    return b"\0" if roster is None else b"\1" + ROSTER.put(roster)
+def perhaps(codec: Codec) -> Codec:
+    """A flag, and behind a 1 the value."""
+    return Codec(
+        1,
+        lambda value: b"\0" if value is None else b"\1" + codec.put(value),
+        lambda at: codec.take(at) if _flag(at) else None,
+    )
 
 
 def _put_round(state: dict[str, Any]) -> bytes:
@@ -253,6 +261,7 @@ BODIES: dict[str, dict[str, Codec]] = {
     "commit request": {"sets": SETS},
     "commit": {"signature": fixed(64)},
     "client state": {
+        "answers": U64,
         "identity": fixed(32),
         "channel": fixed(32),
         "min_cohort": U32,
@@ -262,7 +271,8 @@ BODIES: dict[str, dict[str, Codec]] = {
         "require_commit": FLAG,
         "policy": fixed(32),
         "same_policy": FLAG,
-        "roster": Codec(1, _put_roster, lambda at: ROSTER.take(at) if _flag(at) else None),
+        "roster": perhaps(ROSTER),
+        "sums": perhaps(SUMS),
         "in_round": Codec(1, _put_round, _take_round),
     },
 }
@@ -270,14 +280,14 @@ BODIES: dict[str, dict[str, Codec]] = {
 
 def encode(message: dict[str, Any]) -> bytes:
     kind = message["kind"]
-    head = struct.pack("<BBQQQ", 1, KINDS[kind], message["run"], message["round"], message["node"])
+    head = struct.pack("<BBQQQ", 2, KINDS[kind], message["run"], message["round"], message["node"])
     return head + b"".join(codec.put(message[name]) for name, codec in BODIES[kind].items())
 
 
 def decode(kind: str, data: bytes, *, width: int | None = None, elements: int | None = None) -> dict[str, Any]:
     """One message; a masked input is checked against the plan's width and number of elements."""
     at = Cursor(data)
-    need(at.take(1) == b"\1", "unknown version")
+    need(at.take(1) == b"\2", "unknown version")
     need(at.take(1)[0] == KINDS[kind], "another kind")
     run, round_, node = struct.unpack("<QQQ", at.take(24))
     need(kind != "advert" or round_ == 0, "an advert belongs to no round")

@@ -92,7 +92,9 @@ def test_codes_are_those_of_the_engine() -> None:
 
 def server(whole: dict[str, Any]) -> SecAggServer:
     plan = {("max_clients" if key == "n_max" else key): value for key, value in whole["plan"].items()}
-    return SecAggServer(whole["run"], **plan, min_clients=2, commit=whole["commit"])
+    found = SecAggServer(whole["run"], **plan, min_clients=2, commit=whole["commit"])
+    found.bind(bytes.fromhex(whole["binding"]))
+    return found
 
 
 def said(server: SecAggServer, whole: dict[str, Any], kind: str, to: int) -> bytes:
@@ -191,7 +193,7 @@ def test_shares_of_an_engines_client_open_for_clients_of_the_reference() -> None
         ours.take(other, "share reply", client.share(request))
     for other in others:
         # checks the signature, opens what the engine sealed, agrees on a mask
-        whole.client(other, "shared").masked_input(ours.masked_request(other), [0.0] * 5, 1, [0, 0])
+        whole.client(other, "shared").masked_input(ours.masked_request(other), bytes(32), [0.0] * 5, 1, [0, 0])
 
 
 def client_step(client: SecAggClient, kind: str) -> Callable[[bytes], bytes]:

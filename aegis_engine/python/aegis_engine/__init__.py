@@ -6,6 +6,7 @@ import io
 
 from aegis_engine._native import (
     ComplianceEngine,
+    DpSession,
     Identity,
     KeyProvider,
     ObjectReader,
@@ -29,6 +30,7 @@ from aegis_engine._native import (
     encode_update,
     harden_process,
     honest_inputs,
+    normal_name,
     roster_open,
     roster_sign,
     secret_buffer,
@@ -39,6 +41,7 @@ io.RawIOBase.register(ObjectReader)
 
 __all__ = [
     "ComplianceEngine",
+    "DpSession",
     "Identity",
     "KeyProvider",
     "ObjectReader",
@@ -62,6 +65,7 @@ __all__ = [
     "encode_update",
     "harden_process",
     "honest_inputs",
+    "normal_name",
     "roster_open",
     "roster_sign",
     "secret_buffer",

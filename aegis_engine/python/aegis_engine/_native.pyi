@@ -359,6 +359,25 @@ class Vault:
             VaultTampered: authentication failed; the text names object and chunk.
         """
 
+    def store_records_granting(
+        self,
+        name: str,
+        schema: Sequence[tuple[str, str, int]],
+        data: Buffer,
+        subjects: Sequence[str],
+        classes: Sequence[tuple[str, int | None, bool]],
+        facts: Mapping[str, Any],
+        class_of: Sequence[int] | None = None,
+        *,
+        grant: Sequence[str],
+    ) -> tuple[str, list[tuple[str, int, int]]]:
+        """As `store_records`, with consent to the purposes `grant` of everybody who never withdrew it: both appear, or neither.
+
+        Returns:
+            The id, and by purpose how many people have consent now and had none, and from how many it was withheld because they
+            withdrew it.
+        """
+
     def list(self) -> builtins.list[dict[str, Any]]:
         """Objects: id, name, media_type, subject, attrs, created, bytes, chunks, chunk_bytes."""
 
@@ -558,23 +577,73 @@ class Vault:
             TypeError: the key does not travel; open the vault with a key file.
         """
 
-    def consent_grant(self, subjects: Sequence[str], purpose: str) -> int:
-        """Records consent of people for a purpose; gives the ledger's epoch."""
+    def consent_grant(self, subjects: str | Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """Records consent of people for a purpose; it ends an earlier withdrawal.
 
-    def consent_withdraw(self, subject: str, purpose: str) -> int:
-        """Withdraws it; permits in force end at the next batch."""
+        As all ``consent_`` methods, it takes one person or several (one record in the log), gives the number of rows of live data
+        sets that it governs (0: nothing of theirs rests on consent), and refuses people without a row and purposes of no live
+        data set (AEG-P014) unless `unknown_ok`. Identifiers and purposes are taken in one spelling: NFC, no space around them.
+        """
 
-    def consent_object(self, subject: str, purpose: str | None = None) -> int:
+    def consent_withdraw(self, subject: str | Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """Withdraws it; permits in force end at the next batch. Rows count that rest on consent: others are not touched by it."""
+
+    def consent_object(
+        self, subject: str | Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
         """Records an objection, to one purpose or to all."""
 
-    def consent_restrict(self, subject: str, purpose: str | None = None) -> int:
+    def consent_restrict(
+        self, subject: str | Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
         """Restricts processing."""
 
-    def consent_lift(self, subject: str, purpose: str | None = None) -> int:
+    def consent_lift(
+        self, subject: str | Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
         """Lifts an objection or a restriction."""
 
-    def consent_erase(self, subject: str) -> int:
-        """Marks a subject as erased, finally."""
+    def consent_erase(self, subject: str | Sequence[str], *, unknown_ok: bool = False) -> int:
+        """Marks a subject as erased, finally: no permit covers their rows any more. `erase_person` removes the rows, too."""
+
+    def consent_grant_many(self, subjects: Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """`consent_grant` for several people."""
+
+    def consent_withdraw_many(self, subjects: Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """`consent_withdraw` for several people."""
+
+    def consent_object_many(
+        self, subjects: Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
+        """`consent_object` for several people."""
+
+    def consent_restrict_many(
+        self, subjects: Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
+        """`consent_restrict` for several people."""
+
+    def consent_lift_many(
+        self, subjects: Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
+        """`consent_lift` for several people."""
+
+    def consent_erase_many(self, subjects: Sequence[str], *, unknown_ok: bool = False) -> int:
+        """`consent_erase` for several people."""
+
+    def consent_erased(self, subjects: Sequence[str]) -> list[bool]:
+        """Which of these people are erased."""
+
+    def erase_person(self, subject: str, *, require: str | None = None) -> dict[str, Any]:
+        """Erases a person: consent ends, and every live data set that has rows of theirs is written anew without them, under fresh
+        keys; the old keys are destroyed as a shred does. Names, terms and spent budgets stay. Gives a receipt.
+
+        Rows in tables (`store_table`) are closed to every permit and not rewritten; the receipt says so. After a crash, call it
+        again.
+
+        Raises:
+            PolicyError: AEG-P014, nothing in the vault is theirs.
+            InsufficientAssurance: `require` cannot be reached; nothing has happened.
+        """
 
     def record(self, event: str, facts: Mapping[str, Any]) -> int:
         """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them.
@@ -805,6 +874,10 @@ class Permit:
         """Number of people among them."""
 
     @property
+    def rows_per_subject_max(self) -> int:
+        """Most rows of one person that it opens."""
+
+    @property
     def round(self) -> int:
         """The round it was asked for."""
 
@@ -833,7 +906,6 @@ class ComplianceEngine:
         node: str = "",
         app_hash: str = "",
         minutes: float = 10.0,
-        today: int | None = None,
     ) -> Permit:
         """Decides, records the decision durably, and gives a permit for the rows that are allowed.
 
@@ -857,6 +929,9 @@ class ComplianceEngine:
     ) -> dict[str, Any]:
         """The decision `authorize` would make; nothing is recorded, nothing is opened."""
 
+    def layout(self, dataset: str) -> list[tuple[str, str, int]]:
+        """Columns of a data set of records: name, dtype, values per record. Its rows stay closed, so no permit is needed."""
+
     def terms(self, dataset: str) -> dict[str, Any]:
         """All that the steward laid down for a data set, by id, with defaults filled in for data sets of earlier versions.
 
@@ -870,30 +945,53 @@ class ComplianceEngine:
 
     def gate(
         self,
-        permit: Permit,
+        permits: Sequence[Permit],
         update: Buffer,
         *,
         tensors: Sequence[tuple[str, Sequence[int]]],
         contract: Sequence[tuple[str, Sequence[int]]],
         metrics: Mapping[str, int],
         metrics_allowed: Sequence[str],
-        rows: int,
-        subjects: int,
-        dp: str,
-        reservation: str | None,
-        epsilon: float,
         secure_aggregation: bool,
         weight: int,
         weight_max: int,
         max_norm: float,
+        session: DpSession | None = None,
+        epsilon: float = 0.0,
+        counts: tuple[float, int, bool] | None = None,
+        counts_seed: int | None = None,
+        counts_reservation: str | None = None,
+        counts_epsilon: float = 0.0,
         min_rows: int = 0,
     ) -> Release:
-        """Runs all release gates, asks the policies, records the answer, and releases.
+        """Runs all release gates, asks the policies of each part, records the answer, and releases.
+
+        Args:
+            permits: all that were used: the one to train first, then the one to evaluate.
+            update: float32 values; none for counts alone.
+            tensors: names and shapes of the update.
+            contract: those the round expects.
+            metrics: exact counts; they need a permit to evaluate.
+            metrics_allowed: names that may leave.
+            secure_aggregation: whether it leaves masked.
+            weight: weight in the mean; 1 where the data demand privacy.
+            weight_max: largest weight.
+            max_norm: largest L2 norm.
+            session: what drew and noised, whatever comes of it used up; without it the update counts as unprotected.
+            epsilon: ε of the training data's ledger with this round.
+            counts: noise multiplier, largest loss of a record in thousandths, whether histograms are told.
+            counts_seed: makes the noise of counts repeatable, and worthless.
+            counts_reservation: id of the holdout's reservation.
+            counts_epsilon: ε of the holdout's ledger with this evaluation.
+            min_rows: fewest rows by the operator.
 
         Raises:
             GateFailed: with every gate's result.
             PolicyDenied: the gates passed, the policies object.
         """
+
+    def release_nothing(self, metrics: Sequence[str], *, secure_aggregation: bool) -> Release:
+        """Zero for each metric, of a node that has no rows to count; on record like any release."""
 
 @final
 class Release:
@@ -911,6 +1009,9 @@ class Release:
     def gates(self) -> list[tuple[str, bool, str, str]]:
         """(name, passed, observed, limit) of every gate."""
 
+    def metrics(self) -> dict[str, int]:
+        """The counts in clear; refused when they were released for secure aggregation."""
+
     def update(self) -> bytes:
         """The update in clear, float32; refused when it was released for secure aggregation."""
 
@@ -925,6 +1026,9 @@ class SecAggClient:
         *,
         min_cohort: int,
         min_threshold: int,
+        metrics: Sequence[str],
+        metric_max: int,
+        weight_max: int,
         identity: Identity | None = None,
         roster: Sequence[bytes] | None = None,
         colluding_percent: int = 10,
@@ -940,6 +1044,9 @@ class SecAggClient:
             node_id: this client.
             min_cohort: smallest cohort it joins.
             min_threshold: smallest threshold it accepts.
+            metrics: names of what it counts, in order; a plan with others is refused at the share step (AEG-S023).
+            metric_max: largest absolute value of a metric, beyond which it counts as this; a plan with another is refused.
+            weight_max: largest weight that a plan may ask for.
             identity: its lasting key.
             roster: keys of those who may take part.
             colluding_percent: share of the clients that may work with the server against it.
@@ -956,18 +1063,34 @@ class SecAggClient:
     def to_bytes(self) -> bytes:
         """The state, secrets included: seal it."""
 
+    @property
+    def answers(self) -> int:
+        """How often an answer changed the state. It only grows: a state with fewer than seen before was put back."""
+
     def advertise(self) -> bytes:
         """Identity, channel key, policy and smallest cohort, signed."""
 
     def share(self, request: bytes) -> bytes:
         """Round keys and sealed shares."""
 
-    def masked_input(self, request: bytes, release: Release, *, dim: int | None = None) -> bytes:
+    def check_masked(self, request: bytes, *, dim: int) -> None:
+        """Dry run of `masked_input`: refuses whatever that would refuse, and changes nothing. For before anything is read.
+
+        Args:
+            request: the server's message.
+            dim: values of the model.
+
+        Raises:
+            SecAggError, NotEnoughClients: the request would be refused.
+        """
+
+    def masked_input(self, request: bytes, release: Release, *, binding: bytes, dim: int | None = None) -> bytes:
         """The released update, quantised, weighted, masked, packed; a release of metrics alone adds zeros.
 
         Args:
             request: the server's message.
             release: what the gates let out.
+            binding: `wire.binding` of what this client was sent; only the inputs of clients with the same one can be summed.
             dim: values of the model, for a release of metrics alone: the server's plan must name as many.
         """
 
@@ -976,6 +1099,13 @@ class SecAggClient:
 
     def unmask(self, request: bytes) -> bytes:
         """One kind of share a peer, and the shares of the next round where the request brings it."""
+
+def normal_name(text: str) -> str:
+    """A name of a person, a purpose or a data set in its one spelling: composed (NFC), without space around it.
+
+    Raises:
+        PolicyError: AEG-P013: it is empty, too long, or has characters that are not seen.
+    """
 
 def honest_inputs(clients: int, colluders: int, *, commit: bool = False) -> int:
     """The fewest honest inputs that a server with so many of the clients can bring into a sum, in a complete graph."""
@@ -1097,6 +1227,9 @@ class SecAggServer:
     def add_advert(self, node: int, message: bytes) -> int | None:
         """Takes a client's advert. Gives the node that had its identity before, whose seat it takes; mostly None."""
 
+    def bind(self, binding: bytes) -> None:
+        """Says what the clients of the round are sent (`wire.binding`); before their requests. A fork has its own."""
+
     def begin_round(self, round: int, cohort: Sequence[int]) -> bytes:
         """Starts a round; gives the share request, the same for everyone in `cohort` (the property).
 
@@ -1179,6 +1312,47 @@ class Rng:
 
     def poisson_rows(self, rows: int, rate: float) -> bytes:
         """Row numbers below `rows`, each independently with probability `rate`; little-endian u32."""
+
+@final
+class DpSession:
+    """One round of DP-SGD under one permit: it draws the batches, adds the noise and counts both. A gate uses it up."""
+
+    def __new__(
+        cls,
+        permit: Permit,
+        *,
+        noise_multiplier: float,
+        clip: float,
+        sample_rate: float,
+        steps: int,
+        expected_batch: float,
+        dim: int,
+        reservation: str,
+        insecure_seed: int | None = None,
+    ) -> Self:
+        """A session over the permit's rows, charged as `reservation`.
+
+        Args:
+            permit: one to train.
+            noise_multiplier: σ in units of the clip, 0.05 to 10 000.
+            clip: L2 bound of one record's gradient.
+            sample_rate: Poisson rate.
+            steps: steps that were reserved.
+            expected_batch: public divisor of each sum, for the record.
+            dim: trained coordinates.
+            reservation: id in the ledger.
+            insecure_seed: noise anybody can repeat; the release then says so.
+        """
+
+    def draw(self) -> bytes:
+        """Places among the permit's rows of the next step's batch, little-endian u32; refused past the reserved steps."""
+
+    def noise(self, sums: Buffer) -> bytes:
+        """The sum of the drawn batch (float64) with noise on every coordinate, float32; once a step."""
+
+    @property
+    def spent(self) -> tuple[int, int, int, bool]:
+        """Steps drawn, steps noised, coordinates noised, and whether every drawn step was noised whole."""
 
 def clip_l2(values: Buffer, maximum: float) -> float:
     """Scales float32 values in place to an L2 norm of at most `maximum`; gives the norm before."""

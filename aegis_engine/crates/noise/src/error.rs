@@ -23,6 +23,24 @@ pub enum NoiseError {
         /// What was asked for.
         q: f64,
     },
+    /// A parameter of a mechanism lies outside what the accountant is trusted for.
+    #[error("{what} is {value}: it must lie between {least} and {most}")]
+    OutOfBounds {
+        /// Which parameter.
+        what: &'static str,
+        /// What was asked for.
+        value: f64,
+        /// Smallest value.
+        least: f64,
+        /// Largest value.
+        most: f64,
+    },
+    /// A session was asked for something other than what was reserved.
+    #[error("the session of DP-SGD {what}")]
+    Session {
+        /// What was tried, and what holds.
+        what: &'static str,
+    },
     /// Row numbers are 32 bits wide.
     #[error("{n} rows cannot be numbered in 32 bits: split the dataset")]
     TooManyRows {
@@ -39,6 +57,8 @@ impl NoiseError {
             Self::BadSigma { .. } => "AEG-N002",
             Self::BadProbability { .. } => "AEG-N003",
             Self::TooManyRows { .. } => "AEG-N004",
+            Self::OutOfBounds { .. } => "AEG-N005",
+            Self::Session { .. } => "AEG-N006",
         }
     }
 }

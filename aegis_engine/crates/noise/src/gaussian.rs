@@ -41,6 +41,24 @@ pub fn add_gaussian(rng: &mut Rng, values: &mut [f32], sigma: f64) -> Result<(),
     })
 }
 
+/// [`add_gaussian`] for sums in `f64`: what one record can move is then the clip itself, not the clip and the rounding of a
+/// long sum in `f32`.
+pub(crate) fn noised(rng: &mut Rng, sums: &[f64], sigma: f64) -> Result<Vec<f32>, NoiseError> {
+    let grid = grid(sigma)?;
+    let steps = sigma / grid;
+    let stream = rng.stream()?;
+    let one = |sum: &f64| {
+        let sample: f64 = StandardNormal.sample(stream);
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "rounding to f32 comes after the noise: post-processing"
+        )]
+        let released = (round(sum / grid + sample * steps) * grid) as f32;
+        released
+    };
+    Ok(sums.iter().map(one).collect())
+}
+
 /// Replaces each value by the step of the grid that `step` chooses from it and a sample counted in steps.
 fn draw(
     rng: &mut Rng,

@@ -4,20 +4,26 @@
 //! - [`gaussian`] and [`add_gaussian`] give noise on a power-of-two grid, so that low-order bits of a float carry
 //!   nothing about the value below the noise (Mironov, CCS 2012; Jin et al., arXiv 2112.05307).
 //! - [`poisson_rows`] takes each row independently: what amplification by subsampling assumes.
+//! - [`Session`] is one round of DP-SGD: it draws the batches, adds the noise and counts both.
+//! - [`discrete_gaussian`] is exact integer noise, for counts.
 //! - [`clip_l2`] bounds the norm as `f64` arithmetic sees it, so the sensitivity is what the accountant was told.
 //!
-//! What this is not: the samples are rounded floating-point Gaussians, not an exact discrete Gaussian (Canonne,
-//! Kamath, Steinke 2020); and rejection in the ziggurat takes a time that depends on the samples, so draw whole
-//! tensors rather than timing single values.
+//! What this is not: the noise of gradients is a rounded floating-point Gaussian, not the exact discrete one that counts get
+//! (Canonne, Kamath, Steinke 2020); and rejection, in the ziggurat as in the exact sampler, takes a time that depends on the
+//! samples, so draw whole tensors rather than timing single values.
 
 mod clip;
+mod discrete;
 mod error;
 mod gaussian;
 mod poisson;
 mod rng;
+mod session;
 
 pub use clip::{clip_l2, l2_norm};
+pub use discrete::discrete_gaussian;
 pub use error::NoiseError;
 pub use gaussian::{add_gaussian, gaussian, grid};
 pub use poisson::poisson_rows;
 pub use rng::Rng;
+pub use session::{CLIP, Plan, SIGMA, STEPS, Session, Spent};

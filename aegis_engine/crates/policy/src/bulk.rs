@@ -1,6 +1,6 @@
 //! Deciding a million rows by asking once for each kind of row, and proving on random rows that it is the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use cedar_policy::Context;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::cedar::{Asker, Verdict};
 use crate::consent::{Flags, STATES, View};
 use crate::rows::count_distinct;
-use crate::{PolicyError, RowIndex, RowSet};
+use crate::{PolicyError, RowIndex, RowSet, Subject};
 
 /// Rows that are decided again, one by one.
 const RECHECKED: usize = 256;
@@ -31,6 +31,8 @@ pub(crate) struct Question<'q> {
 pub(crate) struct Decided {
     pub allowed: RowSet,
     pub subjects: u64,
+    /// Most allowed rows of one subject.
+    pub subject_rows_max: u64,
     pub candidates: u64,
     /// Policy id to rows it denied. A row that several policies deny counts for each of them.
     pub denied: BTreeMap<String, u64>,
@@ -101,10 +103,16 @@ impl Question<'_> {
             }
         }
         let subjects = count_distinct(out.iter().map(|row| &index.subjects[*row as usize]));
+        let mut per_subject: HashMap<&Subject, u64> = HashMap::new();
+        for row in &out {
+            *per_subject.entry(&index.subjects[*row as usize]).or_default() += 1;
+        }
+        let subject_rows_max = per_subject.into_values().max().unwrap_or(0);
         let allowed = out.into_iter().collect();
         Ok(Decided {
             allowed,
             subjects,
+            subject_rows_max,
             candidates: count,
             denied,
             errors,

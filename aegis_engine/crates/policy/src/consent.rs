@@ -67,6 +67,12 @@ pub enum ConsentError {
         /// What is wrong with it.
         flaw: Flaw,
     },
+    /// Neither.
+    #[error("this is no name: {flaw}; correct it")]
+    BadName {
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
     /// An identifier that names nobody.
     #[error("this is no identifier of a person: {flaw}; correct it")]
     BadSubject {

@@ -185,6 +185,7 @@ impl Engine {
             facts: facts.hash(),
             scope,
             subjects: decided.subjects,
+            subject_rows_max: decided.subject_rows_max,
             valid_for: lifetime(request, decided.last_day, now),
             audit_seq: record.seq,
             ledger_epoch: epoch,
@@ -385,6 +386,7 @@ impl Engine {
             body["permit"] = permit.to_string().into();
             body["row_set"] = hex(&rows.allowed.hash()).into();
             body["subjects"] = rows.subjects.into();
+            body["rows_per_subject_max"] = rows.subject_rows_max.into();
         }
         body
     }

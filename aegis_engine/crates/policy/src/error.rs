@@ -81,7 +81,9 @@ impl PolicyError {
             Self::Divergence { .. } => "AEG-P004",
             Self::Audit(_) => "AEG-P005",
             Self::Consent(
-                ConsentError::BadPurpose { .. } | ConsentError::BadSubject { .. },
+                ConsentError::BadPurpose { .. }
+                | ConsentError::BadSubject { .. }
+                | ConsentError::BadName { .. },
             ) => "AEG-P013",
             Self::Consent(
                 ConsentError::UnknownSubject { .. } | ConsentError::UnknownPurpose { .. },

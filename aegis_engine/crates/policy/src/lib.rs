@@ -11,6 +11,7 @@ pub mod bundle;
 mod cedar;
 mod checks;
 pub mod consent;
+pub mod counts;
 pub mod engine;
 pub mod error;
 pub mod facts;
@@ -18,19 +19,22 @@ pub mod gate;
 pub mod owner;
 pub mod permit;
 pub mod rows;
+pub mod session;
 pub mod words;
 #[cfg(test)]
 mod tests;
 
 pub use bundle::Bundle;
 pub use consent::{Change, ConsentError, ConsentLedger, Flags, Prove};
+pub use counts::CountsNoise;
 pub use engine::{Authorized, Engine, Explanation, Request};
 pub use error::PolicyError;
-pub use gate::{GateLimits, GateResult, Proposal, Release, TensorSpec};
+pub use gate::{GateLimits, GateResult, Part, Proposal, Release, TensorSpec};
 pub use owner::owner_permit;
 pub use permit::{Action, Authority, Permit, PermitError, Scope, Witness};
 pub use facts::{DatasetFacts, Role};
 pub use rows::{Class, RowIndex, RowSet, Subject};
+pub use session::DpSession;
 
 /// Lower-case hexadecimal, as in audit records.
 pub(crate) fn hex(bytes: &[u8]) -> String {

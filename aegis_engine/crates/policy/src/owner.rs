@@ -48,6 +48,7 @@ pub fn owner_permit(
             facts: [0; 32],
             scope: Scope::Whole,
             subjects: 0,
+            subject_rows_max: 0,
             valid_for: OWNER_VALID_FOR,
             audit_seq: record.seq,
             ledger_epoch: 0,

@@ -113,6 +113,7 @@ pub(crate) struct Grant {
     pub facts: [u8; 32],
     pub scope: Scope,
     pub subjects: u64,
+    pub subject_rows_max: u64,
     pub valid_for: Duration,
     pub audit_seq: u64,
     pub ledger_epoch: u64,
@@ -268,6 +269,10 @@ impl Permit {
     /// Distinct subjects among the allowed rows.
     pub fn subjects(&self) -> u64 {
         self.grant.subjects
+    }
+    /// Most allowed rows of one subject: what a person can weigh in a step.
+    pub fn rows_per_subject_max(&self) -> u64 {
+        self.grant.subject_rows_max
     }
     /// Sequence number of the decision's audit record.
     pub fn audit_seq(&self) -> u64 {

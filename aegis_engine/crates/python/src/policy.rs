@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_policy::{Action, Bundle, Engine, GateLimits, Proposal, Request, TensorSpec};
+use aegis_policy::{
+    Action, Bundle, CountsNoise, Engine, GateLimits, Part, Proposal, Request, TensorSpec,
+};
 use aegis_vault::VaultError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -14,6 +16,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::convert::{float_bytes, floats, to_python, uuid};
 use crate::error::Result;
+use crate::noise::DpSession;
 use crate::vault::Vault;
 
 #[pyclass(frozen, module = "aegis_engine")]
@@ -46,6 +49,10 @@ impl Permit {
     #[getter]
     fn subjects(&self) -> u64 {
         self.inner.subjects()
+    }
+    #[getter]
+    fn rows_per_subject_max(&self) -> u64 {
+        self.inner.rows_per_subject_max()
     }
     #[getter]
     fn round(&self) -> u64 {
@@ -314,6 +321,15 @@ impl ComplianceEngine {
         Ok(to_python(py, &terms)?)
     }
 
+    /// Columns of a data set: name, dtype, values per record. The rows stay closed, so no permit is asked for.
+    fn layout(&self, py: Python<'_>, dataset: &str) -> Result<Vec<(String, String, u32)>> {
+        let object = uuid(dataset)?;
+        let found = py.detach(|| self.vault.dataset(object))?;
+        let columns = &found.records()?.columns;
+        let one = |c: &aegis_vault::Column| (c.name.clone(), c.dtype.name().to_owned(), c.count);
+        Ok(columns.iter().map(one).collect())
+    }
+
     /// ε that all runs together may spend on a data set, as its steward laid down.
     #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
     fn budget_epsilon(&self, py: Python<'_>, dataset: &str) -> Result<f64> {
@@ -322,25 +338,26 @@ impl ComplianceEngine {
         Ok(found.facts.budget_micro_epsilon as f64 / 1e6)
     }
 
-    #[pyo3(signature = (permit, update, *, tensors, contract, metrics, metrics_allowed, rows, subjects, dp, reservation, epsilon, secure_aggregation, weight, weight_max, max_norm, min_rows=0))]
+    #[pyo3(signature = (permits, update, *, tensors, contract, metrics, metrics_allowed, secure_aggregation, weight, weight_max, max_norm, session=None, epsilon=0.0, counts=None, counts_seed=None, counts_reservation=None, counts_epsilon=0.0, min_rows=0))]
     fn gate(
         &self,
         py: Python<'_>,
-        permit: &Permit,
+        permits: Vec<PyRef<'_, Permit>>,
         update: &Bound<'_, PyAny>,
         tensors: Vec<(String, Vec<u64>)>,
         contract: Vec<(String, Vec<u64>)>,
         metrics: BTreeMap<String, i64>,
         metrics_allowed: Vec<String>,
-        rows: u64,
-        subjects: u64,
-        dp: String,
-        reservation: Option<String>,
-        epsilon: f64,
         secure_aggregation: bool,
         weight: u64,
         weight_max: u64,
         max_norm: f64,
+        session: Option<&DpSession>,
+        epsilon: f64,
+        counts: Option<(f64, u64, bool)>,
+        counts_seed: Option<u64>,
+        counts_reservation: Option<String>,
+        counts_epsilon: f64,
         min_rows: u64,
     ) -> Result<Release> {
         let specs = |list: Vec<(String, Vec<u64>)>| -> Vec<TensorSpec> {
@@ -352,11 +369,6 @@ impl ComplianceEngine {
             update: floats(py, update)?,
             tensors: specs(tensors),
             metrics,
-            rows,
-            subjects,
-            dp,
-            reservation,
-            epsilon_micro_total: micro(epsilon)?,
             secure_aggregation,
             weight,
         };
@@ -367,14 +379,54 @@ impl ComplianceEngine {
             weight_max,
             min_rows,
         };
-        let object = permit.inner.object();
+        let counts = counts.map(|(z, loss_cap_milli, histograms)| CountsNoise {
+            z,
+            loss_cap_milli,
+            histograms,
+            seed: counts_seed,
+        });
+        let (trained, evaluated) = (micro(epsilon)?, micro(counts_epsilon)?);
+        let permits: Vec<_> = permits.iter().map(|p| Arc::clone(&p.inner)).collect();
+        // Taken whatever comes of it: noise that was drawn once is released once.
+        let session = session.map(DpSession::take).transpose()?;
         let released = py.detach(|| -> Result<_> {
-            let facts = self.vault.dataset(object)?.facts;
+            let facts = permits
+                .iter()
+                .map(|permit| Ok(self.vault.dataset(permit.object())?.facts))
+                .collect::<Result<Vec<_>>>()?;
+            let parts: Vec<Part<'_>> = permits
+                .iter()
+                .zip(&facts)
+                .map(|(permit, facts)| {
+                    let evaluates = permit.action() == Action::Evaluate;
+                    Part {
+                        permit,
+                        facts,
+                        reservation: counts_reservation.clone().filter(|_| evaluates),
+                        epsilon_micro_total: if evaluates { evaluated } else { trained },
+                    }
+                })
+                .collect();
+            let log = self.vault.audit();
             Ok(self
                 .engine
-                .gate(&permit.inner, proposal, &facts, &limits, self.vault.audit())?)
+                .gate(&parts, proposal, session, counts, &limits, log)?)
         })?;
         Ok(Release { inner: released })
+    }
+
+    /// Zero for each metric, of a node that has no rows to count.
+    #[pyo3(signature = (metrics, *, secure_aggregation))]
+    fn release_nothing(
+        &self,
+        py: Python<'_>,
+        metrics: Vec<String>,
+        secure_aggregation: bool,
+    ) -> Result<Release> {
+        let log = self.vault.audit();
+        let inner =
+            py.detach(|| self.engine.release_nothing(metrics, secure_aggregation, log))?;
+        Ok(Release { inner })
     }
 }
 
@@ -419,13 +471,25 @@ impl Release {
         };
         self.inner.gates().iter().map(row).collect()
     }
+    /// The metrics in clear; refused when they were released for secure aggregation only.
+    fn metrics(&self) -> Result<BTreeMap<String, i64>> {
+        self.in_clear()?;
+        Ok(self.inner.metrics().clone())
+    }
     /// The update in clear; refused when it was released for secure aggregation only.
     fn update<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        self.in_clear()?;
+        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
+    }
+}
+
+impl Release {
+    fn in_clear(&self) -> Result<()> {
         if self.inner.secure_aggregation() {
-            let what = "this update was released for secure aggregation; it leaves only masked";
+            let what = "this was released for secure aggregation; it leaves only masked";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
-        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
+        Ok(())
     }
 }
 

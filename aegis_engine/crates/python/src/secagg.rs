@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aegis_secagg::{
-    ClientLimits, ClientRun, Encoding, Plan, Profile, Roster, SecAggError, ServerRun,
+    ClientLimits, ClientRun, Encoding, Plan, Profile, Roster, SecAggError, ServerRun, Sums,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -32,13 +32,16 @@ struct SecAggClient {
 #[pymethods]
 impl SecAggClient {
     #[new]
-    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold, identity=None, roster=None,
+    #[pyo3(signature = (run_id, node_id, *, min_cohort, min_threshold, metrics, metric_max, weight_max, identity=None, roster=None,
         colluding_percent=10, min_honest=2, require_commit=false, policy=None, same_policy=false))]
     fn new(
         run_id: u64,
         node_id: u64,
         min_cohort: u32,
         min_threshold: u32,
+        metrics: Vec<String>,
+        metric_max: u64,
+        weight_max: u64,
         identity: Option<&Identity>,
         roster: Option<Vec<Vec<u8>>>,
         colluding_percent: u32,
@@ -56,6 +59,11 @@ impl SecAggClient {
             require_commit,
             policy: policy.map(digest).transpose()?.unwrap_or_default(),
             same_policy,
+            sums: Some(Sums {
+                metrics,
+                metric_max,
+                weight_max,
+            }),
         };
         let client = match identity {
             Some(identity) => {
@@ -79,6 +87,11 @@ impl SecAggClient {
         PyBytes::new(py, &lock(&self.inner).to_bytes())
     }
 
+    #[getter]
+    fn answers(&self) -> u64 {
+        lock(&self.inner).answers()
+    }
+
     fn advertise<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &lock(&self.inner).advertise()?))
     }
@@ -88,14 +101,21 @@ impl SecAggClient {
         Ok(PyBytes::new(py, &reply))
     }
 
-    #[pyo3(signature = (request, release, *, dim=None))]
+    #[pyo3(signature = (request, *, dim))]
+    fn check_masked(&self, py: Python<'_>, request: &[u8], dim: usize) -> Result<()> {
+        Ok(py.detach(|| lock(&self.inner).check_masked(request, dim))?)
+    }
+
+    #[pyo3(signature = (request, release, *, binding, dim=None))]
     fn masked_input<'py>(
         &self,
         py: Python<'py>,
         request: &[u8],
         release: &Release,
+        binding: &[u8],
         dim: Option<usize>,
     ) -> Result<Bound<'py, PyBytes>> {
+        let binding = digest(binding)?;
         let release = &release.inner;
         let mut failed = None;
         let dim = match (release.update().len(), dim) {
@@ -105,7 +125,7 @@ impl SecAggClient {
         let len = py.detach(|| lock(&self.inner).masked_len(dim))?;
         // masked where Python will read it: the vector is in memory once
         let reply = PyBytes::new_with(py, len, |out| {
-            let masked = py.detach(|| mask(&mut lock(&self.inner), request, release, out));
+            let masked = py.detach(|| mask(&mut lock(&self.inner), request, &binding, release, out));
             failed = masked.err();
             Ok(())
         })?;
@@ -126,6 +146,7 @@ impl SecAggClient {
 fn mask(
     client: &mut ClientRun,
     request: &[u8],
+    binding: &[u8; 32],
     release: &aegis_policy::Release,
     out: &mut [u8],
 ) -> std::result::Result<(), SecAggError> {
@@ -149,7 +170,7 @@ fn mask(
     } else {
         &none
     };
-    client.masked_input_into(request, update, release.weight(), &metrics, out)
+    client.masked_input_into(request, binding, update, release.weight(), &metrics, out)
 }
 
 fn plan(
@@ -263,6 +284,11 @@ impl SecAggServer {
 
     fn add_advert(&self, node: u64, message: &[u8]) -> Result<Option<u64>> {
         Ok(lock(&self.inner).add_advert(node, message)?)
+    }
+
+    fn bind(&self, binding: &[u8]) -> Result<()> {
+        lock(&self.inner).bind(digest(binding)?);
+        Ok(())
     }
 
     fn begin_round<'py>(

@@ -569,6 +569,15 @@ pub fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
     uuid(&value.str()?.to_string_lossy())
 }
 
+/// A name in its one spelling: of a person, a purpose, a data set.
+#[pyfunction]
+fn normal_name(text: &str) -> Result<String> {
+    let one = aegis_policy::words::normal(text)
+        .map_err(|flaw| aegis_policy::PolicyError::from(aegis_policy::ConsentError::BadName { flaw }));
+    Ok(one?)
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(normal_name, m)?)?;
     m.add_class::<Vault>()
 }

@@ -68,7 +68,7 @@ fn main() -> Result<(), SecAggError> {
             continue;
         }
         let start = Instant::now();
-        let message = client.masked_input(&request, &update, 1, &[])?;
+        let message = client.masked_input(&request, &[0; 32], &update, 1, &[])?;
         mask.push(start.elapsed());
         let start = Instant::now();
         server.add_masked(id, &message)?;

@@ -6,13 +6,13 @@ use crate::ring::{Lane, RingWidth};
 /// How one contribution becomes integers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Encoding {
-    /// Values are clamped to [-clip, clip]; finite and above 0.
+    /// Values are clamped to [-clip, clip]; 1e-12 to 1e12.
     pub clip: f64,
     /// Bits of one value with its sign, 8 to 30: steps of `clip / (2^(value_bits-1) - 1)`.
     pub value_bits: u8,
-    /// Largest weight of one client, 1 or more.
+    /// Largest weight of one client, 1 or more; one that is larger counts as this.
     pub weight_max: u64,
-    /// Largest absolute value of one client's metric; 0 when there are no metrics. A metric that is too large for the
+    /// Largest absolute value of one client's metric, beyond which it counts as this; 0 when there are no metrics. A metric that is too large for the
     /// ring is several elements, its digits: few metrics must not widen the ring of a million values.
     pub metric_max: u64,
 }
@@ -35,6 +35,7 @@ pub(crate) const MAX_CLIENTS: u32 = 1 << 16;
 pub(crate) const MAX_METRICS: usize = 4096;
 pub(crate) const MAX_NAME: usize = 256;
 const MAX_DIM: u64 = 1 << 40;
+const CLIP: std::ops::RangeInclusive<f64> = 1e-12..=1e12;
 
 impl Encoding {
     /// The smallest ring in which the sum over `n` clients cannot wrap.
@@ -43,8 +44,8 @@ impl Encoding {
     /// [`SecAggError::EncodingDoesNotFit`] above 64 bits, [`SecAggError::InvalidPlan`] for impossible fields.
     pub fn width(&self, n: u64) -> Result<RingWidth, SecAggError> {
         let invalid = |reason| Err(SecAggError::InvalidPlan { reason });
-        if !(self.clip.is_finite() && self.clip > 0.0) {
-            return invalid("clip must be finite and above 0");
+        if !CLIP.contains(&self.clip) {
+            return invalid("clip must be 1e-12 to 1e12");
         }
         if !(8..=30).contains(&self.value_bits) {
             return invalid("value_bits must be 8 to 30");
@@ -186,24 +187,18 @@ impl<'a> Encoder<'a> {
         if metrics.len() != plan.metrics.len() {
             return bad("one value is needed for each metric of the plan");
         }
-        if weight == 0 || weight > plan.encoding.weight_max {
-            return bad("weight must be 1 to weight_max");
-        }
-        if metrics
-            .iter()
-            .any(|m| m.unsigned_abs() > plan.encoding.metric_max)
-        {
-            return bad("a metric is larger than metric_max");
-        }
         // a plain fold, so that the loop stays vector code; an early exit would not pay
         if !update.iter().fold(true, |all, x| all & x.is_finite()) {
             return bad("a value is not finite");
         }
-        // the width check above bounds weight_max below 2^63
-        let weight = i64::try_from(weight).unwrap_or(i64::MAX);
+        // Numbers saturate: a refusal would tell whoever chose the bound that a value is beyond it. The width check above
+        // bounds weight_max and metric_max below 2^63.
+        let weight = i64::try_from(weight.clamp(1, plan.encoding.weight_max)).unwrap_or(i64::MAX);
+        let most = i64::try_from(plan.encoding.metric_max).unwrap_or(i64::MAX);
         let digits = plan.digits()?;
+        let metrics = metrics.iter().map(|metric| (*metric).clamp(-most, most));
         let tail = std::iter::once(weight)
-            .chain(metrics.iter().flat_map(|metric| digits.split(*metric)))
+            .chain(metrics.flat_map(|metric| digits.split(metric)))
             .collect();
         let (clip, scale) = (plan.encoding.clip, plan.encoding.scale());
         Ok(Self {
@@ -245,7 +240,7 @@ fn round(x: f64) -> i64 {
 /// the digits of the metrics. For checks against the plain integer sum; it is never sent.
 ///
 /// # Errors
-/// [`SecAggError::BadUpdate`] for a wrong length, a value that is not finite, a weight or metric out of range;
+/// [`SecAggError::BadUpdate`] for a wrong length or a value that is not finite;
 /// plan errors as in [`Plan::width`].
 pub fn encode(
     update: &[f32],
@@ -345,6 +340,83 @@ mod tests {
     }
 
     #[test]
+    fn weights_and_metrics_beyond_their_bounds_count_as_the_bounds() {
+        let plan = plan(8, 10);
+        let encoded = |weight, metric| encode(&[0.5, 0.0, 0.0, 0.0], weight, &[metric], &plan);
+        for (metric, counts) in [
+            (1001, 1000),
+            (i64::MAX, 1000),
+            (-1001, -1000),
+            (i64::MIN, -1000),
+        ] {
+            assert_eq!(encoded(1, metric).unwrap(), [127, 0, 0, 0, 1, counts]);
+        }
+        for (weight, counts) in [(0, 1), (11, 10), (u64::MAX, 10)] {
+            assert_eq!(
+                encoded(weight, 0).unwrap(),
+                [127 * counts, 0, 0, 0, counts, 0]
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_at_its_extremes_is_refused_or_holds_its_sums() {
+        let numbers = [
+            0,
+            1,
+            2,
+            255,
+            u64::from(u32::MAX),
+            1 << 40,
+            1 << 62,
+            u64::MAX,
+        ];
+        let clips = [
+            0.0,
+            -1.0,
+            1e-300,
+            1e-12,
+            1.0,
+            1e12,
+            1e300,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
+        ];
+        let mut taken = 0;
+        for (clip, value_bits) in clips
+            .iter()
+            .flat_map(|c| [0u8, 7, 8, 30, 31, 255].map(|b| (c, b)))
+        {
+            for (weight_max, metric_max) in numbers.iter().flat_map(|w| numbers.map(|m| (*w, m))) {
+                for n_max in [0, 1, 2, 65536, u32::MAX] {
+                    let encoding = Encoding {
+                        clip: *clip,
+                        value_bits,
+                        weight_max,
+                        metric_max,
+                    };
+                    let plan = Plan {
+                        dim: 1,
+                        metrics: vec!["m".into()],
+                        encoding,
+                        n_max,
+                    };
+                    let Ok(width) = plan.width() else { continue };
+                    taken += 1;
+                    let most = 1i128 << (width.bits() - 1);
+                    for (value, metric) in [(f32::MAX, i64::MAX), (f32::MIN, i64::MIN)] {
+                        let one = encode(&[value], u64::MAX, &[metric], &plan).unwrap();
+                        let n = i128::from(n_max);
+                        assert!(one.iter().all(|x| (i128::from(*x) * n).abs() < most));
+                    }
+                }
+            }
+        }
+        assert!(taken > 100);
+    }
+
+    #[test]
     fn what_cannot_be_encoded_is_refused() {
         let plan = plan(8, 10);
         let good = [0.0; 4];
@@ -352,11 +424,8 @@ mod tests {
             (&good[..3], 1, &[0][..]),
             (&[0.0, f32::NAN, 0.0, 0.0], 1, &[0]),
             (&[0.0, f32::INFINITY, 0.0, 0.0], 1, &[0]),
-            (&good, 0, &[0]),
-            (&good, 11, &[0]),
-            (&good, 1, &[1001]),
-            (&good, 1, &[i64::MIN]),
             (&good, 1, &[]),
+            (&good, 1, &[0, 0]),
         ] {
             let found = encode(update, weight, metrics, &plan);
             assert!(matches!(found, Err(SecAggError::BadUpdate { .. })));

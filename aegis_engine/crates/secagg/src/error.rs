@@ -26,6 +26,22 @@ pub enum SecAggError {
         /// Which field and its allowed range.
         reason: &'static str,
     },
+    /// A plan that asks for other sums than the client's own constants allow.
+    #[error(
+        "plan refused: {reason}; metrics and bounds are constants of the client, so both sides must run the same AEGIS and the same secagg.weighting"
+    )]
+    PlanNotOurs {
+        /// Which constant differs.
+        reason: &'static str,
+    },
+    /// A round number that would leave no room for later ones.
+    #[error(
+        "round {round} refused: rounds are 1 to 2^31, and at most 2^20 later than the last one begun"
+    )]
+    RoundOutOfRange {
+        /// Proposed round.
+        round: u64,
+    },
     /// The cohort is below a client's own minimum.
     #[error(
         "cohort of {n} clients refused: a client takes part in {minimum} or more; let more join, or lower its minimum"
@@ -164,7 +180,9 @@ pub enum SecAggError {
         node: u64,
     },
     /// The unmasked sum lies outside what honest clients can produce.
-    #[error("the unmasked sum is impossible ({reason}); some client sent a malformed contribution")]
+    #[error(
+        "the unmasked sum is impossible ({reason}): clients were sent different models, tasks or noise, or a client lies"
+    )]
     ImplausibleSum {
         /// What is impossible.
         reason: &'static str,
@@ -203,6 +221,8 @@ impl SecAggError {
             Self::Crypto { .. } => "AEG-S020",
             Self::ShapeRefused { .. } => "AEG-S021",
             Self::PolicyMismatch { .. } => "AEG-S022",
+            Self::PlanNotOurs { .. } => "AEG-S023",
+            Self::RoundOutOfRange { .. } => "AEG-S024",
         }
     }
 }

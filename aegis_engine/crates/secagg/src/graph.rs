@@ -13,7 +13,7 @@ const GRINDING_BITS: f64 = 24.0;
 /// Log2 of the chance, over all clients of a round, that too few neighbours of one remain.
 const FAILURE_BITS: f64 = 30.0;
 
-const GRAPH: &[u8] = b"aegis/secagg/v1/graph";
+const GRAPH: &[u8] = b"aegis/secagg/v2/graph";
 
 /// The shape of a round: the same for all clients, bound into its transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

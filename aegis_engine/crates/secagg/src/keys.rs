@@ -21,11 +21,14 @@ pub(crate) const SEALED_LEN: usize = 12 + PAIR_LEN + 16;
 /// Two shares sealed from one client to another.
 pub(crate) type Sealed = [u8; SEALED_LEN];
 
-const CHANNEL_ROOT: &[u8] = b"aegis/secagg/v1/root-of-channel";
-const CHANNEL: &[u8] = b"aegis/secagg/v1/channel";
-const PAIR_MASK: &[u8] = b"aegis/secagg/v1/pair-mask";
-const SELF_MASK: &[u8] = b"aegis/secagg/v1/self-mask";
-const SEED_CHECK: &[u8] = b"aegis/secagg/v1/seed-check";
+const CHANNEL_ROOT: &[u8] = b"aegis/secagg/v2/root-of-channel";
+const CHANNEL: &[u8] = b"aegis/secagg/v2/channel";
+const PAIR_MASK: &[u8] = b"aegis/secagg/v2/pair-mask";
+const SELF_MASK: &[u8] = b"aegis/secagg/v2/self-mask";
+const SEED_CHECK: &[u8] = b"aegis/secagg/v2/seed-check";
+
+/// What a client works on in a round, as a hash: the model it was sent, the task, the noise. See [`Bound`].
+pub(crate) type Binding = [u8; 32];
 
 /// Where a key belongs: nothing derived here opens another run, round or view of the cohort.
 #[derive(Clone, Copy)]
@@ -56,20 +59,12 @@ impl Place {
         expand(&root[..], &self.info(CHANNEL, src, dst, src))
     }
 
-    /// The key of the mask shared by `me` and `peer`, the same from both ends.
-    pub(crate) fn pair_mask_key(
-        &self,
-        secret: &Exchange,
-        me: u64,
-        peer: u64,
-        peer_key: &[u8; 32],
-    ) -> Result<Key32, SecAggError> {
-        secret.agree(peer, peer_key, &self.info(PAIR_MASK, me, peer, 0))
-    }
-
-    /// The key of a client's self mask.
-    pub(crate) fn self_mask_key(&self, seed: &[u8; 32], node: u64) -> Result<Key32, SecAggError> {
-        expand(seed, &self.info(SELF_MASK, node, node, 0))
+    /// This place for what was worked on there: the only way to the keys of masks.
+    pub(crate) const fn bound(self, binding: Binding) -> Bound {
+        Bound {
+            place: self,
+            binding,
+        }
     }
 
     /// By which the server knows the seed of a client when it has put it together from shares. It says nothing about the
@@ -138,6 +133,38 @@ impl Place {
         let mut pair = Zeroizing::new([0; PAIR_LEN]);
         pair.copy_from_slice(plain);
         Ok(pair)
+    }
+}
+
+/// A place, and what the clients there work on. Masks are derived here and nowhere else, so that those of two clients who were
+/// sent different models, tasks or noise do not cancel (against model inconsistency: Pasquini, Francati, Ateniese, CCS 2022).
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    place: Place,
+    binding: Binding,
+}
+
+impl Bound {
+    fn info(&self, domain: &[u8], a: u64, b: u64) -> Vec<u8> {
+        let mut info = self.place.info(domain, a, b, 0);
+        info.extend_from_slice(&self.binding);
+        info
+    }
+
+    /// The key of the mask shared by `me` and `peer`, the same from both ends where both work on the same.
+    pub(crate) fn pair_mask_key(
+        &self,
+        secret: &Exchange,
+        me: u64,
+        peer: u64,
+        peer_key: &[u8; 32],
+    ) -> Result<Key32, SecAggError> {
+        secret.agree(peer, peer_key, &self.info(PAIR_MASK, me, peer))
+    }
+
+    /// The key of a client's self mask.
+    pub(crate) fn self_mask_key(&self, seed: &[u8; 32], node: u64) -> Result<Key32, SecAggError> {
+        expand(seed, &self.info(SELF_MASK, node, node))
     }
 }
 
@@ -227,7 +254,7 @@ fn expand(secret: &[u8], info: &[u8]) -> Result<Key32, SecAggError> {
         what: "deriving a key",
     };
     let mut key = Zeroizing::new([0; 32]);
-    Salt::new(HKDF_SHA256, b"aegis/secagg/v1")
+    Salt::new(HKDF_SHA256, b"aegis/secagg/v2")
         .extract(secret)
         .expand(&[info], HKDF_SHA256)
         .and_then(|okm| okm.fill(&mut key[..]))
@@ -285,9 +312,15 @@ mod tests {
     fn both_ends_derive_the_same_mask_key_and_each_direction_its_own_channel_key() {
         let [a, b] = [(); 2].map(|()| Exchange::new(&random::<32>().unwrap()).unwrap());
         let (pa, pb) = (a.public_key().unwrap(), b.public_key().unwrap());
-        assert_eq!(
-            PLACE.pair_mask_key(&a, 1, 2, &pb).unwrap(),
-            PLACE.pair_mask_key(&b, 2, 1, &pa).unwrap()
+        let bound = PLACE.bound([5; 32]);
+        let key = bound.pair_mask_key(&a, 1, 2, &pb).unwrap();
+        assert_eq!(key, bound.pair_mask_key(&b, 2, 1, &pa).unwrap());
+        let other = PLACE.bound([6; 32]);
+        assert_ne!(key, other.pair_mask_key(&b, 2, 1, &pa).unwrap());
+        let seed = [7; 32];
+        assert_ne!(
+            bound.self_mask_key(&seed, 1).unwrap(),
+            other.self_mask_key(&seed, 1).unwrap()
         );
         let root = channel_root(1, &a, 1, 2, &pb).unwrap();
         assert_eq!(root, channel_root(1, &b, 2, 1, &pa).unwrap());
@@ -309,7 +342,8 @@ mod tests {
         let mut one = [0; 32];
         one[0] = 1;
         for point in [[0; 32], one] {
-            let refused = PLACE.pair_mask_key(&secret, 1, 9, &point).unwrap_err();
+            let bound = PLACE.bound([0; 32]);
+            let refused = bound.pair_mask_key(&secret, 1, 9, &point).unwrap_err();
             assert_eq!(refused, SecAggError::KeyAgreement { node: 9 });
         }
     }

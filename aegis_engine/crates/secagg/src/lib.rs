@@ -48,7 +48,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientLimits, ClientRun, Roster};
+pub use client::{ClientLimits, ClientRun, Roster, Sums};
 pub use encode::{Encoding, Plan, encode};
 pub use error::SecAggError;
 pub use graph::{Shape, honest_inputs};

@@ -3,7 +3,8 @@
 
 use crate::SecAggError;
 
-const VERSION: u8 = 1;
+/// 2 since masks and signatures are bound to what each client was sent; version 1 bound them to the cohort alone.
+const VERSION: u8 = 2;
 
 /// Writes a message: version, kind, run, round, node, then the body.
 pub(crate) struct Writer(Vec<u8>);
@@ -122,8 +123,14 @@ impl<'a> Reader<'a> {
             left: bytes,
             message: kind.name(),
         };
-        if reader.u8()? != VERSION {
-            return Err(reader.bad("unknown version"));
+        match reader.u8()? {
+            VERSION => {}
+            1 => {
+                return Err(
+                    reader.bad("it is of wire version 1, which binds no model; this is version 2")
+                );
+            }
+            _ => return Err(reader.bad("unknown version")),
         }
         if reader.u8()? != kind.byte() {
             return Err(reader.bad("it is a message of another kind"));

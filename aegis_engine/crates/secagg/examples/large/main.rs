@@ -178,7 +178,7 @@ fn main() -> Result<(), SecAggError> {
     let d = dim as usize;
     let answer = |client: &mut ClientRun, request: &[u8]| {
         let (values, weight, metrics) = contribution(client.node_id(), d);
-        client.masked_input(request, &values, weight, &metrics)
+        client.masked_input(request, &[0; 32], &values, weight, &metrics)
     };
     run.step(
         "masked input",

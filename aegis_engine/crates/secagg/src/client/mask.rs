@@ -3,7 +3,7 @@
 use super::{ClientRun, Phase, Round};
 use crate::SecAggError;
 use crate::encode::Encoder;
-use crate::keys::{self, Exchange, Sealed};
+use crate::keys::{self, Binding, Exchange, Sealed};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{MaskedInput, MaskedRequest, RoundKey};
 use crate::ring::{Lane, RingWidth, pack};
@@ -12,25 +12,50 @@ use crate::wire::Header;
 use zeroize::Zeroizing;
 
 const STEP: &str = "masked input";
+const NO_ROUND: SecAggError = SecAggError::WrongStep {
+    step: STEP,
+    reason: "no round was begun; the share step comes first",
+};
+
+/// A masked request that holds: the neighbours' shares, and the masks of the vector.
+struct Prepared {
+    header: Header,
+    shares: Vec<(u64, [Share; 2])>,
+    masks: Vec<Mask>,
+}
 
 impl ClientRun {
     /// Answers a masked request with the masked vector of `update` (plan order, `dim` values; clipped and noised
-    /// before), `weight` (1 to `weight_max`) and `metrics` (plan order). Afterwards the round's own secrets are wiped.
+    /// before), `weight` and `metrics` (plan order; what is out of range counts as its bound). `binding` is a hash of all that
+    /// the client was sent to work on: only the vectors of clients with the same one can be summed. Afterwards the round's own
+    /// secrets are wiped.
     ///
     /// # Errors
-    /// [`SecAggError::AlreadyAnswered`] the second time in a round, [`SecAggError::NotEnoughClients`] below the
-    /// threshold, [`SecAggError::BadSignature`], [`SecAggError::ShareRejected`], [`SecAggError::BadUpdate`].
+    /// As [`ClientRun::check_masked`]; [`SecAggError::BadUpdate`] for a value that is not finite.
     /// A refused call changes nothing.
     pub fn masked_input(
         &mut self,
         request: &[u8],
+        binding: &Binding,
         update: &[f32],
         weight: u64,
         metrics: &[i64],
     ) -> Result<Vec<u8>, SecAggError> {
         let mut out = vec![0; self.masked_len(update.len())?];
-        self.masked_input_into(request, update, weight, metrics, &mut out)?;
+        self.masked_input_into(request, binding, update, weight, metrics, &mut out)?;
         Ok(out)
+    }
+
+    /// Says whether a masked request would be answered, for an update of `dim` values: every check there is but those of the
+    /// update's values. It changes nothing, and belongs before anything is read, charged or trained.
+    ///
+    /// # Errors
+    /// [`SecAggError::AlreadyAnswered`] the second time in a round, [`SecAggError::NotEnoughClients`] below the
+    /// threshold, [`SecAggError::BadSignature`], [`SecAggError::KeyAgreement`], [`SecAggError::ShareRejected`];
+    /// as [`ClientRun::masked_len`].
+    pub fn check_masked(&self, request: &[u8], dim: usize) -> Result<(), SecAggError> {
+        self.prepare(request, &[0; 32])?; // which keys come out depends on the binding, whether they do does not
+        self.masked_len(dim).map(drop)
     }
 
     /// Bytes of the masked input of the round in progress, for an update of `dim` values. The plan is the server's and may
@@ -39,10 +64,7 @@ impl ClientRun {
     /// # Errors
     /// [`SecAggError::WrongStep`] where there is no round, [`SecAggError::BadUpdate`] for a plan of another `dim`; plan errors.
     pub fn masked_len(&self, dim: usize) -> Result<usize, SecAggError> {
-        let plan = self.plan().ok_or(SecAggError::WrongStep {
-            step: STEP,
-            reason: "no round was begun; the share step comes first",
-        })?;
+        let plan = self.plan().ok_or(NO_ROUND)?;
         if dim as u64 != plan.dim {
             let reason = "its length differs from the plan's dim";
             return Err(SecAggError::BadUpdate { reason });
@@ -63,11 +85,51 @@ impl ClientRun {
     pub fn masked_input_into(
         &mut self,
         request: &[u8],
+        binding: &Binding,
         update: &[f32],
         weight: u64,
         metrics: &[i64],
         out: &mut [u8],
     ) -> Result<(), SecAggError> {
+        let Prepared {
+            header,
+            shares,
+            masks,
+        } = self.prepare(request, binding)?;
+        let len = self.masked_len(update.len())?;
+        let plan = self.plan().ok_or(NO_ROUND)?;
+        let encoder = Encoder::new(update, weight, metrics, plan)?;
+        if out.len() != len {
+            let reason = "the buffer has another length than the masked input";
+            return Err(SecAggError::BadUpdate { reason });
+        }
+        let (width, len) = (plan.width()?, plan.len()?);
+        let prefix = MaskedInput::prefix(&header, width, len);
+        let (start, packed) = out.split_at_mut(prefix.len());
+        start.copy_from_slice(&prefix);
+        let filled = if width.bytes() <= 4 {
+            mask_vector::<u32>(width, &encoder, &masks, packed)
+        } else {
+            mask_vector::<u64>(width, &encoder, &masks, packed)
+        };
+        if filled.is_err() {
+            out.fill(0); // what is there is not wholly masked
+            return filled;
+        }
+        if let Some(round) = &mut self.round {
+            round.phase = Phase::Masked {
+                shares,
+                binding: *binding,
+                committed: None,
+                answered: None,
+            };
+            self.answers += 1;
+        }
+        Ok(())
+    }
+
+    /// All that is checked before a vector is masked, and the masks.
+    fn prepare(&self, request: &[u8], binding: &Binding) -> Result<Prepared, SecAggError> {
         let (header, parsed) = MaskedRequest::from_bytes(request)?;
         let round = self.current(STEP, &header)?;
         let Phase::Shared {
@@ -85,44 +147,22 @@ impl ClientRun {
         let mask_secret = Exchange::new(mask_secret)?;
         self.check_keys(&header, round, &parsed, &mask_secret.public_key()?)?;
         let shares = self.open_all(round, &parsed)?;
-        let encoder = Encoder::new(update, weight, metrics, &round.plan)?;
-        if out.len() != self.masked_len(update.len())? {
-            let reason = "the buffer has another length than the masked input";
-            return Err(SecAggError::BadUpdate { reason });
-        }
-
-        let place = self.place(round.transcript);
+        let bound = self.place(round.transcript).bound(*binding);
         let mut masks = Vec::with_capacity(parsed.keys.len());
         masks.push(Mask::new(
-            &place.self_mask_key(self_seed, self.node)?,
+            &bound.self_mask_key(self_seed, self.node)?,
             false,
         )?);
         for peer in parsed.keys.iter().filter(|key| key.node != self.node) {
-            let key = place.pair_mask_key(&mask_secret, self.node, peer.node, &peer.mask_key)?;
+            let key = bound.pair_mask_key(&mask_secret, self.node, peer.node, &peer.mask_key)?;
             // the lower id adds, the higher subtracts (Bonawitz 2017, section 4)
             masks.push(Mask::new(&key, self.node > peer.node)?);
         }
-        let (width, len) = (round.plan.width()?, round.plan.len()?);
-        let prefix = MaskedInput::prefix(&header, width, len);
-        let (start, packed) = out.split_at_mut(prefix.len());
-        start.copy_from_slice(&prefix);
-        let filled = if width.bytes() <= 4 {
-            mask_vector::<u32>(width, &encoder, &masks, packed)
-        } else {
-            mask_vector::<u64>(width, &encoder, &masks, packed)
-        };
-        if filled.is_err() {
-            out.fill(0); // what is there is not wholly masked
-            return filled;
-        }
-        if let Some(round) = &mut self.round {
-            round.phase = Phase::Masked {
-                shares,
-                committed: None,
-                answered: None,
-            };
-        }
-        Ok(())
+        Ok(Prepared {
+            header,
+            shares,
+            masks,
+        })
     }
 
     /// Neighbours, at least the threshold with this client, which is there with its own key; all signed.

@@ -11,7 +11,7 @@ use std::fmt;
 use crate::SecAggError;
 use crate::encode::Plan;
 use crate::graph::Shape;
-use crate::keys::{self, Key32, Place, Sealed};
+use crate::keys::{self, Binding, Key32, Place, Sealed};
 use crate::message::Advert;
 use crate::shamir::Share;
 use crate::wire::Header;
@@ -41,6 +41,20 @@ pub struct ClientLimits {
     pub policy: [u8; 32],
     /// Takes part only where every client of the cohort advertises that same policy.
     pub same_policy: bool,
+    /// What may be summed beside the update: constants of the client, not of the plan. `None` takes any plan.
+    pub sums: Option<Sums>,
+}
+
+/// What a client lets be summed beside its update. Another plan is refused at the share step, before anything is worked on: the
+/// bounds are public, so that no value of a client decides whether it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    /// Names of the metrics, in order.
+    pub metrics: Vec<String>,
+    /// Largest absolute value of a metric; one that is larger counts as this.
+    pub metric_max: u64,
+    /// Largest weight that a plan may ask for.
+    pub weight_max: u64,
 }
 
 impl Default for ClientLimits {
@@ -54,6 +68,7 @@ impl Default for ClientLimits {
             require_commit: false,
             policy: [0; 32],
             same_policy: false,
+            sums: None,
         }
     }
 }
@@ -67,6 +82,8 @@ pub struct ClientRun {
     channel: Key32,
     /// Last round begun, 0 before the first.
     last_round: u64,
+    /// Answers that changed this state: a state with fewer than were seen before was put back.
+    answers: u64,
     round: Option<Round>,
 }
 
@@ -115,6 +132,8 @@ enum Phase {
     Masked {
         /// What the neighbours of the mask step shared with this client, by node: of seed and mask secret.
         shares: Vec<(u64, [Share; 2])>,
+        /// What the masked input is of.
+        binding: Binding,
         /// Hash of the sets that were signed.
         committed: Option<[u8; 32]>,
         /// Hash of the unmask request that was answered.
@@ -148,6 +167,7 @@ impl ClientRun {
             identity: Key32::new(*seed),
             channel: keys::random::<32>()?,
             last_round: 0,
+            answers: 0,
             round: None,
         })
     }
@@ -173,6 +193,12 @@ impl ClientRun {
     /// The last round it began; 0 before the first.
     pub fn round(&self) -> u64 {
         self.last_round
+    }
+
+    /// How often an answer changed this state. It only grows: who stores the state beside the largest number seen finds one that
+    /// was put back, which would answer a second time.
+    pub fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// The plan of the round it is in: names and order of the metrics, `dim`, the encoding.
@@ -254,8 +280,15 @@ impl ClientRun {
     }
 }
 
-/// What a client holds after its masked input: shares, hash of the signed sets, hash of the answered request.
-type Masked<'a> = (&'a [(u64, [Share; 2])], Option<[u8; 32]>, Option<[u8; 32]>);
+/// What a client holds after its masked input.
+struct Masked<'a> {
+    shares: &'a [(u64, [Share; 2])],
+    binding: &'a Binding,
+    /// Hash of the signed sets.
+    committed: Option<[u8; 32]>,
+    /// Hash of the answered request.
+    answered: Option<[u8; 32]>,
+}
 
 impl Round {
     fn near(&self, node: u64) -> Result<&Member, SecAggError> {
@@ -269,9 +302,15 @@ impl Round {
         match &self.phase {
             Phase::Masked {
                 shares,
+                binding,
                 committed,
                 answered,
-            } => Ok((shares, *committed, *answered)),
+            } => Ok(Masked {
+                shares,
+                binding,
+                committed: *committed,
+                answered: *answered,
+            }),
             Phase::Shared { .. } => Err(SecAggError::WrongStep {
                 step,
                 reason: "this client has sent no masked input in this round",

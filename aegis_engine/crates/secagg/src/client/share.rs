@@ -1,6 +1,7 @@
 //! Share step: check the cohort, draw the round's secrets, seal two shares for every neighbour.
 
 use super::{ClientRun, Member, Phase, Round};
+use crate::encode::Plan;
 use crate::graph::Ring;
 use crate::keys::{self, Exchange, Key32, PAIR_LEN, Place, Sealed};
 use crate::message::{Advert, RoundKey, ShareReply, ShareRequest};
@@ -9,7 +10,11 @@ use crate::wire::Header;
 use crate::{SecAggError, threshold};
 use zeroize::Zeroizing;
 
-pub(crate) const COHORT: &[u8] = b"aegis/secagg/v1/transcript/cohort";
+const MAX_ROUND: u64 = 1 << 31;
+/// So far a round may be ahead of the last one begun: a client may join late.
+const MAX_AHEAD: u64 = 1 << 20;
+
+pub(crate) const COHORT: &[u8] = b"aegis/secagg/v2/transcript/cohort";
 
 impl ClientRun {
     /// Answers a share request. A later round replaces an unfinished one, whose secrets are wiped. Until its masked input, the
@@ -17,6 +22,7 @@ impl ClientRun {
     ///
     /// # Errors
     /// [`SecAggError::RoundOrder`] for another request of a round that is not later than all before,
+    /// [`SecAggError::RoundOutOfRange`], [`SecAggError::PlanNotOurs`] by [`ClientLimits::sums`](crate::ClientLimits),
     /// [`SecAggError::CohortTooSmall`], [`SecAggError::ThresholdRefused`], [`SecAggError::ShapeRefused`],
     /// [`SecAggError::InconsistentCohort`], [`SecAggError::UnknownNode`], [`SecAggError::PolicyMismatch`],
     /// [`SecAggError::BadSignature`], plan errors. A refused request changes nothing.
@@ -38,6 +44,7 @@ impl ClientRun {
                 last,
             });
         }
+        check_round(header.round, self.last_round)?;
         let (n, index) = self.check_cohort(&header, &parsed)?;
         let near = if parsed.shape.is_complete(n) {
             (0..n).filter(|other| *other != index).collect()
@@ -71,6 +78,7 @@ impl ClientRun {
 
         let reply = self.share_reply(&place, &mask_secret, &self_seed, &sealed)?;
         self.last_round = header.round;
+        self.answers += 1;
         self.round = Some(Round {
             shape: parsed.shape,
             plan: parsed.plan,
@@ -168,6 +176,7 @@ impl ClientRun {
         request: &ShareRequest,
     ) -> Result<(u32, u32), SecAggError> {
         request.plan.width()?;
+        self.check_plan(&request.plan)?;
         let inconsistent = |reason| SecAggError::InconsistentCohort {
             round: header.round,
             reason,
@@ -209,6 +218,24 @@ impl ClientRun {
         Ok((n, u32::try_from(me).unwrap_or(u32::MAX)))
     }
 
+    /// The sums are this client's own, so that no bound of the server's can tell it about a value here.
+    fn check_plan(&self, plan: &Plan) -> Result<(), SecAggError> {
+        let Some(own) = &self.limits.sums else {
+            return Ok(());
+        };
+        let refused = |reason| Err(SecAggError::PlanNotOurs { reason });
+        if plan.metrics != own.metrics {
+            return refused("its metrics are others than this client counts");
+        }
+        if plan.encoding.metric_max != own.metric_max {
+            return refused("its metric_max differs from this client's");
+        }
+        if plan.encoding.weight_max > own.weight_max {
+            return refused("its weight_max is above this client's");
+        }
+        Ok(())
+    }
+
     fn check_shape(&self, n: u32, request: &ShareRequest) -> Result<(), SecAggError> {
         let (shape, limits) = (&request.shape, &self.limits);
         let holders = shape.degree.saturating_add(1);
@@ -237,6 +264,14 @@ impl ClientRun {
             .secure(n, limits.colluding_percent, limits.min_honest)
             .map_err(refused)
     }
+}
+
+/// A number far ahead would use up all rounds at once: the run would be dead.
+pub(crate) fn check_round(round: u64, last: u64) -> Result<(), SecAggError> {
+    if round == 0 || round > MAX_ROUND || round - last.min(round) > MAX_AHEAD {
+        return Err(SecAggError::RoundOutOfRange { round });
+    }
+    Ok(())
 }
 
 /// The x-coordinate of the shares of the client at a place in the cohort.

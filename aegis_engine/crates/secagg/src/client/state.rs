@@ -2,10 +2,13 @@
 
 use zeroize::Zeroizing;
 
-use super::{ClientLimits, ClientRun, Member, Phase, Roster, Round};
+use super::{ClientLimits, ClientRun, Member, Phase, Roster, Round, Sums};
 use crate::SecAggError;
 use crate::keys::{Key32, SEALED_LEN};
-use crate::message::{read_plan, read_sealed, read_shape, write_plan, write_sealed, write_shape};
+use crate::message::{
+    read_names, read_plan, read_sealed, read_shape, write_names, write_plan, write_sealed,
+    write_shape,
+};
 use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::{Kind, Reader, Writer};
 
@@ -15,7 +18,10 @@ impl ClientRun {
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut writer = Writer::new(Kind::ClientState, self.run, self.last_round, self.node);
         writer.reserve(self.size_bound());
-        writer.bytes(&self.identity[..]).bytes(&self.channel[..]);
+        writer
+            .u64(self.answers)
+            .bytes(&self.identity[..])
+            .bytes(&self.channel[..]);
         writer
             .u32(self.limits.min_cohort)
             .u32(self.limits.min_threshold)
@@ -30,6 +36,11 @@ impl ClientRun {
             for identity in roster {
                 writer.bytes(identity);
             }
+        }
+        writer.u8(self.limits.sums.is_some().into());
+        if let Some(sums) = &self.limits.sums {
+            writer.u64(sums.weight_max).u64(sums.metric_max);
+            write_names(&mut writer, &sums.metrics);
         }
         match &self.round {
             None => {
@@ -46,6 +57,7 @@ impl ClientRun {
     /// [`SecAggError::Malformed`] for anything else; plan errors.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SecAggError> {
         let (mut reader, header) = Reader::open(bytes, Kind::ClientState)?;
+        let answers = reader.u64()?;
         let (identity, channel) = (Key32::new(reader.array()?), Key32::new(reader.array()?));
         let (min_cohort, min_threshold) = (reader.u32()?, reader.u32()?);
         let (colluding_percent, min_honest) = (reader.u32()?, reader.u32()?);
@@ -53,6 +65,15 @@ impl ClientRun {
         let (policy, same_policy) = (reader.array()?, reader.flag()?);
         let roster = if reader.flag()? {
             Some(Roster::from_iter(reader.keys()?))
+        } else {
+            None
+        };
+        let sums = if reader.flag()? {
+            Some(Sums {
+                weight_max: reader.u64()?,
+                metric_max: reader.u64()?,
+                metrics: read_names(&mut reader)?,
+            })
         } else {
             None
         };
@@ -70,10 +91,12 @@ impl ClientRun {
                 require_commit,
                 policy,
                 same_policy,
+                sums,
             },
             identity,
             channel,
             last_round: header.round,
+            answers,
             round,
         })
     }
@@ -84,11 +107,13 @@ impl ClientRun {
             .roster
             .as_ref()
             .map_or(0, |roster| roster.len() * 32);
+        let names = |names: &[String]| -> usize { names.iter().map(|name| name.len() + 4).sum() };
+        let sums = self.limits.sums.as_ref();
+        let sums = sums.map_or(0, |sums| names(&sums.metrics));
         let round = self.round.as_ref().map_or(0, |round| {
-            let names: usize = round.plan.metrics.iter().map(|name| name.len() + 4).sum();
-            names + round.near.len() * (MEMBER_LEN + 8 + SEALED_LEN)
+            names(&round.plan.metrics) + round.near.len() * (MEMBER_LEN + 8 + SEALED_LEN)
         });
-        1024 + roster + round
+        1024 + roster + sums + round
     }
 }
 
@@ -127,9 +152,11 @@ fn write_round(writer: &mut Writer, round: &Round) {
         }
         Phase::Masked {
             shares,
+            binding,
             committed,
             answered,
         } => {
+            writer.bytes(binding);
             for hash in [committed, answered] {
                 writer
                     .u8(hash.is_some().into())
@@ -189,12 +216,14 @@ fn read_round(reader: &mut Reader) -> Result<Option<Round>, SecAggError> {
             }
         }
         2 => {
+            let binding = reader.array()?;
             let (committed, answered) = (read_hash(reader)?, read_hash(reader)?);
             let shares = reader.nodes(8 + 2 * SHARE_LEN, |reader, node| {
                 Ok((node, [read_share(reader)?, read_share(reader)?]))
             })?;
             Phase::Masked {
                 shares,
+                binding,
                 committed,
                 answered,
             }

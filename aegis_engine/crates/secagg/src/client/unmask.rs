@@ -1,7 +1,7 @@
 //! Commit and unmask steps: the set of survivors, signed where the round asks for it; then for each neighbour the share of
 //! its seed (it survived) or of its mask secret (it dropped), never both.
 
-use super::{ClientRun, Phase, Round};
+use super::{ClientRun, Masked, Phase, Round};
 use crate::SecAggError;
 use crate::keys;
 use crate::message::{Commit, CommitRequest, Sets, UnmaskReply, UnmaskRequest};
@@ -10,7 +10,7 @@ use crate::wire::Header;
 
 const COMMIT: &str = "commit";
 const STEP: &str = "unmask";
-const REQUEST: &[u8] = b"aegis/secagg/v1/unmask-request";
+const REQUEST: &[u8] = b"aegis/secagg/v2/unmask-request";
 
 impl ClientRun {
     /// Signs the set of survivors: one a round, the same again when asked again.
@@ -27,10 +27,10 @@ impl ClientRun {
                 reason,
             });
         }
-        let (shares, committed, _) = round.masked(COMMIT)?;
-        self.check_sets(round, &parsed.sets, shares)?;
-        let hash = Commit::hash(&round.transcript, &parsed.sets);
-        if committed.is_some_and(|before| before != hash) {
+        let masked = round.masked(COMMIT)?;
+        self.check_sets(round, &parsed.sets, masked.shares)?;
+        let hash = Commit::hash(&round.transcript, masked.binding, &parsed.sets);
+        if masked.committed.is_some_and(|before| before != hash) {
             return Err(SecAggError::AlreadyAnswered {
                 step: COMMIT,
                 round: header.round,
@@ -47,6 +47,7 @@ impl ClientRun {
         }) = &mut self.round
         {
             *committed = Some(hash);
+            self.answers += 1;
         }
         Ok(Commit { signature }.to_bytes(self.run, header.round, self.node))
     }
@@ -63,19 +64,19 @@ impl ClientRun {
         let (header, parsed) = UnmaskRequest::from_bytes(request)?;
         let round = self.current(STEP, &header)?;
         self.addressed(STEP, &header)?;
-        let (shares, committed, answered) = round.masked(STEP)?;
+        let masked = round.masked(STEP)?;
         let wanted = keys::hash(REQUEST, &[request]);
-        if answered.is_some_and(|before| before != wanted) {
+        if masked.answered.is_some_and(|before| before != wanted) {
             return Err(SecAggError::AlreadyAnswered {
                 step: STEP,
                 round: header.round,
             });
         }
-        self.check_sets(round, &parsed.sets, shares)?;
-        check_commits(&header, round, &parsed, committed)?;
+        self.check_sets(round, &parsed.sets, masked.shares)?;
+        check_commits(&header, round, &parsed, &masked)?;
 
         let (mut seeds, mut secrets) = (Vec::new(), Vec::new());
-        for (node, [seed, secret]) in shares {
+        for (node, [seed, secret]) in masked.shares {
             if parsed.sets.survived(round.near(*node)?.index) {
                 seeds.push((*node, seed.clone()));
             } else {
@@ -91,6 +92,7 @@ impl ClientRun {
         }) = &mut self.round
         {
             *answered = Some(wanted);
+            self.answers += 1;
         }
         let next = parsed.next.and_then(|next| self.share(next).ok());
         let reply = UnmaskReply {
@@ -154,7 +156,7 @@ fn check_commits(
     header: &Header,
     round: &Round,
     request: &UnmaskRequest,
-    committed: Option<[u8; 32]>,
+    masked: &Masked,
 ) -> Result<(), SecAggError> {
     let refuse = |reason| {
         Err(SecAggError::InconsistentSets {
@@ -169,8 +171,9 @@ fn check_commits(
             refuse("signatures without a commit step")
         };
     }
-    let hash = Commit::hash(&round.transcript, &request.sets);
-    if committed != Some(hash) {
+    // Signatures under another binding do not verify: neighbours that were sent another model are no witnesses.
+    let hash = Commit::hash(&round.transcript, masked.binding, &request.sets);
+    if masked.committed != Some(hash) {
         return refuse("they are not the sets this client signed");
     }
     for (node, signature) in &request.commits {

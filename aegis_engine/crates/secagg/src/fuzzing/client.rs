@@ -80,6 +80,7 @@ struct Shared {
 struct Given {
     round: u64,
     masked: Option<u64>,
+    binding: [u8; 32],
     signed: BTreeMap<u64, Sets>,
     /// By round and peer: whether a share of its seed (or else of its mask secret) was given.
     kinds: BTreeMap<(u64, u64), bool>,
@@ -247,10 +248,30 @@ impl<'a> Attack<'a> {
             SHARE => self.client.share(message),
             MASKED => {
                 let (mut values, weight, metrics) = contribution(PLACE);
-                if program.byte() == 255 {
+                let odd = program.byte();
+                if odd == 255 {
                     values[0] = f32::NAN;
                 }
-                self.client.masked_input(message, &values, weight, &metrics)
+                let dry = self.client.check_masked(message, values.len());
+                assert!(
+                    *self.client.to_bytes() == *before,
+                    "a dry run changed the state"
+                );
+                // whatever it works on: that decides which masks come out, never whether they do
+                let binding = [odd % 2; 32];
+                let reply = self
+                    .client
+                    .masked_input(message, &binding, &values, weight, &metrics);
+                let finite = values[0].is_finite();
+                assert_eq!(
+                    dry.is_ok() && finite,
+                    reply.is_ok(),
+                    "a dry run says what comes"
+                );
+                if reply.is_ok() {
+                    self.given.binding = binding;
+                }
+                reply
             }
             COMMIT => self.client.commit(message),
             _ => self.client.unmask(message),
@@ -457,7 +478,7 @@ impl<'a> Attack<'a> {
             node: NODES[PLACE],
         };
         if let Some(round) = &self.round {
-            let hash = Commit::hash(&round.transcript, &sets);
+            let hash = Commit::hash(&round.transcript, &self.given.binding, &sets);
             for &place in &round.cohort {
                 if place != PLACE && signers >> place & 1 == 1 && round.near.contains(&NODES[place])
                 {

@@ -1,13 +1,15 @@
 //! Every decoder: what it accepts has one encoding, and it takes no more memory than the input can justify.
 
 use super::bounded;
-use super::material::{self, Ask, Memory, NODES, RUN, plan};
+use super::material::{self, Ask, BINDING, Memory, NODES, RUN, plan};
 use crate::message::{
     Advert, Commit, CommitRequest, MaskedInput, MaskedRequest, ShareReply, ShareRequest,
     UnmaskReply, UnmaskRequest,
 };
 use crate::roster;
-use crate::{ClientLimits, ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster};
+use crate::{
+    ClientLimits, ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster, Sums,
+};
 
 type Again = fn(&[u8]) -> Option<Vec<u8>>;
 
@@ -85,6 +87,11 @@ pub fn codec_seeds() -> Vec<Vec<u8>> {
     seeds.push([&[10], roster.as_bytes()].concat());
     let limits = ClientLimits {
         roster: Some((1..4u64).map(nearly).collect()),
+        sums: Some(Sums {
+            metrics: plan().metrics,
+            metric_max: 10,
+            weight_max: 2,
+        }),
         ..ClientLimits::default()
     };
     let client = ClientRun::new(RUN, NODES[0], limits).expect("randomness");
@@ -105,6 +112,7 @@ fn nearly(n: u64) -> [u8; 32] {
 fn conversation(profile: Profile, take: &mut dyn FnMut(u8, &[u8])) {
     let server = ServerRun::new(RUN, plan(), 2).expect("a plan");
     let mut server = server.with_profile(profile);
+    server.bind(BINDING);
     let mut memory = Memory::default();
     let mut states: Vec<_> = (0..NODES.len()).map(material::fresh).collect();
     for advert in material::adverts() {

@@ -9,6 +9,8 @@ use crate::{ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, Shape
 pub(super) type Bytes = Rc<[u8]>;
 
 pub(super) const RUN: u64 = 77;
+/// What the clients of the server's rounds work on.
+pub(super) const BINDING: [u8; 32] = [6; 32];
 /// By node, as in every list; ids of all sizes.
 pub(super) const NODES: [u64; 6] = [3, 5, 8, 1_000_003, 1 << 40, u64::MAX];
 
@@ -154,7 +156,7 @@ fn answer(
         Ask::Share(_) => client.share(request),
         Ask::Masked => {
             let (values, weight, metrics) = contribution(place);
-            client.masked_input(request, &values, weight, &metrics)
+            client.masked_input(request, &BINDING, &values, weight, &metrics)
         }
         Ask::Commit => client.commit(request),
         Ask::Unmask => client.unmask(request),

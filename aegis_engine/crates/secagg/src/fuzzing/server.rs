@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::material::{self, Ask, Bytes, Memory, NODES, RUN, contribution, fresh, plan};
+use super::material::{self, Ask, BINDING, Bytes, Memory, NODES, RUN, contribution, fresh, plan};
 use super::program::Program;
 use crate::{SecAggError, ServerRun, Sum, encode};
 
@@ -130,6 +130,7 @@ impl World {
         for (number, profile) in (0u8..).zip(material::PROFILES) {
             let server = ServerRun::new(RUN, plan(), 2).expect("a plan");
             let mut server = server.with_profile(profile);
+            server.bind(BINDING);
             for (node, advert) in NODES.into_iter().zip(&world.adverts) {
                 server.add_advert(node, advert).expect("honest");
             }

@@ -1,6 +1,6 @@
 //! The messages of a run and their bytes: adverts and share requests here, the steps of a round in `round`.
 //!
-//! Every message starts with version (1), kind, run, round and node (little-endian `u64`). Lists start
+//! Every message starts with version (2), kind, run, round and node (little-endian `u64`). Lists start
 //! with a `u32` length and are sorted strictly by node.
 
 mod round;
@@ -36,7 +36,7 @@ const ADVERT_LEN: usize = 8 + 32 + 32 + 32 + 4 + 64;
 impl Advert {
     /// What the signature covers: everything, and the run.
     pub(crate) fn signed(&self, run: u64) -> Vec<u8> {
-        let mut message = b"aegis/secagg/v1/sign/advert".to_vec();
+        let mut message = b"aegis/secagg/v2/sign/advert".to_vec();
         message.extend_from_slice(&run.to_le_bytes());
         message.extend_from_slice(&self.node.to_le_bytes());
         message.extend_from_slice(&self.identity);
@@ -100,11 +100,13 @@ pub(crate) fn write_plan(writer: &mut Writer, plan: &Plan) {
         .u32(plan.n_max)
         .u64(encoding.clip.to_bits())
         .u8(encoding.value_bits);
-    writer
-        .u64(encoding.weight_max)
-        .u64(encoding.metric_max)
-        .count(plan.metrics.len());
-    for name in &plan.metrics {
+    writer.u64(encoding.weight_max).u64(encoding.metric_max);
+    write_names(writer, &plan.metrics);
+}
+
+pub(crate) fn write_names(writer: &mut Writer, names: &[String]) {
+    writer.count(names.len());
+    for name in names {
         writer.count(name.len()).bytes(name.as_bytes());
     }
 }
@@ -117,6 +119,16 @@ pub(crate) fn read_plan(reader: &mut Reader) -> Result<Plan, SecAggError> {
         weight_max: reader.u64()?,
         metric_max: reader.u64()?,
     };
+    let metrics = read_names(reader)?;
+    Ok(Plan {
+        dim,
+        metrics,
+        encoding,
+        n_max,
+    })
+}
+
+pub(crate) fn read_names(reader: &mut Reader) -> Result<Vec<String>, SecAggError> {
     let count = reader.count(4)?;
     if count > MAX_METRICS {
         return Err(reader.bad("too many metrics"));
@@ -133,12 +145,7 @@ pub(crate) fn read_plan(reader: &mut Reader) -> Result<Plan, SecAggError> {
                 .to_owned(),
         );
     }
-    Ok(Plan {
-        dim,
-        metrics,
-        encoding,
-        n_max,
-    })
+    Ok(metrics)
 }
 
 /// Server to all clients: the cohort of a round, the same bytes for everyone.

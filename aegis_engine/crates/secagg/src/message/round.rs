@@ -2,7 +2,7 @@
 
 use super::Sets;
 use crate::SecAggError;
-use crate::keys::{self, SEALED_LEN, Sealed};
+use crate::keys::{self, Binding, SEALED_LEN, Sealed};
 use crate::ring::RingWidth;
 use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::{Header, Kind, Reader, Writer};
@@ -20,7 +20,7 @@ const ROUND_KEY_LEN: usize = 8 + 32 + 64;
 impl RoundKey {
     /// What the signature covers; the transcript binds it to the cohort, threshold and plan of the round.
     pub(crate) fn signed(header: &Header, transcript: &[u8; 32], mask_key: &[u8; 32]) -> Vec<u8> {
-        let mut message = b"aegis/secagg/v1/sign/round-key".to_vec();
+        let mut message = b"aegis/secagg/v2/sign/round-key".to_vec();
         for part in [header.run, header.round, header.node] {
             message.extend_from_slice(&part.to_le_bytes());
         }
@@ -186,9 +186,9 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// What the signature covers, the sets by their hash with the transcript.
+    /// What the signature covers, the sets by their hash with the transcript and the binding.
     pub(crate) fn signed(header: &Header, hash: &[u8; 32]) -> Vec<u8> {
-        let mut message = b"aegis/secagg/v1/sign/commit".to_vec();
+        let mut message = b"aegis/secagg/v2/sign/commit".to_vec();
         for part in [header.run, header.round, header.node] {
             message.extend_from_slice(&part.to_le_bytes());
         }
@@ -196,13 +196,13 @@ impl Commit {
         message
     }
 
-    /// Hash of what is agreed on: the cohort's transcript and the two sets.
-    pub(crate) fn hash(transcript: &[u8; 32], sets: &Sets) -> [u8; 32] {
+    /// Hash of what is agreed on: the cohort's transcript, what was worked on, and the two sets.
+    pub(crate) fn hash(transcript: &[u8; 32], binding: &Binding, sets: &Sets) -> [u8; 32] {
         let mut writer = Writer::new(Kind::CommitRequest, 0, 0, 0);
         sets.write(&mut writer);
         keys::hash(
-            b"aegis/secagg/v1/transcript/sets",
-            &[transcript, &writer.finish()],
+            b"aegis/secagg/v2/transcript/sets",
+            &[transcript, binding, &writer.finish()],
         )
     }
 

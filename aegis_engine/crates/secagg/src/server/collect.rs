@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::sum::Accumulator;
 use super::{Masked, Members, Round, ServerRun, Step, count, enough};
-use crate::client::share::COHORT;
+use crate::client::share::{COHORT, check_round};
 use crate::graph::Ring;
 use crate::message::{Advert, MaskedInput, MaskedRequest, RoundKey, ShareReply, ShareRequest};
 use crate::wire::Header;
@@ -59,7 +59,7 @@ impl ServerRun {
     /// Returns the share request, the same bytes for every client of [`ServerRun::cohort`].
     ///
     /// # Errors
-    /// [`SecAggError::RoundOrder`], [`SecAggError::NotEnoughClients`] when fewer than `min_clients` advertised,
+    /// [`SecAggError::RoundOrder`], [`SecAggError::RoundOutOfRange`], [`SecAggError::NotEnoughClients`] when fewer than `min_clients` advertised,
     /// [`SecAggError::CohortTooSmall`] when too few of those take part in a cohort of this size,
     /// [`SecAggError::InvalidPlan`] when more than `n_max` did. The round number is free again then.
     pub fn begin_round(&mut self, round: u64, cohort: &[u64]) -> Result<Vec<u8>, SecAggError> {
@@ -69,6 +69,7 @@ impl ServerRun {
                 last: self.last_round,
             });
         }
+        check_round(round, self.last_round)?;
         let cohort = self.willing(cohort)?;
         let n = count(cohort.len());
         if n > self.plan.n_max {

@@ -13,6 +13,7 @@ use crate::SecAggError;
 use crate::client::Roster;
 use crate::encode::Plan;
 use crate::graph::{Ring, Shape};
+use crate::keys::Binding;
 use crate::message::{Advert, RoundKey, Sets, ShareReply};
 use crate::shamir::Share;
 use crate::wire::Header;
@@ -64,6 +65,7 @@ pub struct ServerRun {
     /// Shared with forks until one of them takes another advert.
     members: Arc<Members>,
     last_round: u64,
+    binding: Binding,
     round: Option<Round>,
 }
 
@@ -137,6 +139,7 @@ impl ServerRun {
             roster: None,
             members: Arc::default(),
             last_round: 0,
+            binding: [0; 32],
             round: None,
         })
     }
@@ -153,8 +156,15 @@ impl ServerRun {
             roster: self.roster.clone(),
             members: Arc::clone(&self.members),
             last_round: self.last_round,
+            binding: [0; 32],
             round: None,
         }
+    }
+
+    /// Says what the clients of the round are sent to work on: the hash that each of them makes of it. Before it the hash is 32
+    /// zeros; with another than the clients' no sum comes out. A [`ServerRun::fork`] has its own.
+    pub fn bind(&mut self, binding: [u8; 32]) {
+        self.binding = binding;
     }
 
     /// Connects the clients another way than by a complete graph without a commit step.

@@ -3,7 +3,7 @@
 use super::{Agreed, Answer, FalseShare, Round, enough};
 use crate::SecAggError;
 use crate::client::share::x_of;
-use crate::keys::{self, Exchange, Key32, Place};
+use crate::keys::{self, Binding, Exchange, Key32, Place};
 use crate::shamir::{self, Share};
 
 /// Reconstructs secrets; the weights of one set of holders are kept for the next secret, which mostly has the same.
@@ -85,6 +85,7 @@ pub(super) struct Removals {
 /// Reconstructs the secrets that the sum needs.
 pub(super) fn removals(
     place: &Place,
+    binding: Binding,
     round: &Round,
     agreed: &Agreed,
 ) -> Result<Removals, SecAggError> {
@@ -96,6 +97,7 @@ pub(super) fn removals(
         start: 0,
         false_shares: Vec::new(),
     };
+    let bound = place.bound(binding);
     let mut masks = Vec::with_capacity(agreed.masked.keys.len());
     let mut dropped = Vec::new();
     for key in &agreed.masked.keys {
@@ -109,7 +111,7 @@ pub(super) fn removals(
                 |answer| &answer.seeds,
                 |seed| Ok(Some(place.seed_check(seed, key.node)?) == check),
             )?;
-            masks.push((place.self_mask_key(&seed, key.node)?, true));
+            masks.push((bound.self_mask_key(&seed, key.node)?, true));
         } else {
             let secret = recover.secret(
                 key.node,
@@ -132,7 +134,7 @@ pub(super) fn removals(
                     .masked
                     .key(survivor)
                     .ok_or(SecAggError::UnknownNode { node: survivor })?;
-                let key = place.pair_mask_key(&secret, *node, survivor, &key.mask_key)?;
+                let key = bound.pair_mask_key(&secret, *node, survivor, &key.mask_key)?;
                 // the survivor subtracted it when its id is the higher one: the opposite takes it out again
                 Ok((key, survivor < *node))
             })

@@ -64,13 +64,14 @@ impl ServerRun {
     pub fn add_commit(&mut self, node: u64, message: &[u8]) -> Result<(), SecAggError> {
         let (header, commit) = Commit::from_bytes(message)?;
         self.check_sender("commit", node, &header)?;
+        let binding = self.binding;
         let round = self.current("commit")?;
         let index = round.index(node)?;
         let agreed = round.agreed("commit")?;
         if !agreed.sets.survived(index) {
             return Err(SecAggError::UnknownNode { node });
         }
-        let hash = Commit::hash(&round.transcript, &agreed.sets);
+        let hash = Commit::hash(&round.transcript, &binding, &agreed.sets);
         let identity = &round.cohort[index as usize].identity;
         keys::verify(
             node,
@@ -170,7 +171,7 @@ impl ServerRun {
     /// [`SecAggError::NotEnoughClients`] while fewer than the threshold answered (more may still be added),
     /// [`SecAggError::SharesDisagree`], [`SecAggError::ImplausibleSum`] when some client sent a false message.
     pub fn finish(&mut self) -> Result<Sum, SecAggError> {
-        let (run, number) = (self.run, self.last_round);
+        let (run, number, binding) = (self.run, self.last_round, self.binding);
         let round = self.current("finish")?;
         let agreed = round.agreed("finish")?;
         round.check_holders(&agreed.sets, |node| agreed.answers.contains_key(&node))?;
@@ -179,7 +180,7 @@ impl ServerRun {
             round: number,
             transcript: round.transcript,
         };
-        let found = removals(&place, round, agreed)?;
+        let found = removals(&place, binding, round, agreed)?;
 
         // nothing is taken out of the round before all secrets are known, so a failure above loses nothing
         let Some(Round {

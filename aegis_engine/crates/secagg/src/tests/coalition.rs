@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cohort, RUN};
+use super::{BINDING, Cohort, RUN};
 use crate::client::share::{COHORT, x_of};
 use crate::keys::{self, Exchange, Key32, Place, SEALED_LEN};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
@@ -69,7 +69,7 @@ impl Coalition {
             let reply = client.share(&request).unwrap();
             replies.insert(*id, ShareReply::from_bytes(&reply).unwrap().1);
         }
-        // a state of the share step starts with identity and channel secret; mask secret and seed come before the sealed shares
+        // a state of the share step starts with its number of answers, identity and channel secret; mask secret and seed come before the sealed shares
         let states = cohort.clients.values().map(ClientRun::to_bytes);
         let states: Vec<_> = states.collect();
         let secret = |state: &[u8], at: usize| Key32::new(state[at..at + 32].try_into().unwrap());
@@ -83,8 +83,8 @@ impl Coalition {
         let colluders = (ids.len() - c..ids.len()).map(|place| {
             let state = &states[place];
             let colluder = Colluder {
-                identity: secret(state, 26),
-                channel: secret(state, 58),
+                identity: secret(state, 34),
+                channel: secret(state, 66),
                 mask_secret: secret(state, end(state) - 64),
             };
             (ids[place], colluder)
@@ -149,7 +149,7 @@ impl Coalition {
         }
         let request = MaskedRequest { keys, sealed }.to_bytes(RUN, 1, node);
         let client = self.cohort.clients.get_mut(&node).unwrap();
-        let message = client.masked_input(&request, update, 1, &[])?;
+        let message = client.masked_input(&request, &BINDING, update, 1, &[])?;
         Ok(message[MaskedInput::PREFIX_LEN..].to_vec())
     }
 
@@ -171,7 +171,7 @@ impl Coalition {
 
     /// The colluders sign whatever helps.
     pub(super) fn colluders_sign(&self, sets: &Sets) -> BTreeMap<u64, [u8; 64]> {
-        let hash = Commit::hash(&self.place.transcript, sets);
+        let hash = Commit::hash(&self.place.transcript, &BINDING, sets);
         let sign = |(node, colluder): (&u64, &Colluder)| {
             let header = Header {
                 run: RUN,
@@ -258,13 +258,14 @@ impl Coalition {
     pub(super) fn strip(&self, place: usize, view: &[usize], packed: &[u8]) -> Stripped {
         let node = self.ids[place];
         let key_of = |node: u64| self.replies[&node].key.mask_key;
+        let bound = self.place.bound(BINDING);
         let mut masks = Vec::new();
         let mut left = 0;
         let seeds = self.seeds.get(&node).map_or(0, BTreeMap::len);
         match self.combine(&self.seeds, node) {
             // nothing but the sum would show a wrong seed
             Some(seed) if seeds >= self.threshold as usize => {
-                let key = self.place.self_mask_key(&seed, node).unwrap();
+                let key = bound.self_mask_key(&seed, node).unwrap();
                 masks.push(Mask::new(&key, true).unwrap());
             }
             _ => left += 1,
@@ -272,11 +273,9 @@ impl Coalition {
         let own = self.mask_secret(node);
         for peer in view.iter().map(|at| self.ids[*at]).filter(|id| *id != node) {
             let key = if let Some(secret) = &own {
-                self.place
-                    .pair_mask_key(&exchange(secret), node, peer, &key_of(peer))
+                bound.pair_mask_key(&exchange(secret), node, peer, &key_of(peer))
             } else if let Some(secret) = self.mask_secret(peer) {
-                self.place
-                    .pair_mask_key(&exchange(&secret), peer, node, &key_of(node))
+                bound.pair_mask_key(&exchange(&secret), peer, node, &key_of(node))
             } else {
                 left += 1;
                 continue;

@@ -1,6 +1,6 @@
 //! Every message: one encoding, and nothing else is accepted.
 
-use super::{Cohort, RUN, plan};
+use super::{BINDING, Cohort, RUN, plan};
 use crate::message::{
     Advert, Commit, CommitRequest, MaskedInput, MaskedRequest, Sets, ShareReply, ShareRequest,
     UnmaskReply, UnmaskRequest,
@@ -27,7 +27,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>, Decode)> {
     let mut masked = Vec::new();
     for (id, request) in &requests {
         let client = cohort.clients.get_mut(id).unwrap();
-        masked = client.masked_input(request, &[0.1; 3], 1, &[1, 2]).unwrap();
+        masked = client
+            .masked_input(request, &BINDING, &[0.1; 3], 1, &[1, 2])
+            .unwrap();
         cohort.server.add_masked(*id, &masked).unwrap();
     }
     cohort.plan_next(&cohort.ids());

@@ -1,7 +1,7 @@
 //! Damaged, replayed and misdirected messages against whole state machines: refused, and nothing has changed after.
 
 use super::protocol::{contribution, plain_sum};
-use super::{Cohort, RUN, limits, plan};
+use super::{BINDING, Cohort, RUN, limits, plan};
 use crate::message::{Advert, MaskedRequest, Sets, ShareRequest, UnmaskReply, UnmaskRequest};
 use crate::{ClientRun, SecAggError};
 
@@ -34,7 +34,7 @@ fn cut_and_oversized_messages_change_neither_side_and_the_round_goes_on() {
     let mut cohort = Cohort::new(4, plan.clone());
     let ids = cohort.ids();
     let share: Step = |client, bytes| client.share(bytes);
-    let mask: Step = |client, bytes| client.masked_input(bytes, &[0.5; 3], 1, &[7]);
+    let mask: Step = |client, bytes| client.masked_input(bytes, &BINDING, &[0.5; 3], 1, &[7]);
     let unmask: Step = |client, bytes| client.unmask(bytes);
 
     let request = cohort.server.begin_round(1, &ids).unwrap();
@@ -57,7 +57,7 @@ fn cut_and_oversized_messages_change_neither_side_and_the_round_goes_on() {
             refuses_all_but(client, &request, mask);
         }
         let (values, weight, metrics) = contribution(5, id, &plan);
-        let reply = client.masked_input(&request, &values, weight, &metrics);
+        let reply = client.masked_input(&request, &BINDING, &values, weight, &metrics);
         let reply = reply.unwrap();
         for len in 0..reply.len() {
             assert!(cohort.server.add_masked(id, &reply[..len]).is_err());
@@ -102,7 +102,9 @@ fn round_keys_and_shares_of_an_earlier_round_do_not_pass_in_a_later_one() {
     let client = cohort.clients.get_mut(&id).unwrap();
     let mut ask = |request: MaskedRequest, round| {
         let bytes = request.to_bytes(RUN, round, id);
-        client.masked_input(&bytes, &[0.1; 4], 1, &[]).map(|_| ())
+        client
+            .masked_input(&bytes, &BINDING, &[0.1; 4], 1, &[])
+            .map(|_| ())
     };
     let wrong = ask(old.clone(), 1).unwrap_err();
     assert!(matches!(wrong, SecAggError::WrongStep { .. }), "{wrong}");
@@ -133,7 +135,9 @@ fn shares_sealed_for_another_or_by_another_are_refused() {
     let client = cohort.clients.get_mut(&ids[0]).unwrap();
     let mut ask = |request: MaskedRequest| {
         let bytes = request.to_bytes(RUN, 1, ids[0]);
-        client.masked_input(&bytes, &[0.1; 4], 1, &[]).unwrap_err()
+        client
+            .masked_input(&bytes, &BINDING, &[0.1; 4], 1, &[])
+            .unwrap_err()
     };
     // what the third client sealed for the second, in place of what it sealed for the first
     let mut request = parse(0);
@@ -151,7 +155,9 @@ fn shares_sealed_for_another_or_by_another_are_refused() {
 fn client_masks(cohort: &mut Cohort, id: u64, request: &MaskedRequest) -> Result<(), SecAggError> {
     let client = cohort.clients.get_mut(&id).unwrap();
     let bytes = request.to_bytes(RUN, 1, id);
-    client.masked_input(&bytes, &[0.1; 4], 1, &[]).map(|_| ())
+    client
+        .masked_input(&bytes, &BINDING, &[0.1; 4], 1, &[])
+        .map(|_| ())
 }
 
 #[test]

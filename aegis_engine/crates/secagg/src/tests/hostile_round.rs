@@ -1,6 +1,6 @@
 //! A server that lies within a round, seen from a client.
 
-use super::{Cohort, RUN, limits, plan};
+use super::{BINDING, Cohort, RUN, limits, plan};
 use crate::message::{MaskedRequest, Sets, ShareReply, ShareRequest, UnmaskReply, UnmaskRequest};
 use crate::{ClientRun, SecAggError};
 
@@ -18,9 +18,11 @@ fn a_second_masked_input_in_a_round_is_refused() {
     cohort.share(1, &[]).unwrap();
     let (id, request) = cohort.masked_requests().remove(0);
     let client = cohort.clients.get_mut(&id).unwrap();
-    client.masked_input(&request, &[0.1; 4], 1, &[]).unwrap();
+    client
+        .masked_input(&request, &BINDING, &[0.1; 4], 1, &[])
+        .unwrap();
     let again = client
-        .masked_input(&request, &[0.2; 4], 1, &[])
+        .masked_input(&request, &BINDING, &[0.2; 4], 1, &[])
         .unwrap_err();
     assert_eq!(
         again,
@@ -48,7 +50,9 @@ fn a_plan_of_another_size_than_the_update_allocates_nothing() {
         client.masked_len(4),
         Err(SecAggError::BadUpdate { .. })
     ));
-    let refused = client.masked_input(&[], &[0.0; 4], 1, &[]).unwrap_err();
+    let refused = client
+        .masked_input(&[], &BINDING, &[0.0; 4], 1, &[])
+        .unwrap_err();
     assert!(matches!(refused, SecAggError::BadUpdate { .. }));
 }
 
@@ -59,10 +63,12 @@ fn a_bad_update_uses_up_nothing() {
     let (id, request) = cohort.masked_requests().remove(0);
     let client = cohort.clients.get_mut(&id).unwrap();
     let refused = client
-        .masked_input(&request, &[f32::NAN; 4], 1, &[])
+        .masked_input(&request, &BINDING, &[f32::NAN; 4], 1, &[])
         .unwrap_err();
     assert!(matches!(refused, SecAggError::BadUpdate { .. }));
-    client.masked_input(&request, &[0.1; 4], 1, &[]).unwrap();
+    client
+        .masked_input(&request, &BINDING, &[0.1; 4], 1, &[])
+        .unwrap();
 }
 
 /// The first client's masked request after an honest share step, changed by `change`.
@@ -77,7 +83,7 @@ fn masked_answer(change: impl FnOnce(&mut MaskedRequest, &[u64])) -> Result<Vec<
         .clients
         .get_mut(&id)
         .unwrap()
-        .masked_input(&bytes, &[0.1; 4], 1, &[])
+        .masked_input(&bytes, &BINDING, &[0.1; 4], 1, &[])
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn two_views_of_the_cohort_do_not_open_each_others_shares() {
     let request = MaskedRequest { keys, sealed }.to_bytes(RUN, 1, ids[0]);
     let client = cohort.clients.get_mut(&ids[0]).unwrap();
     let refused = client
-        .masked_input(&request, &[0.1; 4], 1, &[])
+        .masked_input(&request, &BINDING, &[0.1; 4], 1, &[])
         .unwrap_err();
     // the signatures name the other view's transcript; were they absent, the shares would not open
     assert_eq!(refused, SecAggError::BadSignature { node: ids[1] });
@@ -277,11 +283,11 @@ fn steps_out_of_order_and_replays_from_other_rounds_or_runs_are_refused() {
     let client = cohort.clients.get_mut(&ids[1]).unwrap();
     wrong(
         client
-            .masked_input(&requests[0].1, &[0.1; 4], 1, &[])
+            .masked_input(&requests[0].1, &BINDING, &[0.1; 4], 1, &[])
             .unwrap_err(),
     );
     let reply = client
-        .masked_input(&requests[1].1, &[0.1; 4], 1, &[])
+        .masked_input(&requests[1].1, &BINDING, &[0.1; 4], 1, &[])
         .unwrap();
     wrong(cohort.server.add_masked(ids[0], &reply).unwrap_err());
     cohort.server.add_masked(ids[1], &reply).unwrap();

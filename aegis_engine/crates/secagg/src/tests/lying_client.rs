@@ -2,7 +2,7 @@
 
 use super::hostile_round::masked;
 use super::protocol::{contribution, plain_sum};
-use super::{Cohort, RUN, plan};
+use super::{BINDING, Cohort, RUN, plan};
 use crate::message::{ShareReply, UnmaskReply};
 use crate::shamir::{self, Share};
 use crate::{SecAggError, Sum, field};
@@ -150,7 +150,9 @@ fn a_garbled_masked_input_shows_in_the_sum_and_is_not_released() {
     cohort.share(1, &[]).unwrap();
     for (id, request) in cohort.masked_requests() {
         let client = cohort.clients.get_mut(&id).unwrap();
-        let mut bytes = client.masked_input(&request, &[0.1; 4], 1, &[]).unwrap();
+        let mut bytes = client
+            .masked_input(&request, &BINDING, &[0.1; 4], 1, &[])
+            .unwrap();
         if id == 5 {
             let last = bytes.len() - 1;
             bytes[last] ^= 0x40; // in the highest byte of the weight

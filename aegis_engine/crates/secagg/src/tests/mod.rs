@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use crate::{ClientLimits, ClientRun, Encoding, Plan, Roster, SecAggError, ServerRun};
 
 pub(super) const RUN: u64 = 77;
+/// What all clients of these tests work on.
+pub(super) const BINDING: [u8; 32] = [9; 32];
 
 pub(super) fn plan(dim: u64, metrics: &[&str]) -> Plan {
     Plan {
@@ -58,7 +60,8 @@ impl Cohort {
         Self::of(n, ServerRun::new(RUN, plan, 2).unwrap())
     }
 
-    pub(super) fn of(n: u64, server: ServerRun) -> Self {
+    pub(super) fn of(n: u64, mut server: ServerRun) -> Self {
+        server.bind(BINDING);
         let ids = (0..n).map(|i| i * 1_000_003 + 5);
         let clients = ids
             .map(|id| (id, ClientRun::new(RUN, id, limits(2)).unwrap()))
@@ -109,7 +112,7 @@ impl Cohort {
                 continue;
             };
             let (values, weight, metrics) = update(id);
-            let reply = client.masked_input(&request, &values, weight, &metrics)?;
+            let reply = client.masked_input(&request, &BINDING, &values, weight, &metrics)?;
             *client = ClientRun::from_bytes(&client.to_bytes()).unwrap();
             self.server.add_masked(id, &reply)?;
         }
@@ -145,6 +148,7 @@ impl Cohort {
     pub(super) fn plan_next(&mut self, ids: &[u64]) {
         let mut server = self.server.fork();
         let request = server.begin_round(self.server.round() + 1, ids).unwrap();
+        server.bind(BINDING);
         self.next = Some((server, request));
     }
 

@@ -1,6 +1,6 @@
 //! The sum is the plain integer sum bit for bit, whoever is lost, and too few clients end a round cleanly.
 
-use super::{Cohort, RUN, plan};
+use super::{BINDING, Cohort, RUN, plan};
 use crate::{ClientRun, Encoding, Plan, SecAggError, ServerRun, encode, threshold};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert_eq, proptest};
 
@@ -28,7 +28,7 @@ pub(super) fn contribution(seed: u64, id: u64, plan: &Plan) -> (Vec<f32>, u64, V
 }
 
 pub(super) fn plain_sum(seed: u64, ids: &[u64], plan: &Plan) -> Vec<i64> {
-    let mut sum = vec![0i64; usize::try_from(plan.dim).unwrap() + 1 + plan.metrics.len()];
+    let mut sum = vec![0i64; plan.len().unwrap()]; // a metric may have several digits
     for id in ids {
         let (values, weight, metrics) = contribution(seed, *id, plan);
         let integers = encode(&values, weight, &metrics, plan).unwrap();
@@ -188,6 +188,7 @@ fn below_the_servers_minimum_the_round_ends_and_the_next_one_works() {
     let mut cohort = Cohort::new(6, plan.clone());
     let clients = std::mem::take(&mut cohort.clients);
     let mut server = ServerRun::new(RUN, plan.clone(), 6).unwrap();
+    server.bind(BINDING);
     for (id, client) in &clients {
         server
             .add_advert(*id, &client.advertise().unwrap())

@@ -1,7 +1,7 @@
 //! The steady state: the shares of a round come with the unmask replies of the one before.
 
 use super::protocol::{contribution, plain_sum};
-use super::{Cohort, plan};
+use super::{BINDING, Cohort, plan};
 use crate::{ClientRun, Plan, Profile, SecAggError, ServerRun};
 
 fn cohort(n: u64, plan: &Plan, commit: bool) -> Cohort {
@@ -195,6 +195,7 @@ fn groups_of_one_round_sum_apart_and_their_clients_meet_others_in_the_next() {
     let begin = |round: u64| -> Vec<(ServerRun, Vec<u8>)> {
         let one = |group: &Vec<u64>| {
             let mut server = base.fork();
+            server.bind(BINDING);
             let request = server.begin_round(round, group).unwrap();
             (server, request)
         };
@@ -215,7 +216,7 @@ fn groups_of_one_round_sum_apart_and_their_clients_meet_others_in_the_next() {
                 let (values, weight, metrics) = contribution(round, id, &plan);
                 let client = cohort.clients.get_mut(&id).unwrap();
                 let input = client
-                    .masked_input(&request, &values, weight, &metrics)
+                    .masked_input(&request, &BINDING, &values, weight, &metrics)
                     .unwrap();
                 server.add_masked(id, &input).unwrap();
             }

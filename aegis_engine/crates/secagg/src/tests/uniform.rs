@@ -1,6 +1,6 @@
 //! What the server sees of one client is uniform; what it would see without masks is not. With colluders: `view`.
 
-use super::{Cohort, plan};
+use super::{BINDING, Cohort, plan};
 use crate::encode;
 use crate::message::MaskedInput;
 
@@ -46,7 +46,9 @@ fn masked_vectors_are_uniform_while_plain_ones_are_not() {
         let mut seen: Vec<Vec<u8>> = Vec::new();
         for (id, request) in cohort.masked_requests() {
             let client = cohort.clients.get_mut(&id).unwrap();
-            let message = client.masked_input(&request, &update, 3, &[0]).unwrap();
+            let message = client
+                .masked_input(&request, &BINDING, &update, 3, &[0])
+                .unwrap();
             let (_, input) = MaskedInput::from_bytes(&message, width, DIM + 2).unwrap();
             let found = chi_square(input.packed);
             assert!(found < CRITICAL, "{bits} bits: chi-square {found}");

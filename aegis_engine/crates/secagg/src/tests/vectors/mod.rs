@@ -1,4 +1,4 @@
-//! The frozen vectors of `tests/vectors/secagg/`, made by an independent implementation (`secagg_reference.py`) that was written
+//! The frozen vectors of `tests/vectors/secagg/v2/`, made by an independent implementation (`secagg_reference.py`) that was written
 //! from `docs/SECURE_AGGREGATION.md`; pytest reads the same files.
 
 mod messages;
@@ -11,7 +11,10 @@ use crate::{Encoding, Plan, SecAggError};
 
 /// One file, parsed.
 fn read(name: &str) -> Value {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/vectors/secagg");
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../tests/vectors/secagg/v2"
+    );
     let text = std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }

@@ -27,6 +27,7 @@ fn keys_and_hashes_are_the_documents() {
         round: number(&v["round"]),
         transcript: array(&v["transcript"]),
     };
+    let bound = place.bound(array(&v["binding"]));
     let [a, b] = [0, 1].map(|i| number(&v["nodes"][i]));
     let [mine, theirs] = [0, 1].map(|i| Exchange::new(&secret(&v["secrets"][i])).unwrap());
     let public = [0, 1].map(|i| array(&v["public"][i]));
@@ -41,17 +42,17 @@ fn keys_and_hashes_are_the_documents() {
         assert_eq!(place.channel_key(&root, way).unwrap(), secret(expected));
     }
     for key in [
-        place.pair_mask_key(&mine, a, b, &public[1]),
-        place.pair_mask_key(&theirs, b, a, &public[0]),
+        bound.pair_mask_key(&mine, a, b, &public[1]),
+        bound.pair_mask_key(&theirs, b, a, &public[0]),
     ] {
         assert_eq!(key.unwrap(), secret(&v["pair_mask_key"]));
     }
-    let self_key = place.self_mask_key(&array(&v["seed"]), a).unwrap();
+    let self_key = bound.self_mask_key(&array(&v["seed"]), a).unwrap();
     assert_eq!(self_key, secret(&v["self_mask_key"]));
     let check = place.seed_check(&array(&v["seed"]), a).unwrap();
     assert_eq!(check[..], bytes(&v["seed_check"]));
     for point in list(&v["small_order"]) {
-        let refused = place.pair_mask_key(&mine, a, b, &array(point)).unwrap_err();
+        let refused = bound.pair_mask_key(&mine, a, b, &array(point)).unwrap_err();
         assert_eq!(refused, SecAggError::KeyAgreement { node: b });
     }
 
@@ -64,7 +65,7 @@ fn keys_and_hashes_are_the_documents() {
         |i| has(&sets["shared"], i),
         |i| has(&sets["survivors"], i),
     );
-    let sets_hash = Commit::hash(&place.transcript, &sets);
+    let sets_hash = Commit::hash(&place.transcript, &array(&v["binding"]), &sets);
     assert_eq!(sets_hash, array(&v["sets_hash"]));
     let identity = keys::identity(&array(&v["identity_seed"])).unwrap();
     assert_eq!(identity, array(&v["identity"]));

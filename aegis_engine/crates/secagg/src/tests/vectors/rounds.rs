@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{assert_refused, bytes, floats, integers, list, number, plan, read, text};
+use super::{array, assert_refused, bytes, floats, integers, list, number, plan, read, text};
 use crate::message::ShareReply;
 use crate::{ClientRun, Profile, SecAggError, ServerRun};
 
 fn server(round: &Value) -> ServerRun {
-    let server = ServerRun::new(number(&round["run"]), plan(&round["plan"]), 2).unwrap();
+    let mut server = ServerRun::new(number(&round["run"]), plan(&round["plan"]), 2).unwrap();
+    server.bind(array(&round["binding"]));
     let commit = round["commit"].as_bool().unwrap();
     server.with_profile(Profile::Complete { commit })
 }
@@ -68,7 +69,8 @@ fn answer(
         "share request" => client.share(request),
         "masked request" => {
             let (update, metrics) = (floats(&of["update"]), integers(&of["metrics"]));
-            client.masked_input(request, &update, number(&of["weight"]), &metrics)
+            let binding = array(&of["binding"]);
+            client.masked_input(request, &binding, &update, number(&of["weight"]), &metrics)
         }
         "commit request" => client.commit(request),
         "unmask request" => client.unmask(request),

@@ -1,0 +1,396 @@
+"""The client of a vault: what an app overrides to bring its own model. It reads only under a permit, and what it makes
+leaves only as a `Release`.
+
+The import of Flower's `NumPyClient`, whose place in Flower is marked as legacy, is in this file alone.
+
+In a deployment each message is a process of its own. torch and Opacus take seconds to import, and only the step that trains
+needs them: the modules that know them are imported there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Context
+from flwr.client import Client, NumPyClient
+
+from aegis_engine import DpSession, Permit, Release, Rng
+from aegis_flower import admission, datasets, gate
+from aegis_flower.config import Config
+from aegis_flower.door import codes_only
+from aegis_flower.errors import AppError, ModelMismatch, OutsideTerms
+from aegis_flower.ledger import Mechanism, Reservation
+from aegis_flower.node import Node
+from aegis_flower.round_config import RoundConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from aegis_flower import train as training
+
+    ModelFn = Callable[[], nn.Module]
+    OptimizerFn = Callable[..., torch.optim.Optimizer]
+
+NDArrays = list[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One round's training: weights before and after, and what the gate must know."""
+
+    before: NDArrays
+    after: NDArrays
+    permit: Permit
+    result: training.TrainResult
+    dp: str
+    reservation: Reservation | None
+    session: DpSession | None = field(default=None, kw_only=True)
+
+    @property
+    def update(self) -> npt.NDArray[np.float32]:
+        """Flat float32 difference."""
+        return np.concatenate(
+            [np.asarray(a - b, dtype=np.float32).ravel() for a, b in zip(self.after, self.before, strict=True)]
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Leave to evaluate once: given, and charged where the data ask for it, before a row is read.
+
+    Attributes:
+        permit: over the held-out rows.
+        counts: their noise, and what it was charged to in the holdout's own ledger; None where exact counts are allowed.
+    """
+
+    permit: Permit
+    counts: gate.Counts | None = None
+
+
+class VaultClient(NumPyClient):
+    """A Flower `NumPyClient` that trains on a vault's stream, under a permit, with differential privacy.
+
+    Subclass it and override `model`, `loss` or `optimizer`, or hand them to `aegis_client_app`. The app is trusted: it sees
+    the rows in clear, in the node's own process. What it cannot change is the installed engine: a release needs a permit, a
+    reservation, the gates and, where the data ask for it, masks.
+
+    Attributes:
+        round_config: settings of the server's message, such as Flower's ``train_config``; read-only.
+        torch_model: whether `model`, `loss` and `optimizer` are used. False for a client that overrides `train_round` and
+            `evaluate_counts` to work without torch; its model is then not tried on zeros first.
+
+    Args:
+        node: the open node (vault, compliance engine).
+        config: the experiment.
+        context: Flower's context of this node and run.
+    """
+
+    torch_model = True
+    model_fn: ModelFn | None = None
+    loss_fn: training.Loss | None = None
+    optimizer_fn: OptimizerFn | None = None
+
+    def __init__(self, node: Node, config: Config, context: Context) -> None:
+        self.node, self.config, self.context = node, config, context
+        self.spec = datasets.spec(config.data.name)
+        self.round_config = RoundConfig()
+        self.probed: training.Probed | None = None
+        self._evaluation: Evaluation | None = None
+
+    def model(self) -> nn.Module:
+        """The model to train; by default the configured one."""
+        if self.model_fn:
+            return self.model_fn()
+        from aegis_flower import models
+
+        return models.build(self.config.model, self.spec, self.config.seed)
+
+    def loss(self) -> training.Loss:
+        """Mean-reduced loss of (outputs, labels); by default cross-entropy."""
+        from torch.nn import functional
+
+        return self.loss_fn or functional.cross_entropy
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The local optimiser; by default SGD, whose learning rate is the server's ``train_config["lr"]`` or the configured one.
+
+        It is made anew in every round: momentum and moments do not last beyond one.
+        """
+        if self.optimizer_fn:
+            if _takes_config(self.optimizer_fn):
+                return self.optimizer_fn(parameters, self.round_config)
+            return self.optimizer_fn(parameters)
+        import torch
+
+        cfg = self.config.model
+        rate = self.round_config.learning_rate
+        return torch.optim.SGD(parameters, lr=cfg.learning_rate if rate is None else rate, momentum=cfg.momentum)
+
+    @property
+    def proximal_mu(self) -> float:
+        """FedProx's μ: the message's, else the configured one."""
+        sent = self.round_config.proximal_mu
+        if sent is not None:
+            return sent
+        return self.config.strategy.proximal_mu if self.config.strategy.name == "fedprox" else 0.0
+
+    def get_parameters(self, config: dict[str, Any]) -> NDArrays:
+        """Initial weights, in the order of the model's parameters."""
+        return weights(self.model())
+
+    def fit(self, parameters: NDArrays, config: dict[str, Any]) -> tuple[NDArrays, int, dict[str, Any]]:
+        """Trains one round and gives the release in clear. Only data whose terms allow that may be used so."""
+        with codes_only("train"):
+            round_, sigma = int(config["round"]), float(config["noise_multiplier"])
+            admission.admit(self, "train", sigma, evaluates=False, masked=False)
+            shapes = [(str(i), a.shape) for i, a in enumerate(parameters)]
+            freed = self.release(self.train_round(parameters, round_, sigma), shapes, {}, secure_aggregation=False)
+            update = np.frombuffer(freed.update(), dtype=np.float32)
+        return apply_update(parameters, update), freed.weight, {}
+
+    def evaluate(self, parameters: NDArrays, config: dict[str, Any]) -> tuple[float, int, dict[str, Any]]:
+        """Evaluates on the holdout and gives the release in clear. Only data whose terms allow that may be used so."""
+        with codes_only("evaluate"):
+            admission.admit(self, "evaluate", 0.0, evaluates=True, masked=False)
+            found = self.release_evaluation(parameters, int(config["round"]), secure_aggregation=False).metrics()
+        rows = max(1, found["examples"])
+        return found["loss_milli"] / 1000 / rows, max(0, found["examples"]), {"accuracy": found["correct"] / rows}
+
+    def authorize(self, action: str, round_: int, *, holdout: bool = False) -> Permit:
+        """Asks the compliance engine for a permit over the node's data set.
+
+        Raises:
+            PolicyDenied: purpose, columns or every row are refused; the refusal is on record.
+        """
+        policy = self.config.policy
+        return self.node.engine.authorize(
+            self.node.dataset(holdout),
+            action=action,
+            purpose=policy.purpose,
+            columns=policy.columns,
+            run=str(self.context.run_id),
+            round=round_,
+            node=self.node.config.name,
+            minutes=policy.permit_minutes,
+        )
+
+    def train_round(self, parameters: NDArrays, round_: int, noise_multiplier: float) -> Trained:
+        """Permit, then budget, then training: nothing is read before both are given.
+
+        Raises:
+            PolicyDenied: no permit.
+            OutsideTerms: fewer rows or people than the terms ask for are left.
+            BudgetExceeded: the ledger refuses the round.
+        """
+        from aegis_flower import models
+        from aegis_flower import train as training
+        from aegis_flower.stream import PermitDataset
+
+        cfg = self.config.privacy
+        permit = self.authorize("train", round_)
+        terms = self._enough(permit)
+        model = self.model()
+        load(model, parameters)
+        seed = self._insecure_seed(round_)
+        reservation = session = None
+        if cfg.mode == "example":
+            reservation = self.node.ledger.reserve(
+                run=str(self.context.run_id),
+                round_=round_,
+                mechanism=Mechanism(noise_multiplier, cfg.sample_rate, cfg.clip),
+                steps=cfg.steps_per_round,
+                delta=cfg.delta,
+                budget=terms["budget_epsilon"],
+            )
+            session = training.session(model, permit, reservation.id, cfg, noise_multiplier, seed)
+        data = PermitDataset(self.node.vault, permit, self.spec)
+        result = training.train(
+            model,
+            self.loss(),
+            self.optimizer(model.parameters()),
+            data,
+            cfg,
+            noise_multiplier,
+            session or (Rng() if seed is None else Rng.insecure_test(seed)),
+            models.device(self.config.model.device),
+            self.proximal_mu,
+            physical_batch=self.config.model.physical_batch,
+            probed=self.probed,
+        )
+        dp = "off" if session is None else cfg.noise
+        return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
+
+    def _insecure_seed(self, round_: int) -> int | None:
+        """The node's number is in it: noise that all nodes share would not average out."""
+        if self.config.privacy.noise != "insecure_test":
+            return None
+        text = f"{self.config.seed}:{round_}:{self.context.node_id}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+    def _enough(self, permit: Permit) -> dict[str, Any]:
+        """The gate would say so, too, but after the round was charged."""
+        terms = self.node.terms(permit.object)
+        if permit.rows < terms["min_rows"] or permit.subjects < terms["min_subjects"]:
+            raise OutsideTerms(
+                f"{permit.rows} rows of {permit.subjects} people may be used, the data's terms ask for {terms['min_rows']} rows "
+                f"of {terms['min_subjects']} people; nothing was read and nothing charged"
+            )
+        return terms
+
+    def prepare_evaluation(self, round_: int) -> Evaluation | None:
+        """Permit and, where the data ask for it, budget of one evaluation; None where there are no held-out rows.
+
+        Raises:
+            PolicyDenied, OutsideTerms, BudgetExceeded: as for `train_round`, by the holdout's own terms and ledger.
+        """
+        if not self.node.has_holdout:
+            return None
+        permit = self.authorize("evaluate", round_, holdout=True)
+        terms, cfg = self._enough(permit), self.config
+        counts = None
+        if admission.counts_are_noised(cfg, terms):
+            mechanism = gate.counts_mechanism(cfg, terms["delta"])
+            reservation = self.node.holdout_ledger.reserve(
+                run=str(self.context.run_id),
+                round_=round_,
+                mechanism=mechanism,
+                steps=1,
+                delta=cfg.privacy.delta,
+                budget=terms["budget_epsilon"],
+            )
+            seed = self._insecure_seed(round_)
+            counts = gate.Counts(mechanism, reservation, cfg.evaluation.loss_max, cfg.evaluation.histograms, seed)
+        self._evaluation = Evaluation(permit, counts)
+        return self._evaluation
+
+    def evaluate_counts(self, parameters: NDArrays, round_: int) -> tuple[dict[str, int], Permit | None]:
+        """Exact counts over the holdout rows, by the names of `gate.METRICS`; and the permit used. The engine noises them.
+
+        A node without a holdout counts zero rows and needs no permit.
+        """
+        leave = self._evaluation or self.prepare_evaluation(round_)
+        if leave is None:
+            return dict.fromkeys(gate.METRICS, 0), None
+        from aegis_flower import models
+        from aegis_flower import train as training
+        from aegis_flower.stream import PermitDataset
+
+        cfg = self.config
+        data = PermitDataset(self.node.vault, leave.permit, self.spec)
+        model = self.model()
+        load(model, parameters)
+        device = models.device(cfg.model.device)
+        found = training.evaluate(model, self.loss(), data, device, loss_max=cfg.evaluation.loss_max)
+        # exact counts cost nothing, so the histograms come with them
+        return gate.counted(found, histograms=leave.counts is None or leave.counts.histograms), leave.permit
+
+    def release(
+        self, trained: Trained, shapes: gate.Shapes, metrics: dict[str, int], *, secure_aggregation: bool
+    ) -> Release:
+        """Takes update and counts through the release gates and closes the ledgers' entries.
+
+        Raises:
+            GateFailed, PolicyDenied: see `aegis_flower.gate.release`.
+        """
+        cfg, leave = self.config, self._evaluation
+        self._evaluation = None
+        counts = leave.counts if leave is not None else None
+        proposal = gate.Proposal(
+            trained.update,
+            shapes,
+            {**dict.fromkeys(gate.METRICS, 0), **metrics},
+            session=trained.session,
+            epsilon_total=trained.reservation.epsilon_total if trained.reservation else 0.0,
+            counts=counts,
+            weight=trained.permit.rows if cfg.secagg.weighting == "rows" else 1,
+        )
+        limits = gate.Limits(shapes, cfg.strategy.max_norm, cfg.secagg.weight_max)
+        permits = [trained.permit] if leave is None else [trained.permit, leave.permit]
+        freed = gate.release(self.node, permits, proposal, limits, secure_aggregation=secure_aggregation)
+        if trained.reservation is not None:
+            self.node.ledger.commit(trained.reservation)
+        if counts is not None:
+            self.node.holdout_ledger.commit(counts.reservation)
+        return freed
+
+    def release_evaluation(self, parameters: NDArrays, round_: int, *, secure_aggregation: bool) -> Release:
+        """Counts over the held-out rows and takes them through the release gates; a node that has none gives zeros.
+
+        Raises:
+            GateFailed, PolicyDenied: see `aegis_flower.gate.release`.
+        """
+        metrics, _ = self.evaluate_counts(parameters, round_)
+        leave, self._evaluation = self._evaluation, None
+        if leave is None:
+            return gate.nothing(self.node, secure_aggregation=secure_aggregation)
+        empty = gate.Proposal(
+            np.empty(0, np.float32), [], {**dict.fromkeys(gate.METRICS, 0), **metrics}, counts=leave.counts
+        )
+        limits = gate.Limits([], self.config.strategy.max_norm, self.config.secagg.weight_max)
+        freed = gate.release(self.node, leave.permit, empty, limits, secure_aggregation=secure_aggregation)
+        if leave.counts is not None:
+            self.node.holdout_ledger.commit(leave.counts.reservation)
+        return freed
+
+
+def weights(model: nn.Module) -> NDArrays:
+    """The model's parameters as float32 arrays, in order. Buffers stay at home: they are not noised."""
+    return [p.detach().cpu().numpy().astype(np.float32, copy=True) for p in model.parameters()]
+
+
+def load(model: nn.Module, parameters: NDArrays) -> None:
+    """Writes weights into a model.
+
+    Raises:
+        ModelMismatch: number or shapes differ; both sides must build the same model.
+    """
+    import torch
+
+    own = list(model.parameters())
+    if [tuple(p.shape) for p in own] != [a.shape for a in parameters]:
+        raise ModelMismatch(
+            f"the server's model has shapes {[a.shape for a in parameters]}, this client's has "
+            f"{[tuple(p.shape) for p in own]}; build the same model on both sides"
+        )
+    with torch.no_grad():
+        for p, a in zip(own, parameters, strict=True):
+            p.copy_(torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape)))  # which makes () to (1,)
+
+
+def apply_update(parameters: NDArrays, update: npt.NDArray[np.floating[Any]]) -> NDArrays:
+    """Weights plus a flat update."""
+    out, at = [], 0
+    for a in parameters:
+        out.append((a + update[at : at + a.size].reshape(a.shape)).astype(a.dtype))
+        at += a.size
+    return out
+
+
+def _takes_config(function: Callable[..., Any]) -> bool:
+    """Whether an optimiser function of the app wants the round's settings beside the parameters."""
+    try:
+        inspect.signature(function).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return not inspect.isclass(function)  # torch's own optimisers take a second argument of their own
+
+
+def numpy_client(made: object) -> NumPyClient:
+    """What a client function returned, as the `NumPyClient` that it must be.
+
+    Raises:
+        AppError: it is something else.
+    """
+    if isinstance(made, NumPyClient):
+        return made
+    inner = getattr(made, "numpy_client", None)  # NumPyClient.to_client() keeps the original there
+    if isinstance(made, Client) and isinstance(inner, NumPyClient):
+        return inner
+    raise AppError(f"the client function returned a {type(made).__name__}; return a NumPyClient (or its .to_client())")
