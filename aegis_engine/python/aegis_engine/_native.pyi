@@ -359,6 +359,25 @@ class Vault:
             VaultTampered: authentication failed; the text names object and chunk.
         """
 
+    def store_records_granting(
+        self,
+        name: str,
+        schema: Sequence[tuple[str, str, int]],
+        data: Buffer,
+        subjects: Sequence[str],
+        classes: Sequence[tuple[str, int | None, bool]],
+        facts: Mapping[str, Any],
+        class_of: Sequence[int] | None = None,
+        *,
+        grant: Sequence[str],
+    ) -> tuple[str, list[tuple[str, int, int]]]:
+        """As `store_records`, with consent to the purposes `grant` of everybody who never withdrew it: both appear, or neither.
+
+        Returns:
+            The id, and by purpose how many people have consent now and had none, and from how many it was withheld because they
+            withdrew it.
+        """
+
     def list(self) -> builtins.list[dict[str, Any]]:
         """Objects: id, name, media_type, subject, attrs, created, bytes, chunks, chunk_bytes."""
 
@@ -558,23 +577,73 @@ class Vault:
             TypeError: the key does not travel; open the vault with a key file.
         """
 
-    def consent_grant(self, subjects: Sequence[str], purpose: str) -> int:
-        """Records consent of people for a purpose; gives the ledger's epoch."""
+    def consent_grant(self, subjects: str | Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """Records consent of people for a purpose; it ends an earlier withdrawal.
 
-    def consent_withdraw(self, subject: str, purpose: str) -> int:
-        """Withdraws it; permits in force end at the next batch."""
+        As all ``consent_`` methods, it takes one person or several (one record in the log), gives the number of rows of live data
+        sets that it governs (0: nothing of theirs rests on consent), and refuses people without a row and purposes of no live
+        data set (AEG-P014) unless `unknown_ok`. Identifiers and purposes are taken in one spelling: NFC, no space around them.
+        """
 
-    def consent_object(self, subject: str, purpose: str | None = None) -> int:
+    def consent_withdraw(self, subject: str | Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """Withdraws it; permits in force end at the next batch. Rows count that rest on consent: others are not touched by it."""
+
+    def consent_object(
+        self, subject: str | Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
         """Records an objection, to one purpose or to all."""
 
-    def consent_restrict(self, subject: str, purpose: str | None = None) -> int:
+    def consent_restrict(
+        self, subject: str | Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
         """Restricts processing."""
 
-    def consent_lift(self, subject: str, purpose: str | None = None) -> int:
+    def consent_lift(
+        self, subject: str | Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
         """Lifts an objection or a restriction."""
 
-    def consent_erase(self, subject: str) -> int:
-        """Marks a subject as erased, finally."""
+    def consent_erase(self, subject: str | Sequence[str], *, unknown_ok: bool = False) -> int:
+        """Marks a subject as erased, finally: no permit covers their rows any more. `erase_person` removes the rows, too."""
+
+    def consent_grant_many(self, subjects: Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """`consent_grant` for several people."""
+
+    def consent_withdraw_many(self, subjects: Sequence[str], purpose: str, *, unknown_ok: bool = False) -> int:
+        """`consent_withdraw` for several people."""
+
+    def consent_object_many(
+        self, subjects: Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
+        """`consent_object` for several people."""
+
+    def consent_restrict_many(
+        self, subjects: Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
+        """`consent_restrict` for several people."""
+
+    def consent_lift_many(
+        self, subjects: Sequence[str], purpose: str | None = None, *, unknown_ok: bool = False
+    ) -> int:
+        """`consent_lift` for several people."""
+
+    def consent_erase_many(self, subjects: Sequence[str], *, unknown_ok: bool = False) -> int:
+        """`consent_erase` for several people."""
+
+    def consent_erased(self, subjects: Sequence[str]) -> list[bool]:
+        """Which of these people are erased."""
+
+    def erase_person(self, subject: str, *, require: str | None = None) -> dict[str, Any]:
+        """Erases a person: consent ends, and every live data set that has rows of theirs is written anew without them, under fresh
+        keys; the old keys are destroyed as a shred does. Names, terms and spent budgets stay. Gives a receipt.
+
+        Rows in tables (`store_table`) are closed to every permit and not rewritten; the receipt says so. After a crash, call it
+        again.
+
+        Raises:
+            PolicyError: AEG-P014, nothing in the vault is theirs.
+            InsufficientAssurance: `require` cannot be reached; nothing has happened.
+        """
 
     def record(self, event: str, facts: Mapping[str, Any]) -> int:
         """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them.
@@ -837,7 +906,6 @@ class ComplianceEngine:
         node: str = "",
         app_hash: str = "",
         minutes: float = 10.0,
-        today: int | None = None,
     ) -> Permit:
         """Decides, records the decision durably, and gives a permit for the rows that are allowed.
 
@@ -1031,6 +1099,13 @@ class SecAggClient:
 
     def unmask(self, request: bytes) -> bytes:
         """One kind of share a peer, and the shares of the next round where the request brings it."""
+
+def normal_name(text: str) -> str:
+    """A name of a person, a purpose or a data set in its one spelling: composed (NFC), without space around it.
+
+    Raises:
+        PolicyError: AEG-P013: it is empty, too long, or has characters that are not seen.
+    """
 
 def honest_inputs(clients: int, colluders: int, *, commit: bool = False) -> int:
     """The fewest honest inputs that a server with so many of the clients can bring into a sum, in a complete graph."""

@@ -8,9 +8,12 @@ class AegisError(Exception):
 
     Attributes:
         code: stable identifier such as ``AEG-V003``; documented in ``docs/ERRORS.md``.
+        detail: for the node's own log: the message with the numbers that it leaves out, since it may travel. Empty: the message
+            has all.
     """
 
     code: str = "AEG-X000"
+    detail: str = ""
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)

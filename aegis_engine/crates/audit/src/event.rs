@@ -67,8 +67,6 @@ events! {
     Authorize = "authorize",
     /// A decision about a number that leaves.
     Release = "release",
-    /// Whose budget a dataset spends.
-    Lineage = "lineage",
     /// A consent record: granted.
     ConsentGrant = "consent.grant",
     /// A consent record: withdrawn.
@@ -81,6 +79,12 @@ events! {
     ConsentLift = "consent.lift",
     /// A consent record: erased.
     ConsentErase = "consent.erase",
+    /// A consent record: earlier ones count as proven.
+    ConsentAdopt = "consent.adopt",
+    /// Rows of a person were removed.
+    Erase = "erase",
+    /// A record of the register of lineages.
+    Lineage = "lineage",
 }
 
 /// First words of the plugin's own events, which decisions rest on as well.

@@ -11,6 +11,9 @@ use crate::bundle::{Bundle, DEFAULT_DENY};
 use crate::consent::Flags;
 use crate::{Class, DatasetFacts, PolicyError};
 
+/// Id of the engine's own refusal of erased people.
+pub(crate) const ERASED: &str = "engine.erased";
+
 /// What the policies said about one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
@@ -114,6 +117,7 @@ impl<'b> Asker<'b> {
                 RestrictedExpression::new_long(i64::from(day)),
             );
         }
+        let erased = flags.erased;
         let rows = uid("Rows", "of one class")?;
         let entity = entity(
             self.bundle,
@@ -121,12 +125,18 @@ impl<'b> Asker<'b> {
             about,
             HashSet::from([self.dataset.uid()]),
         )?;
-        self.ask(
+        let mut verdict = self.ask(
             action,
             rows,
             context,
             [self.run.clone(), self.dataset.clone(), entity],
-        )
+        )?;
+        // Erasure is final, whatever a bundle says.
+        if erased && verdict.allow {
+            verdict.allow = false;
+            verdict.policies = BTreeSet::from([ERASED.to_owned()]);
+        }
+        Ok(verdict)
     }
 
     /// A question about an update, or about counts alone.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::bulk::{Decided, Question};
 use crate::bundle::{Bundle, DEFAULT_DENY};
-use crate::cedar::{Asker, use_context};
+use crate::cedar::{Asker, ERASED, use_context};
 use crate::consent::{ConsentLedger, Flags};
 use crate::permit::{Action, Authority, Grant, Permit, Scope};
 use crate::{Class, DatasetFacts, PolicyError, RowIndex, RowSet, hex};
@@ -21,6 +21,10 @@ pub const MAX_VALID_FOR: Duration = Duration::from_hours(24);
 
 /// Id of the refusal by a clock that went back: retention and expiry mean nothing then.
 pub const CLOCK: &str = "engine.clock";
+
+/// Id of the refusal to measure on fewer rows or people than the steward asks for: the counts of an evaluation leave with
+/// updates of other data, so its own terms are asked before a row is read.
+pub const MINIMUM: &str = "engine.minimum";
 
 /// How far the clock may go back (leap smearing, small corrections by NTP).
 const CLOCK_SLACK_MS: u64 = 2_000;
@@ -47,7 +51,7 @@ pub struct Request {
     pub app_hash: String,
     /// How long the permit is to last, at most [`MAX_VALID_FOR`]. It ends earlier when the retention time of a row does.
     pub valid_for: Duration,
-    /// The day of the decision, in days since 1970-01-01, for tests; `None` is today (UTC).
+    /// The day of the decision, in days since 1970-01-01, for tests of this crate; `None` is today (UTC).
     pub today: Option<u32>,
     /// The node that asks.
     pub node: String,
@@ -109,6 +113,11 @@ impl Engine {
             bundle,
             latest: AtomicU64::new(0),
         })
+    }
+
+    /// Nothing is decided on a time before this one (ms since 1970): some other process has seen it.
+    pub fn not_before(&self, time: u64) {
+        self.latest.fetch_max(time, Ordering::AcqRel);
     }
 
     /// The bundle.
@@ -241,7 +250,7 @@ impl Engine {
             outcome.policies.insert(CLOCK.into());
             outcome
                 .errors
-                .push("the system clock went back by more than 2 s".into());
+                .push("the system clock is behind the newest time on record".into());
             return Ok(outcome);
         }
         let today = request.today.unwrap_or_else(|| day(now));
@@ -281,11 +290,17 @@ impl Engine {
         let decided = question.decide()?;
         outcome.errors.extend(decided.errors.iter().cloned());
         // A bundle that fails on some rows cannot be trusted on the others. An export of everything is all or nothing.
-        let refused = !decided.errors.is_empty()
+        let minimum = request.action == Action::Evaluate
+            && (decided.allowed.len() < facts.min_rows || decided.subjects < facts.min_subjects);
+        let refused = minimum
+            || !decided.errors.is_empty()
             || decided.allowed.is_empty()
             || (whole(request) && !decided.denied.is_empty());
         if refused {
             outcome.policies = decided.denied.keys().cloned().collect();
+            if minimum {
+                outcome.policies.insert(MINIMUM.into());
+            }
             if outcome.policies.is_empty() {
                 outcome.policies.insert(DEFAULT_DENY.into());
             }
@@ -317,7 +332,15 @@ impl Engine {
     fn advice(&self, policies: &BTreeSet<String>) -> String {
         let one = |id: &String| match id.as_str() {
             DEFAULT_DENY => "nothing permits this; ask who maintains the policy bundle",
-            CLOCK => "set the clock right and start the engine again",
+            CLOCK => "set the clock right: it is behind the newest record of the audit log",
+            MINIMUM => "evaluate on more rows and more people, or leave this node's holdout out",
+            // Here, not in the bundle: vaults are pinned to the bundle's bytes.
+            ERASED | "core.erased" => {
+                "the subjects of these rows are erased; remove the rows (aegis vault erase-person)"
+            }
+            "core.retention" => {
+                "the retention time of these rows is over; shred the data set (aegis vault shred) and store what may be kept anew"
+            }
             id => self
                 .bundle
                 .advice(id)
@@ -336,6 +359,7 @@ impl Engine {
         errors: &[String],
     ) -> Value {
         let rows = outcome.and_then(|o| o.rows.as_ref());
+        let today = request.today.unwrap_or_else(|| day(now_ms()));
         let mut body = json!({
             "event": Event::Authorize.name(),
             "decision": if permit.is_some() { "allow" } else { "deny" },
@@ -348,6 +372,7 @@ impl Engine {
             "object": request.object.to_string(),
             "columns": request.columns,
             "app_hash": request.app_hash,
+            "day": today,
             "bundle": hex(&self.bundle.hash()),
             "schema": hex(&self.bundle.schema_hash()),
             "policies": outcome.map(|o| &o.policies),
@@ -472,8 +497,7 @@ fn check(
         && last >= rows.len()
     {
         return Err(PolicyError::bad(format!(
-            "candidate row {last} is outside the dataset of {} rows",
-            rows.len()
+            "candidate row {last} is outside the dataset"
         )));
     }
     Ok(())

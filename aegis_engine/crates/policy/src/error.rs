@@ -21,7 +21,7 @@ pub enum PolicyError {
         what: String,
     },
     /// At least one release gate failed.
-    #[error("release refused by {}", names(failed))]
+    #[error("release refused by {}; the node's log has the numbers", names(failed))]
     GateFailed {
         /// The gates that failed.
         failed: Vec<GateResult>,
@@ -81,14 +81,29 @@ impl PolicyError {
             Self::Divergence { .. } => "AEG-P004",
             Self::Audit(_) => "AEG-P005",
             Self::Consent(
-                ConsentError::BadPurpose { .. } | ConsentError::BadSubject { .. },
+                ConsentError::BadPurpose { .. }
+                | ConsentError::BadSubject { .. }
+                | ConsentError::BadName { .. },
             ) => "AEG-P013",
+            Self::Consent(
+                ConsentError::UnknownSubject { .. } | ConsentError::UnknownPurpose { .. },
+            ) => "AEG-P014",
+            Self::Consent(ConsentError::RolledBack { .. }) => "AEG-P015",
+            Self::Consent(ConsentError::Erased | ConsentError::ErasedRows { .. }) => "AEG-P016",
             Self::Consent(_) => "AEG-P006",
             Self::Permit(PermitError::Expired { .. }) => "AEG-P007",
             Self::Permit(PermitError::Revoked { .. }) => "AEG-P008",
             Self::Permit(PermitError::Scope { .. }) => "AEG-P009",
             Self::BadRequest { .. } => "AEG-P010",
             Self::Lineage { .. } => "AEG-P018",
+        }
+    }
+
+    /// What the node's own log may say: with the numbers seen, which the text leaves out.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::GateFailed { failed, .. } => format!("release refused by {}", numbers(failed)),
+            other => other.to_string(),
         }
     }
 
@@ -100,6 +115,11 @@ impl PolicyError {
 }
 
 fn names(failed: &[GateResult]) -> String {
+    let list: Vec<String> = failed.iter().map(|g| format!("gate {}", g.name)).collect();
+    list.join(", ")
+}
+
+fn numbers(failed: &[GateResult]) -> String {
     let list: Vec<String> = failed
         .iter()
         .map(|g| {

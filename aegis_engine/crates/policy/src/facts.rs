@@ -12,8 +12,8 @@ pub const FEMTO: u64 = 1_000_000_000_000_000;
 pub const DELTA_MIN_FEMTO: u64 = 1_000;
 /// The largest, 1e-2.
 pub const DELTA_MAX_FEMTO: u64 = 10_000_000_000_000;
-/// The largest budget, ε = 1000: more is no protection that anybody means.
-pub const BUDGET_MAX_MICRO: u64 = 1_000_000_000;
+/// The largest budget, ε = 1 000 000: no protection at all, and still no overflow.
+pub const BUDGET_MAX_MICRO: u64 = 1_000_000_000_000;
 
 const DELTA: u64 = 10_000_000_000;
 const EVALUATIONS: u64 = 100;
@@ -152,7 +152,7 @@ impl DatasetFacts {
             return Err(PolicyError::bad("delta lies between 1e-12 and 1e-2"));
         }
         if self.budget_micro_epsilon > BUDGET_MAX_MICRO {
-            return Err(PolicyError::bad("budget_epsilon is at most 1000"));
+            return Err(PolicyError::bad("budget_epsilon is at most 1000000"));
         }
         if self.controller.len() > words::LONGEST || self.controller.chars().any(char::is_control) {
             return Err(PolicyError::bad(

@@ -25,7 +25,7 @@ pub mod words;
 mod tests;
 
 pub use bundle::Bundle;
-pub use consent::{ConsentError, ConsentLedger, Flags};
+pub use consent::{Change, ConsentError, ConsentLedger, Flags, Prove};
 pub use counts::CountsNoise;
 pub use engine::{Authorized, Engine, Explanation, Request};
 pub use error::PolicyError;

@@ -2,7 +2,7 @@
 
 use aegis_audit::AuditError;
 use aegis_noise::NoiseError;
-use aegis_policy::{PermitError, PolicyError};
+use aegis_policy::{ConsentError, PermitError, PolicyError};
 use aegis_secagg::{RosterError, SecAggError};
 use aegis_vault::VaultError;
 use pyo3::exceptions::PyRuntimeError;
@@ -151,12 +151,18 @@ fn policy(py: Python<'_>, e: &PolicyError) -> PyErr {
                     d.set_item("limit", &gate.limit)?;
                     all.push(d);
                 }
+                error.setattr("detail", e.detail())?;
                 error.setattr("gates", pyo3::types::PyTuple::new(py, all)?)
             })
         }
         PolicyError::InvalidBundle { .. } => make(py, "PolicyInvalid", code, &text),
         PolicyError::Audit(e) => audit(py, e),
         PolicyError::Permit(e) => permit(py, e),
+        // Something about the records that decisions rest on is not what was written.
+        PolicyError::Lineage { .. } => make(py, "VaultTampered", code, &text),
+        PolicyError::Consent(ConsentError::RolledBack { .. }) => {
+            make(py, "AuditTampered", code, &text)
+        }
         _ => make(py, "PolicyError", code, &text),
     }
 }

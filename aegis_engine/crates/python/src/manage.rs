@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::keys::KeyProvider;
 use crate::vault::{Vault, object_id, python_uuid};
 
-fn level(name: Option<&str>) -> Result<Option<Level>> {
+pub fn level(name: Option<&str>) -> Result<Option<Level>> {
     let parse = |name: &str| {
         Level::parse(name).ok_or_else(|| {
             PyValueError::new_err(format!(
@@ -25,7 +25,7 @@ fn level(name: Option<&str>) -> Result<Option<Level>> {
     Ok(name.map(parse).transpose()?)
 }
 
-fn json<'py>(py: Python<'py>, value: &impl serde::Serialize) -> Result<Bound<'py, PyAny>> {
+pub fn json<'py>(py: Python<'py>, value: &impl serde::Serialize) -> Result<Bound<'py, PyAny>> {
     let value = serde_json::to_value(value)
         .map_err(|e| PyValueError::new_err(format!("not representable: {e}")))?;
     Ok(to_python(py, &value)?)

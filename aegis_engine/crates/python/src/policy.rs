@@ -14,7 +14,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::audit::select;
 use crate::convert::{float_bytes, floats, to_python, uuid};
 use crate::error::Result;
 use crate::noise::DpSession;
@@ -167,19 +166,6 @@ impl ComplianceEngine {
     }
 }
 
-/// The newest head of the consent ledger that the audit log remembers must lie in the ledger's chain: otherwise an
-/// older ledger was put back, and withdrawals with it.
-fn consent_not_rolled_back(vault: &Path) -> Result<()> {
-    let newest = select(&vault.join("audit"), |body| body["event"] == "consent")?.pop();
-    let head = newest.and_then(|record| {
-        format!("{}:{}", record["records"], record["head"].as_str()?)
-            .parse::<aegis_audit::Head>()
-            .ok()
-    });
-    aegis_audit::verify(&vault.join("consent"), None, head.as_ref())?;
-    Ok(())
-}
-
 struct Asked<'a> {
     action: &'a str,
     purpose: &'a str,
@@ -210,7 +196,7 @@ impl ComplianceEngine {
             let what = "the policies beside the vault are not the ones it was put under; restore its policy folder";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
-        consent_not_rolled_back(vault.path())?;
+        vault.consent()?;
         Ok(Self {
             vault,
             engine: Engine::new(bundle)?,
@@ -222,7 +208,7 @@ impl ComplianceEngine {
         PyBytes::new(py, &self.engine.bundle().hash())
     }
 
-    #[pyo3(signature = (dataset, *, action, purpose, columns=None, run="", round=0, node="", app_hash="", minutes=10.0, today=None))]
+    #[pyo3(signature = (dataset, *, action, purpose, columns=None, run="", round=0, node="", app_hash="", minutes=10.0))]
     fn authorize(
         &self,
         py: Python<'_>,
@@ -235,7 +221,6 @@ impl ComplianceEngine {
         node: &str,
         app_hash: &str,
         minutes: f64,
-        today: Option<u32>,
     ) -> Result<Permit> {
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
@@ -247,13 +232,15 @@ impl ComplianceEngine {
             round,
             node,
             app_hash,
-            today,
+            today: None,
         };
         let request = self.request(&found, asked, minutes)?;
-        let (consent, log) = (self.vault.consent(), self.vault.audit());
-        let authorized = py.detach(|| {
-            self.engine
-                .authorize(&request, &found.facts, &found.index, None, consent, log)
+        let authorized = py.detach(|| -> Result<_> {
+            let (consent, log) = (self.vault.consent()?, self.vault.audit());
+            self.engine.not_before(self.vault.newest_time()?);
+            Ok(self
+                .engine
+                .authorize(&request, &found.facts, &found.index, None, consent, log)?)
         })?;
         Ok(Permit {
             inner: Arc::new(authorized.permit),
@@ -288,14 +275,12 @@ impl ComplianceEngine {
             today,
         };
         let request = self.request(&found, asked, minutes)?;
-        let e = py.detach(|| {
-            self.engine.explain(
-                &request,
-                &found.facts,
-                &found.index,
-                None,
-                self.vault.consent(),
-            )
+        let e = py.detach(|| -> Result<_> {
+            let consent = self.vault.consent()?;
+            self.engine.not_before(self.vault.newest_time()?);
+            Ok(self
+                .engine
+                .explain(&request, &found.facts, &found.index, None, consent)?)
         })?;
         let d = PyDict::new(py);
         d.set_item("allowed", e.allowed)?;

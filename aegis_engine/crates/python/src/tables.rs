@@ -140,10 +140,7 @@ impl Vault {
             special,
         };
         let id = py.detach(|| -> Result<_> {
-            let subjects = subjects
-                .iter()
-                .map(|s| self.inner.pseudonym(s))
-                .collect::<aegis_vault::Result<Vec<_>>>()?;
+            let subjects = self.inner.persons(&subjects)?;
             let index = RowIndex {
                 classes: classes.into_iter().map(class).collect(),
                 class_of: class_of.unwrap_or_else(|| vec![0; subjects.len()]),

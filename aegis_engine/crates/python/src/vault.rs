@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_audit::{Cursor, Event, Record};
-use aegis_policy::{Class, DatasetFacts, RowIndex};
+use aegis_audit::{Cursor, Record};
+use aegis_policy::{Change, Class, DatasetFacts, RowIndex};
 use aegis_vault::{Column, Dtype, Meta, RecordSchema, Secret, VaultError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::audit::{select, shown};
 use crate::buffer::Bytes;
-use crate::convert::{digest, hex, to_json, to_python, uuid};
+use crate::convert::{digest, to_json, to_python, uuid};
 use crate::error::Result;
 use crate::keys::KeyProvider;
 use crate::policy::{Permit, action, bundle, keep};
@@ -190,6 +190,27 @@ impl Vault {
         facts: &Bound<'_, PyDict>,
         class_of: Option<Vec<u16>>,
     ) -> Result<String> {
+        let none = Vec::new();
+        self.store_records_granting(
+            py, name, schema, data, subjects, classes, facts, class_of, none,
+        )
+        .map(|(id, _)| id)
+    }
+
+    /// As `store_records`, with consent of everybody who never withdrew it.
+    #[pyo3(signature = (name, schema, data, subjects, classes, facts, class_of=None, *, grant))]
+    fn store_records_granting(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        schema: Vec<(String, String, u32)>,
+        data: &Bound<'_, PyAny>,
+        subjects: Vec<String>,
+        classes: Vec<(String, Option<u32>, bool)>,
+        facts: &Bound<'_, PyDict>,
+        class_of: Option<Vec<u16>>,
+        grant: Vec<String>,
+    ) -> Result<(String, Vec<(String, u64, u64)>)> {
         let data = Bytes::of(data)?;
         let facts: DatasetFacts = serde_json::from_value(to_json(facts)?)
             .map_err(|e| PyValueError::new_err(format!("terms of the data set: {e}")))?;
@@ -204,11 +225,8 @@ impl Vault {
                 Ok(Column { name, dtype, count })
             })
             .collect::<PyResult<Vec<_>>>()?;
-        let id = py.detach(|| -> Result<Uuid> {
-            let subjects = subjects
-                .iter()
-                .map(|s| self.inner.pseudonym(s))
-                .collect::<aegis_vault::Result<Vec<_>>>()?;
+        let (id, granted) = py.detach(|| -> Result<_> {
+            let subjects = self.inner.persons(&subjects)?;
             let index = RowIndex {
                 classes: classes
                     .into_iter()
@@ -221,15 +239,17 @@ impl Vault {
                 class_of: class_of.unwrap_or_else(|| vec![0; subjects.len()]),
                 subjects,
             };
-            Ok(self.inner.store_records(
+            Ok(self.inner.store_records_granting(
                 Meta::named(name),
                 &RecordSchema { columns },
                 data.as_slice(),
                 &index,
                 &facts,
+                &grant,
             )?)
         })?;
-        Ok(id.to_string())
+        let told = granted.into_iter().map(|g| (g.purpose, g.granted, g.withheld));
+        Ok((id.to_string(), told.collect()))
     }
 
     fn list<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
@@ -307,46 +327,85 @@ impl Vault {
 
     // -- consent ----------------------------------------------------------------------------------------------------
 
-    fn consent_grant(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str) -> Result<u64> {
-        py.detach(|| {
-            let keys = subjects
-                .iter()
-                .map(|s| self.inner.pseudonym(s))
-                .collect::<aegis_vault::Result<Vec<_>>>()?;
-            Ok(self
-                .inner
-                .consent()
-                .grant_many(&keys, purpose)
-                .map_err(aegis_policy::PolicyError::from)?)
-        })
+    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
+    fn consent_grant(&self, py: Python<'_>, subjects: One, purpose: &str, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Grant, subjects.0, Some(purpose), unknown_ok)
     }
 
-    fn consent_withdraw(&self, py: Python<'_>, subject: &str, purpose: &str) -> Result<u64> {
-        self.consent(py, subject, |ledger, key| ledger.withdraw(key, purpose))
+    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
+    fn consent_grant_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Grant, subjects, Some(purpose), unknown_ok)
     }
 
-    #[pyo3(signature = (subject, purpose=None))]
-    fn consent_object(&self, py: Python<'_>, subject: &str, purpose: Option<&str>) -> Result<u64> {
-        self.consent(py, subject, |ledger, key| ledger.object(key, purpose))
+    #[pyo3(signature = (subject, purpose, *, unknown_ok=false))]
+    fn consent_withdraw(&self, py: Python<'_>, subject: One, purpose: &str, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Withdraw, subject.0, Some(purpose), unknown_ok)
     }
 
-    #[pyo3(signature = (subject, purpose=None))]
-    fn consent_restrict(
+    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
+    fn consent_withdraw_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Withdraw, subjects, Some(purpose), unknown_ok)
+    }
+
+    #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
+    fn consent_object(&self, py: Python<'_>, subject: One, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Object, subject.0, purpose, unknown_ok)
+    }
+
+    #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
+    fn consent_object_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Object, subjects, purpose, unknown_ok)
+    }
+
+    #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
+    fn consent_restrict(&self, py: Python<'_>, subject: One, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Restrict, subject.0, purpose, unknown_ok)
+    }
+
+    #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
+    fn consent_restrict_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Restrict, subjects, purpose, unknown_ok)
+    }
+
+    #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
+    fn consent_lift(&self, py: Python<'_>, subject: One, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Lift, subject.0, purpose, unknown_ok)
+    }
+
+    #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
+    fn consent_lift_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Lift, subjects, purpose, unknown_ok)
+    }
+
+    #[pyo3(signature = (subject, *, unknown_ok=false))]
+    fn consent_erase(&self, py: Python<'_>, subject: One, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Erase, subject.0, None, unknown_ok)
+    }
+
+    #[pyo3(signature = (subjects, *, unknown_ok=false))]
+    fn consent_erase_many(&self, py: Python<'_>, subjects: Vec<String>, unknown_ok: bool) -> Result<u64> {
+        self.change(py, Change::Erase, subjects, None, unknown_ok)
+    }
+
+    /// Which of these people are erased.
+    fn consent_erased(&self, py: Python<'_>, subjects: Vec<String>) -> Result<Vec<bool>> {
+        Ok(py.detach(|| -> aegis_vault::Result<_> {
+            let keys = self.inner.persons(&subjects)?;
+            let erased = self.inner.consent()?.erased(&keys);
+            Ok(erased.map_err(aegis_policy::PolicyError::from)?)
+        })?)
+    }
+
+    #[pyo3(signature = (subject, *, require=None))]
+    fn erase_person<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         subject: &str,
-        purpose: Option<&str>,
-    ) -> Result<u64> {
-        self.consent(py, subject, |ledger, key| ledger.restrict(key, purpose))
-    }
-
-    #[pyo3(signature = (subject, purpose=None))]
-    fn consent_lift(&self, py: Python<'_>, subject: &str, purpose: Option<&str>) -> Result<u64> {
-        self.consent(py, subject, |ledger, key| ledger.lift(key, purpose))
-    }
-
-    fn consent_erase(&self, py: Python<'_>, subject: &str) -> Result<u64> {
-        self.consent(py, subject, aegis_policy::ConsentLedger::erase)
+        require: Option<&str>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let level = crate::manage::level(require)?;
+        let receipt = py.detach(|| self.inner.erase_person(subject, level))?;
+        crate::manage::json(py, &receipt)
     }
 
     // -- audit ------------------------------------------------------------------------------------------------------
@@ -468,33 +527,33 @@ impl Vault {
     }
 }
 
+/// One person, or several.
+struct One(Vec<String>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for One {
+    type Error = PyErr;
+
+    fn extract(value: pyo3::Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match value.extract::<String>() {
+            Ok(one) => Ok(Self(vec![one])),
+            Err(_) => Ok(Self(value.extract()?)),
+        }
+    }
+}
+
 impl Vault {
-    fn consent(
+    /// Records a change; gives the rows of live data sets that it governs.
+    fn change(
         &self,
         py: Python<'_>,
-        subject: &str,
-        change: impl FnOnce(
-            &aegis_policy::ConsentLedger,
-            [u8; 16],
-        ) -> std::result::Result<u64, aegis_policy::ConsentError>
-        + Send,
+        change: Change,
+        people: Vec<String>,
+        purpose: Option<&str>,
+        unknown_ok: bool,
     ) -> Result<u64> {
-        py.detach(|| {
-            let key = self.inner.pseudonym(subject)?;
-            let epoch =
-                change(self.inner.consent(), key).map_err(aegis_policy::PolicyError::from)?;
-            self.remember_consent()?;
-            Ok(epoch)
-        })
-    }
-
-    /// Notes the consent ledger's head in the audit log, so that putting an older ledger back is found
-    /// (`ComplianceEngine` looks for it when it is made).
-    fn remember_consent(&self) -> Result<()> {
-        let head = aegis_audit::verify(&self.inner.path().join("consent"), None, None)?.head;
-        let facts = json!({"records": head.seq, "head": hex(&head.hash)});
-        self.inner.audit().record(Event::Consent, facts)?;
-        Ok(())
+        let effect =
+            py.detach(|| self.inner.change_consent(change, &people, purpose, unknown_ok))?;
+        Ok(effect.rows)
     }
 }
 
@@ -510,6 +569,15 @@ pub fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
     uuid(&value.str()?.to_string_lossy())
 }
 
+/// A name in its one spelling: of a person, a purpose, a data set.
+#[pyfunction]
+fn normal_name(text: &str) -> Result<String> {
+    let one = aegis_policy::words::normal(text)
+        .map_err(|flaw| aegis_policy::PolicyError::from(aegis_policy::ConsentError::BadName { flaw }));
+    Ok(one?)
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(normal_name, m)?)?;
     m.add_class::<Vault>()
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use aegis_policy::{DatasetFacts, Role, RowIndex};
+use aegis_policy::{ConsentError, DatasetFacts, PolicyError, Role, RowIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::bulk;
 use crate::chunk;
+use crate::consents::Granted;
 use crate::error::{Result, VaultError};
 use crate::header::CHUNK_LOG2;
 use crate::keystore::{Kind, Record};
@@ -74,12 +75,30 @@ impl Vault {
     /// Stores `data`, whole records back to back, with one row of `index` a record. Both objects appear, or none.
     pub fn store_records(
         &self,
-        mut meta: Meta,
+        meta: Meta,
         schema: &RecordSchema,
         data: &[u8],
         index: &RowIndex,
         facts: &DatasetFacts,
     ) -> Result<Uuid> {
+        self.store_records_granting(meta, schema, data, index, facts, &[])
+            .map(|(id, _)| id)
+    }
+
+    /// As [`store_records`](Self::store_records), with consent to `purposes` of everybody who never withdrew it: data and
+    /// consent appear together, or neither.
+    ///
+    /// # Errors
+    /// AEG-P016 when rows are of erased people: nothing is stored.
+    pub fn store_records_granting(
+        &self,
+        mut meta: Meta,
+        schema: &RecordSchema,
+        data: &[u8],
+        index: &RowIndex,
+        facts: &DatasetFacts,
+        purposes: &[String],
+    ) -> Result<(Uuid, Vec<Granted>)> {
         meta.check()?;
         schema.check()?;
         index.check()?;
@@ -99,7 +118,7 @@ impl Vault {
         let facts = self.of_lineage(&meta.name, facts, index)?;
         let mut pair = Pair::begin(&self.inner, meta, RECORDS_CHUNK_LOG2)?;
         pair.data.append(data)?;
-        pair.finish(&Layout::Records(schema.clone()), index, &facts)
+        pair.finish(self, &Layout::Records(schema.clone()), index, &facts, purposes)
     }
 
     /// The facts with the role and the lineages that a new dataset of these people has.
@@ -109,6 +128,12 @@ impl Vault {
         facts: &DatasetFacts,
         index: &RowIndex,
     ) -> Result<DatasetFacts> {
+        let erased = self.consent()?.erased(&index.subjects);
+        let erased = erased.map_err(PolicyError::from)?;
+        let rows = erased.iter().filter(|erased| **erased).count();
+        if rows > 0 {
+            return Err(PolicyError::from(ConsentError::ErasedRows { rows }).into());
+        }
         let mut facts = facts.clone();
         facts.role = facts.role.max(Role::of_name(name));
         facts.lineages = self.claim_lineages(facts.role, &index.subjects, &facts.lineages)?;
@@ -201,15 +226,21 @@ impl Pair {
     /// Writes the governance rows and makes both objects durable and visible.
     pub fn finish(
         mut self,
+        vault: &Vault,
         layout: &Layout,
         index: &RowIndex,
         facts: &DatasetFacts,
-    ) -> Result<Uuid> {
+        purposes: &[String],
+    ) -> Result<(Uuid, Vec<Granted>)> {
         let id = self.data.id();
         self.sidecar.append(&encode(id, layout, facts, index)?)?;
         let objects = vec![self.sidecar.complete()?, self.data.complete()?];
-        store::commit(&self.inner, objects)?;
-        Ok(id)
+        let mut granted = Vec::new();
+        store::commit_with(&self.inner, objects, |exclusive| {
+            granted = vault.grant_with_data(exclusive, &index.subjects, purposes)?;
+            Ok(())
+        })?;
+        Ok((id, granted))
     }
 }
 

@@ -183,7 +183,7 @@ pub enum VaultError {
     },
     /// Nobody of that name.
     #[error(
-        "no object of this vault is about that subject; list the vault for the subjects it has"
+        "no object of this vault is about that subject alone; list the vault for the subjects it has. Rows of a person in data sets are removed by `aegis vault erase-person` (vault.erase_person)"
     )]
     SubjectNotFound,
     /// The whole vault was destroyed on purpose.

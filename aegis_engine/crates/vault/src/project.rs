@@ -120,6 +120,15 @@ impl RecordReader {
         &self.rows
     }
 
+    /// Redeems the permit again; when it has ended, nothing decrypted stays behind.
+    pub fn admit(&self) -> Result<()> {
+        let admitted = self.unlocked.with_key(|_| Ok(()));
+        if admitted.is_err() {
+            self.caches().clear();
+        }
+        admitted
+    }
+
     /// Copies the permitted columns of `rows` to `out`, `record_len` bytes each, in the order asked for. On an error
     /// `out` is cleared.
     pub fn read_rows(&self, rows: &[u32], out: &mut [u8]) -> Result<()> {

@@ -112,13 +112,17 @@ pub(crate) fn of_objects(
 /// The proof of `data` in `domain`: for records of the programs above, such as consent and reservations. The length keeps
 /// the domain apart from every other.
 pub(crate) fn of_data(domain: &str, data: &[u8], node: &Secret<32>) -> Result<[u8; 32]> {
+    Ok(kdf::mac(&key(domain, node)?, &[data]))
+}
+
+/// The key of a domain's proofs.
+pub(crate) fn key(domain: &str, node: &Secret<32>) -> Result<Secret<32>> {
     let length = (domain.len() as u64).to_le_bytes();
-    let key = Prk::extract(b"aegis/v1/node", node.expose()).expand(&[
+    Prk::extract(b"aegis/v1/node", node.expose()).expand(&[
         b"aegis/v2/proof",
         &length,
         domain.as_bytes(),
-    ])?;
-    Ok(kdf::mac(&key, &[data]))
+    ])
 }
 
 impl Vault {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::bulk;
 use crate::chunk::{self, GcmKey};
+use crate::consents;
 use crate::error::{Result, VaultError};
 use crate::keystore::{Body, Record};
 use crate::object::ObjectFile;
@@ -28,6 +29,14 @@ impl Inner {
                 return refuse("another bundle decided");
             }
             _ => {}
+        }
+        // The permit watches the length of the ledger's file, which an older file put back may have; the keystore's count of
+        // its records does not go back.
+        if let (Some(head), Authority::Bundle(_)) = (body.heads.get(consents::HEAD), permit.authority())
+            && head.count > permit.ledger_epoch()
+        {
+            let permit = permit.id();
+            return Err(PermitError::Revoked { permit }.into());
         }
         Ok(permit.redeem(self.id, object)?)
     }
@@ -141,6 +150,20 @@ impl ObjectReader {
         self.unlocked.file.header.object
     }
 
+    /// Redeems the permit again; when it has ended, nothing decrypted stays behind.
+    pub fn admit(&self) -> Result<()> {
+        let admitted = self.unlocked.with_key(|_| Ok(()));
+        if admitted.is_err() {
+            self.forget();
+        }
+        admitted
+    }
+
+    fn forget(&self) {
+        let mut pool = self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.clear();
+    }
+
     /// Plaintext bytes.
     pub fn len(&self) -> u64 {
         self.unlocked.file.header.length
@@ -168,6 +191,7 @@ impl ObjectReader {
             .with_key(|key| self.fill(key, offset, out, &mut scratch));
         if done.is_err() {
             zeroize::Zeroize::zeroize(out);
+            self.forget();
             return done.map(|()| 0);
         }
         self.give_back(scratch);
@@ -220,6 +244,7 @@ impl ObjectReader {
         });
         if let Err(error) = done {
             zeroize::Zeroize::zeroize(out);
+            self.forget();
             return Err(error);
         }
         for scratch in scratches {

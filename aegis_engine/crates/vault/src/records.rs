@@ -78,6 +78,14 @@ impl Source {
         }
     }
 
+    /// Redeems the source's permit again.
+    fn admit(&self) -> Result<()> {
+        match self {
+            Self::Object(reader, _) => reader.admit(),
+            Self::Rows(reader) => reader.admit(),
+        }
+    }
+
     /// Bytes of a record, when all have the same.
     pub fn stride(&self) -> Option<u32> {
         match self {
@@ -344,6 +352,16 @@ impl Records {
         let block = &self.blocks[block as usize];
         let source = block.source as usize;
         self.sources[source].read(block.records.clone(), &self.rows[source])
+    }
+
+    /// The source of a block.
+    pub(crate) fn source_of(&self, block: u32) -> u32 {
+        self.blocks[block as usize].source
+    }
+
+    /// Redeems again the permit of a source.
+    pub(crate) fn admit(&self, source: u32) -> Result<()> {
+        self.sources[source as usize].admit()
     }
 
     /// Starts an epoch.

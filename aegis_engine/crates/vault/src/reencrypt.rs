@@ -24,16 +24,22 @@ use crate::writer::{Finished, ObjectWriter, Seed};
 /// In governance rows, the id of their data object follows the magic.
 const ROWS_DATA_ID: std::ops::Range<usize> = 8..24;
 
+/// An object and what takes its place: the governance rows first, where there are any, and the data last.
+pub(crate) struct Swap {
+    pub old: Record,
+    pub new: Vec<Finished>,
+}
+
 /// An object opened for re-encryption.
-struct Source {
-    file: ObjectFile,
-    record: Record,
+pub(crate) struct Source {
+    pub file: ObjectFile,
+    pub record: Record,
     keys: Resealer,
     sealed: Sealed,
 }
 
 impl Source {
-    fn open(inner: &Inner, object: Uuid) -> Result<Self> {
+    pub fn open(inner: &Inner, object: Uuid) -> Result<Self> {
         inner.looking(|state| {
             let record = state.body.live(object)?.clone();
             let file = ObjectFile::open(inner, &record)?;
@@ -56,33 +62,40 @@ impl Source {
         patch: Option<Uuid>,
         mut progress: Option<&mut dyn FnMut(u64)>,
     ) -> Result<()> {
-        let chunk = self.file.header.chunk();
-        let mut plain = Pages::new(chunk).map_err(VaultError::memory(chunk))?;
-        let mut sealed = Pages::new(chunk + TAG).map_err(VaultError::memory(chunk + TAG))?;
-        let mut done = 0;
-        for index in 0..self.file.header.chunks {
-            let len = self.file.header.chunk_len(index);
-            let sealed = self.file.sealed(index, &mut sealed)?;
-            let plain = &mut plain[..len];
-            if !self
-                .keys
-                .open(index, self.file.is_last(index), sealed, plain)
-            {
-                return Err(self.file.chunk_failed(index));
-            }
-            if let (0, Some(id)) = (index, patch) {
+        let (mut done, mut patch) = (0, patch);
+        self.each(|plain, len| {
+            if let Some(id) = patch.take() {
                 plain[ROWS_DATA_ID].copy_from_slice(id.as_bytes());
             }
-            writer.append(plain)?;
+            writer.append(&plain[..len])?;
             done += len as u64;
             if let Some(report) = progress.as_mut() {
                 report(done);
             }
+            Ok(())
+        })
+    }
+
+    /// Opens chunk by chunk, in one cleared scratch: gives it with the length of the plaintext in it.
+    pub fn each(&self, mut with: impl FnMut(&mut Pages, usize) -> Result<()>) -> Result<()> {
+        let chunk = self.file.header.chunk();
+        let mut plain = Pages::new(chunk).map_err(VaultError::memory(chunk))?;
+        let mut sealed = Pages::new(chunk + TAG).map_err(VaultError::memory(chunk + TAG))?;
+        for index in 0..self.file.header.chunks {
+            let len = self.file.header.chunk_len(index);
+            let sealed = self.file.sealed(index, &mut sealed)?;
+            if !self
+                .keys
+                .open(index, self.file.is_last(index), sealed, &mut plain[..len])
+            {
+                return Err(self.file.chunk_failed(index));
+            }
+            with(&mut plain, len)?;
         }
         Ok(())
     }
 
-    fn meta(&self) -> Meta {
+    pub fn meta(&self) -> Meta {
         Meta {
             name: self.sealed.name.clone(),
             media_type: self.sealed.media_type.clone(),
@@ -125,56 +138,65 @@ impl Vault {
         source.copy(&mut writer, None, progress)?;
         let mut data = writer.complete()?;
         data.record.name.clone_from(&source.record.name);
-        self.replace(&source.record, rows.into_iter().chain([data]).collect())?;
+        self.replace(vec![Swap {
+            old: source.record,
+            new: rows.into_iter().chain([data]).collect(),
+        }])?;
         Ok(new)
     }
 
-    /// New objects appear and the old ones become tombstones in one keystore write, under a new root.
-    fn replace(&self, old: &Record, mut new: Vec<Finished>) -> Result<()> {
+    /// New objects appear and the old ones become tombstones in one keystore write, under a new root: all swaps, or none.
+    pub(crate) fn replace(&self, mut swaps: Vec<Swap>) -> Result<()> {
         let inner = &self.inner;
         let mut exclusive = inner.exclusive()?;
-        // Shredded, renamed or re-encrypted by somebody else in the meantime?
-        let now_known = exclusive.live(old.object)?;
-        if now_known.key_record != old.key_record {
-            return Err(VaultError::Closed);
-        }
-        let name = now_known.name.clone();
-        let gone: Vec<Uuid> = [old.object].into_iter().chain(old.rows).collect();
-        for object in &mut new {
-            if object.record.kind == Kind::Data {
-                object.record.name.clone_from(&name);
+        for Swap { old, new } in &mut swaps {
+            // Shredded, renamed or re-encrypted by somebody else in the meantime?
+            let now_known = exclusive.live(old.object)?;
+            if now_known.key_record != old.key_record {
+                return Err(VaultError::Closed);
             }
-            store::place(&mut exclusive, object)?;
+            let name = now_known.name.clone();
+            for object in new {
+                if object.record.kind == Kind::Data {
+                    object.record.name.clone_from(&name);
+                }
+                store::place(&mut exclusive, object)?;
+            }
         }
         fail::point("reencrypt.placed")?;
         let when = now();
-        for id in &gone {
-            drop(files::write_synced(
-                &inner.layout.reencrypt_intent(*id),
-                b"",
-            )?);
-            exclusive.shred(*id, when);
+        let mut gone = Vec::new();
+        for Swap { old, new } in &swaps {
+            for id in [old.object].into_iter().chain(old.rows) {
+                drop(files::write_synced(
+                    &inner.layout.reencrypt_intent(id),
+                    b"",
+                )?);
+                exclusive.shred(id, when);
+                gone.push(id);
+            }
+            files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
+            let facts = json!({
+                "object": old.object.to_string(),
+                "replaced_by": new.last().map(|object| object.id().to_string()),
+                "epoch": exclusive.epoch + 1,
+            });
+            inner.log.record(Event::Reencrypt, facts)?;
         }
-        files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
-        let facts = json!({
-            "object": old.object.to_string(),
-            "replaced_by": new.last().map(|object| object.id().to_string()),
-            "epoch": exclusive.epoch + 1,
-        });
-        inner.log.record(Event::Reencrypt, facts)?;
         fail::point("reencrypt.logged")?;
         exclusive.ratchet()?;
         fail::point("reencrypt.ratcheted")?;
-        for object in new {
+        for object in swaps.into_iter().flat_map(|swap| swap.new) {
             object.settle()?;
         }
         record_gone(&exclusive, &gone, when)?;
         for id in &gone {
             files::remove(&inner.layout.object(*id))?;
             files::sync_parent(&inner.layout.object(*id))?;
-            files::remove(&inner.layout.reencrypt_intent(*id))?;
+            let intent = inner.layout.reencrypt_intent(*id);
+            files::remove(&intent)?;
+            files::sync_parent(&intent)?;
         }
-        files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
         exclusive.done()
     }
 }

@@ -17,7 +17,6 @@ use crate::keystore::Kind;
 use crate::proof;
 use crate::receipt::{Level, ShredReceipt};
 use crate::secret::Secret;
-use crate::store;
 use crate::vault::{Vault, now};
 
 /// About a million objects.
@@ -86,23 +85,28 @@ impl Vault {
         self.shred_under(exclusive, objects)
     }
 
-    /// Every object about that subject, and the subject's key.
+    /// Every object about that subject alone, and the subject's key. Rows of theirs in datasets are not reached; the receipt
+    /// says so where there are any ([`erase_person`](Self::erase_person) removes them).
     ///
     /// # Errors
     /// [`VaultError::SubjectNotFound`] when no object is about it.
     pub fn shred_subject(&self, subject: &str, require: Option<Level>) -> Result<ShredReceipt> {
         self.check_level(require)?;
+        let rows = self.rows_of_people()?;
+        let has_rows = self.named(subject, &rows).is_ok_and(|who| who.known);
         let exclusive = self.inner.exclusive()?;
-        let objects: Vec<Uuid> = {
-            let state = exclusive.state();
-            let id = store::subject_id(&state.body.node, Some(subject))?;
-            let about = state.body.records().filter(|r| r.subject == id);
-            about.map(|record| record.object).collect()
-        };
+        let objects = self.objects_about(subject)?;
         if objects.is_empty() {
             return Err(VaultError::SubjectNotFound);
         }
-        self.shred_under(exclusive, &objects)
+        let mut receipt = self.shred_under(exclusive, &objects)?;
+        if has_rows {
+            receipt.caveats.push(
+                "the person has rows in data sets, which this does not reach: `aegis vault erase-person` removes them"
+                    .to_owned(),
+            );
+        }
+        Ok(receipt)
     }
 
     pub(crate) fn check_level(&self, require: Option<Level>) -> Result<()> {

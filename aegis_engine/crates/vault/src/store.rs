@@ -25,12 +25,22 @@ use crate::writer::{Finished, ObjectWriter, Seed};
 pub(crate) const ROWS_ATTR: &str = "aegis.rows";
 
 /// Renames the files in place, then writes all key records in one keystore write: all objects appear, or none.
-pub(crate) fn commit(inner: &Inner, mut objects: Vec<Finished>) -> Result<()> {
+pub(crate) fn commit(inner: &Inner, objects: Vec<Finished>) -> Result<()> {
+    commit_with(inner, objects, |_| Ok(()))
+}
+
+/// As [`commit`], with more that goes into the same keystore write.
+pub(crate) fn commit_with(
+    inner: &Inner,
+    mut objects: Vec<Finished>,
+    more: impl FnOnce(&mut Exclusive<'_>) -> Result<()>,
+) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
     for object in &mut objects {
         place(&mut exclusive, object)?;
     }
     fail::point("store.renamed")?;
+    more(&mut exclusive)?;
     exclusive.commit()?;
     fail::point("store.committed")?;
     for object in objects {
@@ -77,6 +87,14 @@ pub(crate) fn subject_id(node: &Secret<32>, subject: Option<&str>) -> Result<[u8
     let Some(subject) = subject else {
         return secret::random();
     };
+    match aegis_policy::words::normal(subject) {
+        Ok(one) => subject_id_as_spelt(node, &one),
+        Err(_) => subject_id_as_spelt(node, subject),
+    }
+}
+
+/// The id that earlier versions gave a name, whichever way it was spelt.
+pub(crate) fn subject_id_as_spelt(node: &Secret<32>, subject: &str) -> Result<[u8; 16]> {
     let key = Prk::extract(b"aegis/v1/node", node.expose()).expand(&[b"aegis/v1/subject-id"])?;
     let mut id = [0; 16];
     id.copy_from_slice(&kdf::mac(&key, &[subject.as_bytes()])[..16]);

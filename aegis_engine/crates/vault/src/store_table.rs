@@ -109,7 +109,8 @@ impl Vault {
             rows: index.len(),
             csv,
         };
-        pair.finish(&Layout::Table(schema), index, facts)
+        pair.finish(self, &Layout::Table(schema), index, facts, &[])
+            .map(|(id, _)| id)
     }
 }
 

@@ -5,13 +5,14 @@
 //! and the records of a group are shuffled: every record comes once an epoch, and only two groups are in memory. Without
 //! a shuffle, blocks and records come in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use aegis_memory::Pages;
+use zeroize::Zeroize;
 
 use crate::bulk;
 use crate::error::{Result, VaultError};
@@ -89,7 +90,12 @@ impl Shared {
                 self.records.read_block(self.order[place])
             }))
             .unwrap_or(Err(VaultError::Closed));
-            self.queue().ready.insert(place, decoded);
+            let mut queue = self.queue();
+            if queue.stop {
+                return;
+            }
+            queue.ready.insert(place, decoded);
+            drop(queue);
             self.changed.notify_all();
         }
     }
@@ -98,6 +104,8 @@ impl Shared {
 /// A group of blocks whose records are given out, mixed.
 struct Group {
     blocks: Vec<Decoded>,
+    /// Where they are from: their permits are redeemed whenever records are given out.
+    sources: BTreeSet<u32>,
     /// (block, record in it), in the order they come.
     order: Vec<(u32, u32)>,
     used: usize,
@@ -109,6 +117,8 @@ pub struct RecordStream {
     options: StreamOptions,
     window: usize,
     group: Option<Group>,
+    /// The source whose permit ended, or whose block could not be read: nothing is given out any more.
+    ended: Option<u32>,
     /// Groups taken so far.
     groups: u64,
     position: u64,
@@ -173,6 +183,7 @@ impl RecordStream {
             options,
             window,
             group: None,
+            ended: None,
             groups,
             position: options.position - skip,
             threads,
@@ -203,11 +214,23 @@ impl RecordStream {
             return Ok(());
         }
         let mut blocks = Vec::with_capacity(last - first);
+        let sources = self.shared.order[first..last]
+            .iter()
+            .map(|block| self.shared.records.source_of(*block))
+            .collect();
         let mut queue = self.shared.queue();
         for place in first..last {
             loop {
                 if let Some(decoded) = queue.ready.remove(&place) {
-                    blocks.push(decoded?);
+                    match decoded {
+                        Ok(decoded) => blocks.push(decoded),
+                        Err(error) => {
+                            drop(queue);
+                            let source = self.shared.records.source_of(self.shared.order[place]);
+                            self.end(source);
+                            return Err(error);
+                        }
+                    }
                     break;
                 }
                 queue = self.shared.wait(queue);
@@ -237,13 +260,30 @@ impl RecordStream {
         self.groups += 1;
         self.group = Some(Group {
             blocks,
+            sources,
             order,
             used: 0,
         });
         Ok(())
     }
 
+    /// Drops everything that was decrypted.
+    fn end(&mut self, source: u32) {
+        self.ended = Some(source);
+        self.group = None;
+        let mut queue = self.shared.queue();
+        queue.stop = true;
+        queue.ready.clear();
+        drop(queue);
+        self.shared.changed.notify_all();
+    }
+
+    /// The group that records are given out of now, after its permits were redeemed again.
     fn current(&mut self) -> Result<Option<&mut Group>> {
+        if let Some(source) = self.ended {
+            self.shared.records.admit(source)?;
+            return Err(VaultError::Closed);
+        }
         while self
             .group
             .as_ref()
@@ -254,11 +294,28 @@ impl RecordStream {
                 return Ok(None);
             }
         }
+        for source in self.group.iter().flat_map(|group| &group.sources) {
+            if let Err(error) = self.shared.records.admit(*source) {
+                let source = *source;
+                self.end(source);
+                return Err(error);
+            }
+        }
         Ok(self.group.as_mut())
     }
 
     /// Fills `out` with whole records of `stride` bytes; gives how many, fewer only at the end of the epoch.
+    ///
+    /// The permits are redeemed at every call: when one has ended, `out` is cleared, and what was decrypted ahead is dropped.
     pub fn fill(&mut self, stride: usize, out: &mut [u8]) -> Result<usize> {
+        let done = self.take(stride, out);
+        if done.is_err() {
+            out.zeroize();
+        }
+        done
+    }
+
+    fn take(&mut self, stride: usize, out: &mut [u8]) -> Result<usize> {
         let wanted = out.len() / stride.max(1);
         let mut done = 0;
         while done < wanted {

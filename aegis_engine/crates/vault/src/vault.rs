@@ -11,6 +11,8 @@ use aegis_policy::{ConsentLedger, PolicyError};
 use uuid::Uuid;
 
 use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::consents;
 use crate::destroy;
 use crate::epoch;
 use crate::error::{Result, VaultError};
@@ -19,6 +21,7 @@ use crate::layout::{About, Layout};
 use crate::lineage::Lineages;
 use crate::lock::{self, VaultLock};
 use crate::outside;
+use crate::people::People;
 use crate::provider::Provider;
 use crate::recover;
 use crate::state::{self, State};
@@ -49,6 +52,8 @@ pub(crate) struct Inner {
     pub log: Log,
     pub consent: ConsentLedger,
     pub lineages: Lineages,
+    pub people: People,
+    pub clock: Clock,
     pub lock_wait_ms: AtomicU64,
     /// On a file system that is only for reading; decided when it was opened.
     pub read_only: bool,
@@ -90,6 +95,10 @@ impl Vault {
         };
         let (vault, held) = opening.open(&Layout::open(path)?, provider)?;
         drop(held);
+        if !vault.inner.read_only {
+            vault.settle_consent()?;
+            vault.adopt_lineages()?;
+        }
         Ok(vault)
     }
 
@@ -106,11 +115,6 @@ impl Vault {
     /// The log every decision is written to before it has an effect.
     pub fn audit(&self) -> &Log {
         &self.inner.log
-    }
-
-    /// Consent of the data subjects.
-    pub fn consent(&self) -> &ConsentLedger {
-        &self.inner.consent
     }
 
     /// Whether its folder is only for reading: listed, verified and checked, nothing else.
@@ -206,10 +210,11 @@ impl Opening {
             return Err(state.stale(newest));
         }
         let origin = format!("aegis/consent/{id}");
+        let prove = consents::prove(&state.body.node)?;
         let consent = if read_only {
-            ConsentLedger::open_read_only(&layout.consent(), &origin)
+            ConsentLedger::open_read_only(&layout.consent(), &origin, prove)
         } else {
-            ConsentLedger::open(&layout.consent(), &origin)
+            ConsentLedger::open(&layout.consent(), &origin, prove)
         };
         let consent = consent.map_err(PolicyError::from)?;
         let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
@@ -220,6 +225,8 @@ impl Opening {
             log,
             consent,
             lineages: Lineages::default(),
+            people: People::default(),
+            clock: Clock::default(),
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             read_only,
             state: RwLock::new(state),

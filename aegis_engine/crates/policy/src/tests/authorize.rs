@@ -211,7 +211,7 @@ fn candidates_narrow_and_never_widen() {
 #[test]
 fn a_permit_is_revoked_when_the_consent_log_grows_by_any_process() {
     let world = World::new();
-    let other = ConsentLedger::open(&world.dir.path().join("consent"), "test").unwrap();
+    let other = ConsentLedger::open(&world.dir.path().join("consent"), "test", prove()).unwrap();
     for ledger in [&world.consent, &other] {
         let permit = world
             .ask(&request(), &rows(class("contract", None), 10))

@@ -77,7 +77,7 @@ fn bad_purposes_are_refused_before_anything_is_written() {
 #[test]
 fn another_handle_sees_changes_after_refresh_and_its_watch_notices_them_before() {
     let world = World::new();
-    let other = ConsentLedger::open(&world.dir.path().join("consent"), "test").unwrap();
+    let other = ConsentLedger::open(&world.dir.path().join("consent"), "test", prove()).unwrap();
     world.consent.grant(subject(1), "a").unwrap();
     let (path, length) = other.watch();
     assert_ne!(std::fs::metadata(path).unwrap().len(), length);
@@ -208,7 +208,7 @@ proptest! {
     fn ledger_and_model_agree_live_and_reopened(events in prop::collection::vec(event(), 0..15)) {
         let world = World::new();
         play(&world.consent, &events);
-        let again = ConsentLedger::open(&world.dir.path().join("consent"), "test").unwrap();
+        let again = ConsentLedger::open(&world.dir.path().join("consent"), "test", prove()).unwrap();
         for s in 0..6 {
             for p in 0..2 {
                 let want = model(&events, s, p);

@@ -19,6 +19,11 @@ use crate::*;
 /// A day all tests agree on.
 pub const TODAY: u32 = 20_000;
 
+/// The vault's key of these tests.
+pub fn prove() -> Prove {
+    Box::new(|data| crate::sha256(&[b"the vault of the tests", data]))
+}
+
 pub struct World {
     pub dir: TempDir,
     pub engine: Engine,
@@ -33,7 +38,7 @@ impl World {
 
     pub fn with(bundle: Bundle) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let consent = ConsentLedger::open(&dir.path().join("consent"), "test").unwrap();
+        let consent = ConsentLedger::open(&dir.path().join("consent"), "test", prove()).unwrap();
         let log = Log::open(&dir.path().join("audit"), "test").unwrap();
         Self {
             engine: Engine::new(bundle).unwrap(),

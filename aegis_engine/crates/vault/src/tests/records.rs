@@ -95,7 +95,7 @@ fn governed() -> (TempDir, Vault, Engine, Uuid, Vec<u8>, RowIndex) {
     let (dir, vault) = vault();
     let (id, data, index) = dataset(&vault);
     let consenting: Vec<_> = index.subjects.iter().step_by(4).copied().collect();
-    vault.consent().grant_many(&consenting, "research").unwrap();
+    vault.consent().unwrap().grant_many(&consenting, "research").unwrap();
     let bundle = Bundle::core();
     vault.govern(&bundle).unwrap();
     (dir, vault, Engine::new(bundle).unwrap(), id, data, index)
@@ -112,7 +112,7 @@ fn authorize(
         &dataset.facts,
         &dataset.index,
         None,
-        vault.consent(),
+        vault.consent().unwrap(),
         vault.audit(),
     )?;
     Ok(Arc::new(authorized.permit))
@@ -264,6 +264,7 @@ fn consent_withdrawn_between_batches_revokes_the_permit() {
     let other = Vault::open(vault.path(), &provider()).unwrap();
     other
         .consent()
+        .unwrap()
         .withdraw(index.subjects[0], "research")
         .unwrap();
     let error = reader.read_rows(&[0], &mut out).unwrap_err();
