@@ -236,26 +236,29 @@ impl TableReader {
     fn block_to_numpy<'py>(&self, py: Python<'py>, at: usize) -> Result<Bound<'py, PyDict>> {
         let rows = py.detach(|| self.inner.blocks())?;
         let rows = rows.get(at).copied().unwrap_or_default();
-        let columns = numeric(self.inner.schema());
+        let (names, columns) = numeric(self.inner.schema());
         let filled = py.detach(|| {
-            let batches = self.inner.block(at, self.rows_or(BATCH), self.threads)?;
-            fill(batches, &columns, rows)
+            // Text and other columns that no array is made of are not even decoded.
+            let some = self.inner.only(&columns);
+            let batches = some.block(at, self.rows_or(BATCH), self.threads)?;
+            fill(batches, &all(columns.len()), rows)
         })?;
-        arrays(py, filled)
+        arrays(py, names, filled)
     }
 
     /// Columns of numbers of all of it.
     fn to_numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
-        let columns = numeric(self.inner.schema());
+        let (names, columns) = numeric(self.inner.schema());
         let filled = py.detach(|| {
+            let some = self.inner.only(&columns);
             let rows = match self.inner.rows() {
                 Some(rows) => rows,
                 None => self.inner.blocks()?.iter().sum(),
             };
-            let batches = self.inner.batches(self.rows_or(BATCH), self.threads)?;
-            fill(batches, &columns, rows)
+            let batches = some.batches(self.rows_or(BATCH), self.threads)?;
+            fill(batches, &all(columns.len()), rows)
         })?;
-        arrays(py, filled)
+        arrays(py, names, filled)
     }
 
     fn __iter__(&self, py: Python<'_>) -> Result<TableBatches> {
@@ -277,8 +280,7 @@ impl TableReader {
     ) -> Result<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
         let batches = py.detach(|| -> Result<_> {
-            let rows = self.rows_or(self.inner.stream_rows()?);
-            Ok(self.inner.batches(rows, self.threads)?)
+            Ok(self.inner.stream(self.batch_rows, self.threads)?)
         })?;
         Ok(arrow::stream(py, Box::new(Stream(batches)))?)
     }
@@ -311,16 +313,22 @@ fn names(schema: &Schema) -> Vec<String> {
         .collect()
 }
 
-/// Positions of the columns that hold numbers.
-fn numeric(schema: &Schema) -> Vec<usize> {
+/// Names and positions of the columns that hold numbers. A name that is there twice gets a number, as in a CSV header.
+fn numeric(schema: &Schema) -> (Vec<String>, Vec<usize>) {
     let fields = schema.fields().iter().enumerate();
-    fields
-        .filter(|(_, field)| dtype(field.data_type()).is_some())
-        .map(|(at, _)| at)
-        .collect()
+    aegis_tables::once(names(schema))
+        .into_iter()
+        .zip(fields)
+        .filter(|(_, (_, field))| dtype(field.data_type()).is_some())
+        .map(|(name, (at, _))| (name, at))
+        .unzip()
 }
 
-type Filled = Vec<(String, ColumnBuffer, String, usize)>;
+fn all(columns: usize) -> Vec<usize> {
+    (0..columns).collect()
+}
+
+type Filled = Vec<(ColumnBuffer, String, usize, usize)>;
 
 fn fill(
     batches: impl Iterator<Item = aegis_vault::Result<RecordBatch>> + Schemed,
@@ -339,11 +347,12 @@ fn fill(
             column.push(batch.column(*at))?;
         }
     }
-    let finish = |(column, field): (Filling, &&arrow_schema::Field)| {
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    let finish = |column: Filling| {
         let (pages, dtype, values) = column.finish()?;
-        Ok((field.name().clone(), pages.into(), dtype, values))
+        Ok((pages.into(), dtype, values, rows))
     };
-    filling.into_iter().zip(&fields).map(finish).collect()
+    filling.into_iter().map(finish).collect()
 }
 
 /// Batches with a schema of their own.
@@ -374,10 +383,10 @@ impl Schemed for One {
     }
 }
 
-fn arrays(py: Python<'_>, filled: Filled) -> Result<Bound<'_, PyDict>> {
+fn arrays(py: Python<'_>, names: Vec<String>, filled: Filled) -> Result<Bound<'_, PyDict>> {
     let numpy = py.import("numpy")?;
     let out = PyDict::new(py);
-    for (name, buffer, dtype, values) in filled {
+    for (name, (buffer, dtype, values, rows)) in names.into_iter().zip(filled) {
         let buffer = Bound::new(py, buffer)?;
         // numpy reads nothing from an empty buffer.
         let flat = if buffer.len()? == 0 {
@@ -388,7 +397,7 @@ fn arrays(py: Python<'_>, filled: Filled) -> Result<Bound<'_, PyDict>> {
         let array = if values == 1 {
             flat
         } else {
-            flat.call_method1("reshape", ((-1, values),))?
+            flat.call_method1("reshape", ((rows, values),))?
         };
         out.set_item(name, array)?;
     }
@@ -448,12 +457,12 @@ impl TableBatch {
 
     fn to_numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
         let schema = self.inner.schema();
-        let columns = numeric(&schema);
+        let (names, columns) = numeric(&schema);
         let filled = py.detach(|| {
             let one = One(Some(self.inner.clone()), schema);
             fill(one, &columns, self.inner.num_rows() as u64)
         })?;
-        arrays(py, filled)
+        arrays(py, names, filled)
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
