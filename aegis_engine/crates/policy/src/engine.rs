@@ -268,7 +268,10 @@ impl Engine {
             return Ok(outcome);
         }
         // Only now: who may not have a column must not learn whether there is one of that name.
-        if let Some(column) = columns.iter().find(|column| !facts.columns.contains(column)) {
+        if let Some(column) = columns
+            .iter()
+            .find(|column| !facts.columns.contains(column))
+        {
             return Err(PolicyError::bad(format!(
                 "the dataset has no column {column:?}"
             )));

@@ -15,7 +15,10 @@ const LINE_MAX: usize = 1 << 20;
 
 /// `io.UnsupportedOperation`, an `OSError` and a `ValueError`: what the standard library's streams raise.
 fn unsupported(py: Python<'_>, what: &str) -> PyErr {
-    match py.import("io").and_then(|io| io.getattr("UnsupportedOperation")) {
+    match py
+        .import("io")
+        .and_then(|io| io.getattr("UnsupportedOperation"))
+    {
         Ok(kind) => match kind.call1((what,)) {
             Ok(value) => PyErr::from_value(value),
             Err(error) => error,
@@ -42,7 +45,9 @@ impl ObjectReader {
             let want = part.min(most - start);
             line.resize(start + want, 0);
             let got = py.detach(|| reader.read_at(from + start as u64, &mut line[start..]))?;
-            let end = line[start..start + got].iter().position(|byte| *byte == b'\n');
+            let end = line[start..start + got]
+                .iter()
+                .position(|byte| *byte == b'\n');
             line.truncate(start + end.map_or(got, |at| at + 1));
             if got == 0 {
                 break;
@@ -97,7 +102,11 @@ impl ObjectReader {
 
     fn fileno(&self, py: Python<'_>) -> Result<i32> {
         self.open()?;
-        Err(unsupported(py, "a sealed object has no file descriptor to its plaintext").into())
+        Err(unsupported(
+            py,
+            "a sealed object has no file descriptor to its plaintext",
+        )
+        .into())
     }
 
     fn detach(&self, py: Python<'_>) -> Result<()> {
@@ -198,7 +207,11 @@ impl Writer {
     }
 
     fn fileno(&self, py: Python<'_>) -> Result<()> {
-        Err(unsupported(py, "an object under way has no file descriptor to its plaintext").into())
+        Err(unsupported(
+            py,
+            "an object under way has no file descriptor to its plaintext",
+        )
+        .into())
     }
 
     fn detach(&self, py: Python<'_>) -> Result<()> {

@@ -7,12 +7,14 @@ use std::thread::available_parallelism;
 
 use aegis_policy::{Class, DatasetFacts, RowIndex};
 use aegis_tables::{CsvOptions, Format, Kind};
-use aegis_vault::{Meta, TableRequest};
+use aegis_vault::{Meta, TableRequest, VaultError};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
+
+use uuid::Uuid;
 
 use crate::arrow::{self, ColumnBuffer};
 use crate::convert::to_json;
@@ -241,7 +243,7 @@ impl TableReader {
             // Text and other columns that no array is made of are not even decoded.
             let some = self.inner.only(&columns);
             let batches = some.block(at, self.rows_or(BATCH), self.threads)?;
-            fill(batches, &all(columns.len()), rows)
+            fill(self.inner.id(), batches, &all(columns.len()), rows)
         })?;
         arrays(py, names, filled)
     }
@@ -256,7 +258,7 @@ impl TableReader {
                 None => self.inner.blocks()?.iter().sum(),
             };
             let batches = some.batches(self.rows_or(BATCH), self.threads)?;
-            fill(batches, &all(columns.len()), rows)
+            fill(self.inner.id(), batches, &all(columns.len()), rows)
         })?;
         arrays(py, names, filled)
     }
@@ -279,9 +281,8 @@ impl TableReader {
         requested_schema: Option<&Bound<'_, PyAny>>,
     ) -> Result<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
-        let batches = py.detach(|| -> Result<_> {
-            Ok(self.inner.stream(self.batch_rows, self.threads)?)
-        })?;
+        let batches =
+            py.detach(|| -> Result<_> { Ok(self.inner.stream(self.batch_rows, self.threads)?) })?;
         Ok(arrow::stream(py, Box::new(Stream(batches)))?)
     }
 
@@ -331,25 +332,28 @@ fn all(columns: usize) -> Vec<usize> {
 type Filled = Vec<(ColumnBuffer, String, usize, usize)>;
 
 fn fill(
+    object: Uuid,
     batches: impl Iterator<Item = aegis_vault::Result<RecordBatch>> + Schemed,
     columns: &[usize],
     rows: u64,
 ) -> Result<Filled> {
+    let told = |source| VaultError::Table { object, source };
     let schema = batches.schema();
     let fields: Vec<_> = columns.iter().map(|at| schema.field(*at)).collect();
     let mut filling = fields
         .iter()
         .map(|field| Filling::new(field.name(), field.data_type(), rows))
-        .collect::<PyResult<Vec<_>>>()?;
+        .collect::<aegis_tables::Result<Vec<_>>>()
+        .map_err(told)?;
     for batch in batches {
         let batch = batch?;
         for (column, at) in filling.iter_mut().zip(columns) {
-            column.push(batch.column(*at))?;
+            column.push(batch.column(*at)).map_err(told)?;
         }
     }
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
     let finish = |column: Filling| {
-        let (pages, dtype, values) = column.finish()?;
+        let (pages, dtype, values) = column.finish().map_err(told)?;
         Ok((pages.into(), dtype, values, rows))
     };
     filling.into_iter().map(finish).collect()
@@ -425,17 +429,18 @@ impl TableBatches {
     }
 
     fn __next__(&self, py: Python<'_>) -> Result<Option<TableBatch>> {
-        let next = py.detach(|| {
+        let (object, next) = py.detach(|| {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.next_batch()
-        })?;
-        Ok(next.map(|inner| TableBatch { inner }))
+            (inner.id(), inner.next_batch())
+        });
+        Ok(next?.map(|inner| TableBatch { object, inner }))
     }
 }
 
 /// Some rows of a table.
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct TableBatch {
+    object: Uuid,
     inner: RecordBatch,
 }
 
@@ -460,7 +465,7 @@ impl TableBatch {
         let (names, columns) = numeric(&schema);
         let filled = py.detach(|| {
             let one = One(Some(self.inner.clone()), schema);
-            fill(one, &columns, self.inner.num_rows() as u64)
+            fill(self.object, one, &columns, self.inner.num_rows() as u64)
         })?;
         arrays(py, names, filled)
     }

@@ -43,6 +43,7 @@ struct Lane {
     columns: Vec<usize>,
     /// Rows that are not given out yet.
     left: Option<RecordBatch>,
+    ended: bool,
 }
 
 enum Decoder {
@@ -89,8 +90,11 @@ impl Lane {
     /// Rows that can be taken; none at the end.
     fn ready(&mut self) -> Result<Option<usize>> {
         while self.left.as_ref().is_none_or(|left| left.num_rows() == 0) {
-            self.left = self.decoder.next_batch()?;
-            if self.left.is_none() {
+            if !self.ended {
+                self.left = self.decoder.next_batch()?;
+                self.ended = self.left.is_none();
+            }
+            if self.ended {
                 return Ok(None);
             }
         }
@@ -129,6 +133,7 @@ pub fn start(
             )?)),
             columns: all,
             left: None,
+            ended: false,
         }],
         Inner::Parquet(parquet) if scan.threads > 1 && places.len() > 1 => {
             let weights = parquet.weights(places, &blocks);
@@ -148,6 +153,7 @@ pub fn start(
                 decoder: Decoder::Parquet(Box::new(decoder)),
                 columns: order,
                 left: None,
+                ended: false,
             }]
         }
     };
@@ -238,6 +244,7 @@ fn lane(
         }),
         columns: order,
         left: None,
+        ended: false,
     })
 }
 

@@ -49,7 +49,9 @@ pub enum TableError {
         column: String,
     },
     /// A quote that nothing closes: all that comes after it would be one field.
-    #[error("line {line}: a quote opens here, and nothing closes it; close or double it, or name another quote")]
+    #[error(
+        "line {line}: a quote opens here, and nothing closes it; close or double it, or name another quote"
+    )]
     Quote {
         /// Counted from 1.
         line: u64,
@@ -86,6 +88,14 @@ pub enum TableError {
         /// Name of the column.
         column: String,
     },
+    /// Values that are missing where numbers have no way to say so.
+    #[error(
+        "column {column:?} has missing values, and its numbers have no way to say so; read it as Arrow, or as f64"
+    )]
+    Missing {
+        /// Name of the column.
+        column: String,
+    },
     /// The request does not make sense.
     #[error("{what}")]
     Request {
@@ -115,6 +125,7 @@ impl TableError {
             Self::Unsupported { .. } => "AEG-V064",
             Self::Large { .. } => "AEG-V086",
             Self::Range { .. } => "AEG-V087",
+            Self::Missing { .. } => "AEG-V089",
             Self::Request { .. } => "AEG-V065",
             Self::Memory { .. } => "AEG-V066",
             Self::Source(_) => "AEG-V028",
@@ -122,7 +133,7 @@ impl TableError {
     }
 
     /// A decoder's message, kept to one short printable line.
-    pub(crate) fn unreadable(format: &'static str, reason: &impl ToString) -> Self {
+    pub fn unreadable(format: &'static str, reason: &impl ToString) -> Self {
         let reason = reason.to_string();
         let reason = reason
             .chars()

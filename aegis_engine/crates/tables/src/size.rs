@@ -58,7 +58,10 @@ fn values(array: &ArrayRef, from: usize, to: usize, rows: u64) -> u64 {
         other => match other.primitive_width() {
             Some(width) => rows * width as u64,
             // A type that no reader of this crate makes: its share of all the memory.
-            None => between(0, i64::try_from(array.get_buffer_memory_size()).unwrap_or(0)),
+            None => between(
+                0,
+                i64::try_from(array.get_buffer_memory_size()).unwrap_or(0),
+            ),
         },
     }
 }
@@ -129,8 +132,5 @@ pub fn joins(schema: &Schema) -> bool {
             _ => true,
         }
     }
-    schema
-        .fields()
-        .iter()
-        .all(|field| plain(field.data_type()))
+    schema.fields().iter().all(|field| plain(field.data_type()))
 }

@@ -314,7 +314,10 @@ impl TableReader {
     /// The same table with other columns of it, in that order: what is not asked for is not decoded.
     #[must_use]
     pub fn only(&self, places: &[usize]) -> Self {
-        let fields: Vec<_> = places.iter().map(|at| Arc::clone(&self.schema.fields()[*at])).collect();
+        let fields: Vec<_> = places
+            .iter()
+            .map(|at| Arc::clone(&self.schema.fields()[*at]))
+            .collect();
         Self {
             object: self.object,
             table: Arc::clone(&self.table),
@@ -372,6 +375,11 @@ impl TableReader {
 }
 
 impl TableBatches {
+    /// The object.
+    pub fn id(&self) -> Uuid {
+        self.object
+    }
+
     /// Schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         self.inner.schema()

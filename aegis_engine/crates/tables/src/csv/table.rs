@@ -60,9 +60,7 @@ impl CsvTable {
                 true
             };
             let mut rows = 0;
-            while more
-                && rows < options.infer_rows
-                && (rows < LINES || split.consumed() <= PREFIX)
+            while more && rows < options.infer_rows && (rows < LINES || split.consumed() <= PREFIX)
             {
                 if split.fields() != names.len() {
                     return Err(split.wrong(fields_differ(split.fields(), names.len())));

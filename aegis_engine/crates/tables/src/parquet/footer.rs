@@ -110,7 +110,10 @@ fn replaced(chunk: &ColumnChunkMetaData) -> Result<ColumnChunkMetaData> {
     if !misplaced(chunk) {
         return Ok(chunk.clone());
     }
-    let chunk = chunk.clone().into_builder().set_dictionary_page_offset(None);
+    let chunk = chunk
+        .clone()
+        .into_builder()
+        .set_dictionary_page_offset(None);
     chunk.build().map_err(|e| damaged(&e))
 }
 

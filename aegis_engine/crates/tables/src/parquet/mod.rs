@@ -48,8 +48,7 @@ impl ParquetTable {
                 ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)
                     .map_err(|e| damaged(&e))
             };
-            let with =
-                |schema| load(ArrowReaderOptions::new().with_schema(Arc::new(schema)));
+            let with = |schema| load(ArrowReaderOptions::new().with_schema(Arc::new(schema)));
             let mut loaded = load(ArrowReaderOptions::new())?;
             if materialize {
                 loaded = with(materialized(loaded.schema()))?;

@@ -164,7 +164,8 @@ impl ParquetBatches {
         let Some((groups, selection)) = self.rest()? else {
             return Ok(None);
         };
-        let (near, fault) = self.decoder(&self.columns, &self.table.metadata, &groups, &selection)?;
+        let (near, fault) =
+            self.decoder(&self.columns, &self.table.metadata, &groups, &selection)?;
         let mut running = Running {
             near,
             far: None,
