@@ -36,8 +36,9 @@ from aegis_engine._native import (
     secret_buffer,
 )
 
-# Readers are raw streams in every way but inheritance, which the stable ABI does not offer to native classes.
+# Readers and writers are raw streams in every way but inheritance, which the stable ABI does not offer to native classes.
 io.RawIOBase.register(ObjectReader)
+io.RawIOBase.register(Writer)
 
 __all__ = [
     "ComplianceEngine",

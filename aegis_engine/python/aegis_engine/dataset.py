@@ -7,8 +7,13 @@
             ...
 
 Plain iteration, so that any library can read it; `aegis_engine.torch` has the classes for a `DataLoader`. The order follows
-from (seed, epoch) alone (docs/ENCRYPTION.md, "Order of records"); every record comes once an epoch; `state()` and `resume()`
-go on where an interrupted epoch stopped. Every block that is read redeems the permit again.
+from (seed, epoch) alone (docs/ENCRYPTION.md, "Order of records"); every record comes once an epoch. Every block that is read
+redeems the permit again.
+
+An iteration is an epoch from its start, and the next one is the next epoch, whether or not the one before came to its end
+(`next(iter(...))`, `break`, `zip`): missing rows would be silent otherwise. `set_epoch` says which epoch comes next. Where an
+interrupted epoch stopped says `state()`; after `resume(state)` the next iteration goes on there. A state taken after the last
+batch is the start of the next epoch. The workers of a loader count together (`aegis_engine.epochs`).
 
 What is pickled, for worker processes started by spawn or forkserver, says where the vault and its key are; a forked worker
 gets `ForkedProcess`.
@@ -22,6 +27,7 @@ from typing import Any
 from uuid import UUID
 
 from aegis_engine._native import Permit, Records, RecordStream, SecretBuffer, Vault, secret_buffer
+from aegis_engine.epochs import Epochs, worker
 from aegis_engine.records import (
     Block,
     DatasetError,
@@ -33,6 +39,8 @@ from aegis_engine.records import (
     Rows,
     layout_of,
     numpy,
+    place,
+    whole_number,
 )
 
 
@@ -63,9 +71,19 @@ class VaultDataset:
             raise DatasetError("read_ahead is a number of blocks, 0 or more")
         self.shuffle, self.read_ahead = shuffle, read_ahead
         self.shard = self._checked(shard or (0, 1))
-        self._epoch = self._start = self._held = 0
-        self._stream: RecordStream | None = None
+        self._epochs = Epochs()
+        #: Epoch and place that the next iteration goes on from, and those where the last one stopped.
+        self._pending: tuple[int, int] | None = None
+        self._stopped: tuple[int, int] | None = None
+        self._inherited = False
+        self._idle()
         self._open()
+
+    def _idle(self) -> None:
+        """No iteration is under way."""
+        self._stream: RecordStream | None = None
+        #: Of the iteration under way: its epoch, records held for its next steps, records of its least batch.
+        self._epoch, self._held, self._least = 0, 0, 1
 
     @staticmethod
     def _checked(shard: tuple[int, int]) -> tuple[int, int]:
@@ -89,10 +107,15 @@ class VaultDataset:
     # -- sizes and places -------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Records of this shard in the current epoch."""
+        """Records of this shard in the epoch under way, else in the next one (shards of an epoch differ by a block)."""
+        if self._stream is not None:
+            return self._count(self._epoch)
+        return self._count(self._epochs.following)
+
+    def _count(self, epoch: int) -> int:
         if self.shard == (0, 1):
             return len(self._records)
-        return self._records.shard_len(self._epoch, self._window, self._seed, self.shard)
+        return self._records.shard_len(epoch, self._window, self._seed, self.shard)
 
     @property
     def _window(self) -> int | None:
@@ -103,26 +126,44 @@ class VaultDataset:
         return self.shuffle.seed if self.shuffle else 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is epoch `epoch`, from its start."""
-        if epoch < 0:
+        """The next iteration is epoch `epoch`, from its start; the one after it `epoch + 1`."""
+        if whole_number(epoch, "an epoch") < 0:
             raise DatasetError("epochs are numbered from 0")
         self.close()
-        self._epoch, self._start = epoch, 0
+        self._pending = self._stopped = None
+        self._epochs.set(int(epoch))
 
     def of_shard(self, shard: tuple[int, int]) -> VaultDataset:
-        """The same dataset, other shard. Shards are disjoint, and together exact."""
+        """The same dataset, other shard. Shards are disjoint, and together exact, in the same epoch."""
         other: VaultDataset = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.shard, other._stream, other._held = self._checked(shard), None, 0
+        other._idle()
+        other.shard, other._pending, other._stopped = self._checked(shard), None, None
+        if worker() is None:
+            # Each counts for itself: shards are iterated one after the other, or by several processes.
+            other._epochs = Epochs(self._epochs.following)
+        elif (pending := self._due()) and pending[1] and other.shard != self.shard:
+            raise DatasetError(
+                "a state taken without workers goes on without workers: num_workers=0, or torchdata's StatefulDataLoader, "
+                "which keeps a state of each worker"
+            )
         return other
 
     def state(self) -> dict[str, Any]:
-        """Where iteration stands, for `resume`: plain values, no secrets."""
-        return {**self._identity(), "epoch": self._epoch, "position": self._position()}
+        """Where iteration stands, for `resume`: plain values, no secrets. After the last batch: the next epoch's start."""
+        epoch, position = self._position()
+        return {**self._identity(), "epoch": epoch, "position": position}
 
-    def _position(self) -> int:
-        """Records given out: of a stream, those it gave less those that a plain iteration holds for its next steps."""
-        return self._stream.position - self._held if self._stream else self._start
+    def _position(self) -> tuple[int, int]:
+        """Epoch and records given out: of a stream, those it gave less those that a plain iteration holds."""
+        if self._stream is None:
+            return self._stopped or self._due() or (self._epochs.following, 0)
+        given = self._stream.position - self._held
+        return self._whole(self._epoch, given, self._least)
+
+    def _whole(self, epoch: int, position: int, least: int = 1) -> tuple[int, int]:
+        """The place, or the next epoch's start when no batch is left in this one."""
+        return (epoch, position) if self._count(epoch) - position >= least else (epoch + 1, 0)
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -145,48 +186,68 @@ class VaultDataset:
         if different:
             told = ", ".join(f"{name}: {state.get(name)!r}, here {mine[name]!r}" for name in different)
             raise DatasetError(f"the state is of another dataset ({told}); make the dataset as it was, or start anew")
+        epoch, position = (whole_number(state.get(name), name) for name in ("epoch", "position"))
+        if epoch < 0 or position < 0:
+            raise DatasetError("the state is of no dataset (epoch and position are 0 or more); start anew")
         self.close()
-        self._epoch, self._start = int(state["epoch"]), int(state["position"])
+        self._pending, self._stopped, self._inherited = self._whole(epoch, position), None, False
+        self._epochs.set(self._pending[0])
 
     def close(self) -> None:
-        """Stops reading ahead and clears what was decrypted."""
+        """Ends the iteration under way: stops reading ahead, clears what was decrypted. `state()` says where it stood."""
         if self._stream is not None:
-            self._start = self._position()
-            self._stream.close()
-            self._stream, self._held = None, 0
+            stream, self._stopped = self._stream, self._position()
+            self._idle()
+            stream.close()
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> RecordStream:
-        self.close()
-        self._stream = self._records.stream(
-            self._epoch, self._start, self._window, self._seed, self.shard, self.read_ahead
-        )
-        self._start = 0
-        return self._stream
+    def _begin(self, least: int = 1) -> Any:
+        """A stream of the next epoch, or of the one that `resume` named."""
+        pending, self._pending = self._due(), None
+        epoch = self._epochs.begin(self.shard, pending[0] if pending else None)
+        stream = self._streamed(epoch, pending[1] if pending else 0)
+        # An iteration before it goes on by itself; `state` speaks of the newest.
+        self._stream, self._stopped, self._epoch, self._held, self._least = stream, None, epoch, 0, least
+        return stream
 
-    def _end(self, stream: RecordStream) -> None:
-        """After a whole epoch the next one is on."""
-        if self._stream is stream:
+    def _due(self) -> tuple[int, int] | None:
+        """What `resume` asked for, unless another copy of the dataset has gone on there already."""
+        alone = self._inherited or worker() is None
+        if self._pending and alone and self._epochs.following > self._pending[0]:
+            return None
+        return self._pending
+
+    def _streamed(self, epoch: int, position: int) -> Any:
+        return self._records.stream(epoch, position, self._window, self._seed, self.shard, self.read_ahead)
+
+    def _leave(self, stream: Any, *, ended: bool) -> None:
+        """After an iteration: its threads stop, and what they read ahead is cleared."""
+        if self._stream is not stream:
             stream.close()
-            self._stream, self._start, self._held = None, 0, 0
-            self._epoch += 1
+            return
+        self.close()
+        if ended:
+            self._stopped = None
 
     def __iter__(self) -> Iterator[Any]:
-        stream = self._begin()
-        if self._records.stride is None:
-            while (record := stream.next_record()) is not None:
-                yield memoryview(record)
-        else:
-            while (batch := self._fill(stream, self._step())) is not None:
-                left = self._length(batch)
-                for record in self._split(batch):
-                    left -= 1
-                    # Another iteration may have begun meanwhile; this one's stream is closed then.
-                    if self._stream is stream:
-                        self._held = left
-                    yield record
-        self._end(stream)
+        stream, ended = self._begin(), False
+        try:
+            if self._records.stride is None:
+                while (record := stream.next_record()) is not None:
+                    yield memoryview(record)
+            else:
+                while (batch := self._fill(stream, self._step())) is not None:
+                    left = self._length(batch)
+                    for record in self._split(batch):
+                        left -= 1
+                        # Another iteration may have begun meanwhile.
+                        if self._stream is stream:
+                            self._held = left
+                        yield record
+            ended = True
+        finally:
+            self._leave(stream, ended=ended)
 
     def _step(self) -> int:
         """Records that a plain iteration takes from the stream at once."""
@@ -202,16 +263,22 @@ class VaultDataset:
         Yields:
             A numpy array of shape (size, *shape) when the layout has a dtype; else a memoryview of (size, bytes).
         """
-        if size < 1:
+        if whole_number(size, "the size of a batch") < 1:
             raise DatasetError("a batch has at least one record")
         if self._records.stride is None:
             raise DatasetError("records of different sizes make no batch in one piece; iterate over them, or collate")
-        stream = self._begin()
-        while (batch := self._fill(stream, size)) is not None:
-            if drop_last and self._length(batch) < size:
-                break
-            yield batch
-        self._end(stream)
+        return self._batches(int(size), drop_last)
+
+    def _batches(self, size: int, drop_last: bool) -> Iterator[Any]:
+        stream, ended = self._begin(size if drop_last else 1), False
+        try:
+            while (batch := self._fill(stream, size)) is not None:
+                if drop_last and self._length(batch) < size:
+                    break
+                yield batch
+            ended = True
+        finally:
+            self._leave(stream, ended=ended)
 
     def _length(self, batch: Any) -> int:
         return len(batch)
@@ -234,19 +301,13 @@ class VaultDataset:
         if stride is None:
             raise DatasetError("records of different sizes make no batch in one piece; take them one by one")
         count = len(self._records)
-        wanted = [index + count if index < 0 else index for index in map(int, indices)]
-        for index in wanted:
-            if not 0 <= index < count:
-                raise IndexError(f"record {index} of {count}")
+        wanted = [place(index, count) for index in indices]
         buffer = secret_buffer(len(wanted) * stride)
         self._records.take(struct.pack(f"<{len(wanted)}Q", *wanted), buffer)
         return self._shaped(buffer, len(wanted), stride)
 
     def __getitem__(self, index: int) -> Any:
-        count = len(self._records)
-        index = index + count if index < 0 else index
-        if not 0 <= index < count:
-            raise IndexError(f"record {index} of {count}")
+        index = place(index, len(self._records))
         if self._records.stride is None:
             return memoryview(self._records.get(index))
         one = self.take([index])
@@ -261,13 +322,16 @@ class VaultDataset:
                 "ahead), or open the vault and ask for a permit in the worker"
             )
         kept = self.__dict__.copy()
-        kept.update(_stream=None, _start=self._position(), _held=0)
+        if self._stream is not None:
+            kept["_stopped"] = self._position()
+        kept.update(_stream=None, _epoch=0, _held=0, _least=1)
         for opened in ("_records", "dtype", "columns"):
             kept.pop(opened, None)
         return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._inherited = True
         self._open()
 
     def __repr__(self) -> str:

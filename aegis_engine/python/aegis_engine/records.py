@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import io
+import operator
 import struct
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +26,33 @@ class DatasetError(VaultError, ValueError):
     """The object is not laid out as asked, or a state belongs to another dataset."""
 
     code = "AEG-V050"
+
+
+class NotANumber(DatasetError, TypeError):
+    """A record's number, or an offset, is no whole number."""
+
+
+class NoSuchRecord(DatasetError, IndexError):
+    """A number that no record has."""
+
+
+def whole_number(value: Any, what: str = "a record's number") -> int:
+    """An int, or what stands for one (numpy, torch); never a float or a truth value cut to one."""
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    try:
+        if not truth:
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise NotANumber(f"{what} is a whole number, not {type(value).__name__}; take(range(...)) gives several records")
+
+
+def place(index: Any, count: int) -> int:
+    """The number of a record, counted from the end when negative."""
+    number = whole_number(index)
+    if not -count <= number < count:
+        raise NoSuchRecord(f"record {number} of {count}")
+    return number % count
 
 
 @dataclass(frozen=True)
@@ -94,7 +123,7 @@ class Layout:
     shape: tuple[int, ...] = ()
 
 
-def _npy(reader: Any, name: str) -> tuple[int, str, tuple[int, ...]]:
+def _npy(reader: Any, name: str) -> tuple[int, Any, tuple[int, ...]]:
     """Start of the data, dtype, shape of a ``.npy`` file; strict, bounded."""
     head = reader.read_at(0, 12)
     if len(head) < 10 or head[:6] != _NPY_MAGIC:
@@ -109,28 +138,33 @@ def _npy(reader: Any, name: str) -> tuple[int, str, tuple[int, ...]]:
     if length > _NPY_HEADER_MAX:
         raise DatasetError(f"object {name} claims a .npy header of {length} bytes; at most {_NPY_HEADER_MAX} are read")
     text = reader.read_at(start, length)
+    fmt = numpy().lib.format
+    # numpy reads it itself, Python 2's numbers among it. Version 3 differs from 2 by letters in names of fields only.
+    read, size = (fmt.read_array_header_1_0, "<H") if major == 1 else (fmt.read_array_header_2_0, "<I")
     try:
-        described = ast.literal_eval(text.decode("utf-8" if major == 3 else "latin-1"))
-        descr, fortran, shape = described["descr"], described["fortran_order"], described["shape"]
-        whole = len(text) == length and set(described) == {"descr", "fortran_order", "shape"}
-        if not (whole and isinstance(descr, str) and isinstance(shape, tuple)):
-            raise ValueError(descr)
-        if not all(isinstance(n, int) and n >= 0 for n in shape):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = read(io.BytesIO(struct.pack(size, length) + text), max_header_size=_NPY_HEADER_MAX)
+        if any(n < 0 for n in shape):
             raise ValueError(shape)
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError):
         raise DatasetError(f"object {name} has a damaged .npy header; store it with numpy.save again") from None
-    if "O" in descr:
+    if dtype.hasobject:
         raise DatasetError(f"object {name} holds Python objects; store numbers")
-    if fortran and len(shape) > 1:
+    if dtype.names is not None or dtype.subdtype is not None:
+        raise DatasetError(
+            f"object {name}: a structured dtype is not supported; save each field as an array of its own, or a table"
+        )
+    if fortran and 0 not in shape and sum(n != 1 for n in shape) > 1:
         raise DatasetError(
             f"object {name} is in Fortran order, its rows are not in one piece; save numpy.ascontiguousarray(array)"
         )
     if not shape:
         raise DatasetError(f"object {name} holds a single value, no rows")
-    return start + length, descr, shape
+    return start + length, dtype, shape
 
 
-def _idx(reader: Any, name: str) -> tuple[int, str, tuple[int, ...]]:
+def _idx(reader: Any, name: str) -> tuple[int, Any, tuple[int, ...]]:
     head = reader.read_at(0, 4)
     if head[:2] == b"\x1f\x8b":
         raise DatasetError(f"object {name} is compressed with gzip; store it unpacked (gunzip): the vault seeks in it")
@@ -170,7 +204,10 @@ def layout_of(vault: Vault, one: str, record: Record, permit_of: Callable[[str],
         if isinstance(values, (str, UUID)):
             values = vault.open_object(values, permit_of(str(values))).read()
         elif not isinstance(values, (bytes, bytearray, memoryview)):
-            values = struct.pack(f"<{len(values)}Q", *(int(v) for v in values))
+            numbers = [whole_number(v, "an offset") for v in values]
+            if any(not 0 <= n < 2**64 for n in numbers):
+                raise DatasetError("an offset counts bytes: 0 or more")
+            values = struct.pack(f"<{len(numbers)}Q", *numbers)
         return Layout((reader, values))
     if isinstance(record, Fixed):
         nbytes, dtype = record.nbytes, None
@@ -181,6 +218,8 @@ def layout_of(vault: Vault, one: str, record: Record, permit_of: Callable[[str],
                 nbytes *= n
             if record.nbytes not in (None, nbytes):
                 raise DatasetError(f"records of {record.nbytes} bytes do not hold {record.shape} of {record.dtype}")
+        if record.start < 0:
+            raise DatasetError("Fixed starts at a byte of the object: 0 or more")
         if not nbytes or nbytes < 1:
             raise DatasetError("Fixed needs nbytes of at least 1, or a dtype and a shape")
         count, rest = divmod(len(reader) - record.start, nbytes)
@@ -189,10 +228,7 @@ def layout_of(vault: Vault, one: str, record: Record, permit_of: Callable[[str],
         return Layout((reader, record.start, nbytes, count), dtype, record.shape)
     parse = _npy if isinstance(record, NpyRows) else _idx
     start, descr, shape = parse(reader, one)
-    try:
-        dtype = numpy().dtype(descr)
-    except TypeError:
-        raise DatasetError(f"object {one} has values of type {descr!r}, which numpy does not know") from None
+    dtype = numpy().dtype(descr)
     stride, count = _whole(reader, one, start, dtype.itemsize, shape)
     return Layout((reader, start, stride, count), dtype, shape[1:])
 
@@ -219,10 +255,14 @@ __all__ = [
     "Fixed",
     "Idx",
     "Layout",
+    "NoSuchRecord",
+    "NotANumber",
     "NpyRows",
     "Offsets",
     "Record",
     "Rows",
     "layout_of",
     "numpy",
+    "place",
+    "whole_number",
 ]

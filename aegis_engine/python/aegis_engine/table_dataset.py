@@ -21,7 +21,7 @@ from uuid import UUID
 
 from aegis_engine._native import Permit, Vault, secret_buffer, shuffle_order
 from aegis_engine.dataset import VaultDataset
-from aegis_engine.records import Block, DatasetError, numpy
+from aegis_engine.records import Block, DatasetError, numpy, place
 from aegis_engine.tables import Csv, Parquet, TableBlocks
 
 if TYPE_CHECKING:
@@ -245,13 +245,8 @@ class TableDataset(VaultDataset):
     def _identity(self) -> dict[str, Any]:
         return {**super()._identity(), "columns": list(self.columns)}
 
-    def _begin(self) -> Any:
-        self.close()
-        self._stream = _Stream(
-            self._records, self._epoch, self._start, self._window, self._seed, self.shard, self.read_ahead
-        )
-        self._start = 0
-        return self._stream
+    def _streamed(self, epoch: int, position: int) -> Any:
+        return _Stream(self._records, epoch, position, self._window, self._seed, self.shard, self.read_ahead)
 
     def _fill(self, stream: Any, size: int) -> Any:
         return stream.fill(size)
@@ -268,10 +263,7 @@ class TableDataset(VaultDataset):
     def take(self, indices: Sequence[int]) -> Any:
         """Rows by their numbers in the order of storage, as one batch; each block they lie in is decoded once."""
         count = len(self._records)
-        wanted = [index + count if index < 0 else index for index in map(int, indices)]
-        for index in wanted:
-            if not 0 <= index < count:
-                raise IndexError(f"record {index} of {count}")
+        wanted = [place(index, count) for index in indices]
         by_block: dict[int, list[tuple[int, int]]] = {}
         for place, index in enumerate(wanted):
             block, row = self._records.locate(index)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from aegis_engine._native import Permit, TableReader, Vault
+from aegis_engine.records import DatasetError, NoSuchRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,11 @@ class Parquet:
 
 @dataclass(frozen=True)
 class Csv:
-    """Rows of a CSV object (RFC 4180), and how it is written. A governed table brings its own description; what stands
-    here about the file is ignored then.
+    """Rows of a CSV object (RFC 4180), and how it is written. A governed table brings its own description; another one
+    here is an error.
+
+    The second column ``a`` of a header is ``a_2``; a column without a name is ``column_0``, by its place. A byte order mark
+    counts at the first byte of the file only. A quote that nothing closes is an error with the line where it opens.
 
     Attributes:
         columns: columns to read, in this order; all that are permitted when None. Others are split off, never parsed.
@@ -41,8 +45,10 @@ class Csv:
         quote: around fields that hold a delimiter, a quote or a line end; doubled inside.
         header: whether the first line names the columns; without, they are ``column_0``, ``column_1``, ...
         nulls: fields that mean "no value", apart from the empty one.
-        types: types by column: ``bool i32 i64 f32 f64 date text``. The others are inferred from the first 10 000 lines
-            (at most 1 MiB): ``bool``, ``i64``, ``f64``, ``date`` or ``text``. A later field that does not fit is an error.
+        types: types by column: ``bool i32 i64 f32 f64 date text``. The others are inferred from the first 1000 lines,
+            up to 10 000 within 1 MiB: ``bool``, ``i64``, ``f64``, ``date`` or ``text``. A later field that does not fit is
+            an error with its line. Whole numbers beyond 64 bits (ids, mostly) make a column of text: as floats they would
+            be other numbers.
         longest_line: bytes; a longer line is an error.
     """
 
@@ -116,14 +122,15 @@ class TableBlocks:
         """Block ``i``: a writable array a column of numbers, its first axis the permitted rows in the order of the file.
 
         Raises:
-            ValueError: a column holds no numbers (text, for instance), or has missing values and is not floating.
+            DatasetError: a column holds no numbers (text, for instance).
+            aegis_engine.errors.TableError: a column has missing values and is not floating: found in the block that has one.
             aegis_engine.errors.PermitError: the permit has ended.
         """
         if not 0 <= i < len(self):
-            raise IndexError(f"block {i} of {len(self)}")
+            raise NoSuchRecord(f"block {i} of {len(self)}")
         columns = self.reader.block_to_numpy(i)
         if self._record.columns is not None and (other := [c for c in self._record.columns if c not in columns]):
-            raise ValueError(f"columns {other} hold no numbers; leave them out, or read the table as Arrow")
+            raise DatasetError(f"columns {other} hold no numbers; leave them out, or read the table as Arrow")
         return columns
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from aegis_engine.dataset import VaultDataset
+from aegis_engine.records import DatasetError
 
 Transform = Callable[[Any], Any]
 
@@ -39,8 +40,12 @@ def _tensor(batch: Any) -> Any:
 class VaultIterable(IterableDataset[Any]):
     """Batches (or single records) of a `VaultDataset` as tensors.
 
-    Shards itself over the loader's workers and, with `ranks`, over the processes of a distributed run. A state taken in the
-    loader's process resumes exactly with ``num_workers=0``; torchdata's StatefulDataLoader calls it in each worker.
+    Shards itself over the loader's workers and, with `ranks`, over the processes of a distributed run. Each pass of a loader
+    is an epoch from its start, and the next pass the next epoch, in all of its workers, kept or started anew; `set_epoch`
+    holds in all of them. Batches that a worker had ready when a pass was given up are never counted.
+
+    A state taken in the loader's process resumes exactly with ``num_workers=0``; torchdata's StatefulDataLoader takes it in
+    each worker. With workers, each ends with a batch of its own: `len` counts as if there were one.
 
     Args:
         dataset: what to read.
@@ -78,6 +83,8 @@ class VaultIterable(IterableDataset[Any]):
             self._mine = self.dataset
         elif self._mine is None or self._mine.shard != shard:
             self._mine = self.dataset.of_shard(shard)
+            # One counter for all of them.
+            self._mine._epochs = self.dataset._epochs
         return self._mine
 
     def __iter__(self) -> Iterator[Any]:
@@ -92,18 +99,28 @@ class VaultIterable(IterableDataset[Any]):
 
     def __len__(self) -> int:
         """Batches (or records) of this rank."""
-        count = len(self.dataset.of_shard(self.ranks))
+        count = len(self._shard() if get_worker_info() is None else self.dataset.of_shard(self.ranks))
         if self.batch_size is None:
             return count
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is that epoch; call it before each one in a distributed run."""
+        """The next iteration is that epoch, in every worker; call it before each one in a distributed run."""
+        if self._mine is not None and self._mine is not self.dataset:
+            self._mine.set_epoch(epoch)
         self.dataset.set_epoch(epoch)
-        self._mine = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where iteration stands."""
+        """Where iteration stands.
+
+        Raises:
+            DatasetError: workers read, and this is not one of them.
+        """
+        if get_worker_info() is None and self.dataset._epochs.elsewhere:
+            raise DatasetError(
+                "the workers of the loader know where they stand, this process does not: take states with num_workers=0 or "
+                "torchdata's StatefulDataLoader; at the end of an epoch, note its number and call set_epoch"
+            )
         return self._shard().state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

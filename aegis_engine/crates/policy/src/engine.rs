@@ -142,7 +142,7 @@ impl Engine {
         consent: &ConsentLedger,
         log: &Log,
     ) -> Result<Authorized, PolicyError> {
-        check(request, facts, rows, candidates)?;
+        check(request, rows, candidates)?;
         let now = now_ms();
         let outcome = match self.decide(request, facts, rows, candidates, consent, now) {
             Ok(outcome) => outcome,
@@ -206,7 +206,7 @@ impl Engine {
         candidates: Option<&RowSet>,
         consent: &ConsentLedger,
     ) -> Result<Explanation, PolicyError> {
-        check(request, facts, rows, candidates)?;
+        check(request, rows, candidates)?;
         let outcome = self.decide(request, facts, rows, candidates, consent, now_ms())?;
         let allowed = outcome.allowed;
         let (rows, subjects, denied) = outcome.rows.map_or((0, 0, BTreeMap::new()), |d| {
@@ -276,6 +276,15 @@ impl Engine {
         outcome.errors = verdict.errors;
         if !verdict.allow {
             return Ok(outcome);
+        }
+        // Only now: who may not have a column must not learn whether there is one of that name.
+        if let Some(column) = columns
+            .iter()
+            .find(|column| !facts.columns.contains(column))
+        {
+            return Err(PolicyError::bad(format!(
+                "the dataset has no column {column:?}"
+            )));
         }
         let question = Question {
             asker: &asker,
@@ -436,7 +445,6 @@ fn probe(bundle: &Bundle) -> Result<(), PolicyError> {
 
 fn check(
     request: &Request,
-    facts: &DatasetFacts,
     rows: &RowIndex,
     candidates: Option<&RowSet>,
 ) -> Result<(), PolicyError> {
@@ -468,13 +476,7 @@ fn check(
         ));
     }
     let mut seen = BTreeSet::new();
-    let known: BTreeSet<&String> = facts.columns.iter().collect();
     for column in &request.columns {
-        if !known.contains(column) {
-            return Err(PolicyError::bad(format!(
-                "the dataset has no column {column:?}"
-            )));
-        }
         if !seen.insert(column) {
             return Err(PolicyError::bad(format!(
                 "column {column:?} is asked for twice"

@@ -113,7 +113,7 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         | V::HeadForked { .. }
         | V::AuditRollback { .. }
         | V::BlobAuthFailed { .. } => "VaultTampered",
-        V::Table { .. } => "TableError",
+        V::Table { .. } | V::TableFile { .. } => "TableError",
         V::Locked { .. } => "VaultLocked",
         V::InsufficientAssurance { .. } => "InsufficientAssurance",
         V::PermitRequired { .. } | V::Governed => "PermitRequired",

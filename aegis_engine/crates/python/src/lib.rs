@@ -27,6 +27,7 @@ mod readers;
 mod roster;
 mod secagg;
 mod store;
+mod streams;
 mod tables;
 mod vault;
 

@@ -1,12 +1,11 @@
 //! Columns of numbers out of Arrow arrays, for numpy.
 
 use aegis_memory::Pages;
+use aegis_tables::TableError;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float16Type, Float32Type, Float64Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
-use pyo3::prelude::*;
 
 /// The numpy type of a column and its values a row; `None` when its values are no numbers.
 pub fn dtype(kind: &DataType) -> Option<(String, usize)> {
@@ -51,6 +50,8 @@ fn width(kind: &DataType) -> usize {
     }
 }
 
+type Result<T> = aegis_tables::Result<T>;
+
 /// One column being put together from batches.
 pub struct Filling {
     name: String,
@@ -61,7 +62,7 @@ pub struct Filling {
 
 impl Filling {
     /// For `rows` rows.
-    pub fn new(name: &str, kind: &DataType, rows: u64) -> PyResult<Self> {
+    pub fn new(name: &str, kind: &DataType, rows: u64) -> Result<Self> {
         let values = dtype(kind).map_or(0, |(_, values)| values);
         let bytes = usize::try_from(rows)
             .ok()
@@ -70,26 +71,27 @@ impl Filling {
         Ok(Self {
             name: name.to_owned(),
             kind: kind.clone(),
-            pages: pages.ok_or_else(|| {
-                PyMemoryError::new_err(format!("no memory for {rows} rows of column {name:?}"))
+            pages: pages.ok_or(TableError::Memory {
+                bytes: bytes.unwrap_or(usize::MAX),
             })?,
             at: 0,
         })
     }
 
+    fn wrong(&self, what: &str) -> TableError {
+        TableError::unreadable("a table", &format!("column {:?} {what}", self.name))
+    }
+
     /// Appends an array of the column.
-    pub fn push(&mut self, array: &ArrayRef) -> PyResult<()> {
+    pub fn push(&mut self, array: &ArrayRef) -> Result<()> {
         if array.data_type() != &self.kind {
-            return Err(PyValueError::new_err(format!(
-                "column {:?} changed its type between batches",
-                self.name
-            )));
+            return Err(self.wrong("changed its type between batches"));
         }
         self.append(array)
     }
 
     #[allow(clippy::redundant_closure_for_method_calls)] // the type of `v` has no name here
-    fn append(&mut self, array: &ArrayRef) -> PyResult<()> {
+    fn append(&mut self, array: &ArrayRef) -> Result<()> {
         let nulls = array.null_count() > 0;
         match array.data_type() {
             DataType::FixedSizeList(_, n) if !nulls => {
@@ -132,10 +134,9 @@ impl Filling {
                 let values = array.as_primitive::<Float64Type>().iter();
                 self.write(values.map(|v| v.unwrap_or(f64::NAN).to_le_bytes()))
             }
-            _ if nulls => Err(PyValueError::new_err(format!(
-                "column {:?} has missing values, and its numbers have no way to say so; read it as Arrow",
-                self.name
-            ))),
+            _ if nulls => Err(TableError::Missing {
+                column: self.name.clone(),
+            }),
             kind => {
                 let width = width(kind);
                 let data = array.to_data();
@@ -148,21 +149,20 @@ impl Filling {
         }
     }
 
-    fn room(&mut self, bytes: usize) -> PyResult<&mut [u8]> {
+    fn room(&mut self, bytes: usize) -> Result<&mut [u8]> {
         let from = self.at;
         self.at += bytes;
-        self.pages.get_mut(from..from + bytes).ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "column {:?} has more rows than the table",
-                self.name
-            ))
-        })
+        let to = self.at;
+        if to > self.pages.len() {
+            return Err(self.wrong("has more rows than the table"));
+        }
+        Ok(&mut self.pages[from..to])
     }
 
     fn write<const N: usize>(
         &mut self,
         values: impl ExactSizeIterator<Item = [u8; N]>,
-    ) -> PyResult<()> {
+    ) -> Result<()> {
         let out = self.room(values.len() * N)?;
         for (out, value) in out.as_chunks_mut::<N>().0.iter_mut().zip(values) {
             *out = value;
@@ -171,13 +171,10 @@ impl Filling {
     }
 
     /// The pages, the numpy type and the values a row.
-    pub fn finish(self) -> PyResult<(Pages, String, usize)> {
+    pub fn finish(self) -> Result<(Pages, String, usize)> {
         let (name, values) = dtype(&self.kind).unwrap_or_default();
         if self.at != self.pages.len() {
-            return Err(PyValueError::new_err(format!(
-                "column {:?} has fewer rows than the table",
-                self.name
-            )));
+            return Err(self.wrong("has fewer rows than the table"));
         }
         Ok((self.pages, name, values))
     }

@@ -35,7 +35,7 @@ impl ObjectReader {
         Ok(Arc::clone(reader))
     }
 
-    fn place(&self) -> MutexGuard<'_, u64> {
+    pub fn place(&self) -> MutexGuard<'_, u64> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,7 +70,7 @@ impl ObjectReader {
 
     /// Up to `size` bytes from the current place; all that is left with a negative size or None.
     #[pyo3(signature = (size=Some(-1)))]
-    fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> Result<Bound<'py, PyBytes>> {
+    pub fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> Result<Bound<'py, PyBytes>> {
         let from = *self.place();
         let size = size.and_then(|size| u64::try_from(size).ok());
         let data = self.at(py, from, size)?;
@@ -99,7 +99,7 @@ impl ObjectReader {
         Ok(py.detach(|| reader.read_into(offset, out.as_mut_slice(), threads))?)
     }
 
-    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> Result<usize> {
+    pub fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> Result<usize> {
         let from = *self.place();
         let got = self.read_into(py, buffer, from, None)?;
         *self.place() = from + got as u64;
@@ -139,18 +139,12 @@ impl ObjectReader {
         self.open().map(|_| false)
     }
 
-    fn isatty(&self) -> bool {
-        false
+    fn isatty(&self) -> Result<bool> {
+        self.open().map(|_| false)
     }
 
-    fn flush(&self) {}
-
-    /// Lines, by way of a `BufferedReader` of the standard library.
-    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
-        slf.py()
-            .import("io")?
-            .getattr("BufferedReader")?
-            .call1((slf,))
+    fn flush(&self) -> Result<()> {
+        self.open().map(drop)
     }
 
     #[getter]
@@ -168,8 +162,9 @@ impl ObjectReader {
             .take();
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> Result<Bound<'_, Self>> {
+        slf.get().open()?;
+        Ok(slf)
     }
 
     #[pyo3(signature = (*_args))]

@@ -513,7 +513,14 @@ impl Writer {
             .is_none()
     }
 
-    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> Result<usize> {
+    /// Bytes written so far.
+    fn tell(&self) -> Result<u64> {
+        let writer = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = writer.as_ref().ok_or(Fault::Vault(VaultError::Closed))?;
+        Ok(writer.written())
+    }
+
+    pub fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> Result<usize> {
         let data = Bytes::of(data)?;
         py.detach(|| {
             let mut writer = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,12 +7,14 @@ use std::thread::available_parallelism;
 
 use aegis_policy::{Class, DatasetFacts, RowIndex};
 use aegis_tables::{CsvOptions, Format, Kind};
-use aegis_vault::{Meta, TableRequest};
+use aegis_vault::{Meta, TableRequest, VaultError};
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
+
+use uuid::Uuid;
 
 use crate::arrow::{self, ColumnBuffer};
 use crate::convert::to_json;
@@ -233,26 +235,29 @@ impl TableReader {
     fn block_to_numpy<'py>(&self, py: Python<'py>, at: usize) -> Result<Bound<'py, PyDict>> {
         let rows = py.detach(|| self.inner.blocks())?;
         let rows = rows.get(at).copied().unwrap_or_default();
-        let columns = numeric(self.inner.schema());
+        let (names, columns) = numeric(self.inner.schema());
         let filled = py.detach(|| {
-            let batches = self.inner.block(at, self.rows_or(BATCH), self.threads)?;
-            fill(batches, &columns, rows)
+            // Text and other columns that no array is made of are not even decoded.
+            let some = self.inner.only(&columns);
+            let batches = some.block(at, self.rows_or(BATCH), self.threads)?;
+            fill(self.inner.id(), batches, &all(columns.len()), rows)
         })?;
-        arrays(py, filled)
+        arrays(py, names, filled)
     }
 
     /// Columns of numbers of all of it.
     fn to_numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
-        let columns = numeric(self.inner.schema());
+        let (names, columns) = numeric(self.inner.schema());
         let filled = py.detach(|| {
+            let some = self.inner.only(&columns);
             let rows = match self.inner.rows() {
                 Some(rows) => rows,
                 None => self.inner.blocks()?.iter().sum(),
             };
-            let batches = self.inner.batches(self.rows_or(BATCH), self.threads)?;
-            fill(batches, &columns, rows)
+            let batches = some.batches(self.rows_or(BATCH), self.threads)?;
+            fill(self.inner.id(), batches, &all(columns.len()), rows)
         })?;
-        arrays(py, filled)
+        arrays(py, names, filled)
     }
 
     fn __iter__(&self, py: Python<'_>) -> Result<TableBatches> {
@@ -273,10 +278,8 @@ impl TableReader {
         requested_schema: Option<&Bound<'_, PyAny>>,
     ) -> Result<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
-        let batches = py.detach(|| -> Result<_> {
-            let rows = self.rows_or(self.inner.stream_rows()?);
-            Ok(self.inner.batches(rows, self.threads)?)
-        })?;
+        let batches =
+            py.detach(|| -> Result<_> { Ok(self.inner.stream(self.batch_rows, self.threads)?) })?;
         Ok(arrow::stream(py, Box::new(Stream(batches)))?)
     }
 
@@ -308,39 +311,49 @@ fn names(schema: &Schema) -> Vec<String> {
         .collect()
 }
 
-/// Positions of the columns that hold numbers.
-fn numeric(schema: &Schema) -> Vec<usize> {
+/// Names and positions of the columns that hold numbers. A name that is there twice gets a number, as in a CSV header.
+fn numeric(schema: &Schema) -> (Vec<String>, Vec<usize>) {
     let fields = schema.fields().iter().enumerate();
-    fields
-        .filter(|(_, field)| dtype(field.data_type()).is_some())
-        .map(|(at, _)| at)
-        .collect()
+    aegis_tables::once(names(schema))
+        .into_iter()
+        .zip(fields)
+        .filter(|(_, (_, field))| dtype(field.data_type()).is_some())
+        .map(|(name, (at, _))| (name, at))
+        .unzip()
 }
 
-type Filled = Vec<(String, ColumnBuffer, String, usize)>;
+fn all(columns: usize) -> Vec<usize> {
+    (0..columns).collect()
+}
+
+type Filled = Vec<(ColumnBuffer, String, usize, usize)>;
 
 fn fill(
+    object: Uuid,
     batches: impl Iterator<Item = aegis_vault::Result<RecordBatch>> + Schemed,
     columns: &[usize],
     rows: u64,
 ) -> Result<Filled> {
+    let told = |source| VaultError::Table { object, source };
     let schema = batches.schema();
     let fields: Vec<_> = columns.iter().map(|at| schema.field(*at)).collect();
     let mut filling = fields
         .iter()
         .map(|field| Filling::new(field.name(), field.data_type(), rows))
-        .collect::<PyResult<Vec<_>>>()?;
+        .collect::<aegis_tables::Result<Vec<_>>>()
+        .map_err(told)?;
     for batch in batches {
         let batch = batch?;
         for (column, at) in filling.iter_mut().zip(columns) {
-            column.push(batch.column(*at))?;
+            column.push(batch.column(*at)).map_err(told)?;
         }
     }
-    let finish = |(column, field): (Filling, &&arrow_schema::Field)| {
-        let (pages, dtype, values) = column.finish()?;
-        Ok((field.name().clone(), pages.into(), dtype, values))
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    let finish = |column: Filling| {
+        let (pages, dtype, values) = column.finish().map_err(told)?;
+        Ok((pages.into(), dtype, values, rows))
     };
-    filling.into_iter().zip(&fields).map(finish).collect()
+    filling.into_iter().map(finish).collect()
 }
 
 /// Batches with a schema of their own.
@@ -371,10 +384,10 @@ impl Schemed for One {
     }
 }
 
-fn arrays(py: Python<'_>, filled: Filled) -> Result<Bound<'_, PyDict>> {
+fn arrays(py: Python<'_>, names: Vec<String>, filled: Filled) -> Result<Bound<'_, PyDict>> {
     let numpy = py.import("numpy")?;
     let out = PyDict::new(py);
-    for (name, buffer, dtype, values) in filled {
+    for (name, (buffer, dtype, values, rows)) in names.into_iter().zip(filled) {
         let buffer = Bound::new(py, buffer)?;
         // numpy reads nothing from an empty buffer.
         let flat = if buffer.len()? == 0 {
@@ -385,7 +398,7 @@ fn arrays(py: Python<'_>, filled: Filled) -> Result<Bound<'_, PyDict>> {
         let array = if values == 1 {
             flat
         } else {
-            flat.call_method1("reshape", ((-1, values),))?
+            flat.call_method1("reshape", ((rows, values),))?
         };
         out.set_item(name, array)?;
     }
@@ -413,17 +426,18 @@ impl TableBatches {
     }
 
     fn __next__(&self, py: Python<'_>) -> Result<Option<TableBatch>> {
-        let next = py.detach(|| {
+        let (object, next) = py.detach(|| {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.next_batch()
-        })?;
-        Ok(next.map(|inner| TableBatch { inner }))
+            (inner.id(), inner.next_batch())
+        });
+        Ok(next?.map(|inner| TableBatch { object, inner }))
     }
 }
 
 /// Some rows of a table.
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct TableBatch {
+    object: Uuid,
     inner: RecordBatch,
 }
 
@@ -445,12 +459,12 @@ impl TableBatch {
 
     fn to_numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
         let schema = self.inner.schema();
-        let columns = numeric(&schema);
+        let (names, columns) = numeric(&schema);
         let filled = py.detach(|| {
             let one = One(Some(self.inner.clone()), schema);
-            fill(one, &columns, self.inner.num_rows() as u64)
+            fill(self.object, one, &columns, self.inner.num_rows() as u64)
         })?;
-        arrays(py, filled)
+        arrays(py, names, filled)
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {

@@ -28,7 +28,7 @@ pub enum TableError {
     },
     /// A CSV field that is not of its column's type.
     #[error(
-        "line {line}: the field of column {column:?} is no {kind}; correct the file, or give the column another type"
+        "line {line}: the field of column {column:?} is no {kind}; correct the file, or give the column another type, such as Csv(types={{{column:?}: \"f64\"}}) or \"text\""
     )]
     Value {
         /// Counted from 1.
@@ -37,6 +37,24 @@ pub enum TableError {
         column: String,
         /// Expected type.
         kind: &'static str,
+    },
+    /// Bytes that are no text.
+    #[error(
+        "line {line}: the field of column {column:?} is not UTF-8; convert the file (from latin-1, for instance), then store it again"
+    )]
+    Encoding {
+        /// Counted from 1.
+        line: u64,
+        /// Name of the column.
+        column: String,
+    },
+    /// A quote that nothing closes: all that comes after it would be one field.
+    #[error(
+        "line {line}: a quote opens here, and nothing closes it; close or double it, or name another quote"
+    )]
+    Quote {
+        /// Counted from 1.
+        line: u64,
     },
     /// A CSV line that is no record of the table.
     #[error("line {line}: {reason}")]
@@ -51,6 +69,32 @@ pub enum TableError {
     Unsupported {
         /// The feature.
         what: String,
+    },
+    /// A row whose values have no place in one Arrow array.
+    #[error(
+        "row {row}: a text, byte string or list is too large for Arrow's 32-bit offsets ({reason}); write the column as a large type, or split the row"
+    )]
+    Large {
+        /// Counted from 0, of the rows that are read.
+        row: u64,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A date that its type cannot hold.
+    #[error(
+        "column {column:?} has dates out of range for nanoseconds (1677 to 2262); write them as TIMESTAMP in microseconds"
+    )]
+    Range {
+        /// Name of the column.
+        column: String,
+    },
+    /// Values that are missing where numbers have no way to say so.
+    #[error(
+        "column {column:?} has missing values, and its numbers have no way to say so; read it as Arrow, or as f64"
+    )]
+    Missing {
+        /// Name of the column.
+        column: String,
     },
     /// The request does not make sense.
     #[error("{what}")]
@@ -76,8 +120,12 @@ impl TableError {
             Self::Unreadable { .. } => "AEG-V060",
             Self::NoColumn { .. } => "AEG-V061",
             Self::Value { .. } => "AEG-V062",
-            Self::Line { .. } => "AEG-V063",
+            Self::Encoding { .. } => "AEG-V088",
+            Self::Line { .. } | Self::Quote { .. } => "AEG-V063",
             Self::Unsupported { .. } => "AEG-V064",
+            Self::Large { .. } => "AEG-V086",
+            Self::Range { .. } => "AEG-V087",
+            Self::Missing { .. } => "AEG-V089",
             Self::Request { .. } => "AEG-V065",
             Self::Memory { .. } => "AEG-V066",
             Self::Source(_) => "AEG-V028",
@@ -85,7 +133,7 @@ impl TableError {
     }
 
     /// A decoder's message, kept to one short printable line.
-    pub(crate) fn unreadable(format: &'static str, reason: &impl ToString) -> Self {
+    pub fn unreadable(format: &'static str, reason: &impl ToString) -> Self {
         let reason = reason.to_string();
         let reason = reason
             .chars()

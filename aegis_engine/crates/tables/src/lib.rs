@@ -18,14 +18,14 @@ mod guard;
 mod parquet;
 mod rows;
 mod schema;
+mod size;
 mod source;
 mod table;
-mod window;
 
 pub use batches::Batches;
-pub use csv::{Block, CsvOptions, Kind, Scanner};
+pub use csv::{Block, CsvOptions, Kind, Scanner, once};
 pub use error::{Result, TableError};
 pub use rows::Rows;
 pub use schema::materialized;
 pub use source::{Source, SourceError};
-pub use table::{Format, Scan, Table};
+pub use table::{BATCH_BYTES, Format, STREAM_BYTES, Scan, Table};

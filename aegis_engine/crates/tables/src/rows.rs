@@ -42,6 +42,18 @@ impl Rows {
         self.within(window).map(|run| run.end - run.start).sum()
     }
 
+    /// The row with `n` others of `window` in front of it.
+    pub fn nth_within(&self, window: Range<u64>, mut n: u64) -> Option<u64> {
+        for run in self.within(window) {
+            let len = run.end - run.start;
+            if n < len {
+                return Some(run.start + n);
+            }
+            n -= len;
+        }
+        None
+    }
+
     /// One more than the greatest row; 0 without rows.
     pub fn end(&self) -> u64 {
         self.0.last().map_or(0, |run| run.end)
@@ -66,5 +78,7 @@ mod tests {
             (rows.count(), rows.count_within(3..5), rows.end()),
             (6, 0, 9)
         );
+        let nth: Vec<_> = (0..5).map(|n| rows.nth_within(1..8, n)).collect();
+        assert_eq!(nth, [Some(1), Some(2), Some(5), Some(7), None]);
     }
 }

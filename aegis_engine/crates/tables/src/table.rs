@@ -16,8 +16,20 @@ use crate::source::Source;
 /// Rows of a batch, at most: its arrays must stay addressable.
 const BATCH_MAX: usize = 1 << 24;
 
-/// Bytes of a stream's batch, about: arrays of some MiB get huge pages, and whole column chunks are read in one go.
-const BATCH_BYTES: u64 = 256 << 20;
+/// Bytes of the arrays of a batch, at most, unless a single row has more.
+pub const BATCH_BYTES: u64 = 64 << 20;
+
+/// The same for a consumer that takes the whole stream: arrays of some MiB get huge pages, and whole column chunks are
+/// read in one go.
+pub const STREAM_BYTES: u64 = 384 << 20;
+
+/// Parts of the bytes that rows are counted for: room for marks of missing values, and for what is heavier than average.
+const AIM: (u64, u64) = (3, 4);
+
+/// What is aimed at, so that few batches must be cut.
+pub fn aim(bytes: u64) -> u64 {
+    bytes / AIM.1 * AIM.0
+}
 
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,16 +56,20 @@ impl Format {
             .find(|format| format.name() == name)
     }
 
-    /// By media type, by the end of the name, by the first bytes.
-    pub fn detect(media_type: &str, name: &str, head: &[u8]) -> Option<Self> {
+    /// By media type, by the first and last bytes, by the end of the name. The first bytes alone say nothing: `PAR1` is a
+    /// gene, and the first column of some CSV file.
+    pub fn detect(media_type: &str, name: &str, head: &[u8], tail: &[u8]) -> Option<Self> {
         let ends = |end: &str| {
             name.len() > end.len()
                 && name.as_bytes()[name.len() - end.len()..].eq_ignore_ascii_case(end.as_bytes())
         };
-        match media_type.split(';').next().unwrap_or_default().trim() {
+        let framed = (head == b"PAR1" && tail == b"PAR1") || (head == b"PARE" && tail == b"PARE");
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        // Media types do not depend on case (RFC 2045 §5.1).
+        match media_type.to_ascii_lowercase().as_str() {
             "application/vnd.apache.parquet" | "application/x-parquet" => Some(Self::Parquet),
             "text/csv" => Some(Self::Csv),
-            _ if head.starts_with(b"PAR1") => Some(Self::Parquet),
+            _ if framed => Some(Self::Parquet),
             _ if ends(".parquet") || ends(".pq") => Some(Self::Parquet),
             _ if ends(".csv") => Some(Self::Csv),
             _ => None,
@@ -62,7 +78,7 @@ impl Format {
 }
 
 pub(crate) enum Inner {
-    Parquet(ParquetTable),
+    Parquet(Arc<ParquetTable>),
     Csv(CsvTable),
 }
 
@@ -77,12 +93,16 @@ pub struct Table {
 pub struct Scan {
     /// Columns, in the order they are to come in; all when `None`.
     pub columns: Option<Vec<String>>,
+    /// Of these columns, the ones to read, by their position: two columns may have one name. All when `None`.
+    pub places: Option<Vec<usize>>,
     /// Rows that may be read, by their number in the table; all when `None`.
     pub rows: Option<Rows>,
     /// Blocks to read; all when `None`.
     pub blocks: Option<Range<usize>>,
     /// Rows of a batch, at most.
     pub batch_rows: usize,
+    /// Bytes of the arrays of a batch, at most, unless a single row has more. A scan holds up to four batches.
+    pub batch_bytes: u64,
     /// Threads that decode Parquet columns, at most one a column. CSV is read by one.
     pub threads: usize,
 }
@@ -91,9 +111,11 @@ impl Default for Scan {
     fn default() -> Self {
         Self {
             columns: None,
+            places: None,
             rows: None,
             blocks: None,
             batch_rows: 1 << 16,
+            batch_bytes: BATCH_BYTES,
             threads: 1,
         }
     }
@@ -103,7 +125,10 @@ impl Table {
     /// Opens a Parquet file by its footer. `materialize` is for tables of which not all rows may be read: see
     /// [`materialized`](crate::materialized).
     pub fn parquet(source: Arc<dyn Source>, materialize: bool) -> Result<Self> {
-        let inner = Inner::Parquet(ParquetTable::open(Arc::clone(&source), materialize)?);
+        let inner = Inner::Parquet(Arc::new(ParquetTable::open(
+            Arc::clone(&source),
+            materialize,
+        )?));
         Ok(Self { source, inner })
     }
 
@@ -202,7 +227,7 @@ impl Table {
             .weights(&places, &(0..table.groups().len()))
             .iter()
             .sum();
-        let rows = self.rows().unwrap_or(0).saturating_mul(BATCH_BYTES) / bytes.max(1);
+        let rows = self.rows().unwrap_or(0).saturating_mul(aim(STREAM_BYTES)) / bytes.max(1);
         let rows = rows.clamp(LEAST as u64, MOST);
         // Groups in equal parts: a window is given back at the end of its column chunk, and few rows left over would keep
         // one of each column.
@@ -221,8 +246,15 @@ impl Table {
             let what = format!("a batch has 1 to {BATCH_MAX} rows, not {}", scan.batch_rows);
             return Err(TableError::Request { what });
         }
-        let schema = self.schema_of(scan.columns.as_deref())?;
-        let places = positions(self.schema(), scan.columns.as_deref())?;
+        let mut schema = self.schema_of(scan.columns.as_deref())?;
+        let mut places = positions(self.schema(), scan.columns.as_deref())?;
+        if let Some(some) = &scan.places {
+            let none = |_| TableError::Request {
+                what: "there is no such column".to_owned(),
+            };
+            schema = Arc::new(schema.project(some).map_err(none)?);
+            places = some.iter().map(|at| places[*at]).collect();
+        }
         let blocks = match (&scan.blocks, self.blocks()) {
             (None, known) => 0..known.map_or(0, |all| all.len()),
             (Some(range), Some(all)) if range.start <= range.end && range.end <= all.len() => {

@@ -302,6 +302,15 @@ pub enum VaultError {
         /// Why.
         source: aegis_tables::TableError,
     },
+    /// A file that was to be stored does not read as the table it should be; nothing was stored.
+    #[cfg(feature = "tables")]
+    #[error("file {}: {source}; nothing was stored", path.display())]
+    TableFile {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: aegis_tables::TableError,
+    },
     /// A table and its governance rows are not of one dataset.
     #[error("object {object}: {reason}; store the table again, with its subjects")]
     TableMismatch {
@@ -432,7 +441,7 @@ impl VaultError {
             Self::PermitRequired { .. } => "AEG-V021",
             Self::NotRecords { .. } => "AEG-V022",
             #[cfg(feature = "tables")]
-            Self::Table { source, .. } => source.code(),
+            Self::Table { source, .. } | Self::TableFile { source, .. } => source.code(),
             Self::TableMismatch { .. } => "AEG-V067",
             Self::BadRequest { .. } => "AEG-V023",
             Self::MetadataTooLarge { .. } => "AEG-V024",

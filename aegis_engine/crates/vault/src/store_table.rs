@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aegis_memory::Pages;
 use aegis_policy::{DatasetFacts, RowIndex};
-use aegis_tables::{Block, CsvOptions, Format, Scanner, Source, Table};
+use aegis_tables::{Block, CsvOptions, Format, Scan, Scanner, Source, Table, TableError};
 use uuid::Uuid;
 
 use crate::dataset::{Pair, same_columns};
@@ -15,7 +16,7 @@ use crate::header::CHUNK_LOG2;
 use crate::meta::Meta;
 use crate::outside;
 use crate::schema::{CsvLayout, Layout, TableColumn, TableSchema, TableTag};
-use crate::table::fault;
+use crate::table::ends;
 use crate::vault::Vault;
 
 /// 64 KiB: column chunks start and end anywhere, and what they share with others is decrypted in vain.
@@ -30,6 +31,8 @@ fn bad(what: String) -> VaultError {
 impl Vault {
     /// Stores a Parquet or CSV file as a dataset, with one row of `index` a row of the table. Memory does not depend on the
     /// size of the file, only on the number of rows (18 bytes each for the index). Both objects appear, or none.
+    ///
+    /// The whole file is read first, by the reader that a permit will read it with: what is stored can be read.
     pub fn store_table(
         &self,
         source: &Path,
@@ -42,19 +45,21 @@ impl Vault {
         meta.check()?;
         index.check()?;
         facts.check()?;
+        let file_name = source
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         if meta.name.is_empty() {
-            meta.name = source
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            meta.name.clone_from(&file_name);
         }
         let open = || outside::source(source);
         let file = open()?;
-        let mut head = [0; 4];
-        let some = usize::try_from(Source::len(&file)).unwrap_or(4).min(4);
-        file.read_at(0, &mut head[..some])
-            .map_err(|e| bad(format!("the file cannot be read: {e}")))?;
+        let failed = |error| unfit(source, error);
+        let before = version(&file, source)?;
+        let (head, tail) = ends(&file).map_err(|e| failed(TableError::Source(e)))?;
         let format = format
-            .or_else(|| Format::detect(&meta.media_type, &meta.name, &head))
+            .or_else(|| Format::detect(&meta.media_type, &meta.name, &head, &tail))
+            // A name of the caller's choice may say nothing; the file's own does.
+            .or_else(|| Format::detect("", &file_name, &head, &tail))
             .ok_or_else(|| bad("neither name nor first bytes say what the file is; name the format, parquet or csv".to_owned()))?;
         if meta.media_type.is_empty() {
             let known = match format {
@@ -67,56 +72,112 @@ impl Vault {
             Format::Parquet => PARQUET_CHUNK_LOG2,
             Format::Csv => CHUNK_LOG2,
         };
-        let facts = &self.of_lineage(&meta.name, facts, index)?;
-        let mut pair = Pair::begin(&self.inner, meta, chunk_log2)?;
-        let object = pair.data.id();
-        let failed = |error| fault(object, error);
         let handle: Arc<dyn Source> = Arc::new(open()?);
         let table = match format {
-            Format::Parquet => Table::parquet(handle, false),
+            Format::Parquet => Table::parquet(handle, true),
             Format::Csv => Table::csv(handle, csv.clone()),
-        }
-        .map_err(failed)?;
+        };
+        let table = Arc::new(table.map_err(failed)?);
         let columns = columns(&table);
+        delimited(&columns, format, csv, facts)?;
         same_columns(columns.iter().map(|column| &column.name), facts)?;
+        let rows = read_through(&table).map_err(failed)?;
+        if rows == 0 {
+            return Err(bad(
+                "the table has no rows; store it once it has some".to_owned()
+            ));
+        }
+        if rows != u64::from(index.len()) {
+            return Err(bad(format!(
+                "the table has {rows} rows, {} have a subject; give one subject a row",
+                index.len()
+            )));
+        }
         let mut scanner = match format {
             Format::Parquet => None,
             Format::Csv => Some(Scanner::new(csv, columns.len()).map_err(failed)?),
         };
+        // Only now, so that a table that is refused claims no lineage.
+        let facts = &self.of_lineage(&meta.name, facts, index)?;
+        let mut pair = Pair::begin(&self.inner, meta, chunk_log2)?;
         stream(&file, source, &mut pair, scanner.as_mut()).map_err(|error| match error {
             Stop::Vault(error) => error,
             Stop::Table(error) => failed(error),
         })?;
-        let (csv, rows) = match scanner {
-            Some(scanner) => {
-                let blocks = scanner.finish().map_err(failed)?;
-                let rows = blocks.iter().map(|block| block.rows).sum();
-                (Some(layout(csv, &blocks)?), Some(rows))
-            }
-            None => (None, table.rows()),
-        };
-        if rows != Some(u64::from(index.len())) {
-            return Err(bad(format!(
-                "the table has {} rows, {} have a subject; give one subject a row",
-                rows.unwrap_or_default(),
-                index.len()
-            )));
+        let blocks = scanner.map(Scanner::finish).transpose().map_err(failed)?;
+        let counted = blocks
+            .as_ref()
+            .map(|blocks| blocks.iter().map(|block| block.rows).sum());
+        if version(&file, source)? != before || counted.is_some_and(|counted: u64| counted != rows)
+        {
+            return Err(bad(
+                "the file changed while it was stored; store it again".to_owned()
+            ));
         }
         let schema = TableSchema {
             layout: TableTag::Table,
             format: format.name().to_owned(),
             columns,
             rows: index.len(),
-            csv,
+            csv: blocks.map(|blocks| layout(csv, &blocks)).transpose()?,
         };
         pair.finish(self, &Layout::Table(schema), index, facts, &[])
             .map(|(id, _)| id)
     }
 }
 
+/// Decodes every column of every row; gives how many rows there are.
+fn read_through(table: &Arc<Table>) -> std::result::Result<u64, TableError> {
+    let names = table.schema().fields().iter();
+    // By their names, as a permit names them: one that is there twice could not be read.
+    let scan = Scan {
+        columns: Some(names.map(|field| field.name().clone()).collect()),
+        ..Scan::default()
+    };
+    let mut rows = 0;
+    for batch in table.read(scan)? {
+        rows += batch?.num_rows() as u64;
+    }
+    Ok(rows)
+}
+
+/// A file of another delimiter reads as one column: said before its columns are called wrong.
+fn delimited(
+    columns: &[TableColumn],
+    format: Format,
+    csv: &CsvOptions,
+    facts: &DatasetFacts,
+) -> Result<()> {
+    let ([one], Format::Csv) = (columns, format) else {
+        return Ok(());
+    };
+    let other = [';', '\t', '|', ',']
+        .into_iter()
+        .find(|c| u32::from(*c) != u32::from(csv.delimiter) && one.name.contains(*c));
+    match other {
+        Some(found) if facts.columns.len() > 1 => Err(bad(format!(
+            "the file reads as one column; its delimiter seems to be {found:?}: say Csv(delimiter={found:?})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn unfit(path: &Path, source: TableError) -> VaultError {
+    VaultError::TableFile {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// By what a change of the file is noticed: it is read twice.
+fn version(file: &File, path: &Path) -> Result<(u64, Option<SystemTime>)> {
+    let about = file.metadata().map_err(VaultError::io("look at", path))?;
+    Ok((about.len(), about.modified().ok()))
+}
+
 enum Stop {
     Vault(VaultError),
-    Table(aegis_tables::TableError),
+    Table(TableError),
 }
 
 /// Seals the file's bytes as they are now; the scanner sees the same ones.
@@ -138,11 +199,6 @@ fn stream(
         }
         pair.data.append(&buffer[..take]).map_err(Stop::Vault)?;
         at += take as u64;
-    }
-    if Source::len(file) != length {
-        return Err(Stop::Vault(bad(
-            "the file changed while it was stored; store it again".to_owned(),
-        )));
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aegis_memory::Pages;
 use aegis_policy::{Permit, PermitError, Scope};
 use aegis_tables::{
-    Batches, Block, CsvOptions, Format, Kind, Rows, Scan, Source, SourceError, Table, TableError,
+    BATCH_BYTES, Batches, Block, CsvOptions, Format, Kind, Rows, STREAM_BYTES, Scan, Source,
+    SourceError, Table, TableError,
 };
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use uuid::Uuid;
 use zeroize::Zeroize;
 
@@ -45,6 +46,8 @@ pub struct TableReader {
     object: Uuid,
     table: Arc<Table>,
     columns: Option<Vec<String>>,
+    /// Of these columns, those that are read.
+    places: Option<Vec<usize>>,
     rows: Option<Rows>,
     schema: SchemaRef,
 }
@@ -97,7 +100,7 @@ impl Vault {
             .as_ref()
             .and_then(|dataset| Some((dataset, laid_out(dataset)?)));
         let (columns, rows) = match permit.scope() {
-            Scope::Whole => (request.columns, None),
+            Scope::Whole => (request.columns.clone(), None),
             Scope::Rows {
                 rows,
                 columns: permitted,
@@ -113,7 +116,7 @@ impl Vault {
                 {
                     return Err(scope("rows this dataset does not have".to_owned()).into());
                 }
-                let columns = request.columns.unwrap_or_else(|| permitted.clone());
+                let columns = request.columns.clone().unwrap_or_else(|| permitted.clone());
                 if let Some(other) = columns.iter().find(|column| !permitted.contains(column)) {
                     return Err(scope(format!("column {other:?}")).into());
                 }
@@ -124,17 +127,16 @@ impl Vault {
             }
         };
         let table = if let Some((_, schema)) = stored {
+            request
+                .fits(schema)
+                .map_err(|what| failed(TableError::Request { what }))?;
             // Whoever wrote the governance rows said how the table is to be read; a caller must not shift its rows.
             reopen(object, source, schema, rows.is_some())?
         } else {
-            let mut head = [0; 4];
-            let some = usize::try_from(source.len()).unwrap_or(4).min(4);
-            source
-                .read_at(0, &mut head[..some])
-                .map_err(|e| failed(TableError::Source(e)))?;
+            let (head, tail) = ends(&*source).map_err(|e| failed(TableError::Source(e)))?;
             let format = request
                 .format
-                .or_else(|| Format::detect(&about.media_type, &about.name, &head));
+                .or_else(|| Format::detect(&about.media_type, &about.name, &head, &tail));
             match format {
                     Some(Format::Parquet) => Table::parquet(source, false),
                     Some(Format::Csv) => Table::csv(source, request.csv.unwrap_or_default()),
@@ -149,9 +151,57 @@ impl Vault {
             object,
             table: Arc::new(table),
             columns,
+            places: None,
             rows,
             schema,
         })
+    }
+}
+
+/// The first and the last bytes, by which a format is known.
+pub(crate) fn ends(
+    source: &(impl Source + ?Sized),
+) -> std::result::Result<([u8; 4], [u8; 4]), SourceError> {
+    let (mut head, mut tail) = ([0; 4], [0; 4]);
+    if let Some(last) = source.len().checked_sub(4) {
+        source.read_at(0, &mut head)?;
+        source.read_at(last, &mut tail)?;
+    }
+    Ok((head, tail))
+}
+
+impl TableRequest {
+    /// Whoever stored a governed table said how it is read. A request may say the same, not something else: its rows would
+    /// shift away from their subjects, or the caller would believe what is not so.
+    fn fits(&self, stored: &TableSchema) -> std::result::Result<(), String> {
+        let format = &stored.format;
+        let other = self.format.filter(|wanted| wanted.name() != format);
+        if let Some(other) = other {
+            return Err(format!(
+                "it is a governed table, stored as {format}, not {}; leave the format out",
+                other.name()
+            ));
+        }
+        let Some(wanted) = &self.csv else {
+            return Ok(());
+        };
+        let same = stored.csv.as_ref().is_some_and(|layout| {
+            let kinds = |(name, kind): &(String, Kind)| {
+                let known = stored.columns.iter().find(|column| column.name == *name);
+                known.is_some_and(|column| column.kind == kind.name())
+            };
+            let plain = CsvOptions::default();
+            let shape = (wanted.delimiter, wanted.quote, wanted.header);
+            // What a description leaves out it does not ask for.
+            (shape == (plain.delimiter, plain.quote, plain.header)
+                || shape == (layout.delimiter, layout.quote, layout.header))
+                && (wanted.nulls.is_empty() || wanted.nulls == layout.nulls)
+                && wanted.types.iter().all(kinds)
+        });
+        if same {
+            return Ok(());
+        }
+        Err("it is a governed table, which brings its own description, and csv says otherwise; leave csv out".to_owned())
     }
 }
 
@@ -261,35 +311,59 @@ impl TableReader {
         Ok(all.into_iter().map(within).collect())
     }
 
-    /// Reads all of it, in batches of at most `batch_rows` rows, with up to `threads` threads.
-    pub fn batches(&self, batch_rows: usize, threads: usize) -> Result<TableBatches> {
-        self.scan(None, batch_rows, threads)
+    /// The same table with other columns of it, in that order: what is not asked for is not decoded.
+    #[must_use]
+    pub fn only(&self, places: &[usize]) -> Self {
+        let fields: Vec<_> = places
+            .iter()
+            .map(|at| Arc::clone(&self.schema.fields()[*at]))
+            .collect();
+        Self {
+            object: self.object,
+            table: Arc::clone(&self.table),
+            columns: self.columns.clone(),
+            places: Some(places.to_vec()),
+            rows: self.rows.clone(),
+            schema: Arc::new(Schema::new(fields)),
+        }
     }
 
-    /// Rows of a batch for a consumer that takes the whole stream.
-    pub fn stream_rows(&self) -> Result<usize> {
-        self.table
-            .batch_rows(self.columns.as_deref())
-            .map_err(|e| fault(self.object, e))
+    /// Reads all of it, in batches of at most `batch_rows` rows and [`BATCH_BYTES`] bytes, with up to `threads` threads.
+    pub fn batches(&self, batch_rows: usize, threads: usize) -> Result<TableBatches> {
+        self.read(None, (batch_rows, BATCH_BYTES), threads)
+    }
+
+    /// Reads all of it for a consumer that takes the whole stream: larger batches, of as many rows as are good for the
+    /// file unless `batch_rows` says how many.
+    pub fn stream(&self, batch_rows: Option<usize>, threads: usize) -> Result<TableBatches> {
+        let best = || {
+            let rows = self.table.batch_rows(self.columns.as_deref());
+            rows.map_err(|e| fault(self.object, e))
+        };
+        let rows = batch_rows.map_or_else(best, Ok)?;
+        self.read(None, (rows, STREAM_BYTES), threads)
     }
 
     /// Reads one block.
     pub fn block(&self, at: usize, batch_rows: usize, threads: usize) -> Result<TableBatches> {
         self.table.scan().map_err(|e| fault(self.object, e))?;
-        self.scan(Some(at..at.saturating_add(1)), batch_rows, threads)
+        let block = at..at.saturating_add(1);
+        self.read(Some(block), (batch_rows, BATCH_BYTES), threads)
     }
 
-    fn scan(
+    fn read(
         &self,
         blocks: Option<std::ops::Range<usize>>,
-        batch_rows: usize,
+        (batch_rows, batch_bytes): (usize, u64),
         threads: usize,
     ) -> Result<TableBatches> {
         let scan = Scan {
             columns: self.columns.clone(),
+            places: self.places.clone(),
             rows: self.rows.clone(),
             blocks,
             batch_rows,
+            batch_bytes,
             threads,
         };
         let inner = self.table.read(scan).map_err(|e| fault(self.object, e))?;
@@ -301,6 +375,11 @@ impl TableReader {
 }
 
 impl TableBatches {
+    /// The object.
+    pub fn id(&self) -> Uuid {
+        self.object
+    }
+
     /// Schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         self.inner.schema()

@@ -256,6 +256,11 @@ impl ObjectWriter {
         })
     }
 
+    /// Bytes appended so far.
+    pub fn written(&self) -> u64 {
+        self.index * self.header.chunk() as u64 + self.filled as u64
+    }
+
     /// The id it will have.
     pub fn id(&self) -> Uuid {
         self.header.object

@@ -32,9 +32,12 @@ impl Guess {
         }
         self.seen = true;
         self.bool = self.bool && kind::boolean(field).is_some();
-        self.i64 = self.i64 && kind::number::<i64>(field).is_some();
-        self.f64 = self.f64 && kind::number::<f64>(field).is_some();
         self.date = self.date && kind::date(field).is_some();
+        if self.f64 && kind::number::<i64>(field).is_none() {
+            self.i64 = false;
+            // A whole number that is larger than an i64 would lose digits as a float, and be another number: an id, mostly.
+            self.f64 = !whole(field) && kind::number::<f64>(field).is_some();
+        }
     }
 
     /// The narrowest type that holds all fields; text when there was none.
@@ -42,10 +45,24 @@ impl Guess {
         match self {
             Self { seen: false, .. } => Kind::Text,
             Self { bool: true, .. } => Kind::Bool,
-            Self { i64: true, .. } => Kind::I64,
+            Self {
+                i64: true,
+                f64: true,
+                ..
+            } => Kind::I64,
             Self { f64: true, .. } => Kind::F64,
             Self { date: true, .. } => Kind::Date,
             _ => Kind::Text,
         }
     }
+}
+
+/// Digits and nothing else, but for a sign in front.
+fn whole(field: &[u8]) -> bool {
+    let field = field.trim_ascii();
+    let digits = match field {
+        [b'+' | b'-', digits @ ..] => digits,
+        digits => digits,
+    };
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }

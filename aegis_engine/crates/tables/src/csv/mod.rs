@@ -9,7 +9,10 @@ mod table;
 
 pub use kind::Kind;
 pub use scan::{Block, Scanner};
-pub use table::{CsvBatches, CsvTable};
+pub use table::{CsvBatches, CsvTable, once};
+
+/// The byte order mark of UTF-8: it is none but at the first byte of a file.
+const BOM: &[u8; 3] = b"\xef\xbb\xbf";
 
 /// How the file is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +21,14 @@ pub struct CsvOptions {
     pub delimiter: u8,
     /// Around fields that hold a delimiter, a quote or a line end; doubled inside.
     pub quote: u8,
-    /// Whether the first line names the columns; without, they are `column_0`, `column_1`, ...
+    /// Whether the first line names the columns; without, they are `column_0`, `column_1`, ... A column without a name
+    /// gets such a one, too, and the second `a` is `a_2`.
     pub header: bool,
     /// Fields that mean "no value", apart from the empty one.
     pub nulls: Vec<String>,
     /// Types of some or all columns, by name; the others are inferred.
     pub types: Vec<(String, Kind)>,
-    /// Lines to infer types from, at most; no more than 1 MiB is looked at.
+    /// Lines to infer types from, at most. The first 1000 are looked at whatever they weigh, the others within 1 MiB.
     pub infer_rows: usize,
     /// Bytes of the longest line that is read.
     pub longest_line: usize,
@@ -46,10 +50,13 @@ impl Default for CsvOptions {
 
 impl CsvOptions {
     fn core(&self) -> csv_core::Reader {
-        csv_core::ReaderBuilder::new()
+        let mut core = csv_core::ReaderBuilder::new()
             .delimiter(self.delimiter)
             .quote(self.quote)
-            .build()
+            .build();
+        // It would take a byte order mark off at the start of every block. An empty line is passed over, and ends that.
+        core.read_record(b"\n", &mut [0], &mut [0]);
+        core
     }
 
     fn is_null(&self, field: &[u8]) -> bool {

@@ -3,8 +3,8 @@
 use aegis_memory::Pages;
 use csv_core::ReadRecordResult;
 
-use super::CsvOptions;
-use super::split::pages;
+use super::split::{lines, pages};
+use super::{BOM, CsvOptions};
 use crate::error::{Result, TableError};
 
 /// A block ends after this many records or bytes, whichever comes first.
@@ -33,9 +33,24 @@ pub struct Scanner {
     /// Bytes fed so far.
     at: u64,
     line: u64,
-    /// The record under way: its bytes, its fields, its line.
-    open: Option<(u64, usize, u64)>,
+    /// Bytes of a byte order mark that came; none once it is known whether there is one.
+    mark: Option<usize>,
+    open: Option<Open>,
     blocks: Vec<Block>,
+}
+
+/// The record under way.
+#[derive(Clone, Copy)]
+struct Open {
+    bytes: u64,
+    fields: usize,
+    /// Where it starts.
+    line: u64,
+    /// Line ends within the fields that are complete, and those after them.
+    before: u64,
+    since: u64,
+    /// Bytes of its fields so far.
+    written: usize,
 }
 
 impl Scanner {
@@ -50,13 +65,38 @@ impl Scanner {
             header: options.header,
             at: 0,
             line: 1,
+            mark: Some(0),
             open: None,
             blocks: Vec::new(),
         })
     }
 
     /// The next bytes of the file.
-    pub fn feed(&mut self, data: &[u8]) -> Result<()> {
+    pub fn feed(&mut self, mut data: &[u8]) -> Result<()> {
+        while let (Some(found), Some(byte)) = (self.mark, data.first()) {
+            if found < BOM.len() && *byte == BOM[found] {
+                self.mark = Some(found + 1);
+                data = &data[1..];
+            } else {
+                self.unmarked()?;
+            }
+        }
+        self.pass(data)
+    }
+
+    /// Goes on after the mark, or with the bytes that looked like the start of one.
+    fn unmarked(&mut self) -> Result<()> {
+        match self.mark.take() {
+            Some(found) if found == BOM.len() => {
+                self.at = found as u64;
+                Ok(())
+            }
+            Some(found) => self.pass(&BOM[..found]),
+            None => Ok(()),
+        }
+    }
+
+    fn pass(&mut self, data: &[u8]) -> Result<()> {
         let mut used = 0;
         while used < data.len() {
             if self.open.is_none() {
@@ -70,7 +110,7 @@ impl Scanner {
                     continue;
                 }
             }
-            used += self.step(&data[used..])?.0;
+            used += self.step(&data[used..])?;
         }
         self.at += data.len() as u64;
         Ok(())
@@ -78,17 +118,29 @@ impl Scanner {
 
     /// The blocks, once all bytes were fed.
     pub fn finish(mut self) -> Result<Vec<Block>> {
+        self.unmarked()?;
+        // A line end closes what may end here; within quotes it does not.
         while self.open.is_some() {
-            let (_, ended) = self.step(&[])?;
-            if ended {
-                break;
+            if self.step(b"\n")? == 1
+                && let Some(open) = self.open
+            {
+                return Err(TableError::Quote {
+                    line: open.line + open.before,
+                });
             }
         }
         Ok(self.blocks)
     }
 
     fn start(&mut self, used: u64) {
-        self.open = Some((0, 0, self.line));
+        self.open = Some(Open {
+            bytes: 0,
+            fields: 0,
+            line: self.line,
+            before: 0,
+            since: 0,
+            written: 0,
+        });
         self.core.set_line(self.line);
         if self.header {
             return;
@@ -107,19 +159,29 @@ impl Scanner {
         }
     }
 
-    /// Bytes taken, and whether the records have ended.
-    fn step(&mut self, input: &[u8]) -> Result<(usize, bool)> {
-        let Some((mut bytes, mut fields, line)) = self.open else {
-            return Ok((0, true));
+    /// Takes some bytes; gives how many.
+    fn step(&mut self, input: &[u8]) -> Result<usize> {
+        let Some(mut open) = self.open else {
+            return Ok(0);
         };
-        let (result, read, _, ends) =
+        let (result, read, out, ends) =
             self.core
                 .read_record(input, &mut self.output, &mut self.ends);
-        bytes += read as u64;
-        fields += ends;
-        self.open = Some((bytes, fields, line));
+        open.bytes += read as u64;
+        open.fields += ends;
+        let mut rest = &self.output[..out];
+        if let Some(last) = ends.checked_sub(1) {
+            let (ended, after) =
+                rest.split_at(self.ends[last].saturating_sub(open.written).min(out));
+            open.before += open.since + lines(ended);
+            (open.since, rest) = (0, after);
+        }
+        open.since += lines(rest);
+        open.written += out;
+        self.open = Some(open);
+        let line = open.line;
         let wrong = |reason: String| Err(TableError::Line { line, reason });
-        if bytes > self.longest {
+        if open.bytes > self.longest {
             return wrong(format!(
                 "it has more than {} bytes; close its quotes, or allow longer lines",
                 self.longest
@@ -127,8 +189,8 @@ impl Scanner {
         }
         match result {
             ReadRecordResult::Record => {
-                if fields != self.columns {
-                    return wrong(fields_differ(fields, self.columns));
+                if open.fields != self.columns {
+                    return wrong(fields_differ(open.fields, self.columns));
                 }
                 self.line = self.core.line();
                 self.open = None;
@@ -137,17 +199,21 @@ impl Scanner {
                 } else if let Some(block) = self.blocks.last_mut() {
                     block.rows += 1;
                 }
-                Ok((read, false))
             }
-            ReadRecordResult::End => Ok((read, true)),
-            _ => Ok((read, false)),
+            ReadRecordResult::End => self.open = None,
+            _ => {}
         }
+        Ok(read)
     }
 }
 
 /// What a record of the wrong width is told.
 pub fn fields_differ(found: usize, expected: usize) -> String {
-    format!(
-        "it has {found} fields, the table has {expected} columns; quote fields that hold a delimiter"
-    )
+    let remedy = match (found, expected) {
+        (_, 1) | (1, _) => {
+            "name the delimiter, such as Csv(delimiter=\";\"), or quote fields that hold one"
+        }
+        _ => "quote fields that hold a delimiter",
+    };
+    format!("it has {found} fields, the table has {expected} columns; {remedy}")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aegis_memory::Pages;
 use csv_core::ReadRecordResult;
 
-use super::CsvOptions;
+use super::{BOM, CsvOptions};
 use crate::error::{Result, TableError};
 use crate::source::Source;
 
@@ -101,16 +101,23 @@ impl Splitter {
                 .read_at(self.at, &mut self.input[..take])
                 .map_err(TableError::Source)?;
         }
-        self.at += take as u64;
         (self.used, self.filled) = (0, take);
+        if self.at == 0 && self.input[..take].starts_with(BOM) {
+            self.used = BOM.len();
+        }
+        self.at += take as u64;
         Ok(take > 0)
     }
 
     /// Goes to the next record; false at the end. Empty lines are passed over.
     pub fn advance(&mut self) -> Result<bool> {
         loop {
-            if self.used == self.filled && !self.refill()? {
-                return Ok(false);
+            if self.used == self.filled {
+                if !self.refill()? {
+                    return Ok(false);
+                }
+                // Of a file that is a byte order mark and nothing more.
+                continue;
             }
             match self.input[self.used] {
                 b'\n' => self.line += 1,
@@ -122,14 +129,23 @@ impl Splitter {
         self.started = self.line;
         self.core.set_line(self.line);
         let (mut written, mut taken) = (0, 0);
+        let mut last = false;
         self.fields = 0;
         loop {
+            let input = if last {
+                // A line end closes what may end here; within quotes it does not.
+                b"\n"
+            } else {
+                &self.input[self.used..self.filled]
+            };
             let (result, read, out, ends) = self.core.read_record(
-                &self.input[self.used..self.filled],
+                input,
                 &mut self.output[written..],
                 &mut self.ends[self.fields..],
             );
-            self.used += read;
+            if !last {
+                self.used += read;
+            }
             taken += read;
             written += out;
             self.fields += ends;
@@ -145,10 +161,11 @@ impl Splitter {
                     return Ok(true);
                 }
                 ReadRecordResult::End => return Ok(false),
-                ReadRecordResult::InputEmpty => {
-                    // At the end an empty input closes the record.
-                    self.refill()?;
+                ReadRecordResult::InputEmpty if last => {
+                    let before = self.fields.checked_sub(1).map_or(0, |at| self.ends[at]);
+                    return Err(unclosed(self.started, &self.output[..before]));
                 }
+                ReadRecordResult::InputEmpty => last = !self.refill()?,
                 ReadRecordResult::OutputFull => {
                     let mut larger = pages(self.output.len().saturating_mul(2))?;
                     larger[..written].copy_from_slice(&self.output[..written]);
@@ -163,4 +180,15 @@ impl Splitter {
             }
         }
     }
+}
+
+/// The error of a quote that is open at the end of the file. `before`: what the record had in front of that field.
+pub fn unclosed(started: u64, before: &[u8]) -> TableError {
+    TableError::Quote {
+        line: started + lines(before),
+    }
+}
+
+pub fn lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }

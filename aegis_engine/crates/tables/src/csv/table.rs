@@ -1,5 +1,6 @@
 //! An opened CSV file.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -16,8 +17,9 @@ use crate::rows::Rows;
 use crate::source::Source;
 
 const FORMAT: &str = "CSV";
-/// Types are inferred from no more than this.
+/// Types are inferred from no more than this, or from so many lines.
 const PREFIX: u64 = 1 << 20;
+const LINES: usize = 1000;
 /// More columns than this are not a table.
 const COLUMNS_MAX: usize = 1 << 16;
 
@@ -58,7 +60,8 @@ impl CsvTable {
                 true
             };
             let mut rows = 0;
-            while more && rows < options.infer_rows && split.consumed() <= PREFIX {
+            while more && rows < options.infer_rows && (rows < LINES || split.consumed() <= PREFIX)
+            {
                 if split.fields() != names.len() {
                     return Err(split.wrong(fields_differ(split.fields(), names.len())));
                 }
@@ -157,6 +160,7 @@ impl CsvTable {
         blocks: Range<usize>,
         rows: Option<Rows>,
         batch_rows: usize,
+        batch_bytes: u64,
     ) -> Result<CsvBatches> {
         let len = self.source.len();
         let known = self.blocks();
@@ -194,6 +198,7 @@ impl CsvTable {
             rows,
             row,
             batch_rows,
+            batch_bytes,
         })
     }
 }
@@ -221,16 +226,36 @@ fn names(first: &Splitter, options: &CsvOptions) -> Result<Vec<String>> {
             .collect());
     }
     let mut names = Vec::with_capacity(first.fields());
-    let mut seen = std::collections::HashSet::new();
     for at in 0..first.fields() {
-        let name = std::str::from_utf8(first.field(at))
-            .map_err(|_| first.wrong("a column name is not UTF-8; correct the header"))?;
-        if name.is_empty() || !seen.insert(name) {
-            return Err(first.wrong("column names must be unique and not empty; correct the header, or read without one"));
-        }
-        names.push(name.to_owned());
+        let name = std::str::from_utf8(first.field(at)).map_err(|_| {
+            first.wrong("a column name is not UTF-8; convert the file (from latin-1, for instance)")
+        })?;
+        names.push(match name {
+            "" => format!("column_{at}"),
+            name => name.to_owned(),
+        });
     }
-    Ok(names)
+    Ok(once(names))
+}
+
+/// Each name once: the second `a` is `a_2`, or has the next number that no other column has.
+pub fn once(names: Vec<String>) -> Vec<String> {
+    let mut taken: HashSet<String> = names.iter().cloned().collect();
+    let mut last: HashMap<String, u64> = HashMap::new();
+    let mut rename = |name: String| {
+        let Some(count) = last.get_mut(&name) else {
+            last.insert(name.clone(), 1);
+            return name;
+        };
+        loop {
+            *count += 1;
+            let other = format!("{name}_{count}");
+            if taken.insert(other.clone()) {
+                return other;
+            }
+        }
+    };
+    names.into_iter().map(&mut rename).collect()
 }
 
 /// Batches of some columns of some rows. Ends at the first error.
@@ -247,6 +272,7 @@ pub struct CsvBatches {
     /// Number of the next record.
     row: u64,
     batch_rows: usize,
+    batch_bytes: u64,
 }
 
 impl CsvBatches {
@@ -254,15 +280,18 @@ impl CsvBatches {
         let Some(mut split) = self.split.take() else {
             return Ok(None);
         };
-        let room = self.batch_rows.min(1 << 16);
+        // Columns are many or few: together they start with a few MiB.
+        let room = (1 << 20) / self.kinds.len().max(1);
+        let room = self.batch_rows.min(room.clamp(16, 1 << 16));
         let mut builders: Vec<Builder> = self
             .kinds
             .iter()
             .map(|kind| Builder::new(*kind, room))
             .collect();
-        let mut taken = 0;
+        let (mut taken, mut bytes) = (0, 0);
         let mut more = true;
-        while taken < self.batch_rows {
+        // A field is no longer than a line, 1 GiB at most: what comes on top of a full batch stays below Arrow's 2^31.
+        while taken < self.batch_rows && bytes < self.batch_bytes {
             more = split.advance()?;
             if !more {
                 break;
@@ -285,17 +314,21 @@ impl CsvBatches {
                 .zip(self.columns.iter().zip(&self.kinds))
             {
                 let field = split.field(*at);
+                bytes += 8 + field.len() as u64;
                 let value = (!self.options.is_null(field)).then_some(field);
-                builder.push(value).ok_or_else(|| TableError::Value {
-                    line: split.started(),
-                    column: self
-                        .schema
-                        .fields()
-                        .iter()
-                        .zip(&self.columns)
-                        .find(|(_, c)| *c == at)
-                        .map_or_else(String::new, |(f, _)| f.name().clone()),
-                    kind: kind.name(),
+                builder.push(value).ok_or_else(|| {
+                    let column = self.columns.iter().position(|column| column == at);
+                    let fields = self.schema.fields();
+                    let column = column.map_or_else(String::new, |at| fields[at].name().clone());
+                    let line = split.started();
+                    match kind {
+                        Kind::Text => TableError::Encoding { line, column },
+                        kind => TableError::Value {
+                            line,
+                            column,
+                            kind: kind.name(),
+                        },
+                    }
                 })?;
             }
             taken += 1;
