@@ -206,7 +206,9 @@ class Ledger:
             "relation": NEIGHBOURING,
         }
         with ExitStack() as locks:
-            for book in sorted(self._books, key=lambda b: b.lineage):  # in one order, so that no two wait for each other
+            for book in sorted(
+                self._books, key=lambda b: b.lineage
+            ):  # in one order, so that no two wait for each other
                 locks.enter_context(book.locked())
             books = [(book, book.entries()) for book in self._books]
             total = max(self._granted(entries, mechanism, steps, budget) for _, entries in books)
@@ -247,7 +249,8 @@ class Ledger:
 
 def _lineages(vault: Vault, dataset: str) -> list[str]:
     """Ids of those whose budget the data set spends. A name of no data set has a ledger of its own, found by the name's MAC: no
-    name ever becomes a path."""
+    name ever becomes a path.
+    """
     try:
         found = [str(lineage) for lineage in vault.lineages(dataset)]
     except AegisError:
@@ -291,7 +294,8 @@ class _Book:
         continued = {e["name"]: e for e in entries if e["kind"] == "continue"}
         self._check_head(entries)
         old: list[Entry] = []
-        for name in continued or self._former():
+        names: list[str] = list(continued) or self._former()
+        for name in names:
             before = self._old(name)
             known = continued.get(name)
             if known is not None and (len(before) != known["entries"] or before[-1]["mac"] != known["last"]):
