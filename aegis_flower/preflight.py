@@ -71,6 +71,7 @@ def _key(client: VaultClient, parameters: NDArrays, holdout: bool) -> str:
         f"{app.__module__}.{app.__qualname__}",
         [a.shape for a in parameters],
         repr(client.spec),
+        sorted(client.round_config),
         client.node.dataset(holdout),
         holdout,
     )

@@ -183,7 +183,9 @@ def binding(arrays: ArrayRecord, request: Request, config: Mapping[str, Setting]
         put(_ndarray(array).tobytes())
     for key, value in sorted((config or {}).items()):
         put(key.encode())
-        for part in value if isinstance(value, list) else [value]:
+        parts = value if isinstance(value, list) else [value]
+        put(struct.pack("<?Q", isinstance(value, list), len(parts)))
+        for part in parts:
             put(type(part).__name__.encode())
             put(part if isinstance(part, bytes) else repr(part).encode())
     return digest.digest()

@@ -81,6 +81,7 @@ class ByHand:
         self.app = aegis_client_app(Mine, config=self.cfg, **(app or {}))
         make = columns or (lambda i, n: rows(n, i))
         self.contexts: dict[int, Context] = {}
+        folder.mkdir(parents=True, exist_ok=True)
         for i in range(1, nodes + 1):
             root = folder / f"node-{i}"
             vault = Vault.create(str(root), key_file=f"{root}.key", make_key=True)

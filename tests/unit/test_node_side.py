@@ -115,15 +115,6 @@ def test_a_model_that_is_not_the_nodes_is_refused_unread(make: Make, arrays: Any
     assert events(nodes) == NOTHING
 
 
-class Unused(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.l, self.u = nn.Linear(4, 2), nn.Linear(4, 2)
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.l(x)
-
-
 def batch_norm() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
 
@@ -134,7 +125,6 @@ def broken() -> nn.Module:
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "BatchNorm": {"app": {"model": batch_norm}},
-    "a parameter that forward does not use": {"app": {"model": Unused}},
     "float16": {"app": {"model": lambda: nn.Linear(4, 2).half()}},
     "another model": {"app": {"model": lambda: nn.Linear(4, 3)}, "arrays": START},
     "a model() that fails": {"app": {"model": broken}, "arrays": START},
