@@ -216,6 +216,15 @@ class Ledger:
                 book.append("reserve", fields, entries)
         return Reservation(str(fields["id"]), total)
 
+    def check(self, *, mechanism: Mechanism, steps: int, budget: float) -> None:
+        """Whether `reserve` would grant a round now; writes nothing.
+
+        Raises:
+            BudgetExceeded, LedgerTampered: as `reserve`.
+        """
+        for book in self._books:
+            self._granted(book.entries(), mechanism, steps, budget)
+
     def _granted(self, entries: list[Entry], mechanism: Mechanism, steps: int, budget: float) -> float:
         spent = _spent(entries, lambda s: gate_epsilon(s, self.delta, tight=False))
         total = math.inf

@@ -98,9 +98,16 @@ def _robust_rule(cfg: Config, common: dict[str, Any]) -> flower.Strategy:
 def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, **extra: Any) -> AnyStrategy:
     """The experiment's strategy: secure aggregation around the inner one, or the inner one in clear."""
     inner = inner_strategy(cfg)
-    last = {cfg.strategy.rounds}
+    last = set() if cfg.evaluation_rounds == "never" else {cfg.strategy.rounds}
     if not cfg.secagg.enabled:
-        return ClearAggregation(inner, noise_multiplier=sigma, evaluate_rounds=last, on_round=on_round)
+        return ClearAggregation(
+            inner,
+            noise_multiplier=sigma,
+            weighting=cfg.secagg.weighting,
+            evaluate=cfg.evaluation_rounds,
+            evaluate_rounds=last,
+            on_round=on_round,
+        )
     a = cfg.secagg
     options: dict[str, Any] = {
         "max_norm": cfg.strategy.max_norm,
@@ -114,6 +121,7 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         "commit": a.commit,
         "sparse": tuple(a.sparse) if a.sparse else None,
         "noise_multiplier": sigma,
+        "evaluate": cfg.evaluation_rounds,
         "evaluate_rounds": last,
         "on_round": on_round,
         **extra,
