@@ -33,9 +33,12 @@ _WHOLE = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512)
 # Orders near 1 decide where ε is large. They have no finite sum, so they are integrated.
 _FRACTIONS = (1.1, 1.25, 1.5, 1.75, 2.5, 3.5, 4.5)
 _ORDERS = np.array(sorted((*_FRACTIONS, *_WHOLE)), dtype=np.float64)
+_IS_WHOLE = np.isin(_ORDERS, _WHOLE)
 _LEAST = 1e-6  # ε of anything that is on: one unit of the engine's budget
 _PLD_MOST = 100.0  # beyond this ε the tight accountant takes for ever, and no budget reaches there
 _PLD_MECHANISMS = 16
+_HOPELESS = 1000  # an ε, or rows of one person, at which nothing is protected and an exact number takes minutes
+_ERFC_MOST = 30.0  # beyond, erfc is the smallest float
 _SIGMA_TOLERANCE = 5e-4
 
 Floats = npt.NDArray[np.float64]
@@ -128,31 +131,32 @@ def rdp(sigma: float, rate: float) -> Floats:
     """Rényi divergences of one Poisson-subsampled Gaussian step, by order (Mironov, Talwar, Zhang 2019, section 3.3)."""
     if rate == 1:
         return _ORDERS / (2 * sigma**2)
+    orders, k, binomials = _grid()
+    terms = binomials + k * math.log(rate) + (orders - k) * math.log1p(-rate) + (k * k - k) / (2 * sigma**2)
+    top = terms.max(axis=1, keepdims=True)
+    whole = top[:, 0] + np.log(np.exp(terms - top).sum(axis=1))
     out = np.empty(len(_ORDERS))
-    for i, order in enumerate(_ORDERS):
-        log_moment = _whole(int(order), sigma, rate) if order == int(order) else _fraction(order, sigma, rate)
-        out[i] = log_moment / (order - 1)
+    out[_IS_WHOLE] = whole
+    out[~_IS_WHOLE] = [_fraction(order, sigma, rate) for order in _FRACTIONS]
     # One part in 10^9 for the rounding of the sums.
-    return np.maximum(out * (1 + 1e-9), 0.0)
+    return np.maximum(out / (_ORDERS - 1) * (1 + 1e-9), 0.0)
 
 
 @functools.lru_cache(maxsize=1)
-def _log_factorials() -> Floats:
-    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(_WHOLE) + 1)))])
-
-
-def _whole(order: int, sigma: float, rate: float) -> float:
-    k = np.arange(order + 1)
-    log = _log_factorials()
-    binomial = log[order] - log[k] - log[order - k]
-    return _log_sum(binomial + k * math.log(rate) + (order - k) * math.log1p(-rate) + (k * k - k) / (2 * sigma**2))
+def _grid() -> tuple[Floats, Floats, Floats]:
+    """Whole orders, exponents, and log binomials with nothing beyond the order."""
+    log = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(_WHOLE) + 1)))])
+    orders, k = np.array(_WHOLE)[:, None], np.arange(max(_WHOLE) + 1)[None, :]
+    inside = k <= orders
+    binomials = np.where(inside, log[orders] - log[k] - log[np.where(inside, orders - k, 0)], -np.inf)
+    return orders.astype(np.float64), k.astype(np.float64), binomials
 
 
 def _fraction(order: float, sigma: float, rate: float) -> float:
-    """log E[((1-q) + q e^((2z-1)/2σ²))^α], z ~ N(0, σ²), by the trapezoidal rule.
+    """Log E[((1-q) + q e^((2z-1)/2σ²))^α], z ~ N(0, σ²), by the trapezoidal rule.
 
-    The integrand is analytic in a strip of half-width πσ² and decays like a Gaussian, so the rule errs by e^(-2π·πσ²/h) (Trefethen
-    and Weideman 2014, theorem 5.1): nothing beside the rounding at this step.
+    The integrand is analytic in a strip of half-width πσ² and decays like a Gaussian, so the rule errs by e^(-2π·πσ²/h)
+    (Trefethen and Weideman 2014, theorem 5.1): nothing beside the rounding at this step.
     """
     step = min(sigma, sigma**2) / 20
     z = np.arange(-14 * sigma, order + 14 * sigma, step)
@@ -215,8 +219,8 @@ def _above(z: float) -> float:
 
 
 def _log_above(z: float) -> float:
-    """log P(N(0,1) > z), or above it where it is below the smallest float."""
-    if z < 30:
+    """Log P(N(0,1) > z), or above it where it is below the smallest float."""
+    if z < _ERFC_MOST:
         return math.log(_above(z))
     return -z * z / 2 - math.log(z) - math.log(2 * math.pi) / 2
 
@@ -264,8 +268,8 @@ def gate_epsilon(steps: Steps, delta: float, *, tight: bool) -> float:
 def person_epsilon(steps: Steps, delta: float, rows: int) -> float:
     """ε at `delta` for a person of whom the data set has `rows` rows, each sampled by itself.
 
-    With k rows, a step's sum moves by one of 0..k clips, Binomial(k, rate) of them: dp-accounting's mixture of Gaussians, tight and
-    below what group privacy would say. Counts move by up to k times what one record adds.
+    With k rows, a step's sum moves by one of 0..k clips, Binomial(k, rate) of them: dp-accounting's mixture of Gaussians, tight
+    and below what group privacy would say. Counts move by up to k times what one record adds.
     """
     within("privacy.delta", delta, DELTA)
     if rows < 1 or not any(steps.values()):
@@ -276,20 +280,20 @@ def person_epsilon(steps: Steps, delta: float, rows: int) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _person_epsilon(key: tuple[tuple[float, float, str, int], ...], delta: float, rows: int) -> float:
-    import dp_accounting
+    from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant
 
-    # Where the loss is so large that nothing is protected, the exact number would take minutes and say no more.
-    if rows > 1000 or len(key) > _PLD_MECHANISMS:
+    if rows > _HOPELESS or len(key) > _PLD_MECHANISMS:
         return math.inf
-    if max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key) > 1000:
+    if max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key) > _HOPELESS:
         return math.inf
-    tool = PLDAccountant(value_discretization_interval=min(_interval(sigma, rate) for sigma, rate, *_ in key))
+    # The loss of k rows is about k times as large, so it may be cut k times as coarsely.
+    tool = PLDAccountant(value_discretization_interval=rows * min(_interval(sigma, rate) for sigma, rate, *_ in key))
     for sigma, rate, _, count in key:
         if rate == 1:
-            event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(sigma / rows)
+            event: dp_event.DpEvent = dp_event.GaussianDpEvent(sigma / rows)
         else:
-            event = dp_accounting.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
+            event = dp_event.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
         tool.compose(event, count)
     return max(float(tool.get_epsilon(delta)), _LEAST)
 

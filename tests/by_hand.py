@@ -15,6 +15,7 @@ from aegis_engine import SecAggServer, Vault
 from aegis_flower import Terms, VaultClient, aegis_client_app, wire
 from aegis_flower.config import Config, compose
 from aegis_flower.datasets import Spec
+from aegis_flower.errors import AegisError
 from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.ingest import ingest
 from aegis_flower.node import close_nodes
@@ -81,6 +82,7 @@ class ByHand:
         self.app = aegis_client_app(Mine, config=self.cfg, **(app or {}))
         make = columns or (lambda i, n: rows(n, i))
         self.contexts: dict[int, Context] = {}
+        folder.mkdir(parents=True, exist_ok=True)
         for i in range(1, nodes + 1):
             root = folder / f"node-{i}"
             vault = Vault.create(str(root), key_file=f"{root}.key", make_key=True)
@@ -189,7 +191,7 @@ class Server:
                 assert not reply.code, reply.code
                 server.add_unmask(n, reply.payload)
             return Round(server.finish(), replies)
-        except Exception as error:
+        except AegisError as error:
             return Round(error, replies)
 
 
