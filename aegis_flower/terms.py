@@ -140,6 +140,5 @@ def _real(field: str, value: object, low: float, high: float) -> float:
         return float(value)
     raise _wrong(field, value, f"take a number from {low:g} to {high:g}")
 
-FIELDS = tuple(field.name for field in fields(Terms))
 
 __all__ = ["BASES", "Terms"]

@@ -55,6 +55,9 @@ def exit_code(error: BaseException) -> int:
     # AEG-P006: the consent ledger, which is a hash-chained log too, is not what was written.
     if isinstance(error, (VaultTampered, AuditTampered)) or getattr(error, "code", "") == "AEG-P006":
         return 5
+    # Names of people and purposes that are none, or nobody's.
+    if getattr(error, "code", "") in ("AEG-P013", "AEG-P014"):
+        return 2
     return 1
 
 

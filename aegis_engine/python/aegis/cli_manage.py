@@ -117,7 +117,7 @@ def vault_shred_subject(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Destroys the keys of every object about one person, and the person's key."""
+    """Destroys the keys of every object about one person alone. Rows of theirs in data sets: erase-person."""
     within = opened(vault, key_file, key)
     about = [entry for entry in within.list() if entry["subject"] == subject]
     if about and not yes:
@@ -125,6 +125,26 @@ def vault_shred_subject(
         typer.confirm(f"destroy the keys of {len(about)} objects ({names}) for ever?", abort=True)
     receipt = within.shred_subject(subject, require=require)
     _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
+
+
+@vault_app.command("erase-person")
+def vault_erase_person(
+    vault: Folder,
+    subject: Annotated[str, typer.Argument(help="the person, as given when the data were taken in")],
+    key_file: KeyFile = None,
+    key: Key = None,
+    require: Require = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erases a person: ends consent and writes every data set with rows of theirs anew without them. Prints the receipt."""
+    within = opened(vault, key_file, key)
+    if not yes:
+        typer.confirm("erase this person for ever?", abort=True)
+    receipt = within.erase_person(subject, require=require)
+    rows = sum(entry["rows"] for entry in receipt["datasets"] if not entry["unreachable"])
+    told = f"erased: {rows} rows removed from {len(receipt['datasets'])} data sets, {len(receipt['objects'])} objects shredded"
+    _receipt(receipt, told, as_json)
 
 
 @vault_app.command("destroy")

@@ -411,6 +411,13 @@ class Vault:
     def owner_permit(self, object: str | UUID, action_name: str = "read") -> Permit:
         """The owner's permit, on a vault without a policy bundle; recorded in the audit log."""
 
+    def admit(self, permit: Permit) -> None:
+        """Redeems a permit without reading, which takes microseconds: before each part that is given out of a larger piece.
+
+        Raises:
+            PermitError: it has ended.
+        """
+
     def records(self, permit: Permit) -> RecordReader:
         """A reader of the rows and columns that the permit opens."""
 

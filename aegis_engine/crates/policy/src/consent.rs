@@ -479,7 +479,7 @@ impl ConsentLedger {
         for _ in 0..100 {
             let before = length()?;
             if state.length == Some(before) {
-                return Ok(());
+                return self.check_committed(state);
             }
             state.length = None;
             let mut records = match state.cursor {

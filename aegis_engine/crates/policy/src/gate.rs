@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use aegis_audit::{Event, Log};
+use aegis_audit::Log;
 use cedar_policy::Context;
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -318,6 +318,11 @@ impl Vault {
         })
     }
 
+    /// Refuses a permit that has ended.
+    fn admit(&self, permit: &Permit) -> Result<()> {
+        Ok(self.inner.admit(&permit.inner)?)
+    }
+
     fn records(&self, py: Python<'_>, permit: &Permit) -> Result<RecordReader> {
         let permit = Arc::clone(&permit.inner);
         Ok(RecordReader {

@@ -64,6 +64,7 @@ fn operate(
         "shred_many" => vault.shred_many(&[*object, *dataset], None).map(drop),
         "shred_dataset" => vault.shred(*dataset, None).map(drop),
         "shred_subject" => vault.shred_subject("person", None).map(drop),
+        "erase_person" => vault.erase_person("person 3", None).map(drop),
         "rotate" => vault.rotate(Some(&key(2))).map(drop),
         "renew" => vault.rotate(None).map(drop),
         "reencrypt" => vault.reencrypt(*second, None).map(drop),

@@ -45,6 +45,7 @@ fn after(operation: &str, seed: u8) -> Contents {
         "store" => drop(all.insert("new".to_owned(), large(seed))),
         "write" => drop(all.insert("new".to_owned(), content(seed, 9))),
         "records" => drop(all.insert("new".to_owned(), vec![seed; 80])),
+        "erase_person" => drop(all.insert("dataset".to_owned(), vec![seed; 72])),
         "rename" => {
             let same = all.remove("object 1").unwrap();
             all.insert("renamed".to_owned(), same);
@@ -142,14 +143,15 @@ fn state(vault: &Vault, scene: &Scene, operation: &str, what: &str) -> Side {
     );
     assert!(old || new, "{what}: neither the old contents nor the new");
     for object in all.iter().filter(|o| o.attrs.contains_key("aegis.rows")) {
-        assert_eq!(vault.dataset(object.id).unwrap().rows, 10, "{what}");
+        let rows = vault.dataset(object.id).unwrap().rows as usize;
+        assert_eq!(rows * 8, found[&object.name].len(), "{what}");
     }
     let epoch = vault.epoch().unwrap();
     let [object, second, dataset] = scene.ids.map(|id| shredded(vault, id));
     let expected = match operation {
         "shred" => [true, false, false],
         "shred_many" => [true, false, true],
-        "shred_dataset" | "reencrypt_dataset" => [false, false, true],
+        "shred_dataset" | "reencrypt_dataset" | "erase_person" => [false, false, true],
         "shred_subject" => [true, true, false],
         "reencrypt" => [false, true, false],
         _ => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use check::{Side, check};
 use scene::{Scene, killed, run, start};
 
-const OPERATIONS: [&str; 16] = [
+const OPERATIONS: [&str; 17] = [
     "create",
     "store",
     "write",
@@ -24,6 +24,7 @@ const OPERATIONS: [&str; 16] = [
     "shred_many",
     "shred_dataset",
     "shred_subject",
+    "erase_person",
     "rotate",
     "renew",
     "reencrypt",
