@@ -157,6 +157,17 @@ pub(crate) fn overwrite(path: &Place) -> Result<()> {
     file.sync_all().map_err(VaultError::io("fsync", path))
 }
 
+/// Refuses a secret that has a second name, before anything is done that ends in overwriting it.
+pub(crate) fn sole(path: &Place) -> Result<()> {
+    match path.stat() {
+        Ok(about) if about.kind == Kind::File && about.links > 1 => {
+            let second = Unfit("a file with a second name (hard link)");
+            Err(VaultError::io("overwrite", path)(second.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Gets rid of what an interrupted replacement left: overwritten where that touches nothing else, then removed. The name
 /// of a link goes, what it leads to stays. The caller holds the exclusive lock and has opened the keystore.
 pub(crate) fn discard(path: &Place) -> Result<bool> {

@@ -1,9 +1,10 @@
 //! A vault: open it, and the keystore as this process knows it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use aegis_audit::Log;
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     /// On a file system that is only for reading; decided when it was opened.
     pub read_only: bool,
     state: RwLock<State>,
+    /// Objects of old vaults whose name could not be learned.
+    unnamed: Mutex<HashSet<Uuid>>,
     process: u32,
 }
 
@@ -220,6 +223,7 @@ impl Opening {
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             read_only,
             state: RwLock::new(state),
+            unnamed: Mutex::default(),
             process: std::process::id(),
         };
         let vault = Vault {
@@ -264,6 +268,10 @@ impl Inner {
             });
         }
         Ok(())
+    }
+
+    pub fn unnamed(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn lock_wait(&self) -> Duration {

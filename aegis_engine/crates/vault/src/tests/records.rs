@@ -341,7 +341,7 @@ fn governance_rows_are_not_readable_with_a_permit_and_plain_data_not_without() {
     // An ordinary object that only claims to be governance metadata.
     let meta = Meta {
         media_type: crate::ROWS_MEDIA_TYPE.to_owned(),
-        ..Meta::named("n")
+        ..unused()
     };
     let plain = vault.store_bytes(b"x", meta).unwrap();
     assert!(matches!(
