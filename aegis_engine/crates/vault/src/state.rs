@@ -1,6 +1,5 @@
 //! The keystore as this process knows it, and how it follows the file.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ struct Tail {
 /// The keystore file, with what can be read of it without a key. The caller holds the lock.
 pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
     let path = layout.keystore();
-    if !path.exists() {
+    if !files::exists(&path)? {
         return Err(VaultError::KeystoreCorrupt {
             reason: "the file is missing".to_owned(),
         });
@@ -62,15 +61,17 @@ pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelop
     Ok((bytes, envelope))
 }
 
-/// The readable part of a keystore or a backup, without the rest.
+/// The readable part of the keystore of a vault.
+pub(crate) fn readable(layout: &Layout, vault: Uuid) -> Result<Envelope> {
+    keystore(layout, vault).map(|(_, envelope)| envelope)
+}
+
+/// The readable part of the keystore, of whatever vault.
 pub(crate) fn peek(layout: &Layout) -> Result<Envelope> {
-    let (bytes, envelope) = {
-        let bytes = files::read(&layout.keystore(), KEYSTORE_MAX)?;
-        let envelope = envelope::peek(&bytes, Form::Keystore)?;
-        (bytes, envelope)
-    };
-    drop(bytes);
-    Ok(envelope)
+    envelope::peek(
+        &files::read(&layout.keystore(), KEYSTORE_MAX)?,
+        Form::Keystore,
+    )
 }
 
 fn front(bytes: &[u8]) -> [u8; FIXED] {
@@ -83,6 +84,17 @@ impl State {
     /// Reads and opens the keystore; gives a new `Auth` when a rotation made the known one obsolete and the same
     /// provider has the new key. The caller holds the lock.
     pub fn load(layout: &Layout, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
+        let reached = About::read(layout)?.epoch;
+        Self::load_reaching(layout, vault, known, reached)
+    }
+
+    /// As [`load`](Self::load), where `vault.json` does not say which epoch was reached.
+    pub fn load_reaching(
+        layout: &Layout,
+        vault: Uuid,
+        known: &Arc<Auth>,
+        reached: u64,
+    ) -> Result<(Self, Arc<Auth>)> {
         let (bytes, envelope) = keystore(layout, vault)?;
         let stamp = Stamp::of(&layout.keystore())?;
         let auth = if known.fits(&envelope) {
@@ -90,7 +102,6 @@ impl State {
         } else {
             Arc::new(Auth::of(&envelope, &known.provider, &layout.root)?)
         };
-        let reached = About::read(layout)?.epoch;
         if envelope.epoch < reached {
             return Err(VaultError::KeystoreRollback {
                 expected: reached,
@@ -169,7 +180,7 @@ impl State {
     /// lock.
     pub fn follow(&mut self, layout: &Layout, stamp: Stamp) -> Result<bool> {
         let path = layout.keystore();
-        let file = File::open(&path).map_err(VaultError::io("open", &path))?;
+        let file = path.open().map_err(VaultError::io("open", &path))?;
         let mut seen = [0; FIXED];
         if stamp.len < self.tail.end
             || self.tail.chain.is_none()
