@@ -1,4 +1,4 @@
-"""Reads a vault folder of format version 1 with `cryptography` alone: written from docs/ENCRYPTION.md, not from the engine.
+"""Reads a vault folder of format version 1 (keystores of versions 1 and 2) with `cryptography` alone: written from docs/ENCRYPTION.md, not from the engine.
 
     python decoder.py VAULT --key-hex 00..1f | --passphrase TEXT     lists and checks every object
     python decoder.py VAULT ... --vectors OBJECT                     the derivation chain, as in the document
@@ -202,19 +202,42 @@ class Record:
 class Body:
     node: bytes
     bundle: bytes | None
-    audit: tuple[int, bytes]
+    audit: tuple[int, bytes] = (0, b"")
+    audit_place: tuple[int, int] = (0, 0)
     subjects: dict[bytes, bytes] = field(default_factory=dict)
     live: dict[UUID, Record] = field(default_factory=dict)
     shredded: dict[UUID, int] = field(default_factory=dict)
     copies: list[dict[str, Any]] = field(default_factory=list)
+    heads: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, data: bytes) -> Body:
+    def parse(cls, data: bytes, version: int) -> Body:
         c = Cursor(data, "keystore body")
-        need(c.number(1) == 1, "keystore body: version")
+        need(c.number(1) == version, "keystore body: version")
         node, governed, bundle = c.take(32), c.number(1), c.take(32)
         need(governed == 1 or (governed == 0 and not any(bundle)), "keystore body: bundle")
-        body = cls(node, bundle if governed else None, (c.number(8), c.take(32)))
+        body = cls(node, bundle if governed else None)
+        body.sections(c, version)
+        return body
+
+    def change(self, data: bytes) -> None:
+        """Section 6: the sections of a change, which adds and replaces."""
+        new = Body(self.node, self.bundle)
+        new.sections(Cursor(data, "change"), 2)
+        need(not new.shredded, "change: it shreds")
+        self.audit, self.audit_place = new.audit, new.audit_place
+        self.subjects |= new.subjects
+        self.live |= new.live
+        self.live = dict(sorted(self.live.items(), key=lambda item: item[0].bytes))
+        self.copies += new.copies
+        self.heads |= new.heads
+
+    def sections(self, c: Cursor, version: int) -> None:
+        body = self
+        body.audit = (c.number(8), c.take(32))
+        if version == 2:
+            body.audit_place = (c.number(8), c.number(8))
+            need(body.audit_place[0] <= body.audit_place[1], "keystore body: place in the audit log")
         before = b""
         for _ in range(c.number(4)):
             subject = c.take(16)
@@ -239,13 +262,19 @@ class Body:
         for _ in range(c.number(4)):
             when, epoch, generation = c.number(8), c.number(8), c.number(8)
             body.copies.append({"when": when, "epoch": epoch, "generation": generation, "label": c.text()})
+        name = None
+        for _ in range(c.number(4) if version == 2 else 0):
+            key = c.text()
+            need(name is None or key.encode() > name.encode(), "keystore body: order of heads")
+            name = key
+            body.heads[key] = (c.number(8), c.take(32))
         c.end()
-        return body
 
 
 @dataclass
 class Envelope:
     raw: bytes
+    version: int
     kind: int
     vault: UUID
     epoch: int
@@ -256,12 +285,14 @@ class Envelope:
     def parse(cls, raw: bytes, magic: bytes = b"AEGISAKV") -> Envelope:
         need(len(raw) >= 252 + 16 and raw[:8] == magic, "keystore: magic or length")
         version, kind, flags = struct.unpack_from("<HHI", raw, 8)
-        need(version == 1 and flags == 0, "keystore: version or flags")
+        need(version in (1, 2) and flags == 0, "keystore: version or flags")
         need(kind in KINDS, "keystore: provider kind")
         epoch, generation, params, zero = struct.unpack_from("<QQII", raw, 32)
         need(params <= 1024 and zero == 0 and len(raw) >= 252 + params + 16, "keystore: parameters")
-        need(struct.unpack_from("<Q", raw, 244)[0] == len(raw) - 252 - params, "keystore: body length")
-        return cls(raw, kind, UUID(bytes=raw[16:32]), epoch, generation, raw[252 : 252 + params])
+        body, rest = struct.unpack_from("<Q", raw, 244)[0], len(raw) - 252 - params
+        changes = version == 2 and magic == b"AEGISAKV"
+        need(16 <= body and (body == rest or (changes and body < rest)), "keystore: body length")
+        return cls(raw, version, kind, UUID(bytes=raw[16:32]), epoch, generation, raw[252 : 252 + params])
 
     def chain(self, provider_key: bytes, epoch_secret: bytes) -> dict[str, bytes]:
         """Every value from the provider key to the body, each checked where the file can check it."""
@@ -269,15 +300,15 @@ class Envelope:
         check = expand(extract(vault, provider_key), b"aegis/v1/provider-check")
         need(hmac.compare_digest(check, raw[56:88]), "keystore: wrong key")
         root = expand(extract(vault, provider_key + epoch_secret), b"aegis/v1/root" + struct.pack("<Q", self.epoch))
-        wrap = extract(raw[120:152], root)
-        need(hmac.compare_digest(expand(wrap, b"aegis/v1/root-check"), raw[88:120]), "keystore: epoch secret")
+        wrap, own = extract(raw[120:152], root), b"aegis/v%d/" % self.version
+        need(hmac.compare_digest(expand(wrap, own + b"root-check"), raw[88:120]), "keystore: epoch secret")
         place = vault + struct.pack("<Q", self.epoch)
-        wrap_key = expand(wrap, b"aegis/v1/epoch-wrap")
+        wrap_key = expand(wrap, own + b"epoch-wrap")
         epoch_key = gcm_open(wrap_key, ZERO, place, raw[152:200], "keystore: epoch key")
         prk = extract(place, epoch_key)
-        need(hmac.compare_digest(expand(prk, b"aegis/v1/epoch-commit"), raw[200:232]), "keystore: commitment")
-        body_key, at = expand(prk, b"aegis/v1/keystore-body"), 252 + len(self.params)
-        body = gcm_open(body_key, raw[232:244], raw[:at], raw[at:], "keystore: body")
+        need(hmac.compare_digest(expand(prk, own + b"epoch-commit"), raw[200:232]), "keystore: commitment")
+        body_key, at = expand(prk, own + b"keystore-body"), 252 + len(self.params)
+        body = gcm_open(body_key, raw[232:244], raw[:at], raw[at : self.end], "keystore: body")
         return {
             "provider check": check,
             "root": root,
@@ -285,7 +316,37 @@ class Envelope:
             "epoch key": epoch_key,
             "body key": body_key,
             "body": body,
+            "epoch prk": prk,
         }
+
+    @property
+    def end(self) -> int:
+        """Where the base ends and the changes start."""
+        return 252 + len(self.params) + int(struct.unpack_from("<Q", self.raw, 244)[0])
+
+    def changes(self, prk: bytes) -> tuple[list[bytes], bool]:
+        """Section 5: the plaintexts behind the base, and whether the file ends in something that was not committed."""
+        sealing, linking = expand(prk, b"aegis/v2/keystore-changes"), expand(prk, b"aegis/v2/keystore-link")
+        place, link, rest = self.vault.bytes + struct.pack("<Q", self.epoch), bytes(32), self.raw[self.end :]
+        found: list[bytes] = []
+        while rest:
+            if len(rest) < 48 or not any(rest):
+                return found, True
+            n, zero, generation = struct.unpack_from("<IIQ", rest)
+            need(16 <= n <= (1 << 30) + 16 and zero == 0, "change: length")
+            if len(rest) < 48 + n:
+                return found, True
+            key = expand(extract(rest[16:48], sealing), b"aegis/v2/change")
+            try:
+                plain = gcm_open(key, ZERO, place + rest[:48] + link, rest[48 : 48 + n], "change: altered")
+                need(generation == self.generation + len(found) + 1, "change: generation")
+            except Bad:
+                if len(rest) == 48 + n:
+                    return found, True
+                raise
+            found.append(plain)
+            link, rest = extract(linking, link + rest[: 48 + n]), rest[48 + n :]
+        return found, False
 
 
 def provider_key(envelope: Envelope, key: bytes | None, passphrase: str | bytes | None) -> bytes:
@@ -362,7 +423,29 @@ class Vault:
         need(secret is not None, "epoch.key: no secret of the keystore's epoch")
         self.epoch_secret = secret or b""
         self.chain = self.envelope.chain(self.provider_key, self.epoch_secret)
-        self.body = Body.parse(self.chain["body"])
+        self.body = Body.parse(self.chain["body"], self.envelope.version)
+        self.generation = self.envelope.generation
+        self.torn = False
+        if self.envelope.version == 2:
+            changes, self.torn = self.envelope.changes(self.chain["epoch prk"])
+            for change in changes:
+                self.body.change(change)
+            self.generation += len(changes)
+        need(self.proven() <= self.generation, "keystore: the audit log knows a later generation")
+
+    def proven(self) -> int:
+        """Section 11: the newest generation of the keystore that the audit log proves; 0 without one."""
+        log = self.folder / "audit/000001.log"
+        raw, at, newest = log.read_bytes() if log.exists() else b"", 64, 0
+        key = expand(extract(b"aegis/v1/node", self.body.node), b"aegis/v2/keystore-record")
+        while at + 56 <= len(raw):
+            (n,) = struct.unpack_from("<I", raw, at)
+            record, at = json.loads(raw[at + 56 : at + 56 + n]), at + 56 + n
+            if record["event"] == "keystore" and "proof" in record:
+                covered = struct.pack("<QQ", record["generation"], record["epoch"])
+                if hmac.compare_digest(extract(key, covered).hex(), record["proof"]):
+                    newest = max(newest, record["generation"])
+        return newest
 
     @property
     def id(self) -> UUID:
@@ -451,6 +534,10 @@ class Vault:
     def mac(self, domain: str, data: bytes) -> bytes:
         return extract(self.derive(b"aegis/v1/node", b"aegis/v1/mac", domain), data)
 
+    def proof(self, domain: str, data: bytes) -> bytes:
+        info = b"aegis/v2/proof" + struct.pack("<Q", len(domain.encode())) + domain.encode()
+        return extract(expand(extract(b"aegis/v1/node", self.body.node), info), data)
+
     def pseudonym(self, person: str) -> bytes:
         return self.mac("aegis/v1/pseudonym", person.encode())[:16]
 
@@ -511,7 +598,7 @@ def open_backup(
     """A keystore backup: its epoch secret is zero."""
     envelope = Envelope.parse(Path(path).read_bytes(), b"AEGISAKB")
     chain = envelope.chain(provider_key(envelope, key, passphrase), bytes(32))
-    return envelope, Body.parse(chain["body"])
+    return envelope, Body.parse(chain["body"], envelope.version)
 
 
 def permutation(seed: int, epoch: int, stream: int, n: int) -> list[int]:

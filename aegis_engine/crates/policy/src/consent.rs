@@ -132,7 +132,7 @@ impl ConsentLedger {
 
     /// As [`open`](Self::open) where nothing can be written: it takes no records.
     pub fn open_read_only<D: AsDir + ?Sized>(dir: &D, origin: &str) -> Result<Self, ConsentError> {
-        Self::with(dir, Log::open_read_only(dir, origin, None)?)
+        Self::with(dir, Log::open_read_only(dir, origin)?)
     }
 
     fn with<D: AsDir + ?Sized>(dir: &D, log: Log) -> Result<Self, ConsentError> {

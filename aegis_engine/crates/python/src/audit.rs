@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aegis_folder::AsDir;
 use aegis_audit::{AuditError, Head, Record};
+use aegis_folder::AsDir;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 

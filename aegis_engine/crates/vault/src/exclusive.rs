@@ -259,11 +259,12 @@ impl Exclusive<'_> {
     /// Gives the lock back; what was not committed is forgotten.
     #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the end of every operation
     pub fn done(self) -> Result<()> {
-        Ok(())
+        self.finish().map(drop)
     }
 
     /// As [`done`](Self::done), with the lock still held.
-    pub fn finish(self) -> VaultLock {
-        self.lock
+    #[allow(clippy::unnecessary_wraps)] // the end of every operation
+    pub fn finish(self) -> Result<VaultLock> {
+        Ok(self.lock)
     }
 }

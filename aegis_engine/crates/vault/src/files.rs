@@ -80,14 +80,8 @@ pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
 
 /// Makes a rename or unlink in `path`'s folder durable.
 pub(crate) fn sync_parent(path: &Place) -> Result<()> {
-    sync_dir(&path.parent())
-}
-
-/// Makes what was renamed or removed in a folder durable.
-pub(crate) fn sync_dir(dir: &Place) -> Result<()> {
-    dir.open_dir()
-        .and_then(|dir| dir.sync_all())
-        .map_err(VaultError::io("fsync folder", dir))
+    path.sync_parent()
+        .map_err(VaultError::io("fsync folder of", path))
 }
 
 /// Creates a folder and makes it durable; one that is there is fine.

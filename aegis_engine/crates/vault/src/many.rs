@@ -1,6 +1,6 @@
 //! Storing many objects in one commit: one intent, one change of the keystore, all of them or none.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -54,6 +54,7 @@ impl Vault {
         options: StoreOptions<'_>,
     ) -> Result<Vec<Uuid>> {
         self.inner.same_process()?;
+        self.inner.writable()?;
         if items.is_empty() {
             return Ok(Vec::new());
         }
@@ -221,17 +222,18 @@ fn read(file: &File, path: &Path, out: &mut [u8]) -> Result<()> {
 fn commit(inner: &Inner, mut objects: Vec<Finished>, intent: &Intent) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
     names::claim(&mut exclusive, &objects)?;
-    let mut folders = BTreeSet::new();
+    // One file of each folder.
+    let mut folders = BTreeMap::new();
     for object in &mut objects {
         let place = inner.layout.object(object.id());
         object.moved();
         files::rename_unsynced(&inner.layout.object_tmp(object.id()), &place)?;
-        folders.insert(place.parent());
+        folders.insert(object.id().as_bytes()[0], place);
         store::enroll(&mut exclusive, object)?;
     }
     fail::point("many.renamed")?;
-    for folder in folders {
-        files::sync_dir(&folder)?;
+    for place in folders.values() {
+        files::sync_parent(place)?;
     }
     record(&exclusive, &objects)?;
     fail::point("many.logged")?;
@@ -259,19 +261,19 @@ fn record(exclusive: &Exclusive<'_>, objects: &[Finished]) -> Result<()> {
 pub(crate) fn undo(exclusive: &Exclusive<'_>, intent: &Place, ids: &[Uuid]) -> Result<()> {
     let layout = &exclusive.inner.layout;
     let mut gone = Vec::new();
-    let mut folders = BTreeSet::new();
+    let mut folders = BTreeMap::new();
     for id in ids {
         let mut removed = files::remove(&layout.object_tmp(*id))?;
         if exclusive.live(*id).is_err() {
             removed |= files::remove(&layout.object(*id))?;
         }
         if removed {
-            folders.insert(layout.object(*id).parent());
+            folders.insert(id.as_bytes()[0], layout.object(*id));
             gone.push(id.to_string());
         }
     }
-    for folder in folders {
-        files::sync_dir(&folder)?;
+    for place in folders.values() {
+        files::sync_parent(place)?;
     }
     for some in gone.chunks(2 * RECORDED) {
         let facts = json!({"objects": some});

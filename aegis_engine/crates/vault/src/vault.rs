@@ -156,7 +156,7 @@ impl Opening {
             Err(destroyed) => return Err(destroy::forward(layout, &destroyed, provider)?),
         };
         let ask = |vault| {
-            let (_, envelope) = state::keystore(layout, vault)?;
+            let envelope = state::readable(layout, vault)?;
             Ok(Arc::new(Auth::of(&envelope, provider, &layout.root)?))
         };
         // Asked before the lock is taken: a person or a token takes its time, and a wrong key changes nothing at all.
@@ -206,13 +206,7 @@ impl Opening {
         if older && !self.accept_older {
             return Err(state.stale(newest));
         }
-        let origin = format!("aegis/consent/{id}");
-        let consent = if read_only {
-            ConsentLedger::open_read_only(&layout.consent(), &origin)
-        } else {
-            ConsentLedger::open(&layout.consent(), &origin)
-        };
-        let consent = consent.map_err(PolicyError::from)?;
+        let consent = consent(layout, id, read_only)?;
         let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
         let inner = Inner {
             layout: layout.clone(),
@@ -235,7 +229,7 @@ impl Opening {
                 exclusive.accept(newest)?;
             }
             recover::roll(&mut exclusive)?;
-            held = exclusive.finish();
+            held = exclusive.finish()?;
         }
         Ok((vault, held))
     }
@@ -257,6 +251,16 @@ impl Opening {
             Ok(about)
         })
     }
+}
+
+fn consent(layout: &Layout, id: Uuid, read_only: bool) -> Result<ConsentLedger> {
+    let origin = format!("aegis/consent/{id}");
+    let consent = if read_only {
+        ConsentLedger::open_read_only(&layout.consent(), &origin)
+    } else {
+        ConsentLedger::open(&layout.consent(), &origin)
+    };
+    Ok(consent.map_err(PolicyError::from)?)
 }
 
 impl Inner {
@@ -313,24 +317,6 @@ impl Inner {
         Ok(held)
     }
 
-    /// Runs `look` over the keystore and the files it names. A file that is missing is missing only when the keystore,
-    /// read anew under the lock, still names it: another process may just have shredded or re-encrypted the object.
-    pub fn looking<T>(&self, look: impl Fn(&State) -> Result<T>) -> Result<T> {
-        let first = {
-            let state = self.current()?;
-            look(&state)
-        };
-        match first {
-            Err(VaultError::ObjectMissing { .. }) => {
-                let held = self.reload()?;
-                let second = look(&self.known());
-                drop(held);
-                second
-            }
-            other => other,
-        }
-    }
-
     /// Makes what is on disk what this process knows. The caller holds the lock.
     pub fn refresh(&self) -> Result<()> {
         let stamp = match Stamp::of(&self.layout.keystore()) {
@@ -359,6 +345,24 @@ impl Inner {
         }
         *state = fresh;
         Ok(())
+    }
+
+    /// Runs `look` over the keystore and the files it names. A file that is missing is missing only when the keystore,
+    /// read anew under the lock, still names it: another process may just have shredded or re-encrypted the object.
+    pub fn looking<T>(&self, look: impl Fn(&State) -> Result<T>) -> Result<T> {
+        let first = {
+            let state = self.current()?;
+            look(&state)
+        };
+        match first {
+            Err(VaultError::ObjectMissing { .. }) => {
+                let held = self.reload()?;
+                let second = look(&self.known());
+                drop(held);
+                second
+            }
+            other => other,
+        }
     }
 
     /// Why the keystore is gone, when that was on purpose.
