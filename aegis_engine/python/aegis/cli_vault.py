@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from aegis_engine.errors import AegisError
 
-from aegis.cli_base import EXIT_CODES, AsJson, Folder, Key, KeyFile, bar, exit_code, provider, show, size
+from aegis.cli_base import EXIT_CODES, AsJson, Folder, Key, KeyFile, bar, exit_code, provider, say, show, size
 from aegis_engine import Vault
 
 vault_app = typer.Typer(
@@ -71,9 +71,9 @@ def vault_init(
         made = Vault.create(str(vault), provider(key_file, key))
     if govern:
         made.govern(govern)
-    typer.echo(f"vault {made.id} in {vault}" + (f", governed by {govern}" if govern else ""))
+    say(f"vault {made.id} in {vault}" + (f", governed by {govern}" if govern else ""))
     if make_key:
-        typer.echo(f"key in {key_file}: keep it apart from the vault; without it the data are gone")
+        say(f"key in {key_file}: keep it apart from the vault; without it the data are gone")
 
 
 @vault_app.command("add")
@@ -186,7 +186,7 @@ def vault_export(
     except BaseException:
         file.unlink(missing_ok=True)  # half an export is of no use, and it is plaintext
         raise
-    typer.echo(f"{size(count)} of plaintext in {file}")
+    say(f"{size(count)} of plaintext in {file}")
 
 
 def _copy(vault: Vault, found: str, out: Any, offset: int, length: int | None, *, quiet: bool) -> int:

@@ -68,13 +68,7 @@ impl Log {
         let file = place
             .open_to_write()
             .map_err(AuditError::io("open", place.path()))?;
-        let (offset, genesis) = start(&file, place.path(), Some(origin))?;
-        let from = match mark.filter(|mark| mark.end != 0) {
-            Some(mark) if mark.holds(&file, place.path(), &genesis)? => {
-                Cursor::at(mark.end, mark.last, mark.head)
-            }
-            _ => Cursor::at(offset, 0, genesis),
-        };
+        let from = Self::begin(&file, place.path(), origin, mark)?;
         let log = Self {
             file,
             place,
@@ -111,50 +105,72 @@ impl Log {
         }
     }
 
-    /// Opens the log in `dir` where nothing can be written: checks what lies behind `mark`, changes nothing, and takes no
-    /// records. A torn tail is left where it is and not counted.
-    pub fn open_read_only<D: AsDir + ?Sized>(
+    /// Where checking starts: at the mark, when the file has its record there.
+    fn begin(
+        file: &File,
+        path: &Path,
+        origin: &str,
+        mark: Option<&Mark>,
+    ) -> Result<Cursor, AuditError> {
+        let (offset, genesis) = start(file, path, Some(origin))?;
+        Ok(match mark.filter(|mark| mark.end != 0) {
+            Some(mark) if mark.holds(file, path, &genesis)? => {
+                Cursor::at(mark.end, mark.last, mark.head)
+            }
+            _ => Cursor::at(offset, 0, genesis),
+        })
+    }
+
+    /// Opens the log in `dir` where nothing can be written: checks the whole chain, changes nothing, and takes no records.
+    /// A torn tail is left where it is and not counted.
+    pub fn open_read_only<D: AsDir + ?Sized>(dir: &D, origin: &str) -> Result<Self, AuditError> {
+        Self::open_behind_read_only(dir, origin, None)
+    }
+
+    /// As [`open_read_only`](Self::open_read_only), from a mark; see [`open_from`](Self::open_from).
+    pub fn open_read_only_from<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: &Mark,
+    ) -> Result<Self, AuditError> {
+        Self::open_behind_read_only(dir, origin, Some(mark))
+    }
+
+    fn open_behind_read_only<D: AsDir + ?Sized>(
         dir: &D,
         origin: &str,
         mark: Option<&Mark>,
     ) -> Result<Self, AuditError> {
         let (file, place) = crate::read::open(dir)?;
-        let (offset, genesis) = start(&file, place.path(), Some(origin))?;
-        let from = match mark.filter(|mark| mark.end != 0) {
-            Some(mark) if mark.holds(&file, place.path(), &genesis)? => {
-                Cursor::at(mark.end, mark.last, mark.head)
-            }
-            _ => Cursor::at(offset, 0, genesis),
-        };
+        let from = Self::begin(&file, place.path(), origin, mark)?;
         let length = settled_length(&file, place.path())?;
-        let mut lost = mark.filter(|mark| mark.head.seq > 0 && from.offset != mark.end);
         let mut scan = Scan::new(&file, place.path(), from, length);
-        let end = loop {
+        let mut lost = mark.filter(|mark| mark.head.seq > 0);
+        loop {
             match scan.advance() {
                 Ok(true) => lost = lost.filter(|mark| mark.head != scan.head()),
-                Ok(false) | Err(AuditError::Torn { .. }) => {
-                    break End {
-                        offset: scan.offset(),
-                        last: scan.last(),
-                        head: scan.head(),
-                        broken: None,
-                    };
-                }
+                Ok(false) | Err(AuditError::Torn { .. }) => break,
                 Err(error) => return Err(error),
             }
-        };
-        if let Some(mark) = lost {
+        }
+        let end = (scan.offset(), scan.last(), scan.head());
+        if let Some(mark) = lost.filter(|mark| mark.end == 0 || from.offset != mark.end) {
             return Err(AuditError::Rollback {
                 file: place.path().to_path_buf(),
                 expected: mark.head,
-                found: end.head,
+                found: end.2,
             });
         }
         Ok(Self {
             file,
             place,
             read_only: true,
-            end: Mutex::new(end),
+            end: Mutex::new(End {
+                offset: end.0,
+                last: end.1,
+                head: end.2,
+                broken: None,
+            }),
             sync: File::sync_data,
         })
     }

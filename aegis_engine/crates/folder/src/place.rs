@@ -249,6 +249,18 @@ impl Place {
         Ok(File::from(self.reach(flags, PRIVATE_FILE)?))
     }
 
+    /// Writes a private file whole, in the place of what is there, and makes it durable.
+    pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        use std::io::Write;
+        let tmp = self.with_suffix(".tmp");
+        tmp.unlink()?;
+        let mut file = tmp.create_new()?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        tmp.rename(self)?;
+        self.sync_parent()
+    }
+
     /// Opens a folder for listing or syncing.
     pub fn open_dir(&self) -> io::Result<File> {
         let fd = self.reach(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;

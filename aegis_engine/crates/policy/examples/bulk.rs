@@ -15,7 +15,11 @@ const SUBJECTS: u32 = 100_000;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let log = Log::open(&dir.path().join("audit"), "example")?;
-    let consent = ConsentLedger::open(&dir.path().join("consent"), "example", Box::new(|_| [0; 32]))?;
+    let consent = ConsentLedger::open(
+        &dir.path().join("consent"),
+        "example",
+        Box::new(|_| [0; 32]),
+    )?;
     let start = Instant::now();
     let engine = Engine::new(Bundle::core())?;
     println!(

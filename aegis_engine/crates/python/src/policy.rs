@@ -14,6 +14,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use aegis_folder::Folder;
+
 use crate::convert::{float_bytes, floats, to_python, uuid};
 use crate::error::Result;
 use crate::noise::DpSession;
@@ -92,14 +94,14 @@ pub fn bundle(name: &str) -> Result<Bundle> {
 }
 
 /// Keeps a copy of a bundle's files with the vault; the hash in the keystore says whether they are the right ones.
-pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
+pub fn keep(bundle: &Bundle, from: &Path, vault: &Folder) -> Result<()> {
     let io = |source: std::io::Error| VaultError::Io {
         op: "copy policies to",
         path: "policy".into(),
         source,
     };
-    let folder = vault.join("policy");
-    fs::create_dir_all(&folder).map_err(io)?;
+    let folder = vault.place("policy");
+    folder.mkdir().map_err(io)?;
     for entry in fs::read_dir(from).map_err(io)? {
         let path = entry.map_err(io)?.path();
         if path
@@ -107,10 +109,11 @@ pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
             .is_some_and(|e| e == "cedar" || e == "cedarschema")
             && let Some(name) = path.file_name()
         {
-            fs::copy(&path, folder.join(name)).map_err(io)?;
+            let text = fs::read(&path).map_err(io)?;
+            folder.join(name).replace(&text).map_err(io)?;
         }
     }
-    let copied = Bundle::load(&folder)?;
+    let copied = Bundle::load_kept(&folder)?;
     if copied.hash() != bundle.hash() {
         let what = format!(
             "{} changed while it was copied; govern the vault again",
@@ -190,7 +193,7 @@ impl ComplianceEngine {
         let bundle = if core.hash() == pinned {
             core
         } else {
-            Bundle::load(&vault.path().join("policy"))?
+            Bundle::load_kept(&vault.folder().place("policy"))?
         };
         if bundle.hash() != pinned {
             let what = "the policies beside the vault are not the ones it was put under; restore its policy folder";
@@ -424,8 +427,10 @@ impl ComplianceEngine {
         secure_aggregation: bool,
     ) -> Result<Release> {
         let log = self.vault.audit();
-        let inner =
-            py.detach(|| self.engine.release_nothing(metrics, secure_aggregation, log))?;
+        let inner = py.detach(|| {
+            self.engine
+                .release_nothing(metrics, secure_aggregation, log)
+        })?;
         Ok(Release { inner })
     }
 }

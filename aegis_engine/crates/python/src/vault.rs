@@ -172,7 +172,7 @@ impl Vault {
             }
             // A refused bundle leaves no copy.
             if name != "core" {
-                keep(&bundle, Path::new(name), self.inner.path())?;
+                keep(&bundle, Path::new(name), self.inner.folder())?;
             }
             Ok(())
         })
@@ -248,7 +248,9 @@ impl Vault {
                 &grant,
             )?)
         })?;
-        let told = granted.into_iter().map(|g| (g.purpose, g.granted, g.withheld));
+        let told = granted
+            .into_iter()
+            .map(|g| (g.purpose, g.granted, g.withheld));
         Ok((id.to_string(), told.collect()))
     }
 
@@ -278,11 +280,11 @@ impl Vault {
 
     /// Data sets of records: name to id.
     fn datasets(&self, py: Python<'_>) -> Result<BTreeMap<String, String>> {
-        let all = py.detach(|| self.inner.list())?;
-        let sets = all
+        let sets = py.detach(|| self.inner.datasets())?;
+        Ok(sets
             .into_iter()
-            .filter(|o| o.attrs.contains_key("aegis.rows"));
-        Ok(sets.map(|o| (o.name, o.id.to_string())).collect())
+            .map(|(name, id)| (name, id.to_string()))
+            .collect())
     }
 
     /// The lineage of a data set: the key of its privacy ledger. The oldest where it has several.
@@ -333,52 +335,112 @@ impl Vault {
     // -- consent ----------------------------------------------------------------------------------------------------
 
     #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
-    fn consent_grant(&self, py: Python<'_>, subjects: One, purpose: &str, unknown_ok: bool) -> Result<u64> {
+    fn consent_grant(
+        &self,
+        py: Python<'_>,
+        subjects: One,
+        purpose: &str,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Grant, subjects.0, Some(purpose), unknown_ok)
     }
 
     #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
-    fn consent_grant_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str, unknown_ok: bool) -> Result<u64> {
+    fn consent_grant_many(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        purpose: &str,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Grant, subjects, Some(purpose), unknown_ok)
     }
 
     #[pyo3(signature = (subject, purpose, *, unknown_ok=false))]
-    fn consent_withdraw(&self, py: Python<'_>, subject: One, purpose: &str, unknown_ok: bool) -> Result<u64> {
+    fn consent_withdraw(
+        &self,
+        py: Python<'_>,
+        subject: One,
+        purpose: &str,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Withdraw, subject.0, Some(purpose), unknown_ok)
     }
 
     #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
-    fn consent_withdraw_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: &str, unknown_ok: bool) -> Result<u64> {
+    fn consent_withdraw_many(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        purpose: &str,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Withdraw, subjects, Some(purpose), unknown_ok)
     }
 
     #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
-    fn consent_object(&self, py: Python<'_>, subject: One, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+    fn consent_object(
+        &self,
+        py: Python<'_>,
+        subject: One,
+        purpose: Option<&str>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Object, subject.0, purpose, unknown_ok)
     }
 
     #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
-    fn consent_object_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+    fn consent_object_many(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        purpose: Option<&str>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Object, subjects, purpose, unknown_ok)
     }
 
     #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
-    fn consent_restrict(&self, py: Python<'_>, subject: One, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+    fn consent_restrict(
+        &self,
+        py: Python<'_>,
+        subject: One,
+        purpose: Option<&str>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Restrict, subject.0, purpose, unknown_ok)
     }
 
     #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
-    fn consent_restrict_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+    fn consent_restrict_many(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        purpose: Option<&str>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Restrict, subjects, purpose, unknown_ok)
     }
 
     #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
-    fn consent_lift(&self, py: Python<'_>, subject: One, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+    fn consent_lift(
+        &self,
+        py: Python<'_>,
+        subject: One,
+        purpose: Option<&str>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Lift, subject.0, purpose, unknown_ok)
     }
 
     #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
-    fn consent_lift_many(&self, py: Python<'_>, subjects: Vec<String>, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+    fn consent_lift_many(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        purpose: Option<&str>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Lift, subjects, purpose, unknown_ok)
     }
 
@@ -388,7 +450,12 @@ impl Vault {
     }
 
     #[pyo3(signature = (subjects, *, unknown_ok=false))]
-    fn consent_erase_many(&self, py: Python<'_>, subjects: Vec<String>, unknown_ok: bool) -> Result<u64> {
+    fn consent_erase_many(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        unknown_ok: bool,
+    ) -> Result<u64> {
         self.change(py, Change::Erase, subjects, None, unknown_ok)
     }
 
@@ -461,7 +528,7 @@ impl Vault {
     }
 
     fn audit_records<'py>(&self, py: Python<'py>, event: &str) -> Result<Bound<'py, PyAny>> {
-        let folder = self.inner.path().join("audit");
+        let folder = self.inner.folder().place("audit");
         let found = py.detach(|| select(&folder, |body| body["event"] == event))?;
         Ok(to_python(py, &Value::Array(found))?)
     }
@@ -473,7 +540,7 @@ impl Vault {
         field: &str,
         value: &str,
     ) -> Result<Option<Bound<'py, PyAny>>> {
-        let folder = self.inner.path().join("audit");
+        let folder = self.inner.folder().place("audit");
         let asked = (event.to_owned(), field.to_owned(), value.to_owned());
         let last = py.detach(|| -> Result<_> {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -556,8 +623,10 @@ impl Vault {
         purpose: Option<&str>,
         unknown_ok: bool,
     ) -> Result<u64> {
-        let effect =
-            py.detach(|| self.inner.change_consent(change, &people, purpose, unknown_ok))?;
+        let effect = py.detach(|| {
+            self.inner
+                .change_consent(change, &people, purpose, unknown_ok)
+        })?;
         Ok(effect.rows)
     }
 }
@@ -577,8 +646,9 @@ pub fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
 /// A name in its one spelling: of a person, a purpose, a data set.
 #[pyfunction]
 fn normal_name(text: &str) -> Result<String> {
-    let one = aegis_policy::words::normal(text)
-        .map_err(|flaw| aegis_policy::PolicyError::from(aegis_policy::ConsentError::BadName { flaw }));
+    let one = aegis_policy::words::normal(text).map_err(|flaw| {
+        aegis_policy::PolicyError::from(aegis_policy::ConsentError::BadName { flaw })
+    });
     Ok(one?)
 }
 

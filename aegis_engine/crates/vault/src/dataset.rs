@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use aegis_policy::{ConsentError, DatasetFacts, PolicyError, Role, RowIndex};
+use aws_lc_rs::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use crate::error::{Result, VaultError};
 use crate::header::CHUNK_LOG2;
 use crate::keystore::{Kind, Record};
 use crate::meta::Meta;
+use crate::names;
 use crate::object::ObjectFile;
 use crate::schema::{Layout, RecordSchema};
 use crate::store;
@@ -118,7 +119,13 @@ impl Vault {
         let facts = self.of_lineage(&meta.name, facts, index)?;
         let mut pair = Pair::begin(&self.inner, meta, RECORDS_CHUNK_LOG2)?;
         pair.data.append(data)?;
-        pair.finish(self, &Layout::Records(schema.clone()), index, &facts, purposes)
+        pair.finish(
+            self,
+            &Layout::Records(schema.clone()),
+            index,
+            &facts,
+            purposes,
+        )
     }
 
     /// The facts with the role and the lineages that a new dataset of these people has.
@@ -207,6 +214,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub fn begin(inner: &Arc<Inner>, mut meta: Meta, chunk_log2: u8) -> Result<Self> {
+        names::look(inner, &meta.name)?;
         let mut about = Meta::named(meta.name.clone());
         ROWS_MEDIA_TYPE.clone_into(&mut about.media_type);
         let seed = Seed::fresh()?;

@@ -40,6 +40,9 @@ impl Vault {
         self.check_level(require)?;
         let exclusive = self.inner.exclusive()?;
         let layout = &self.inner.layout;
+        for secret in [layout.epoch_key(), layout.keystore()] {
+            files::sole(&secret)?;
+        }
         let provider = self.inner.auth().provider.clone();
         let when = now();
         let (objects, copies, mac) = {

@@ -216,6 +216,8 @@ impl Exclusive<'_> {
     /// As [`ratchet`](Self::ratchet), under another key.
     pub fn ratchet_to(&mut self, auth: Arc<Auth>) -> Result<Destroyed> {
         let Inner { layout, id, .. } = self.inner;
+        // Its overwriting at the end could not be carried out.
+        files::sole(&layout.epoch_key())?;
         let old = self.inner.auth();
         let next = EpochKey::random(self.epoch + 1)?;
         let (envelope, base, audit) = self.seal(&auth, &next)?;
@@ -257,11 +259,12 @@ impl Exclusive<'_> {
     /// Gives the lock back; what was not committed is forgotten.
     #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the end of every operation
     pub fn done(self) -> Result<()> {
-        Ok(())
+        self.finish().map(drop)
     }
 
     /// As [`done`](Self::done), with the lock still held.
-    pub fn finish(self) -> VaultLock {
-        self.lock
+    #[allow(clippy::unnecessary_wraps)] // the end of every operation
+    pub fn finish(self) -> Result<VaultLock> {
+        Ok(self.lock)
     }
 }

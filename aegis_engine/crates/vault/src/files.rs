@@ -80,14 +80,8 @@ pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
 
 /// Makes a rename or unlink in `path`'s folder durable.
 pub(crate) fn sync_parent(path: &Place) -> Result<()> {
-    sync_dir(&path.parent())
-}
-
-/// Makes what was renamed or removed in a folder durable.
-pub(crate) fn sync_dir(dir: &Place) -> Result<()> {
-    dir.open_dir()
-        .and_then(|dir| dir.sync_all())
-        .map_err(VaultError::io("fsync folder", dir))
+    path.sync_parent()
+        .map_err(VaultError::io("fsync folder of", path))
 }
 
 /// Creates a folder and makes it durable; one that is there is fine.
@@ -155,6 +149,17 @@ pub(crate) fn overwrite(path: &Place) -> Result<()> {
         fail::point("file.overwriting")?;
     }
     file.sync_all().map_err(VaultError::io("fsync", path))
+}
+
+/// Refuses a secret that has a second name, before anything is done that ends in overwriting it.
+pub(crate) fn sole(path: &Place) -> Result<()> {
+    match path.stat() {
+        Ok(about) if about.kind == Kind::File && about.links > 1 => {
+            let second = Unfit("a file with a second name (hard link)");
+            Err(VaultError::io("overwrite", path)(second.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gets rid of what an interrupted replacement left: overwritten where that touches nothing else, then removed. The name

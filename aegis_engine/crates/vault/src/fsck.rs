@@ -485,7 +485,8 @@ impl Check {
 fn written(layout: &Layout) -> Result<HashSet<Uuid>> {
     let mut all = HashSet::new();
     for entry in files::list(&layout.journal())? {
-        if entry.kind == Kind::File && entry.name.to_string_lossy().ends_with(".stores") {
+        let name = entry.name.to_string_lossy();
+        if name.ends_with(".stores") && entry.kind == Kind::File {
             let bytes = files::read(&entry.place, recover::INTENT_MAX)?;
             all.extend(many::ids(&bytes).unwrap_or_default());
         }

@@ -46,6 +46,7 @@ mod list;
 mod lock;
 mod many;
 mod meta;
+mod names;
 mod object;
 mod outside;
 mod people;

@@ -1,6 +1,6 @@
 //! Storing many objects in one commit: one intent, one change of the keystore, all of them or none.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -20,6 +20,7 @@ use crate::files::{self, Place};
 use crate::header::CHUNK_LOG2;
 use crate::keystore::Kind;
 use crate::meta::Meta;
+use crate::names;
 use crate::outside;
 use crate::secret;
 use crate::store::{self, StoreOptions};
@@ -53,11 +54,23 @@ impl Vault {
         options: StoreOptions<'_>,
     ) -> Result<Vec<Uuid>> {
         self.inner.same_process()?;
+        self.inner.writable()?;
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        for (_, meta) in items {
-            meta.check()?;
+        for (item, meta) in items {
+            match item {
+                // It gets its file's name.
+                Item::File(path) if meta.name.is_empty() => {
+                    let name = outside::name(path)?;
+                    Meta {
+                        name,
+                        ..meta.clone()
+                    }
+                    .check()?;
+                }
+                _ => meta.check()?,
+            }
         }
         let ids = items
             .iter()
@@ -141,9 +154,7 @@ impl Object<'_> {
             }
             Item::File(path) => {
                 if meta.name.is_empty() {
-                    meta.name = path
-                        .file_name()
-                        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                    meta.name = outside::name(path)?;
                 }
                 let (file, length) = regular(path)?;
                 let mut writer = begin(meta)?;
@@ -175,6 +186,13 @@ fn regular(path: &Path) -> Result<(File, u64)> {
     }
     let file = outside::source(path)?;
     let length = file.metadata().map_err(VaultError::io("stat", path))?.len();
+    if outside::made_up(&file) {
+        let what = format!(
+            "the size of {} is not that of its content; store it by itself",
+            path.display()
+        );
+        return Err(VaultError::BadRequest { what });
+    }
     if length == 0 {
         let mut byte = [0];
         if file
@@ -203,17 +221,19 @@ fn read(file: &File, path: &Path, out: &mut [u8]) -> Result<()> {
 /// Renames all files in place and writes all key records in one change.
 fn commit(inner: &Inner, mut objects: Vec<Finished>, intent: &Intent) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
-    let mut folders = BTreeSet::new();
+    names::claim(&mut exclusive, &objects)?;
+    // One file of each folder.
+    let mut folders = BTreeMap::new();
     for object in &mut objects {
         let place = inner.layout.object(object.id());
         object.moved();
         files::rename_unsynced(&inner.layout.object_tmp(object.id()), &place)?;
-        folders.insert(place.parent());
+        folders.insert(object.id().as_bytes()[0], place);
         store::enroll(&mut exclusive, object)?;
     }
     fail::point("many.renamed")?;
-    for folder in folders {
-        files::sync_dir(&folder)?;
+    for place in folders.values() {
+        files::sync_parent(place)?;
     }
     record(&exclusive, &objects)?;
     fail::point("many.logged")?;
@@ -241,19 +261,19 @@ fn record(exclusive: &Exclusive<'_>, objects: &[Finished]) -> Result<()> {
 pub(crate) fn undo(exclusive: &Exclusive<'_>, intent: &Place, ids: &[Uuid]) -> Result<()> {
     let layout = &exclusive.inner.layout;
     let mut gone = Vec::new();
-    let mut folders = BTreeSet::new();
+    let mut folders = BTreeMap::new();
     for id in ids {
         let mut removed = files::remove(&layout.object_tmp(*id))?;
         if exclusive.live(*id).is_err() {
             removed |= files::remove(&layout.object(*id))?;
         }
         if removed {
-            folders.insert(layout.object(*id).parent());
+            folders.insert(id.as_bytes()[0], layout.object(*id));
             gone.push(id.to_string());
         }
     }
-    for folder in folders {
-        files::sync_dir(&folder)?;
+    for place in folders.values() {
+        files::sync_parent(place)?;
     }
     for some in gone.chunks(2 * RECORDED) {
         let facts = json!({"objects": some});

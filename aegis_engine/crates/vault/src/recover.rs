@@ -16,6 +16,9 @@ use crate::many;
 use crate::reencrypt;
 use crate::shred;
 
+/// 16 million objects in one commit.
+pub(crate) const INTENT_MAX: u64 = 256 << 20;
+
 /// What an interrupted replacement leaves beside the file: the rename decides, so it is waste.
 pub(crate) fn leftovers(layout: &Layout) -> [Place; 3] {
     [layout.keystore(), layout.about(), layout.epoch_key()].map(|path| path.with_suffix(".tmp"))
@@ -32,8 +35,6 @@ pub(crate) fn needed(layout: &Layout) -> Result<bool> {
         || !files::exists(&layout.journal())?
         || !files::list(&layout.journal())?.is_empty())
 }
-/// 16 million objects in one commit.
-pub(crate) const INTENT_MAX: u64 = 256 << 20;
 
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {

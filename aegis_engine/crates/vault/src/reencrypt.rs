@@ -137,7 +137,9 @@ impl Vault {
         let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, rows_id, seed)?;
         source.copy(&mut writer, None, progress)?;
         let mut data = writer.complete()?;
-        data.record.name.clone_from(&source.record.name);
+        if source.record.name.is_some() {
+            data.record.name.clone_from(&source.record.name);
+        }
         self.replace(vec![Swap {
             old: source.record,
             new: rows.into_iter().chain([data]).collect(),
@@ -157,7 +159,7 @@ impl Vault {
             }
             let name = now_known.name.clone();
             for object in new {
-                if object.record.kind == Kind::Data {
+                if object.record.kind == Kind::Data && name.is_some() {
                     object.record.name.clone_from(&name);
                 }
                 store::place(&mut exclusive, object)?;

@@ -61,15 +61,17 @@ pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelop
     Ok((bytes, envelope))
 }
 
-/// The readable part of a keystore or a backup, without the rest.
+/// The readable part of the keystore of a vault.
+pub(crate) fn readable(layout: &Layout, vault: Uuid) -> Result<Envelope> {
+    keystore(layout, vault).map(|(_, envelope)| envelope)
+}
+
+/// The readable part of the keystore, of whatever vault.
 pub(crate) fn peek(layout: &Layout) -> Result<Envelope> {
-    let (bytes, envelope) = {
-        let bytes = files::read(&layout.keystore(), KEYSTORE_MAX)?;
-        let envelope = envelope::peek(&bytes, Form::Keystore)?;
-        (bytes, envelope)
-    };
-    drop(bytes);
-    Ok(envelope)
+    envelope::peek(
+        &files::read(&layout.keystore(), KEYSTORE_MAX)?,
+        Form::Keystore,
+    )
 }
 
 fn front(bytes: &[u8]) -> [u8; FIXED] {

@@ -24,16 +24,17 @@ pub(crate) fn open(
     read_only: bool,
 ) -> Result<(Log, u64)> {
     let body = &state.body;
+    // One that the keystore remembers is not made anew where it is lost.
     if !layout.audit().is_dir() && body.audit.head.seq > 0 {
         return Err(missing());
     }
-    let (dir, origin) = (layout.audit(), origin(vault));
+    let (folder, origin) = (layout.audit(), origin(vault));
     let log = if read_only {
-        Log::open_read_only(&dir, &origin, Some(&body.audit))
+        Log::open_read_only_from(&folder, &origin, &body.audit)
     } else {
-        Log::open_from(&dir, &origin, &body.audit)
-    };
-    let log = log.map_err(rolled_back)?;
+        Log::open_from(&folder, &origin, &body.audit)
+    }
+    .map_err(rolled_back)?;
     let mut newest = Newest::new(state.generation, state.is_first_version());
     for record in behind(layout, &body.audit)? {
         newest.hear(&record?, &body.node)?;

@@ -1,9 +1,10 @@
 //! A vault: open it, and the keystore as this process knows it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use aegis_audit::Log;
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     /// On a file system that is only for reading; decided when it was opened.
     pub read_only: bool,
     state: RwLock<State>,
+    /// Objects of old vaults whose name could not be learned.
+    unnamed: Mutex<HashSet<Uuid>>,
     process: u32,
 }
 
@@ -159,7 +162,7 @@ impl Opening {
             Err(destroyed) => return Err(destroy::forward(layout, &destroyed, provider)?),
         };
         let ask = |vault| {
-            let (_, envelope) = state::keystore(layout, vault)?;
+            let envelope = state::readable(layout, vault)?;
             Ok(Arc::new(Auth::of(&envelope, provider, &layout.root)?))
         };
         // Asked before the lock is taken: a person or a token takes its time, and a wrong key changes nothing at all.
@@ -209,14 +212,7 @@ impl Opening {
         if older && !self.accept_older {
             return Err(state.stale(newest));
         }
-        let origin = format!("aegis/consent/{id}");
-        let prove = consents::prove(&state.body.node)?;
-        let consent = if read_only {
-            ConsentLedger::open_read_only(&layout.consent(), &origin, prove)
-        } else {
-            ConsentLedger::open(&layout.consent(), &origin, prove)
-        };
-        let consent = consent.map_err(PolicyError::from)?;
+        let consent = consent(layout, id, &state, read_only)?;
         let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
         let inner = Inner {
             layout: layout.clone(),
@@ -230,6 +226,7 @@ impl Opening {
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             read_only,
             state: RwLock::new(state),
+            unnamed: Mutex::default(),
             process: std::process::id(),
         };
         let vault = Vault {
@@ -241,7 +238,7 @@ impl Opening {
                 exclusive.accept(newest)?;
             }
             recover::roll(&mut exclusive)?;
-            held = exclusive.finish();
+            held = exclusive.finish()?;
         }
         Ok((vault, held))
     }
@@ -265,6 +262,17 @@ impl Opening {
     }
 }
 
+fn consent(layout: &Layout, id: Uuid, state: &State, read_only: bool) -> Result<ConsentLedger> {
+    let origin = format!("aegis/consent/{id}");
+    let prove = consents::prove(&state.body.node)?;
+    let consent = if read_only {
+        ConsentLedger::open_read_only(&layout.consent(), &origin, prove)
+    } else {
+        ConsentLedger::open(&layout.consent(), &origin, prove)
+    };
+    Ok(consent.map_err(PolicyError::from)?)
+}
+
 impl Inner {
     /// Refuses what writes, where nothing can be written.
     pub fn writable(&self) -> Result<()> {
@@ -274,6 +282,10 @@ impl Inner {
             });
         }
         Ok(())
+    }
+
+    pub fn unnamed(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn lock_wait(&self) -> Duration {
@@ -315,24 +327,6 @@ impl Inner {
         Ok(held)
     }
 
-    /// Runs `look` over the keystore and the files it names. A file that is missing is missing only when the keystore,
-    /// read anew under the lock, still names it: another process may just have shredded or re-encrypted the object.
-    pub fn looking<T>(&self, look: impl Fn(&State) -> Result<T>) -> Result<T> {
-        let first = {
-            let state = self.current()?;
-            look(&state)
-        };
-        match first {
-            Err(VaultError::ObjectMissing { .. }) => {
-                let held = self.reload()?;
-                let second = look(&self.known());
-                drop(held);
-                second
-            }
-            other => other,
-        }
-    }
-
     /// Makes what is on disk what this process knows. The caller holds the lock.
     pub fn refresh(&self) -> Result<()> {
         let stamp = match Stamp::of(&self.layout.keystore()) {
@@ -361,6 +355,24 @@ impl Inner {
         }
         *state = fresh;
         Ok(())
+    }
+
+    /// Runs `look` over the keystore and the files it names. A file that is missing is missing only when the keystore,
+    /// read anew under the lock, still names it: another process may just have shredded or re-encrypted the object.
+    pub fn looking<T>(&self, look: impl Fn(&State) -> Result<T>) -> Result<T> {
+        let first = {
+            let state = self.current()?;
+            look(&state)
+        };
+        match first {
+            Err(VaultError::ObjectMissing { .. }) => {
+                let held = self.reload()?;
+                let second = look(&self.known());
+                drop(held);
+                second
+            }
+            other => other,
+        }
     }
 
     /// Why the keystore is gone, when that was on purpose.

@@ -65,7 +65,7 @@ fn a_shred_goes_forward_from_every_step() {
 fn a_store_goes_back_from_every_step() {
     for point in ["store.synced", "store.renamed"] {
         let (_dir, vault, id) = crash(point, |vault, _| {
-            vault.store_bytes(b"lost", Meta::named("n")).map(drop)
+            vault.store_bytes(b"lost", unused()).map(drop)
         });
         assert_eq!(vault.list().unwrap().len(), 1, "{point}");
         assert_eq!(load(&vault, id).unwrap(), b"x", "{point}");

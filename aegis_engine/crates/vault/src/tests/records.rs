@@ -95,7 +95,11 @@ fn governed() -> (TempDir, Vault, Engine, Uuid, Vec<u8>, RowIndex) {
     let (dir, vault) = vault();
     let (id, data, index) = dataset(&vault);
     let consenting: Vec<_> = index.subjects.iter().step_by(4).copied().collect();
-    vault.consent().unwrap().grant_many(&consenting, "research").unwrap();
+    vault
+        .consent()
+        .unwrap()
+        .grant_many(&consenting, "research")
+        .unwrap();
     let bundle = Bundle::core();
     vault.govern(&bundle).unwrap();
     (dir, vault, Engine::new(bundle).unwrap(), id, data, index)
@@ -343,7 +347,7 @@ fn governance_rows_are_not_readable_with_a_permit_and_plain_data_not_without() {
     // An ordinary object that only claims to be governance metadata.
     let meta = Meta {
         media_type: crate::ROWS_MEDIA_TYPE.to_owned(),
-        ..Meta::named("n")
+        ..unused()
     };
     let plain = vault.store_bytes(b"x", meta).unwrap();
     assert!(matches!(
