@@ -230,8 +230,11 @@ def test_governed_csv_keeps_its_rows_columns_and_types(vault: Vault, tmp_path: P
     for n in WITHDRAWN:
         vault.consent_withdraw(f"person {n}", "research")
     granted = permit(vault, oid)
-    # the caller's description would shift the rows; the stored one counts
-    found = pa.table(vault.table(oid, permit=granted, csv=Csv(header=False)))
+    # another description would shift the rows: it is refused, not passed over
+    for other in ({"csv": Csv(header=False)}, {"csv": Csv(types={"age": "f64"})}, {"format": "parquet"}):
+        with pytest.raises(TableError, match="governed table"):
+            vault.table(oid, permit=granted, **other)
+    found = pa.table(vault.table(oid, permit=granted, csv=how, format="csv"))
     left = [n for n in range(ROWS) if n not in WITHDRAWN]
     assert found["age"].type == pa.float32()
     assert found["age"].to_pylist() == left

@@ -4,7 +4,7 @@ All byte work runs with the GIL released.
 """
 
 import builtins
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Self, TypeAlias, final
 from uuid import UUID
@@ -314,7 +314,8 @@ class Vault:
         attrs: Mapping[str, str] | None = None,
         csv: Csv | None = None,
     ) -> UUID:
-        """Stores a Parquet or CSV file as a governed data set, streaming; a permit then opens rows and columns of it.
+        """Stores a Parquet or CSV file as a governed data set, streaming; a permit then opens rows and columns of it. The
+        file is read through first, by the reader of permits: what does not read (a type, a line, a page) is not stored.
 
         Args:
             path: the file.
@@ -322,7 +323,7 @@ class Vault:
             classes: (lawful basis, last day of use since 1970-01-01, special category).
             facts: the steward's terms; their ``columns`` are the table's, in order.
             class_of: class of each row; None puts all in the first.
-            format: ``parquet`` or ``csv``; found by media type, first bytes and name when None.
+            format: ``parquet`` or ``csv``; found by media type, first and last bytes, `name` and the file's name when None.
             name: the file's name when None.
             csv: how a CSV file is written (`aegis_engine.tables.Csv`); its types are kept with the data set.
 
@@ -348,10 +349,16 @@ class Vault:
             object: its id.
             format: ``parquet`` or ``csv``; found by media type, first bytes and name when None.
             columns: columns to read, in this order; all that are permitted when None.
-            batch_rows: rows of a batch, at most; None: 65 536, more for consumers of the whole stream.
+            batch_rows: rows of a batch, at most; None: 65 536, more for consumers of the whole stream. A batch has no more
+                than 64 MiB of arrays either (384 MiB for consumers of the whole stream), unless a single row has more; a
+                scan holds up to four batches.
             permit: None on a vault without policies: the owner's.
             threads: threads that share the columns of a Parquet object; None: the cores, at most 4.
-            csv: how a CSV object is written; a governed table knows that itself.
+            csv: how a CSV object is written. A governed table knows that itself: other words about it are an error.
+
+        What pyarrow reads is read equally or refused by name. INT96 comes as microseconds, which reach from year 1 to 9999 and
+        further (digits below are cut off), or, of a file that was written from Arrow's nanoseconds, as these; a date that they
+        cannot hold is an error. Bytes of Arrow's metadata that are no UTF-8 become ``?``.
 
         Raises:
             TableError: it does not read as such a table, or has no such column.
@@ -697,7 +704,9 @@ class Vault:
 
 @final
 class Writer:
-    """An object being written. Leaving the `with` block makes it durable and visible; an exception leaves nothing."""
+    """An object being written, registered as `io.RawIOBase`: `DataFrame.to_csv` and `numpy.savez` take it. Leaving the `with`
+    block makes it durable and visible; an exception leaves nothing.
+    """
 
     @property
     def id(self) -> str:
@@ -708,7 +717,27 @@ class Writer:
     def write(self, data: Buffer) -> int:
         """Encrypts the bytes; gives their number."""
 
+    def tell(self) -> int:
+        """Bytes written so far."""
+
     def writable(self) -> bool: ...
+    def readable(self) -> bool: ...
+    def seekable(self) -> bool: ...
+    def isatty(self) -> bool: ...
+    def writelines(self, lines: object, /) -> None: ...
+    def read(self, _size: int | None = None, /) -> None:
+        """Unsupported (`io.UnsupportedOperation`), as are the ten below: an object is written at its end only."""
+
+    def read1(self, _size: int | None = None, /) -> None: ...
+    def readall(self) -> None: ...
+    def readline(self, _size: int | None = None, /) -> None: ...
+    def readlines(self, _hint: int | None = None, /) -> None: ...
+    def readinto(self, _buffer: Buffer, /) -> None: ...
+    def readinto1(self, _buffer: Buffer, /) -> None: ...
+    def seek(self, _offset: int, _whence: int = 0, /) -> None: ...
+    def truncate(self, _size: int | None = None, /) -> None: ...
+    def fileno(self) -> None: ...
+    def detach(self) -> None: ...
     def flush(self) -> None:
         """Nothing is visible before the end."""
 
@@ -748,7 +777,8 @@ class SecretBuffer:
 class ObjectReader:
     """A seekable reader over one object's plaintext, registered as `io.RawIOBase`; every call redeems the permit again.
 
-    Wrap it in `io.BufferedReader` for many small reads, in `io.TextIOWrapper` on top of that for text.
+    It has the methods of `io.RawIOBase` and `io.BufferedIOBase`: `pickle.load`, `numpy.load`, `joblib.load` and
+    `pandas.read_pickle` take it as it is. Wrap it in `io.BufferedReader` for many small reads, in `io.TextIOWrapper` for text.
     """
 
     def __len__(self) -> int: ...
@@ -776,7 +806,25 @@ class ObjectReader:
     def writable(self) -> bool: ...
     def isatty(self) -> bool: ...
     def flush(self) -> None: ...
-    def __iter__(self) -> Iterator[bytes]: ...
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Up to and with the next line end, `size` bytes at most; nothing at the end."""
+
+    def readlines(self, hint: int | None = -1, /) -> builtins.list[bytes]:
+        """The lines that are left; no more once they have `hint` bytes."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> bytes: ...
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """As `read`; a part of at most 1 MiB without a size."""
+
+    def readinto1(self, buffer: Buffer, /) -> int: ...
+    def fileno(self) -> int:
+        """Unsupported (`io.UnsupportedOperation`), as are the four below: there is no file of the plaintext."""
+
+    def truncate(self, _size: int | None = None, /) -> int: ...
+    def write(self, _data: Buffer, /) -> int: ...
+    def writelines(self, _lines: object, /) -> None: ...
+    def detach(self) -> None: ...
     @property
     def closed(self) -> bool: ...
     def close(self) -> None:
@@ -1435,8 +1483,10 @@ class TableReader:
         """Columns of numbers (dates, times and fixed-size lists of numbers among them) as writable arrays; columns of other
         types are left out. Missing values become NaN or NaT; the arrays lie outside core dumps and are cleared when freed.
 
+        A name that is there twice gets a number: the second ``a`` is ``a_2``.
+
         Raises:
-            ValueError: a column of whole numbers or booleans has missing values.
+            TableError: a column of whole numbers or booleans has missing values.
         """
     def __iter__(self) -> TableBatches: ...
     def __arrow_c_schema__(self) -> CapsuleType:

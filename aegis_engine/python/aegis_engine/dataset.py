@@ -71,7 +71,8 @@ class VaultDataset:
             raise DatasetError("read_ahead is a number of blocks, 0 or more")
         self.shuffle, self.read_ahead = shuffle, read_ahead
         self.shard = self._checked(shard or (0, 1))
-        self._epochs = Epochs()
+        #: Counts iterations; copies of the dataset in a loader's workers share it.
+        self.epochs = Epochs()
         #: Epoch and place that the next iteration goes on from, and those where the last one stopped.
         self._pending: tuple[int, int] | None = None
         self._stopped: tuple[int, int] | None = None
@@ -110,7 +111,7 @@ class VaultDataset:
         """Records of this shard in the epoch under way, else in the next one (shards of an epoch differ by a block)."""
         if self._stream is not None:
             return self._count(self._epoch)
-        return self._count(self._epochs.following)
+        return self._count(self.epochs.following)
 
     def _count(self, epoch: int) -> int:
         if self.shard == (0, 1):
@@ -131,7 +132,7 @@ class VaultDataset:
             raise DatasetError("epochs are numbered from 0")
         self.close()
         self._pending = self._stopped = None
-        self._epochs.set(int(epoch))
+        self.epochs.set(int(epoch))
 
     def of_shard(self, shard: tuple[int, int]) -> VaultDataset:
         """The same dataset, other shard. Shards are disjoint, and together exact, in the same epoch."""
@@ -141,7 +142,7 @@ class VaultDataset:
         other.shard, other._pending, other._stopped = self._checked(shard), None, None
         if worker() is None:
             # Each counts for itself: shards are iterated one after the other, or by several processes.
-            other._epochs = Epochs(self._epochs.following)
+            other.epochs = Epochs(self.epochs.following)
         elif (pending := self._due()) and pending[1] and other.shard != self.shard:
             raise DatasetError(
                 "a state taken without workers goes on without workers: num_workers=0, or torchdata's StatefulDataLoader, "
@@ -157,7 +158,7 @@ class VaultDataset:
     def _position(self) -> tuple[int, int]:
         """Epoch and records given out: of a stream, those it gave less those that a plain iteration holds."""
         if self._stream is None:
-            return self._stopped or self._due() or (self._epochs.following, 0)
+            return self._stopped or self._due() or (self.epochs.following, 0)
         given = self._stream.position - self._held
         return self._whole(self._epoch, given, self._least)
 
@@ -191,7 +192,7 @@ class VaultDataset:
             raise DatasetError("the state is of no dataset (epoch and position are 0 or more); start anew")
         self.close()
         self._pending, self._stopped, self._inherited = self._whole(epoch, position), None, False
-        self._epochs.set(self._pending[0])
+        self.epochs.set(self._pending[0])
 
     def close(self) -> None:
         """Ends the iteration under way: stops reading ahead, clears what was decrypted. `state()` says where it stood."""
@@ -205,7 +206,7 @@ class VaultDataset:
     def _begin(self, least: int = 1) -> Any:
         """A stream of the next epoch, or of the one that `resume` named."""
         pending, self._pending = self._due(), None
-        epoch = self._epochs.begin(self.shard, pending[0] if pending else None)
+        epoch = self.epochs.begin(self.shard, pending[0] if pending else None)
         stream = self._streamed(epoch, pending[1] if pending else 0)
         # An iteration before it goes on by itself; `state` speaks of the newest.
         self._stream, self._stopped, self._epoch, self._held, self._least = stream, None, epoch, 0, least
@@ -214,7 +215,7 @@ class VaultDataset:
     def _due(self) -> tuple[int, int] | None:
         """What `resume` asked for, unless another copy of the dataset has gone on there already."""
         alone = self._inherited or worker() is None
-        if self._pending and alone and self._epochs.following > self._pending[0]:
+        if self._pending and alone and self.epochs.following > self._pending[0]:
             return None
         return self._pending
 

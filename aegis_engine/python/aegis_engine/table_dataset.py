@@ -265,16 +265,16 @@ class TableDataset(VaultDataset):
         count = len(self._records)
         wanted = [place(index, count) for index in indices]
         by_block: dict[int, list[tuple[int, int]]] = {}
-        for place, index in enumerate(wanted):
+        for at, index in enumerate(wanted):
             block, row = self._records.locate(index)
-            by_block.setdefault(block, []).append((place, row))
+            by_block.setdefault(block, []).append((at, row))
         batch: Columns = {}
         np = numpy()
         for block, places in by_block.items():
             for name, column in self._records.read(block).items():
                 into = batch.setdefault(name, _secret(len(wanted), column))
-                for place, row in places:
-                    into[place] = column[row]
+                for at, row in places:
+                    into[at] = column[row]
         return batch or {name: np.empty((0, *shape), dtype) for name, (dtype, shape) in self.columns.items()}
 
     def __getitem__(self, index: int) -> Any:

@@ -84,7 +84,7 @@ class VaultIterable(IterableDataset[Any]):
         elif self._mine is None or self._mine.shard != shard:
             self._mine = self.dataset.of_shard(shard)
             # One counter for all of them.
-            self._mine._epochs = self.dataset._epochs
+            self._mine.epochs = self.dataset.epochs
         return self._mine
 
     def __iter__(self) -> Iterator[Any]:
@@ -116,7 +116,7 @@ class VaultIterable(IterableDataset[Any]):
         Raises:
             DatasetError: workers read, and this is not one of them.
         """
-        if get_worker_info() is None and self.dataset._epochs.elsewhere:
+        if get_worker_info() is None and self.dataset.epochs.elsewhere:
             raise DatasetError(
                 "the workers of the loader know where they stand, this process does not: take states with num_workers=0 or "
                 "torchdata's StatefulDataLoader; at the end of an epoch, note its number and call set_epoch"

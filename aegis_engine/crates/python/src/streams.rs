@@ -122,13 +122,13 @@ impl ObjectReader {
     #[pyo3(signature = (_data, /))]
     fn write(&self, py: Python<'_>, _data: &Bound<'_, PyAny>) -> Result<usize> {
         self.open()?;
-        Err(unsupported(py, "a reader does not write; see Vault.writer").into())
+        Err(unsupported(py, "a reader does not write; see Vault.create_object").into())
     }
 
     #[pyo3(signature = (_lines, /))]
     fn writelines(&self, py: Python<'_>, _lines: &Bound<'_, PyAny>) -> Result<()> {
         self.open()?;
-        Err(unsupported(py, "a reader does not write; see Vault.writer").into())
+        Err(unsupported(py, "a reader does not write; see Vault.create_object").into())
     }
 }
 

@@ -258,9 +258,9 @@ fn csv_errors_name_the_line_and_never_the_field() {
         matches!(error, TableError::Line { line: 2, .. }),
         "{error:?}"
     );
-    let error = read("a,a\n", CsvOptions::default()).unwrap_err();
+    let error = read("a,b\n1,2\n3\n", CsvOptions::default()).unwrap_err();
     assert!(
-        matches!(error, TableError::Line { line: 1, .. }),
+        matches!(error, TableError::Line { line: 3, .. }),
         "{error:?}"
     );
 }

@@ -25,8 +25,31 @@ const ARROW_SCHEMA: &str = "ARROW:schema";
 /// The metadata of a file.
 pub fn load(source: &dyn Source) -> Result<ParquetMetaData> {
     let footer = bytes(source)?;
-    let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| damaged(&e))?;
+    let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| {
+        let reason = e.to_string();
+        if reason.contains("list element type") {
+            return TableError::Unsupported {
+                what: "a footer whose lists have other element types than the specification says (as old versions of fastparquet and parquet-mr write them)".to_owned(),
+            };
+        }
+        damaged(&reason)
+    })?;
     tidy(metadata)
+}
+
+/// Whether the writer left the header of a dictionary out of the sizes of its chunk (PARQUET-816): parquet-mr before 1.2.9.
+pub fn cuts_dictionaries(metadata: &ParquetMetaData) -> bool {
+    let by = metadata.file_metadata().created_by().unwrap_or_default();
+    let Some(rest) = by.strip_prefix("parquet-mr") else {
+        return false;
+    };
+    let version = rest.trim_start().strip_prefix("version ").unwrap_or("0");
+    let numbers: Vec<u32> = version
+        .split(|c: char| !c.is_ascii_digit())
+        .take(3)
+        .map(|n| n.parse().unwrap_or(0))
+        .collect();
+    numbers < vec![1, 2, 9]
 }
 
 /// The bytes of the footer.
@@ -80,14 +103,13 @@ fn tidy(metadata: ParquetMetaData) -> Result<ParquetMetaData> {
         .iter()
         .any(|group| group.columns().iter().any(misplaced));
     let schema = arrow_schema(&metadata).and_then(in_utf8);
-    if !strange && schema.is_none() {
+    let file = metadata.file_metadata();
+    // Readers go by the groups; some writers count nothing here.
+    let rows = rows(&metadata)?;
+    if !strange && schema.is_none() && rows == file.num_rows() {
         return Ok(metadata);
     }
-    let file = metadata.file_metadata();
-    let file = match schema {
-        Some(text) => with_schema(file, &text),
-        None => file.clone(),
-    };
+    let file = changed(file, rows, schema.as_deref());
     let mut groups = Vec::with_capacity(metadata.num_row_groups());
     for group in metadata.row_groups() {
         let columns = group.columns().iter().map(replaced);
@@ -117,15 +139,24 @@ fn replaced(chunk: &ColumnChunkMetaData) -> Result<ColumnChunkMetaData> {
     chunk.build().map_err(|e| damaged(&e))
 }
 
-fn with_schema(file: &FileMetaData, schema: &str) -> FileMetaData {
-    let replace = |pair: &KeyValue| match pair.key.as_str() {
-        ARROW_SCHEMA => KeyValue::new(pair.key.clone(), schema.to_owned()),
+/// Rows of all groups together.
+fn rows(metadata: &ParquetMetaData) -> Result<i64> {
+    let groups = metadata.row_groups().iter();
+    groups
+        .map(parquet::file::metadata::RowGroupMetaData::num_rows)
+        .try_fold(0_i64, i64::checked_add)
+        .ok_or_else(|| damaged(&"too many rows"))
+}
+
+fn changed(file: &FileMetaData, rows: i64, schema: Option<&str>) -> FileMetaData {
+    let replace = |pair: &KeyValue| match (pair.key.as_str(), schema) {
+        (ARROW_SCHEMA, Some(schema)) => KeyValue::new(pair.key.clone(), schema.to_owned()),
         _ => pair.clone(),
     };
     let pairs = file.key_value_metadata();
     FileMetaData::new(
         file.version(),
-        file.num_rows(),
+        rows,
         file.created_by().map(str::to_owned),
         pairs.map(|pairs| pairs.iter().map(replace).collect()),
         Arc::clone(&file.schema_descr_ptr()),

@@ -127,6 +127,17 @@ impl ParquetTable {
         Ok(())
     }
 
+    /// What a decoder's message comes to.
+    fn undecodable(&self, reason: &str) -> TableError {
+        if reason.contains("EOF") && footer::cuts_dictionaries(self.metadata.metadata()) {
+            return TableError::Unsupported {
+                what: "a column chunk that leaves out the header of its dictionary (PARQUET-816, parquet-mr before 1.2.9)"
+                    .to_owned(),
+            };
+        }
+        damaged(&reason)
+    }
+
     /// Those of `columns` whose nanoseconds are checked.
     fn checked(&self, columns: &[usize]) -> Vec<usize> {
         let Some(far) = &self.far else {

@@ -128,7 +128,7 @@ impl ParquetBatches {
                         });
                     }
                     if !large {
-                        return Err(damaged(&reason));
+                        return Err(self.table.undecodable(&reason));
                     }
                     self.step = (self.step / SHRINK).max(1);
                 }

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(rows(&column(&[10], false), 65_536, 1 << 30, 1), CAREFUL);
         assert_eq!(rows(&column(&[1_000_000], false), 65_536, 10_000, 1), 10);
         assert_eq!(rows(&column(&[u64::MAX], false), 65_536, 10_000, 1), 1);
-        assert_eq!(rows(&[], 77, 0, 1), 77);
+        assert_eq!(rows(&[], 77, 1000, 1), 77);
     }
 
     #[test]
