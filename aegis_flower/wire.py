@@ -182,8 +182,10 @@ def binding(arrays: ArrayRecord, request: Request, config: Mapping[str, Setting]
         put(struct.pack(f"<{len(array.shape)}Q", *array.shape))
         put(_ndarray(array).tobytes())
     for key, value in sorted((config or {}).items()):
+        parts = value if isinstance(value, list) else [value]
         put(key.encode())
-        for part in value if isinstance(value, list) else [value]:
+        put(struct.pack("<?Q", isinstance(value, list), len(parts)))  # so that no two settings read alike
+        for part in parts:
             put(type(part).__name__.encode())
             put(part if isinstance(part, bytes) else repr(part).encode())
     return digest.digest()

@@ -12,15 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
-from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from aegis_engine import SecAggSum
-from aegis_flower.errors import ConfigError, NotEnoughClients
+from aegis_flower.errors import NotEnoughClients
+from aegis_flower.strategies.inner import check_groups
 from aegis_flower.strategies.secure_aggregation import SecureAggregation
-
-# What these ask of each client is more than a mean over a group can answer.
-PER_CLIENT = (flower.QFedAvg, flower.FedXgbBagging, flower.FedXgbCyclic)
 
 
 class Bucketed(SecureAggregation):
@@ -48,16 +45,7 @@ class Bucketed(SecureAggregation):
         super().__init__(inner, shard_size=group_size, **options)
 
     def _check_inner(self, inner: object) -> None:
-        if isinstance(inner, PER_CLIENT):
-            raise ConfigError(
-                "strategy",
-                f"{type(inner).__name__} needs each client's own numbers, not a group's mean; use Krum, MultiKrum, FedMedian, "
-                "FedTrimmedAvg or Bulyan",
-            )
-        if not isinstance(
-            inner, (flower.Krum, flower.MultiKrum, flower.Bulyan, flower.FedMedian, flower.FedTrimmedAvg)
-        ):
-            super()._check_inner(inner)
+        check_groups(inner)
 
     def _choose(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid, there: int
@@ -69,6 +57,6 @@ class Bucketed(SecureAggregation):
             )
         return super()._choose(server_round, arrays, config, grid, there)
 
-    def _contributions(self, sums: list[SecAggSum]) -> list[tuple[npt.NDArray[np.float64], int, dict[str, int]]]:
+    def _contributions(self, sums: list[SecAggSum]) -> list[tuple[npt.NDArray[np.float64], int]]:
         # equal weights: a group must not gain influence by what its clients say about themselves
-        return [(np.frombuffer(s.mean(), dtype=np.float64), 1, s.metrics) for s in sums]
+        return [(np.frombuffer(s.mean(), dtype=np.float64), 1) for s in sums]

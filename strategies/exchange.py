@@ -47,7 +47,7 @@ class Exchange:
                 continue
             if node not in asked:
                 continue
-            reply = wire.Reply.from_content(message.content)
+            reply = _read(message)
             if reply is None:
                 reasons[node] = ("AEG-F001", "the reply is not AEGIS's; make the node's app with aegis_client_app()")
             elif not self._witness(node, reply):
@@ -87,6 +87,14 @@ class Exchange:
             return False
         self.checkpoints[node] = (reply.audit_records, reply.audit_head)
         return True
+
+
+def _read(message: Message) -> wire.Reply | None:
+    """The reply in a message; None for whatever else a client sent."""
+    try:
+        return wire.Reply.from_content(message.content)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def explain_error(reason: str) -> str:

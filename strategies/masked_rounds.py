@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from flwr.app import Message, RecordDict
@@ -22,13 +22,14 @@ from flwr.serverapp import Grid
 
 from aegis_engine import SecAggServer, SecAggSum
 from aegis_flower import wire
-from aegis_flower.errors import AegisError, NotEnoughClients
+from aegis_flower.errors import AegisError, AppError, NotEnoughClients
 from aegis_flower.strategies.cohort import alive
 from aegis_flower.strategies.exchange import Exchange
 from aegis_flower.strategies.grouping import Grouping
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 log = logging.getLogger("aegis")
+CONFIG = "config"  # where strategies put the settings of a round
 
 
 class InputCheck(Protocol):
@@ -85,19 +86,20 @@ class MaskedRounds:
     # -- up to the masked inputs ----------------------------------------------------------------------------------
 
     def open(
-        self, grid: Grid, record: RoundRecord, contents: dict[int, RecordDict], noise_multiplier: float
+        self, grid: Grid, record: RoundRecord, contents: dict[int, RecordDict], request: wire.Request
     ) -> Message | None:
         """Runs the trips up to the masked input, adding as they come in. Gives one of the messages.
 
         Args:
             grid: where the clients are.
             record: what becomes of the round is noted here.
-            contents: what to send to each client for its training or evaluation.
-            noise_multiplier: σ of the run.
+            contents: what to send to each client for its training or evaluation; the same for all.
+            request: what is asked of each: task, σ, whether to evaluate.
 
         Raises:
             AegisError: no group can go on.
         """
+        binding = _binding(contents, request)
         started = time.monotonic()
         new = {n: wire.Request(record.round) for n in contents if n not in self.advertised}
         for node, payload in self._trip(grid, record, wire.ADVERTISE, new):
@@ -109,6 +111,8 @@ class MaskedRounds:
             grid, record, wire.SHARE, {n: wire.Request(record.round, r) for n, r in asks.items()}
         ):
             _take(record, node, "share", where[node].server.add_share, payload)
+        for group in self.groups:
+            group.server.bind(binding)
         inside = {n: g for g in self._going(lambda g: g.server.end_shares()) for n in g.server.end_shares()}
         record.seconds["share"] = time.monotonic() - started
         self._fail_when_all_have()
@@ -119,7 +123,7 @@ class MaskedRounds:
             if node not in contents:
                 record.lost.append(Lost(node, "masked", "it is not there any more"))
                 continue
-            ask = wire.Request(record.round, group.server.masked_request(node), record.task, noise_multiplier)
+            ask = replace(request, payload=group.server.masked_request(node))
             content = RecordDict({**contents[node], wire.RECORD: ask.to_record()})
             messages.append(Message(content=content, message_type=wire.MASKED, dst_node_id=node))
         for node, payload in self.exchange.replies(grid, messages, record):
@@ -269,6 +273,29 @@ class MaskedRounds:
     def present(self, grid: Grid) -> list[int]:
         """Nodes that are there and have given their keys."""
         return [n for n in alive(grid) if n in self.advertised]
+
+
+def _binding(contents: dict[int, RecordDict], request: wire.Request) -> bytes:
+    """What all clients are sent, as each of them hashes it.
+
+    Raises:
+        AppError: they are not all sent the same: the masks of such clients do not cancel.
+    """
+    found = None
+    hashed: set[tuple[int, int]] = set()
+    for content in contents.values():
+        arrays, config = content[wire.ARRAYS], content.get(CONFIG)
+        if (id(arrays), id(config)) in hashed:
+            continue  # strategies make one record for all: it is hashed once
+        hashed.add((id(arrays), id(config)))
+        binding = wire.binding(content.array_records[wire.ARRAYS], request, wire.settings(content))
+        if found not in (None, binding):
+            raise AppError(
+                "the inner strategy sends clients different models or settings: a secure sum is over clients that work on the "
+                "same, and no other can be read; send all the same"
+            )
+        found = binding
+    return found or bytes(32)
 
 
 _REFUSED = object()

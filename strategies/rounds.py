@@ -24,7 +24,7 @@ class RoundRecord:
         participants: clients inside the sums.
         groups: the same, by group; one group but for shards and buckets.
         weight: sum of the clients' weights.
-        metrics: sums over the clients that took part.
+        metrics: sums over the clients that took part, of the model that was sent; empty where nothing was counted.
         seconds: wall time by step.
         bytes_up: largest masked input of a client, in bytes.
         trips: round trips of messages it took, adverts and share steps among them.

@@ -6,49 +6,48 @@ The trips of a round are in `masked_rounds`. The evaluation of the model that cl
 
 from __future__ import annotations
 
+import functools
 import logging
+import random
 from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Result, Strategy
 
 from aegis_engine import SecAggServer, SecAggSum
 from aegis_flower import wire
 from aegis_flower.client import apply_update
 from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
-from aegis_flower.gate import METRIC_MAX, METRICS, means
+from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.strategies.cohort import alive, cohort_grid, join
 from aegis_flower.strategies.exchange import Exchange
 from aegis_flower.strategies.grouping import Grouping
-from aegis_flower.strategies.masked_rounds import InputCheck, MaskedRounds
+from aegis_flower.strategies.inner import check_mean, check_options
+from aegis_flower.strategies.masked_rounds import CONFIG, InputCheck, MaskedRounds
+from aegis_flower.strategies.refusals import lasting, summary
 from aegis_flower.strategies.rounds import RoundRecord
+from aegis_flower.strategies.schedule import Schedule, measured
 
 log = logging.getLogger("aegis")
+_GIVES = {"train": "model", "evaluate": "metrics"}
 
-NEEDS_SINGLE_UPDATES = (
-    flower.Krum,
-    flower.MultiKrum,
-    flower.Bulyan,
-    flower.FedMedian,
-    flower.FedTrimmedAvg,
-    flower.QFedAvg,
-    flower.FedXgbBagging,
-    flower.FedXgbCyclic,
-)
+
+class _Stopped(Exception):
+    """No later round can go otherwise: the way out of Flower's loop."""
 
 
 class SecureAggregation(Strategy):
     """Hands an inner strategy one synthetic reply with the mean; nobody here ever sees a single update.
 
     Args:
-        inner: FedAvg, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedProx or any strategy that needs only the mean.
+        inner: FedAvg, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedProx, a class derived from one of them, or one that says of
+            itself ``needs_only_the_mean = True``.
         max_norm: L2 bound of a client's update; also the range of one value in the encoding.
         value_bits: bits of one quantised value.
-        weight_max: largest weight a client may have.
+        weight_max: largest weight a client may have; nodes refuse one that is above their own.
         min_cohort: fewest clients a sum may be over.
         cohort: clients to wait for at the start; None takes who is there, at least `min_cohort`.
         join_deadline: seconds to wait for them.
@@ -63,19 +62,27 @@ class SecureAggregation(Strategy):
         roster: keys of those who may take part (`aegis_engine.roster_open`): a node outside it is left out, where nodes with
             that roster would refuse the whole cohort. It protects no client; the rosters of the nodes do.
         noise_multiplier: σ of the clients' DP-SGD, told to them; 0 without DP.
-        evaluate_rounds: rounds after which the new model is measured in a metrics-only masked round.
+        evaluate: which models are counted over the clients' held-out rows: ``every`` model that a training round sends, in
+            its own masked inputs; the ``last`` one alone, in a metrics-only masked round after the last; ``never``; ``auto``
+            is ``every`` where `noise_multiplier` is 0, and ``last`` elsewhere, since each counting has a price in privacy.
+        evaluate_rounds: rounds after which the new model is measured in a metrics-only masked round, besides.
         check: what a masked input must pass before it is added (`InputCheck`).
         on_round: called with each finished `RoundRecord`, for progress.
         observer: called with (round, node, masked vector), for tests and audits of what the server receives.
 
     Raises:
-        ConfigError: the inner strategy needs single updates, or is of Flower's old API; a number cannot be.
+        ConfigError: the inner strategy needs more than the mean, or has an option that no wrapper can keep to; a number
+            cannot be.
+        AppError: it is no strategy of Flower's Message API.
 
     Guarantees:
         - The unmasked sum equals the plain integer sum of the survivors bit for bit.
         - A client lost at any step never costs the round while the threshold and `min_cohort` hold.
         - Below them the round ends with `NotEnoughClients` in its record, and the model is unchanged.
         - Every wait has a deadline.
+        - All clients of a sum worked on the same model, task, noise and settings: each binds its masks to what it was sent.
+        - A reply of whatever kind loses its sender, never the round.
+        - A run whose nodes all refuse, for a reason that lasts, stops after that round (`stopped` says why).
     """
 
     def __init__(
@@ -94,12 +101,14 @@ class SecureAggregation(Strategy):
         shard_size: int | None = None,
         roster: Collection[bytes] | None = None,
         noise_multiplier: float = 0.0,
+        evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
         check: InputCheck | None = None,
         on_round: Callable[[RoundRecord], None] | None = None,
         observer: Callable[[int, int, bytes], None] | None = None,
     ) -> None:
         self._check_inner(inner)
+        check_options(inner)
         if min_cohort < 2:  # noqa: PLR2004 - a sum over one is that one
             raise ConfigError("secagg.min_cohort", "must be at least 2: a sum over one client is that client's update")
         if shard_size is not None and shard_size < min_cohort:
@@ -115,13 +124,18 @@ class SecureAggregation(Strategy):
         self.commit, self.sparse, self.shard_size = commit, sparse, shard_size
         self.roster = None if roster is None else sorted(roster)
         self.noise_multiplier = noise_multiplier
-        self.evaluate_rounds = frozenset(evaluate_rounds)
+        self._schedule = Schedule(evaluate, evaluate_rounds, noise_multiplier, getattr(inner, "fraction_evaluate", 1.0))
         self.check, self.on_round, self.observer = check, on_round, observer
         self.rounds: list[RoundRecord] = []
         self.threshold = 0
         self.ring_bits = 0
         self._masked: MaskedRounds | None = None
+        self.stopped = ""
         self._last = 0
+        self._started = False
+        self._counts = False
+        self._result = Result()
+        self._asked: frozenset[int] = frozenset()
         self._grid: Grid | None = None
         self._arrays: ArrayRecord = ArrayRecord()
         self._current: RoundRecord | None = None
@@ -155,13 +169,34 @@ class SecureAggregation(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Runs the rounds as Flower's strategies do; `timeout` is the deadline of one trip, by default the strategy's own."""
+        """Runs the rounds as Flower's strategies do; `timeout` is the deadline of one trip, by default the strategy's own.
+
+        Metrics of the clients are in the result's `evaluate_metrics_clientapp`, under the round whose model they are of: 0 is the
+        initial one.
+        """
         if timeout is not None:
             self._exchange.deadline = timeout
-        self._last = num_rounds
-        return super().start(
-            grid, initial_arrays, num_rounds, self._exchange.deadline, train_config, evaluate_config, evaluate_fn
-        )
+        self._last, self._started, self.stopped, self._result = num_rounds, True, "", Result()
+        noted = evaluate_fn and functools.partial(self._note, evaluate_fn)
+        try:
+            result = super().start(
+                grid, initial_arrays, num_rounds, self._exchange.deadline, train_config, evaluate_config, noted
+            )
+        except _Stopped:
+            result = self._result
+        finally:
+            self._started = False
+        result.evaluate_metrics_clientapp = dict(sorted(self._result.evaluate_metrics_clientapp.items()))
+        return result
+
+    def _note(
+        self, evaluate: Callable[[int, ArrayRecord], MetricRecord | None], server_round: int, arrays: ArrayRecord
+    ) -> MetricRecord | None:
+        """Flower's own evaluation at the server, kept for a run that stops."""
+        found = evaluate(server_round, arrays)
+        if found is not None:
+            self._result.evaluate_metrics_serverapp[server_round] = found
+        return found
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -173,9 +208,10 @@ class SecureAggregation(Strategy):
         self._begin(server_round, "train", grid, arrays)
         try:
             chosen = self._choose(server_round, arrays, mine, cohort_grid(grid, nodes), len(nodes))
-        except NotEnoughClients as error:
+            contents = _contents(chosen)
+        except AegisError as error:
             return self._fail(error)
-        return self._open({m.metadata.dst_node_id: m.content for m in chosen})
+        return self._open(contents, evaluate=self._schedule.rides())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -186,59 +222,50 @@ class SecureAggregation(Strategy):
             return None, None
         assert self._template is not None
         before = wire.ndarrays(self._arrays)
-        parts = self._contributions(sums)
-        measured = all(
-            metrics.get("examples") for _, _, metrics in parts
-        )  # Flower wants the same metrics in every reply
         made = []
-        for mean, weight, metrics in parts:
+        for mean, weight in self._contributions(sums):
             after = apply_update(before, mean)
             arrays = ArrayRecord({n: Array(a) for n, a in zip(self._arrays, after, strict=True)})
-            record = MetricRecord({"num-examples": float(weight), **(means(metrics) if measured else {})})
+            record = MetricRecord({"num-examples": float(weight)})
             made.append(Message(RecordDict({wire.ARRAYS: arrays, "metrics": record}), reply_to=self._template))
-        return self.inner.aggregate_train(server_round, made)
+        model, metrics = self.inner.aggregate_train(server_round, made)
+        if model is not None:
+            self._result.arrays = model
+        if metrics is not None:
+            self._result.train_metrics_clientapp[server_round] = metrics
+        return model, metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """In `evaluate_rounds`, opens a metrics-only masked round over the newest model."""
+        """Where the schedule says so, opens a metrics-only masked round over the newest model."""
         trained = any(r.task == "train" and not r.failed for r in self.rounds)
-        if server_round not in self.evaluate_rounds or not trained:  # without a new model no data is touched
+        if not self._schedule.after(server_round, self._last) or not trained:  # without a new model no data is touched
             self._current = None
             return []
         self._begin(server_round, "evaluate", grid, arrays)
-        return self._open(
-            {n: RecordDict({wire.ARRAYS: arrays, "config": ConfigRecord(dict(config))}) for n in alive(grid)}
-        )
+        content = RecordDict({wire.ARRAYS: arrays, CONFIG: ConfigRecord(dict(config))})
+        return self._open(dict.fromkeys(self._measuring(alive(grid)), content), evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Means over all clients' holdout rows, from the secure sum."""
         record = self._current
         if record is None or record.task != "evaluate":
             return None
-        return MetricRecord({**means(record.metrics)}) if self._close() else None
+        found = measured(record.metrics) if self._close() else {}
+        if not found:
+            return None
+        metrics = MetricRecord({**found})
+        self._result.evaluate_metrics_clientapp[server_round] = metrics
+        return metrics
 
     # -- what subclasses change -----------------------------------------------------------------------------------
 
     def _check_inner(self, inner: object) -> None:
-        if isinstance(inner, NEEDS_SINGLE_UPDATES):
-            raise ConfigError(
-                "strategy",
-                f"{type(inner).__name__} compares single updates, which secure aggregation hides; use a strategy that needs "
-                f"only the mean (FedAvg, FedAvgM, FedAdam, FedYogi, FedProx), or Bucketed({type(inner).__name__}(...)), "
-                "which compares the means of groups",
-            )
-        if not isinstance(inner, Strategy):
-            module = type(inner).__module__
-            if module.startswith(("flwr.server.", "flwr.compat.")):
-                raise AppError(
-                    f"{type(inner).__name__} is a strategy of Flower's old API ({module}); import it from "
-                    "flwr.serverapp.strategy"
-                )
-            raise AppError(f"{type(inner).__name__} is no Flower strategy")
+        check_mean(inner)
 
-    def _contributions(self, sums: list[SecAggSum]) -> list[tuple[npt.NDArray[np.float64], int, dict[str, int]]]:
-        """Mean, weight and metrics of each reply that the inner strategy gets: here one, over all shards."""
+    def _contributions(self, sums: list[SecAggSum]) -> list[tuple[npt.NDArray[np.float64], int]]:
+        """Mean and weight of each reply that the inner strategy gets: here one, over all shards."""
         assert self._current is not None
         weight = self._current.weight
         mean = np.zeros(0)
@@ -248,7 +275,7 @@ class SecureAggregation(Strategy):
             mean = (
                 part if len(sums) == 1 else (mean if mean.size else np.zeros(part.size)) + part * (one.weight / weight)
             )
-        return [(mean, weight, self._current.metrics)]
+        return [(mean, weight)]
 
     # -- one round ------------------------------------------------------------------------------------------------
 
@@ -267,16 +294,29 @@ class SecureAggregation(Strategy):
             )
         return list(self.inner.configure_train(server_round, arrays, config, grid))
 
+    def _measuring(self, nodes: list[int]) -> list[int]:
+        """Clients of a metrics-only round: all, or as many as the inner strategy's ``fraction_evaluate`` says."""
+        fraction = getattr(self.inner, "fraction_evaluate", 1.0)
+        least = max(self.min_cohort, getattr(self.inner, "min_evaluate_nodes", 0))
+        return sorted(random.sample(nodes, min(len(nodes), max(int(len(nodes) * fraction), least))))
+
     def _begin(self, server_round: int, task: str, grid: Grid, arrays: ArrayRecord) -> None:
         self._current = RoundRecord(server_round, task)
         self._grid, self._arrays, self._template = grid, arrays, None
 
-    def _open(self, contents: dict[int, RecordDict]) -> list[Message]:
+    def _open(self, contents: dict[int, RecordDict], *, evaluate: bool) -> list[Message]:
         assert self._grid is not None
-        assert self._current is not None
+        record = self._current
+        assert record is not None
+        self._asked, self._counts = frozenset(contents), evaluate
+        if contents:  # the update is a difference to the model that was sent, whichever the inner strategy chose
+            self._arrays = next(iter(contents.values())).array_records[wire.ARRAYS]
         masked = self._rounds(len(contents))
+        request = wire.Request(
+            record.round, b"", record.task, self.noise_multiplier, evaluate=evaluate and record.task == "train"
+        )
         try:
-            self._template = masked.open(self._grid, self._current, contents, self.noise_multiplier)
+            self._template = masked.open(self._grid, record, contents, request)
         except AegisError as error:
             return self._fail(error)
         finally:
@@ -293,13 +333,18 @@ class SecureAggregation(Strategy):
         except AegisError as error:
             self._fail(error)
             return []
+        if not self._counts:
+            record.metrics = {}
+        elif record.task == "train" and (found := measured(record.metrics)):
+            # of the model that was sent, which the round before made
+            self._result.evaluate_metrics_clientapp[record.round - 1] = MetricRecord({**found})
         self._finish(record)
         return sums
 
     def _following(self, record: RoundRecord) -> list[int]:
         """Clients of the next round, as far as it can be known; none where there is no next round."""
         ends = record.round >= self._last > 0 and (
-            record.task == "evaluate" or record.round not in self.evaluate_rounds
+            record.task == "evaluate" or not self._schedule.after(record.round, self._last)
         )
         # A strategy that samples chooses anew each round, after this one: then shares have a trip of their own.
         if ends or getattr(self.inner, "fraction_train", 1.0) < 1.0:
@@ -309,10 +354,23 @@ class SecureAggregation(Strategy):
         return self._masked.present(self._grid)
 
     def _fail(self, error: AegisError) -> list[Message]:
-        assert self._current is not None
-        self._current.failed = f"[{error.code}] {error}"
-        log.warning("aegis: round %d gave no model: %s", self._current.round, self._current.failed)
-        self._finish(self._current)
+        record = self._current
+        assert record is not None
+        record.failed = f"[{error.code}] {error}"
+        if record.lost and isinstance(error, NotEnoughClients):
+            record.failed += f"; lost: {summary(record.lost)}"
+        why = lasting(record, self._asked)
+        self._finish(record)
+        if not why:
+            log.warning("aegis: round %d gave no %s: %s", record.round, _GIVES[record.task], record.failed)
+        elif record.task == "evaluate":  # training may go on all the same
+            self._schedule.stop()
+            log.error("aegis: no model is measured any more: %s", why)
+        else:
+            self.stopped = why
+            log.error("aegis: %s", why)
+            if self._started:
+                raise _Stopped
         return []
 
     def _finish(self, record: RoundRecord) -> None:
@@ -345,3 +403,19 @@ class SecureAggregation(Strategy):
             grouping = Grouping(self.shard_size, self.min_cohort)
             self._masked = MaskedRounds(base, self._exchange, grouping, most, self.check, self.observer)
         return self._masked
+
+
+def _contents(messages: Iterable[Message]) -> dict[int, RecordDict]:
+    """What the inner strategy sends to each client.
+
+    Raises:
+        AppError: it has more or other records than AEGIS clients read.
+    """
+    found = {m.metadata.dst_node_id: m.content for m in messages}
+    for content in found.values():
+        if set(content) != {wire.ARRAYS, CONFIG} or wire.ARRAYS not in content.array_records:
+            raise AppError(
+                f"the inner strategy sends the records {', '.join(map(repr, content))}; AEGIS clients read the model under "
+                f"{wire.ARRAYS!r} and settings under {CONFIG!r}, and nothing else"
+            )
+    return found

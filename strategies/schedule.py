@@ -1,0 +1,66 @@
+"""Schedule: when clients count over their held-out rows, and what the sums of those counts say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aegis_flower import gate
+from aegis_flower.errors import ConfigError
+
+CHOICES = ("auto", "last", "every", "never")
+
+
+class Schedule:
+    """Which models are measured.
+
+    Args:
+        evaluate: ``every`` model that a training round sends, by counts that ride in its masked inputs; the ``last`` model
+            alone, in a round of counts after the last one; ``never``; ``auto`` is ``every`` without DP and ``last`` with it.
+        rounds: rounds after which the new model is measured in a round of counts, besides.
+        noise_multiplier: σ of the run; 0 without DP.
+        fraction: the inner strategy's ``fraction_evaluate``.
+
+    Raises:
+        ConfigError: an unknown word, or one that contradicts the fraction.
+    """
+
+    def __init__(self, evaluate: str, rounds: Collection[int], noise_multiplier: float, fraction: float = 1.0) -> None:
+        if evaluate not in CHOICES:
+            raise ConfigError("evaluate", f"must be one of {', '.join(CHOICES)}, not {evaluate!r}")
+        if evaluate == "never" and rounds:
+            raise ConfigError("evaluate", "'never' and evaluate_rounds contradict each other; leave one of them out")
+        if not fraction and (rounds or evaluate in ("last", "every")):
+            raise ConfigError(
+                "strategy", "fraction_evaluate=0 and evaluate contradict each other; leave one of them out"
+            )
+        if evaluate == "auto":
+            evaluate = "never" if not fraction else "last" if noise_multiplier else "every"
+        if evaluate == "every" and 0 < fraction < 1:
+            raise ConfigError(
+                "strategy",
+                f"fraction_evaluate={fraction:g}: every client that trains also counts, in the same masked input; set "
+                'evaluate="last" or evaluate_rounds, whose rounds keep to the fraction, or fraction_train',
+            )
+        self.evaluate, self.rounds = evaluate, frozenset(rounds)
+
+    def rides(self) -> bool:
+        """Whether the counts of the model that is sent ride in a training round's masked inputs."""
+        return self.evaluate == "every"
+
+    def after(self, server_round: int, last: int) -> bool:
+        """Whether a round of counts follows a training round."""
+        return server_round in self.rounds or (self.evaluate == "last" and server_round == last)
+
+    def stop(self) -> None:
+        """No round of counts any more."""
+        self.evaluate, self.rounds = "never", frozenset()
+
+
+def measured(sums: Mapping[str, int]) -> dict[str, float]:
+    """What the sums of counts say, kept to what can be: they have noise, and a client may have sent anything."""
+    if sums.get("examples", 0) <= 0:
+        return {}
+    found: dict[str, Any] = gate.means(sums)
+    most = {"accuracy": 1.0, "calibration-error": 1.0}
+    return {name: min(max(float(value), 0.0), most.get(name, float("inf"))) for name, value in found.items()}
