@@ -6,7 +6,7 @@ import gzip
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,19 @@ class Spec:
     Attributes:
         columns: feature columns and their lengths, in order.
         label: name of the label column.
-        classes: number of labels.
+        classes: number of labels; 1 where a number is predicted.
         image: height and width where the features are one image, else None.
+        dtypes: columns that keep the type they are stored in, such as ``{"tokens": "int64"}``; the others become float32, and are
+            refused where that could change a value.
+        label_dtype: the type the labels are stored in, to be checked; None takes whole numbers, and floats where `classes` is 1.
     """
 
     columns: dict[str, int]
     label: str
     classes: int
     image: tuple[int, int] | None = None
+    dtypes: dict[str, str] = field(default_factory=dict)
+    label_dtype: str | None = None
 
     @property
     def features(self) -> int:

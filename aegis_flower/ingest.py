@@ -45,6 +45,9 @@ class Terms:
     require_dp: bool = True
     require_secure_aggregation: bool = True
     controller: str = ""
+    delta: float = 1e-5
+    lineage: str | None = None
+    max_evaluations: int = 100
 
 
 def ingest(vault: Vault, name: str, columns: Mapping[str, npt.NDArray[Any]], subjects: list[str], terms: Terms) -> str:
@@ -93,6 +96,9 @@ def ingest(vault: Vault, name: str, columns: Mapping[str, npt.NDArray[Any]], sub
         "require_secure_aggregation": terms.require_secure_aggregation,
         "budget_micro_epsilon": round(terms.budget_epsilon * 1e6),
         "controller": terms.controller or name,
+        "delta_femto": round(terms.delta * 1e15),
+        "max_evaluations": terms.max_evaluations,
+        "lineages": [terms.lineage] if terms.lineage else [],
     }
     dataset = vault.store_records(
         name,

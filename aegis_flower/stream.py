@@ -2,39 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from aegis_engine import Permit, Rng, Vault
 from aegis_flower.datasets import Spec
+from aegis_flower.errors import DataMismatch
 
 Rows = npt.NDArray[np.uint32]
+Layout = Iterable[tuple[str, str, int]]
 _NUMPY = {"f32": "<f4", "f64": "<f8", "i64": "<i8", "i32": "<i4", "u8": "|u1"}
+_NAMES = {"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32", "u8": "uint8"}
+_EXACT = ("f32", "u8")  # types whose every value float32 holds
+
+
+def check_layout(layout: Layout, spec: Spec) -> None:
+    """Refuses a data set whose columns are not what the `Spec` says; nothing is cut, cast or broadcast to fit.
+
+    Args:
+        layout: name, type and values of each column (``engine.layout(id)``), or those of them that a permit opens.
+        spec: what the client was written for. Columns that the layout does not have are not looked at.
+
+    Raises:
+        DataMismatch: which column, what it holds, and what to write instead.
+    """
+    for name, code, count in layout:
+        if name == spec.label:
+            _check_label(name, code, spec)
+            continue
+        if name not in spec.columns:
+            continue
+        if count != spec.columns[name]:
+            raise DataMismatch(
+                f"column {name!r} has {count} values per row, the client's Spec says {spec.columns[name]}; correct one of them"
+            )
+        wanted = spec.dtypes.get(name)
+        if wanted is None and code not in _EXACT:
+            raise DataMismatch(
+                f"column {name!r} holds {_NAMES[code]}, and features become float32, in which its values could fall together; "
+                f"say Spec(dtypes={{{name!r}: {_NAMES[code]!r}}}) to get them as they are (token ids, for instance), or store "
+                "the column as float32"
+            )
+        if wanted is not None and wanted != _NAMES[code]:
+            raise DataMismatch(f"column {name!r} holds {_NAMES[code]}, the client's Spec says {wanted}; correct one of them")
+
+
+def _check_label(name: str, code: str, spec: Spec) -> None:
+    if spec.label_dtype is not None:
+        if spec.label_dtype != _NAMES[code]:
+            raise DataMismatch(
+                f"label column {name!r} holds {_NAMES[code]}, the client's Spec says {spec.label_dtype}; correct one of them"
+            )
+    elif code in ("f32", "f64") and spec.classes > 1:
+        raise DataMismatch(
+            f"label column {name!r} holds {_NAMES[code]}, but the client's Spec has {spec.classes} classes: whole numbers are "
+            f"wanted. For numbers to predict, or for 0 and 1 as floats, say Spec(label_dtype={_NAMES[code]!r})"
+        )
 
 
 class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A map-style torch data set over exactly the rows a permit allows.
 
-    Items are ``(features, label)``: float32 of shape (spec.features,), int64 scalar; `__getitems__` gives a whole batch
-    as ``(B, features)`` and ``(B,)``. Nothing decrypted is kept between calls on the Python side.
+    Items are ``(features, label)``: features of shape (spec.features,), in float32 unless the spec's `dtypes` keep a column's own
+    type; the label a scalar, or a vector where the column has several values, int64 for whole numbers, else as it is stored.
+    `__getitems__` gives a whole batch. Nothing decrypted is kept between calls on the Python side.
 
     Guarantees:
         - Made only from a permit; every batch checks it again, so a withdrawn consent ends the stream at the next batch.
         - A row outside the permit, or a column outside it, is never copied out of the engine.
+        - No value changes on the way: a column that would not fit is refused before a row is read (`check_layout`).
     """
 
     def __init__(self, vault: Vault, permit: Permit, spec: Spec) -> None:
         self._reader = vault.records(permit)
+        layout = self._reader.columns()
+        check_layout(layout, spec)
         self._rows = np.frombuffer(self._reader.rows(), dtype=np.uint32)
         self._spec = spec
-        self._layout = np.dtype([(name, _NUMPY[code], (count,)) for name, code, count in self._reader.columns()])
-        names = self._layout.names or ()
-        self._features = [c for c in spec.columns if c in names]
-        self.labelled = spec.label in names
+        self._layout = np.dtype([(name, _NUMPY[code], (count,)) for name, code, count in layout])
+        codes = {name: code for name, code, _ in layout}
+        self._features = [c for c in spec.columns if c in codes]
+        self.labelled = spec.label in codes
+        self._dtype = _joined([_NAMES[codes[c]] for c in self._features if c in spec.dtypes], len(self._features))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -49,21 +103,48 @@ class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         records = np.zeros(len(chosen), dtype=self._layout)
         if len(chosen):
             self._reader.read_rows(np.ascontiguousarray(chosen), records)
-        width = self.features
-        x = np.empty((len(chosen), width), dtype=np.float32)
+        x = np.empty((len(chosen), self.features), dtype=self._dtype)
         at = 0
         for name in self._features:
             count = self._spec.columns[name]
             x[:, at : at + count] = records[name]
             at += count
-        label = records[self._spec.label][:, 0] if self.labelled else np.zeros(len(chosen))
-        y = label.astype(np.int64)
+        y = self._labels(records)
         records.view(np.uint8)[:] = 0
         return torch.from_numpy(x), torch.from_numpy(y)
+
+    def _labels(self, records: npt.NDArray[np.void]) -> npt.NDArray[np.generic]:
+        if not self.labelled:
+            return np.zeros(len(records), dtype=np.int64)
+        label = records[self._spec.label]
+        wanted = label.dtype if label.dtype.kind == "f" else np.dtype(np.int64)
+        return np.array(label[:, 0] if label.shape[1] == 1 else label, dtype=wanted.newbyteorder("="))
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = self.__getitems__([index])
         return x[0], y[0]
+
+
+def _joined(kept: list[str], columns: int) -> np.dtype[np.generic]:
+    """The one type of all features: float32, or what the columns that keep their own have in common."""
+    if not kept:
+        return np.dtype(np.float32)
+    kinds = [np.dtype(np.int64 if np.dtype(name).kind in "iu" else name) for name in kept]
+    joined = np.result_type(*kinds, *([np.float32] if len(kept) < columns else []))
+    if joined.kind == "f" and any(kind.kind == "i" for kind in kinds):
+        raise DataMismatch(
+            "features of whole numbers and of floats make one tensor, in which large whole numbers would fall together; give "
+            "the model columns of one kind, or store all as float32"
+        )
+    return joined
+
+
+def fitting(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch in the types a model takes: features widened to its parameters' floats but never narrowed, float labels as these."""
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    if x.is_floating_point() and torch.promote_types(x.dtype, wanted) == wanted:
+        x = x.to(wanted)
+    return x, y.to(wanted) if y.is_floating_point() else y
 
 
 class PoissonSampler:

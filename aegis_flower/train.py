@@ -1,31 +1,60 @@
-"""Train: DP-SGD with Opacus's per-sample gradients, our sampler and the engine's noise. The one file that knows Opacus."""
+"""Train: DP-SGD with per-sample gradients, the engine's sampler and the engine's noise."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 from torch import nn
 
-from aegis_engine import Rng
+from aegis_engine import DpSession, Permit, Rng
 from aegis_flower.config import PrivacyConfig
 from aegis_flower.errors import AppError
-from aegis_flower.stream import PermitDataset, PoissonSampler
+from aegis_flower.evaluation import Evaluated, evaluate
+from aegis_flower.per_sample import Loss, check_model, clipped_sum, gradients, per_sample
+from aegis_flower.probe import Probed, class_weighted, examined, mean_loss, probe
+from aegis_flower.stream import PermitDataset, PoissonSampler, Rows, fitting
 
-# Inputs need no gradients; torch remarks on that once for every hook that Opacus sets.
-warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+__all__ = [
+    "Evaluated",
+    "Loss",
+    "Probed",
+    "TrainResult",
+    "check_model",
+    "class_weighted",
+    "evaluate",
+    "per_sample",
+    "probe",
+    "session",
+    "train",
+]
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Optimizer = torch.optim.Optimizer
+PHYSICAL_BATCH = 256
+
+
+def _keep_memory() -> None:
+    """Has glibc keep large blocks instead of giving each back to the kernel and asking again: a step of an MLP takes a third of
+    the time. Nothing but speed depends on it."""
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    for option in (mmap_threshold, trim_threshold):
+        mallopt(option, 1 << 30)
+
+
+_keep_memory()
 
 
 @dataclass(frozen=True)
@@ -43,75 +72,36 @@ class TrainResult:
     empty_batches: int
 
 
-class EngineNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
-    """Opacus's optimiser with the engine's noise in place of torch's generator.
+def session(
+    model: nn.Module,
+    permit: Permit,
+    reservation: str,
+    cfg: PrivacyConfig,
+    noise_multiplier: float,
+    insecure_seed: int | None = None,
+) -> DpSession:
+    """The engine's session for one round: what it draws and noises is what a release says was spent.
 
-    Guarantees:
-        - Noise has standard deviation ``noise_multiplier * max_grad_norm`` in each coordinate of the summed gradient
-          (Abadi et al. 2016, algorithm 1), from a CSPRNG keyed by the operating system.
-        - The sum is divided by the *expected* batch size, never by the size that was drawn.
+    Args:
+        model: whose trained parameters give the dimension.
+        permit: the permit to train.
+        reservation: id of the ledger's reservation.
+        cfg: clip, rate, steps, divisor.
+        noise_multiplier: σ, as it was reserved.
+        insecure_seed: noise anybody can repeat, for ``privacy.noise=insecure_test``. It has the node's number in it, since noise that
+            all nodes share does not average out.
     """
-
-    def __init__(self, *args: Any, rng: Rng, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._rng = rng
-
-    def clip_and_accumulate(self) -> None:
-        """Clips as Opacus does; values that are not finite count as zero, so no record has more sway than the clip."""
-        for p in self.params:
-            for g in p.grad_sample if isinstance(p.grad_sample, list) else [p.grad_sample]:
-                torch.nan_to_num_(g, nan=0.0, posinf=0.0, neginf=0.0)
-        super().clip_and_accumulate()
-
-    def add_noise(self) -> None:
-        """Adds noise to the clipped sum, whole tensors at a time; the noised sum lies on the engine's grid."""
-        sigma = self.noise_multiplier * self.max_grad_norm
-        for p in self.params:
-            noised = np.ascontiguousarray(p.summed_grad.detach().cpu().numpy().astype(np.float32).ravel())
-            self._rng.add_gaussian(noised, sigma)
-            p.grad = torch.from_numpy(noised).view_as(p).to(device=p.device, dtype=p.dtype)
-
-    def step_empty(self) -> None:
-        """One step on an empty batch: nothing but noise. Skipping it would break the accounting."""
-        for p in self.params:
-            p.summed_grad = torch.zeros_like(p)
-        self.add_noise()
-        for p in self.params:
-            p.grad /= self.expected_batch_size
-        self.original_optimizer.step()
-
-
-def check_model(model: nn.Module) -> None:
-    """Refuses layers that mix records, by name and with the remedy.
-
-    Raises:
-        AppError: a layer such as BatchNorm, whose output for one record depends on the others.
-    """
-    errors = ModuleValidator.validate(model, strict=False)
-    if errors:
-        raise AppError(
-            f"the model cannot be trained with example-level DP: {'; '.join(str(e) for e in errors)}. "
-            "opacus.validators.ModuleValidator.fix(model) replaces such layers"
-        )
-
-
-@contextmanager
-def per_sample(model: nn.Module) -> Iterator[nn.Module]:
-    """Wraps a model for per-sample gradients and leaves it as it was: no hooks, no ``_module.`` names."""
-    wrapped = GradSampleModule(model, loss_reduction="mean")
-    try:
-        yield wrapped
-    finally:
-        wrapped._close()  # noqa: SLF001 - Opacus has no public way to take its hooks off
-        for module in model.modules():  # after a failure Opacus leaves the batch there, in clear
-            for name in ("activations", "max_batch_len"):
-                if hasattr(module, name):
-                    delattr(module, name)
-        for p in model.parameters():
-            for name in ("grad_sample", "summed_grad"):
-                if hasattr(p, name):
-                    delattr(p, name)
-            p.grad = None
+    return DpSession(
+        permit,
+        noise_multiplier=noise_multiplier,
+        clip=cfg.clip,
+        sample_rate=cfg.sample_rate,
+        steps=cfg.steps_per_round,
+        expected_batch=cfg.expected_batch,
+        dim=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        reservation=reservation,
+        insecure_seed=insecure_seed,
+    )
 
 
 def train(
@@ -121,106 +111,136 @@ def train(
     data: PermitDataset,
     cfg: PrivacyConfig,
     noise_multiplier: float,
-    rng: Rng,
+    rng: Rng | DpSession,
     device: torch.device,
     proximal_mu: float = 0.0,
+    *,
+    physical_batch: int = PHYSICAL_BATCH,
+    probed: Probed | None = None,
 ) -> TrainResult:
     """Trains `model` in place for ``cfg.steps_per_round`` steps on Poisson batches.
 
-    With ``cfg.mode == "example"`` each record's gradient is clipped to L2 norm ``cfg.clip`` and the sum is noised; with
-    ``"off"`` the same batches are used as they are, divided by the expected batch size.
+    With ``cfg.mode == "example"`` each record's gradient is clipped to L2 norm ``cfg.clip``, the sum is noised and divided by
+    ``cfg.expected_batch``, a public number: the update says nothing of how many rows there are. With ``"off"`` the same batches are
+    used as they are, divided by the expected size over the rows there are.
+
+    Guarantees:
+        - Noise has standard deviation ``noise_multiplier * clip`` in each coordinate of the summed gradient (Abadi et al. 2016,
+          algorithm 1), from a CSPRNG keyed by the operating system, on every step, empty batches included.
+        - One record moves the sum by at most the clip: sums are float64, and models and losses that mix records are refused.
+        - Gradients of at most `physical_batch` records are in memory at once; that changes no result.
 
     Args:
         model: any model Opacus takes per-sample gradients of.
-        loss: mean-reduced loss of (outputs, labels).
+        loss: mean-reduced or per-record loss of (outputs, labels).
         optimizer: optimiser over the model's parameters.
         data: the permit's rows.
-        cfg: mode, clip, sample rate, steps.
-        noise_multiplier: σ, in units of the clip.
-        rng: the engine's generator for batches and noise.
+        cfg: mode, clip, sample rate, steps, divisor.
+        noise_multiplier: σ, in units of the clip; of a session, the one it was made with.
+        rng: the engine's session. A bare generator trains as well, but what it trained leaves only where no privacy is asked for.
         device: where to compute.
         proximal_mu: FedProx's μ (Li et al. 2020); it pulls by the public start weights, so it costs no privacy.
+        physical_batch: records whose gradients are taken together.
+        probed: what `probe` found, where it ran before; None tries the model and the loss on made-up rows here.
+
+    Raises:
+        AppError: the model or the loss mixes records, or cannot be trained on these rows.
     """
-    expected = max(1.0, cfg.sample_rate * len(data))
-    sampler = PoissonSampler(len(data), cfg.sample_rate, cfg.steps_per_round, rng)
-    model.to(device).train()
+    model.to(device)
+    if probed is None:
+        probed = examined(model, loss, *data.__getitems__([]), device, private=cfg.mode == "example")
+    model.train()
     start = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
-    empty = 0
     private = cfg.mode == "example"
-    if private:
-        check_model(model)
-    with per_sample(model) if private else _as_it_is(model) as net:
-        stepper: Any = optimizer
-        if private:
-            stepper = EngineNoiseOptimizer(
-                optimizer,
-                noise_multiplier=noise_multiplier,
-                max_grad_norm=cfg.clip,
-                expected_batch_size=expected,
-                rng=rng,
-            )
-        for batch in sampler:
-            stepper.zero_grad(set_to_none=True)
-            x, y = data.__getitems__(batch)
-            if len(batch) == 0:
-                empty += 1
-                if private:
-                    stepper.step_empty()
-            else:
-                value = loss(net(x.to(device)), y.to(device))
-                if private:
-                    value.backward()  # type: ignore[no-untyped-call]
-                else:
-                    (value * (len(batch) / expected)).backward()  # type: ignore[no-untyped-call]
-                stepper.step()
-            x.zero_()
+    empty = 0
+    with per_sample(model, functorch=probed.functorch) if private else nullcontext(model) as net:
+        step = _Step(model, net, loss, data, cfg, noise_multiplier, rng, device, max(1, physical_batch))
+        for batch in _batches(data, cfg, rng):
+            empty += len(batch) == 0
+            optimizer.zero_grad(set_to_none=True)
+            step.private(batch) if private else step.plain(batch)
+            optimizer.step()
             if proximal_mu:
                 _pull(model, start, optimizer, proximal_mu)
-        stepper.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
     return TrainResult(cfg.steps_per_round, len(data), empty)
 
 
-@contextmanager
-def _as_it_is(model: nn.Module) -> Iterator[nn.Module]:
-    yield model
-    for p in model.parameters():
-        p.grad = None
-
-
-def _pull(model: nn.Module, start: list[torch.Tensor], optimizer: Optimizer, mu: float) -> None:
-    rate = optimizer.param_groups[0]["lr"]
-    with torch.no_grad():
-        for p, p0 in zip(model.parameters(), start, strict=True):
-            p.sub_(p - p0, alpha=rate * mu)
+def _batches(data: PermitDataset, cfg: PrivacyConfig, rng: Rng | DpSession) -> Iterator[Rows]:
+    if isinstance(rng, Rng):
+        yield from PoissonSampler(len(data), cfg.sample_rate, cfg.steps_per_round, rng)
+        return
+    for _ in range(cfg.steps_per_round):
+        yield np.frombuffer(rng.draw(), dtype=np.uint32)
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """A model on the rows of a permit.
+class _Step:
+    """Leaves in the parameters the gradient of a batch."""
 
-    Attributes:
-        loss: summed over the rows.
-        confidence: probability of the class it named, by row, in no order that a caller may rely on.
-        right: whether that was the label, by row.
-    """
+    model: nn.Module
+    net: nn.Module
+    loss: Loss
+    data: PermitDataset
+    cfg: PrivacyConfig
+    noise_multiplier: float
+    rng: Rng | DpSession
+    device: torch.device
+    physical_batch: int
 
-    loss: float
-    confidence: npt.NDArray[np.float32]
-    right: npt.NDArray[np.bool_]
+    def private(self, batch: Rows) -> None:
+        """The noised sum of clipped gradients over the public divisor. An empty batch is noise alone; to skip it would break
+        the accounting."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        sums = [torch.zeros(p.numel(), dtype=torch.float64, device=p.device) for p in trained]
+        for x, y in self._parts(batch):
+            self._mean(x, y).backward()  # type: ignore[no-untyped-call]
+            for total, part in zip(sums, clipped_sum(gradients(self.model, len(y)), self.cfg.clip), strict=True):
+                total += part
+        noised = torch.from_numpy(self._noised(torch.cat(sums).cpu().numpy())) / self.cfg.expected_batch
+        for p, own in zip(trained, noised.split([p.numel() for p in trained]), strict=True):
+            p.grad = own.view_as(p).to(device=p.device, dtype=p.dtype)
+
+    def plain(self, batch: Rows) -> None:
+        """The gradient over the expected size of a batch."""
+        expected = max(1.0, self.cfg.sample_rate * len(self.data))
+        for x, y in self._parts(batch):
+            (self._mean(x, y) * (len(y) / expected)).backward()  # type: ignore[no-untyped-call]
+
+    def _noised(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """The sum with noise, on the engine's grid."""
+        if not isinstance(self.rng, Rng):
+            return np.frombuffer(bytearray(self.rng.noise(sums)), dtype=np.float32)
+        noised = sums.astype(np.float32)
+        self.rng.add_gaussian(noised, self.noise_multiplier * self.cfg.clip)
+        return noised
+
+    def _parts(self, batch: Rows) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batch, so many records at a time, each part cleared when it was used."""
+        for at in range(0, len(batch), self.physical_batch):
+            x, y = self.data.__getitems__(batch[at : at + self.physical_batch])
+            try:
+                inputs, labels = fitting(self.model, x, y)
+                yield inputs.to(self.device), labels.to(self.device)
+                inputs.zero_()
+            finally:
+                x.zero_()
+
+    def _mean(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = self.net(x)
+        try:
+            return mean_loss(self.loss, out, y)
+        except IndexError as error:
+            if y.is_floating_point() or out.ndim < 2:
+                raise
+            raise AppError(
+                f"a label is outside 0 to {out.shape[1] - 1}, the {out.shape[1]} classes of the model's outputs; store labels as "
+                "whole numbers from 0 (labels 1..k: take one away), or give the model an output for each"
+            ) from error
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, loss: Loss, data: PermitDataset, device: torch.device, batch: int = 512) -> Evaluated:
-    """Evaluates a model on every row of the permit."""
-    model.to(device).eval()
-    total = 0.0
-    confidence, right = np.empty(len(data), np.float32), np.empty(len(data), np.bool_)
-    for at in range(0, len(data), batch):
-        x, y = data.__getitems__(np.arange(at, min(at + batch, len(data)), dtype=np.uint32))
-        out = model(x.to(device))
-        total += float(loss(out, y.to(device))) * len(y)
-        best = out.float().softmax(1).max(1)
-        confidence[at : at + len(y)] = best.values.cpu().numpy()
-        right[at : at + len(y)] = (best.indices.cpu() == y).numpy()
-        x.zero_()
-    return Evaluated(total, confidence, right)
+def _pull(model: nn.Module, start: list[torch.Tensor], optimizer: Optimizer, mu: float) -> None:
+    rate = cast("float", optimizer.param_groups[0]["lr"])
+    with torch.no_grad():
+        for p, p0 in zip(model.parameters(), start, strict=True):
+            p.sub_(p - p0, alpha=rate * mu)

@@ -342,6 +342,18 @@ class Vault:
     def datasets(self) -> dict[str, str]:
         """Data sets of records: name to id."""
 
+    def lineage(self, dataset: str) -> str:
+        """The lineage of a data set, by name or id: whose privacy budget it spends. 32 hex digits; the oldest where it has several.
+
+        It stays when the data set is renamed, re-encrypted or stored anew with any of its people in the same role.
+        """
+
+    def lineages(self, dataset: str) -> list[str]:
+        """All lineages whose budget a data set spends, the oldest first: a release is charged to each."""
+
+    def lineage_names(self, lineage: str) -> list[str]:
+        """Names under which earlier versions kept the ledger of a lineage (``privacy/NAME.record.jsonl``); mostly empty."""
+
     def open_object(self, object: str | UUID, permit: Permit | None = None) -> ObjectReader:
         """A seekable reader.
 
@@ -822,6 +834,14 @@ class ComplianceEngine:
 
     def layout(self, dataset: str) -> list[tuple[str, str, int]]:
         """Columns of a data set of records: name, dtype, values per record. Its rows stay closed, so no permit is needed."""
+
+    def terms(self, dataset: str) -> dict[str, Any]:
+        """All that the steward laid down for a data set, by id, with defaults filled in for data sets of earlier versions.
+
+        ``purposes``, ``columns``, ``approved_columns``, ``min_rows``, ``min_subjects``, ``require_dp``,
+        ``require_secure_aggregation``, ``budget_epsilon``, ``budget_micro_epsilon``, ``controller``, ``role`` (``train`` or
+        ``holdout``), ``delta``, ``max_evaluations``, ``lineage``, ``lineages``.
+        """
 
     def budget_epsilon(self, dataset: str) -> float:
         """ε that all runs together may spend on a data set, as its steward laid down."""

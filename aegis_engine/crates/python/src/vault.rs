@@ -262,6 +262,25 @@ impl Vault {
         Ok(sets.map(|o| (o.name, o.id.to_string())).collect())
     }
 
+    /// The lineage of a data set: the key of its privacy ledger. The oldest where it has several.
+    fn lineage(&self, py: Python<'_>, dataset: &str) -> Result<String> {
+        let mut all = self.lineages(py, dataset)?;
+        Ok(all.swap_remove(0))
+    }
+
+    /// All lineages whose budget a data set spends, the oldest first.
+    fn lineages(&self, py: Python<'_>, dataset: &str) -> Result<Vec<String>> {
+        Ok(py.detach(|| {
+            let id = self.inner.find_dataset(dataset)?;
+            self.inner.lineages(id)
+        })?)
+    }
+
+    /// Names under which earlier versions kept the privacy ledger of a lineage.
+    fn lineage_names(&self, py: Python<'_>, lineage: &str) -> Result<Vec<String>> {
+        Ok(py.detach(|| self.inner.lineage_names(lineage))?)
+    }
+
     /// The owner's permit, on a vault without a policy bundle.
     #[pyo3(signature = (object, action_name="read"))]
     fn owner_permit(

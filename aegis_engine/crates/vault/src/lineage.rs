@@ -20,11 +20,14 @@ use uuid::Uuid;
 
 use crate::dataset::Dataset;
 use crate::error::{Result, VaultError};
-use crate::keystore::Kind;
+use crate::exclusive::Exclusive;
+use crate::keystore::{Kind, NamedHead};
 use crate::secret;
 use crate::vault::{Inner, Vault, hex};
 
 const DOMAIN: &str = "aegis/v1/lineage";
+/// The name of the register's head in the keystore.
+const HEAD: &str = "lineage";
 /// People in one record: 32 hex digits each, so that the payload stays below the log's 1 MiB.
 const PEOPLE_A_RECORD: usize = 20_000;
 
@@ -35,6 +38,8 @@ pub(crate) struct Lineages(Mutex<Option<Register>>);
 struct Register {
     log: Log,
     cursor: Option<Cursor>,
+    /// Of the records read.
+    hashes: Vec<[u8; 32]>,
     /// Lineages in the order they came.
     known: Vec<String>,
     /// Positions in `known`.
@@ -72,6 +77,7 @@ impl Register {
         Ok(Self {
             log,
             cursor: None,
+            hashes: Vec::new(),
             known: Vec::new(),
             of: HashMap::new(),
             names: BTreeMap::new(),
@@ -91,7 +97,43 @@ impl Register {
             if record.body["event"] != "recovery.truncated" {
                 self.apply(vault, record.seq, &record.body)?;
             }
+            self.hashes.push(record.hash);
             self.cursor = Some(records.cursor());
+        }
+        self.is_whole(vault)
+    }
+
+    /// What the keystore committed last must lie in what was read: otherwise an older register was put back.
+    fn is_whole(&self, vault: &Vault) -> Result<()> {
+        let Some(head) = vault.head(HEAD)? else {
+            return Ok(());
+        };
+        let place = usize::try_from(head.count).unwrap_or(usize::MAX);
+        let there = place
+            .checked_sub(1)
+            .map_or(Some(&head.mac), |place| self.hashes.get(place));
+        if there == Some(&head.mac) {
+            return Ok(());
+        }
+        Err(PolicyError::Lineage {
+            reason: format!(
+                "{} records are left of {}, or they are others",
+                self.hashes.len(),
+                head.count
+            ),
+        }
+        .into())
+    }
+
+    /// From now on an older register is found.
+    fn commit(&self, exclusive: &mut Exclusive<'_>) -> Result<()> {
+        if let Some(mac) = self.hashes.last() {
+            let head = NamedHead {
+                count: self.hashes.len() as u64,
+                mac: *mac,
+            };
+            exclusive.delta.heads.insert(HEAD.to_owned(), head);
+            exclusive.commit()?;
         }
         Ok(())
     }
@@ -193,7 +235,7 @@ impl Vault {
         people.sort_unstable();
         people.dedup();
         // Two stores at once must not both find nobody.
-        let exclusive = self.inner.exclusive()?;
+        let mut exclusive = self.inner.exclusive()?;
         let found = self.with_lineages(|register| {
             let mut places = register.meet(role, &people);
             for lineage in asked {
@@ -228,6 +270,7 @@ impl Vault {
                     names: Vec::new(),
                 };
                 register.append(self, &claim, &new)?;
+                register.commit(&mut exclusive)?;
             }
             Ok(lineages)
         });
@@ -268,14 +311,14 @@ impl Vault {
             names: Vec::new(),
         };
         claims.push((done, Vec::new()));
-        let exclusive = self.inner.exclusive()?;
+        let mut exclusive = self.inner.exclusive()?;
         let result = self.with_lineages(|register| {
             for (claim, people) in &claims {
                 if !register.adopted {
                     register.append(self, claim, people)?;
                 }
             }
-            Ok(())
+            register.commit(&mut exclusive)
         });
         exclusive.done()?;
         result
