@@ -6,11 +6,13 @@ Nothing here opens a row, asks for a permit or charges a budget.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from aegis_flower import gate
 from aegis_flower.config import Config
 from aegis_flower.errors import EvaluationsSpent, OutsideTerms
-from aegis_flower.ledger import Mechanism, epsilon
+from aegis_flower.ledger import Mechanism, gate_epsilon
 
 if TYPE_CHECKING:
     from aegis_flower.vault_client import VaultClient
@@ -30,19 +32,30 @@ def admit(client: VaultClient, task: str, sigma: float, *, evaluates: bool, mask
 
     Raises:
         OutsideTerms: says which term.
+        BudgetExceeded: a ledger would not grant the round.
         NodeError: the vault has no such data set.
     """
     node, cfg = client.node, client.config
     if task == "train":
-        _check_terms(cfg, node.terms(node.dataset()), masked)
+        terms = node.terms(node.dataset())
+        _check_terms(cfg, terms, masked)
         _check_sigma(cfg, sigma)
+        if cfg.privacy.mode == "example":
+            asked = Mechanism(sigma, cfg.privacy.sample_rate, cfg.privacy.clip)
+            steps = cfg.privacy.steps_per_round
+            node.ledger.check(mechanism=asked, steps=steps, budget=float(terms["budget_epsilon"]))
     if evaluates and node.has_holdout:
         terms = node.terms(node.dataset(holdout=True))
         _check_terms(cfg, terms, masked)
         _check_evaluations(client, terms)
 
 
-def _check_terms(cfg: Config, terms: dict[str, object], masked: bool) -> None:
+def counts_are_noised(cfg: Config, terms: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is a mechanism: everywhere but where neither the run nor the data ask for privacy."""
+    return cfg.privacy.mode == "example" or bool(terms["require_dp"])
+
+
+def _check_terms(cfg: Config, terms: Mapping[str, Any], masked: bool) -> None:
     private = cfg.privacy.mode == "example"
     if terms["require_secure_aggregation"] and not masked:
         raise OutsideTerms(
@@ -59,7 +72,7 @@ def _check_terms(cfg: Config, terms: dict[str, object], masked: bool) -> None:
             "the data's terms require differential privacy (require_dp), and secagg.weighting=rows would tell how many rows "
             "there are, without noise; use secagg.weighting=uniform"
         )
-    delta = float(terms["delta"])  # type: ignore[arg-type]
+    delta = float(terms["delta"])
     if private and cfg.privacy.delta > delta:
         raise OutsideTerms(
             f"privacy.delta={cfg.privacy.delta:g} is above the δ={delta:g} of the data's terms; lower it"
@@ -86,24 +99,23 @@ def _check_sigma(cfg: Config, sigma: float) -> None:
 def _within(cfg: Config, mechanism: Mechanism) -> bool:
     """Whether the run's steps stay within its own ε: by RDP, which is quick, and where that is too coarse by PLD."""
     p, steps = cfg.privacy, {mechanism: cfg.total_steps}
-    coarse = epsilon(steps, p.delta, "rdp")
+    coarse = gate_epsilon(steps, p.delta, tight=False)
     if coarse <= p.epsilon * _SLACK:
         return True
     # PLD gains less than half, and takes for ever when σ is far too small
-    return coarse <= 2 * p.epsilon + 1 and epsilon(steps, p.delta, "pld") <= p.epsilon * _SLACK
+    return coarse <= 2 * p.epsilon + 1 and gate_epsilon(steps, p.delta, tight=True) <= p.epsilon * _SLACK
 
 
-def _check_evaluations(client: VaultClient, terms: dict[str, object]) -> None:
-    if client.config.privacy.mode == "off" and not terms["require_dp"]:
+def _check_evaluations(client: VaultClient, terms: Mapping[str, Any]) -> None:
+    if not counts_are_noised(client.config, terms):
         return  # exact counts, which the data's terms allow
-    most = client.node.config.max_evaluations
-    allowed = terms.get("max_evaluations")
-    if isinstance(allowed, int):
-        most = min(most, allowed)
-    run = str(client.context.run_id)
-    had = sum(e["kind"] == "reserve" and e["run"] == run for e in client.node.holdout_ledger.entries())
+    most = min(client.node.config.max_evaluations, int(terms["max_evaluations"]))
+    run, ledger = str(client.context.run_id), client.node.holdout_ledger
+    had = sum(e["kind"] == "reserve" and e["run"] == run for e in ledger.entries())
     if had >= most:
         raise EvaluationsSpent(
             f"run {run} has had {had} of {most} evaluations on this node's held-out rows; aegis-max-evaluations in the node "
             "config gives a run more, if the holdout's terms do"
         )
+    asked = gate.counts_mechanism(client.config, float(terms["delta"]))
+    ledger.check(mechanism=asked, steps=1, budget=float(terms["budget_epsilon"]))

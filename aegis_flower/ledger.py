@@ -206,13 +206,24 @@ class Ledger:
             "relation": NEIGHBOURING,
         }
         with ExitStack() as locks:
-            for book in sorted(self._books, key=lambda b: b.lineage):  # in one order, so that no two wait for each other
+            for book in sorted(
+                self._books, key=lambda b: b.lineage
+            ):  # in one order, so that no two wait for each other
                 locks.enter_context(book.locked())
             books = [(book, book.entries()) for book in self._books]
             total = max(self._granted(entries, mechanism, steps, budget) for _, entries in books)
             for book, entries in books:
                 book.append("reserve", fields, entries)
         return Reservation(str(fields["id"]), total)
+
+    def check(self, *, mechanism: Mechanism, steps: int, budget: float) -> None:
+        """Whether `reserve` would grant a round now; writes nothing.
+
+        Raises:
+            BudgetExceeded, LedgerTampered: as `reserve`.
+        """
+        for book in self._books:
+            self._granted(book.entries(), mechanism, steps, budget)
 
     def _granted(self, entries: list[Entry], mechanism: Mechanism, steps: int, budget: float) -> float:
         spent = _spent(entries, lambda s: gate_epsilon(s, self.delta, tight=False))

@@ -63,12 +63,15 @@ class Node:
     @property
     def ledger(self) -> Ledger:
         """The privacy ledger of the data set."""
-        return Ledger(self.vault, self.dataset())
+        return self._ledger(self.dataset())
 
     @property
     def holdout_ledger(self) -> Ledger:
         """The privacy ledger of the held-out rows: what evaluations were charged."""
-        return Ledger(self.vault, self.dataset(holdout=True))
+        return self._ledger(self.dataset(holdout=True))
+
+    def _ledger(self, dataset: str) -> Ledger:
+        return Ledger(self.vault, dataset, delta=self.terms(dataset)["delta"])
 
 
 _open: dict[tuple[Path, Path], Node] = {}

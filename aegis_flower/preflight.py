@@ -1,8 +1,8 @@
 """Preflight: everything about the app that can be wrong is found before a row is read or a budget charged.
 
-The app's model is built and fed a batch of zeros, forward and backward; its parameters are compared with what the server
-sent, its `Spec` with the layout of the data set. What passes is remembered for the run, in this process and, proved by the
-vault, in Flower's state, so a deployment pays once per run.
+The app's `Spec` is compared with the layout of the data set, its model with what the server sent; then model, loss and optimiser
+are tried on made-up rows, forward and backward (`aegis_flower.probe`). What passes is remembered for the run, in this process
+and, proved by the vault, in Flower's state, so a deployment pays once per run.
 """
 
 from __future__ import annotations
@@ -24,29 +24,42 @@ if TYPE_CHECKING:
 
 _DOMAIN = "aegis/v1/preflight"
 _RECORD = "aegis.preflight"
-_BATCH = 3  # rows of zeros: more than one, so that a loss without a mean is seen
-_KEPT = 256
-_passed: OrderedDict[tuple[object, str], None] = OrderedDict()
+_KEPT, _KEPT_IN_STATE = 256, 8
+_passed: OrderedDict[tuple[object, str], bool] = OrderedDict()
 
 
 def check(client: VaultClient, parameters: NDArrays, *, trains: bool, evaluates: bool) -> None:
     """Refuses an app that cannot work on this node's data; reads and charges nothing.
 
     Raises:
-        DataMismatch, ModelMismatch, DeviceMissing, PreflightFailed: each says what to change.
+        DataMismatch, ModelMismatch, DeviceMissing, AppError: each says what to change.
     """
-    holdouts = [False] * trains + [True] * (evaluates and client.node.has_holdout)
-    for holdout in holdouts:
-        key = _key(client, parameters, holdout)
-        if _remembered(client, key):
-            # the settings of this message are new in every round
-            if trains and client.round_config.custom:
-                _settings(client)
-            continue
-        columns = _check_layout(client, holdout)
+    if trains:
+        functorch = _once(client, parameters, holdout=False)
         if client.torch_model:
-            _check_model(client, parameters, columns, trains=not holdout)
-        _remember(client, key)
+            from aegis_flower.train import Probed
+
+            client.probed = Probed(functorch)
+            if client.round_config.custom:
+                _settings(client)
+    if evaluates and client.node.has_holdout:
+        _once(client, parameters, holdout=True)
+
+
+def _once(client: VaultClient, parameters: NDArrays, *, holdout: bool) -> bool:
+    """Whether per-sample gradients are torch.func's; found out once per run, app and form of the model."""
+    key = _key(client, parameters, holdout)
+    known = _remembered(client, key)
+    if known is None:
+        features, label_width = _check_layout(client, holdout)
+        known = (
+            _check_model(client, parameters, features, label_width, trains=not holdout) if client.torch_model else False
+        )
+        _remember(client, key, known)
+    return known
+
+
+# -- what passed before ----------------------------------------------------------------------------------------------------------
 
 
 def _key(client: VaultClient, parameters: NDArrays, holdout: bool) -> str:
@@ -59,114 +72,122 @@ def _key(client: VaultClient, parameters: NDArrays, holdout: bool) -> str:
         [a.shape for a in parameters],
         repr(client.spec),
         client.node.dataset(holdout),
-        sorted(client.round_config),
-        client.proximal_mu > 0,
+        holdout,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _remembered(client: VaultClient, key: str) -> bool:
-    made_by = (type(client), client.model_fn, client.loss_fn, client.optimizer_fn)
-    if (made_by, key) in _passed:
-        return True
+def _app(client: VaultClient) -> tuple[object, ...]:
+    return type(client), client.model_fn, client.loss_fn, client.optimizer_fn
+
+
+def _proof(client: VaultClient, key: str, functorch: bool) -> bytes:
+    return client.node.vault.mac(_DOMAIN, f"{key}:{functorch}".encode())
+
+
+def _remembered(client: VaultClient, key: str) -> bool | None:
+    if (_app(client), key) in _passed:
+        return _passed[_app(client), key]
     record: Any = client.context.state.config_records.get(_RECORD, {})
-    proof = record.get(key[:16])
-    return isinstance(proof, bytes) and hmac.compare_digest(proof, client.node.vault.mac(_DOMAIN, key.encode()))
+    proof = record.get(key[:32])
+    for functorch in (False, True):
+        if isinstance(proof, bytes) and hmac.compare_digest(proof, _proof(client, key, functorch)):
+            return functorch
+    return None
 
 
-def _remember(client: VaultClient, key: str) -> None:
-    made_by = (type(client), client.model_fn, client.loss_fn, client.optimizer_fn)
-    _passed[made_by, key] = None
+def _remember(client: VaultClient, key: str, functorch: bool) -> None:
+    _passed[_app(client), key] = functorch
     while len(_passed) > _KEPT:
         _passed.popitem(last=False)
     kept: dict[str, Any] = dict(client.context.state.config_records.get(_RECORD, {}))
-    kept[key[:16]] = client.node.vault.mac(_DOMAIN, key.encode())
-    client.context.state[_RECORD] = ConfigRecord(dict(list(kept.items())[-8:]))
+    kept[key[:32]] = _proof(client, key, functorch)
+    client.context.state[_RECORD] = ConfigRecord(dict(list(kept.items())[-_KEPT_IN_STATE:]))
 
 
-def _check_layout(client: VaultClient, holdout: bool) -> dict[str, int]:
-    """Compares the app's `Spec` with the data set; gives the feature columns the run asks for, with their widths."""
+# -- the data set ------------------------------------------------------------------------------------------------------------------
+
+
+def _check_layout(client: VaultClient, holdout: bool) -> tuple[int, int]:
+    """Compares the app's `Spec` with the data set; gives the number of feature values a row opens, and of label values."""
+    from aegis_flower.stream import check_layout
+
     node, spec = client.node, client.spec
     layout = {name: (dtype, width) for name, dtype, width in node.engine.layout(node.dataset(holdout))}
     what = f"data set {node.config.dataset + ('.holdout' if holdout else '')!r}"
     asked = client.config.policy.columns
     approved = node.terms(node.dataset(holdout))["approved_columns"]
-    columns = {}
-    for name, width in spec.columns.items():
+    for name in (*spec.columns, spec.label):
         if name not in layout:
             raise DataMismatch(
-                f"{what} has no column {name!r}, which the client's Spec names; it has {', '.join(layout)}"
+                f"{what} has no column {name!r}, which the client's Spec names; it has {', '.join(layout)}. Set self.spec of the "
+                "client to what the data are"
             )
-        if layout[name][1] != width:
-            raise DataMismatch(
-                f"{what}: column {name!r} has {layout[name][1]} values per row, the client's Spec says {width}"
-            )
-        if (asked is None or name in asked) and name in approved:
-            columns[name] = width
-    if spec.label not in layout:
-        raise DataMismatch(f"{what} has no label column {spec.label!r}, which the client's Spec names")
+    check_layout([(name, dtype, width) for name, (dtype, width) in layout.items()], spec)
     if asked is not None and spec.label not in asked:
         raise DataMismatch(
             f"policy.columns does not ask for the label column {spec.label!r}, so there is nothing to learn from"
         )
     if spec.label not in approved:
         raise DataMismatch(f"the terms of {what} do not approve the label column {spec.label!r}")
-    if not columns:
+    features = sum(w for name, w in spec.columns.items() if (asked is None or name in asked) and name in approved)
+    if not features:
         raise DataMismatch(
             f"policy.columns leaves no feature column of {what}; it may ask for {', '.join(spec.columns)}"
         )
-    return columns
+    return features, layout[spec.label][1]
 
 
-def _check_model(client: VaultClient, parameters: NDArrays, columns: dict[str, int], *, trains: bool) -> None:
-    import torch
+# -- the model ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_model(client: VaultClient, parameters: NDArrays, features: int, label_width: int, *, trains: bool) -> bool:
+    from aegis_flower import train as training
 
     model = _built(client, parameters)
     device = _device(client)
-    zeros = torch.zeros((_BATCH, sum(columns.values())), dtype=torch.float32, device=device)
-    labels = torch.zeros(_BATCH, dtype=torch.int64, device=device)
+    loss = _loss(client)
+    private = trains and client.config.privacy.mode == "example"
     try:
-        model.to(device).train(trains)
-        outputs = model(zeros)
-        value = client.loss()(outputs, labels)
+        if trains:
+            probed = training.probe(
+                lambda: model, loss, client.spec, device, private=private, features=features, label_width=label_width
+            )
+            _settings(client, model)
+            return probed.functorch
+        training.probe(
+            lambda: model.eval(), loss, client.spec, device, private=False, features=features, label_width=label_width
+        )
     except AegisError:
         raise
     except Exception as error:
-        raise PreflightFailed(
-            f"the client's model or loss fails on {_BATCH} rows of zeros with {zeros.shape[1]} features and labels 0: "
-            f"{_told(error)}"
-        ) from error
-    if not isinstance(value, torch.Tensor) or value.dim() != 0:
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        raise PreflightFailed(
-            f"the client's loss gives {shape} for {_BATCH} rows; it must be one number, the mean over the rows "
-            "(reduction='mean')"
-        )
-    if trains:
-        _check_step(client, model, value)
+        raise PreflightFailed(f"the client's model or loss fails on made-up rows: {_told(error)}") from error
+    return False
 
 
 def _built(client: VaultClient, parameters: NDArrays) -> nn.Module:
-    import torch
-
     try:
         model = client.model()
+        own = [tuple(p.shape) for p in model.parameters()]
     except AegisError:
         raise
     except Exception as error:
         raise PreflightFailed(f"the client's model() fails: {_told(error)}") from error
-    own = list(model.parameters())
-    if [tuple(p.shape) for p in own] != [a.shape for a in parameters]:
+    if own != [a.shape for a in parameters]:
         raise ModelMismatch(
-            f"the server's model has shapes {[a.shape for a in parameters]}, this client's has "
-            f"{[tuple(p.shape) for p in own]}; build the same model on both sides"
-        )
-    if wrong := {str(p.dtype) for p in own if p.dtype != torch.float32}:
-        raise ModelMismatch(
-            f"the client's model has parameters of {', '.join(sorted(wrong))}; noise and masks are made for torch.float32: "
-            "call .float() on it"
+            f"the server's model has shapes {[a.shape for a in parameters]}, this client's has {own}; build the same model on "
+            "both sides"
         )
     return model
+
+
+def _loss(client: VaultClient) -> Any:
+    try:
+        return client.loss()
+    except AegisError:
+        raise
+    except Exception as error:
+        raise PreflightFailed(f"the client's loss() fails: {_told(error)}") from error
 
 
 def _device(client: VaultClient) -> torch.device:
@@ -187,26 +208,11 @@ def _device(client: VaultClient) -> torch.device:
     return device
 
 
-def _check_step(client: VaultClient, model: nn.Module, value: torch.Tensor) -> None:
-    try:
-        value.backward()  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise PreflightFailed(f"the client's loss cannot be differentiated: {_told(error)}") from error
-    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    if idle:
-        raise PreflightFailed(
-            f"the client's model does not use its parameters {', '.join(idle[:5])} in forward(), so they have no gradient; "
-            "leave them out or freeze them (requires_grad_(False))"
-        )
-    model.zero_grad(set_to_none=True)
-    _settings(client, model)
-
-
 def _settings(client: VaultClient, model: nn.Module | None = None) -> None:
     """Builds the optimiser once, so that it reads its settings of the message; whatever nobody read is refused."""
+    model = model or client.model()
+    _loss(client)
     try:
-        model = model or client.model()
-        client.loss()
         client.optimizer(model.parameters())
     except AegisError:
         raise
@@ -216,5 +222,5 @@ def _settings(client: VaultClient, model: nn.Module | None = None) -> None:
 
 
 def _told(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300] if text else ''}"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

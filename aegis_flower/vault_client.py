@@ -9,9 +9,10 @@ needs them: the modules that know them are imported there.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from flwr.app import Context
 from flwr.client import Client, NumPyClient
 
-from aegis_engine import Permit, Release, Rng
+from aegis_engine import DpSession, Permit, Release, Rng
 from aegis_flower import admission, datasets, gate
 from aegis_flower.config import Config
 from aegis_flower.door import codes_only
@@ -50,6 +51,7 @@ class Trained:
     result: training.TrainResult
     dp: str
     reservation: Reservation | None
+    session: DpSession | None = field(default=None, kw_only=True)
 
     @property
     def update(self) -> npt.NDArray[np.float32]:
@@ -65,13 +67,11 @@ class Evaluation:
 
     Attributes:
         permit: over the held-out rows.
-        reservation: of the holdout's own ledger; None where exact counts are allowed.
-        mechanism: the noise of the counts; None where they are exact.
+        counts: their noise, and what it was charged to in the holdout's own ledger; None where exact counts are allowed.
     """
 
     permit: Permit
-    reservation: Reservation | None = None
-    mechanism: Mechanism | None = None
+    counts: gate.Counts | None = None
 
 
 class VaultClient(NumPyClient):
@@ -101,6 +101,7 @@ class VaultClient(NumPyClient):
         self.node, self.config, self.context = node, config, context
         self.spec = datasets.spec(config.data.name)
         self.round_config = RoundConfig()
+        self.probed: training.Probed | None = None
         self._evaluation: Evaluation | None = None
 
     def model(self) -> nn.Module:
@@ -194,22 +195,22 @@ class VaultClient(NumPyClient):
 
         cfg = self.config.privacy
         permit = self.authorize("train", round_)
-        self._enough(permit)
-        reservation = None
-        private = cfg.mode == "example"
-        if private:
+        terms = self._enough(permit)
+        model = self.model()
+        load(model, parameters)
+        seed = self._insecure_seed(round_)
+        reservation = session = None
+        if cfg.mode == "example":
             reservation = self.node.ledger.reserve(
                 run=str(self.context.run_id),
                 round_=round_,
-                mechanism=Mechanism(noise_multiplier, cfg.sample_rate),
+                mechanism=Mechanism(noise_multiplier, cfg.sample_rate, cfg.clip),
                 steps=cfg.steps_per_round,
                 delta=cfg.delta,
-                budget=self.node.engine.budget_epsilon(permit.object),
+                budget=terms["budget_epsilon"],
             )
+            session = training.session(model, permit, reservation.id, cfg, noise_multiplier, seed)
         data = PermitDataset(self.node.vault, permit, self.spec)
-        rng = Rng.insecure_test(self.config.seed + round_) if cfg.noise == "insecure_test" else Rng()
-        model = self.model()
-        load(model, parameters)
         result = training.train(
             model,
             self.loss(),
@@ -217,14 +218,23 @@ class VaultClient(NumPyClient):
             data,
             cfg,
             noise_multiplier,
-            rng,
+            session or (Rng() if seed is None else Rng.insecure_test(seed)),
             models.device(self.config.model.device),
             self.proximal_mu,
+            physical_batch=self.config.model.physical_batch,
+            probed=self.probed,
         )
-        dp = cfg.noise if private else "off"
-        return Trained(parameters, weights(model), permit, result, dp, reservation)
+        dp = "off" if session is None else cfg.noise
+        return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
 
-    def _enough(self, permit: Permit) -> None:
+    def _insecure_seed(self, round_: int) -> int | None:
+        """The node's number is in it: noise that all nodes share would not average out."""
+        if self.config.privacy.noise != "insecure_test":
+            return None
+        text = f"{self.config.seed}:{round_}:{self.context.node_id}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+    def _enough(self, permit: Permit) -> dict[str, Any]:
         """The gate would say so, too, but after the round was charged."""
         terms = self.node.terms(permit.object)
         if permit.rows < terms["min_rows"] or permit.subjects < terms["min_subjects"]:
@@ -232,6 +242,7 @@ class VaultClient(NumPyClient):
                 f"{permit.rows} rows of {permit.subjects} people may be used, the data's terms ask for {terms['min_rows']} rows "
                 f"of {terms['min_subjects']} people; nothing was read and nothing charged"
             )
+        return terms
 
     def prepare_evaluation(self, round_: int) -> Evaluation | None:
         """Permit and, where the data ask for it, budget of one evaluation; None where there are no held-out rows.
@@ -242,23 +253,25 @@ class VaultClient(NumPyClient):
         if not self.node.has_holdout:
             return None
         permit = self.authorize("evaluate", round_, holdout=True)
-        self._enough(permit)
-        self._evaluation = Evaluation(permit)
-        if self.config.privacy.mode == "example" or self.node.terms(permit.object)["require_dp"]:
-            mechanism = gate.counts_mechanism(self.config)
+        terms, cfg = self._enough(permit), self.config
+        counts = None
+        if admission.counts_are_noised(cfg, terms):
+            mechanism = gate.counts_mechanism(cfg, terms["delta"])
             reservation = self.node.holdout_ledger.reserve(
                 run=str(self.context.run_id),
                 round_=round_,
                 mechanism=mechanism,
                 steps=1,
-                delta=self.node.delta(permit.object, self.config),
-                budget=self.node.engine.budget_epsilon(permit.object),
+                delta=cfg.privacy.delta,
+                budget=terms["budget_epsilon"],
             )
-            self._evaluation = Evaluation(permit, reservation, mechanism)
+            seed = self._insecure_seed(round_)
+            counts = gate.Counts(mechanism, reservation, cfg.evaluation.loss_max, cfg.evaluation.histograms, seed)
+        self._evaluation = Evaluation(permit, counts)
         return self._evaluation
 
     def evaluate_counts(self, parameters: NDArrays, round_: int) -> tuple[dict[str, int], Permit | None]:
-        """Counts over the holdout rows, by the names of `gate.METRICS`; and the permit used.
+        """Exact counts over the holdout rows, by the names of `gate.METRICS`; and the permit used. The engine noises them.
 
         A node without a holdout counts zero rows and needs no permit.
         """
@@ -269,43 +282,42 @@ class VaultClient(NumPyClient):
         from aegis_flower import train as training
         from aegis_flower.stream import PermitDataset
 
+        cfg = self.config
         data = PermitDataset(self.node.vault, leave.permit, self.spec)
         model = self.model()
         load(model, parameters)
-        found = training.evaluate(model, self.loss(), data, models.device(self.config.model.device))
-        counts = {
-            "examples": len(found.right),
-            "correct": int(found.right.sum()),
-            "loss_milli": round(min(max(found.loss, 0.0), 1e6) * 1000),
-            **gate.CONFIDENCE.count(found.confidence),
-            **gate.CONFIDENT_AND_RIGHT.count(found.confidence[found.right]),
-        }
-        return counts, leave.permit
+        device = models.device(cfg.model.device)
+        found = training.evaluate(model, self.loss(), data, device, loss_max=cfg.evaluation.loss_max)
+        # exact counts cost nothing, so the histograms come with them
+        return gate.counted(found, histograms=leave.counts is None or leave.counts.histograms), leave.permit
 
     def release(
         self, trained: Trained, shapes: gate.Shapes, metrics: dict[str, int], *, secure_aggregation: bool
     ) -> Release:
-        """Takes the update through the release gates and closes the ledger's entry.
+        """Takes update and counts through the release gates and closes the ledgers' entries.
 
         Raises:
             GateFailed, PolicyDenied: see `aegis_flower.gate.release`.
         """
-        cfg = self.config
-        weight = trained.permit.rows if cfg.secagg.weighting == "rows" else 1
+        cfg, leave = self.config, self._evaluation
+        self._evaluation = None
+        counts = leave.counts if leave is not None else None
         proposal = gate.Proposal(
             trained.update,
             shapes,
-            metrics,
-            trained.result.rows,
-            trained.dp,
-            trained.reservation.id if trained.reservation else None,
-            trained.reservation.epsilon_total if trained.reservation else 0.0,
-            weight,
+            {**dict.fromkeys(gate.METRICS, 0), **metrics},
+            session=trained.session,
+            epsilon_total=trained.reservation.epsilon_total if trained.reservation else 0.0,
+            counts=counts,
+            weight=trained.permit.rows if cfg.secagg.weighting == "rows" else 1,
         )
         limits = gate.Limits(shapes, cfg.strategy.max_norm, cfg.secagg.weight_max)
-        freed = gate.release(self.node, trained.permit, proposal, limits, secure_aggregation=secure_aggregation)
+        permits = [trained.permit] if leave is None else [trained.permit, leave.permit]
+        freed = gate.release(self.node, permits, proposal, limits, secure_aggregation=secure_aggregation)
         if trained.reservation is not None:
             self.node.ledger.commit(trained.reservation)
+        if counts is not None:
+            self.node.holdout_ledger.commit(counts.reservation)
         return freed
 
     def release_evaluation(self, parameters: NDArrays, round_: int, *, secure_aggregation: bool) -> Release:
@@ -314,12 +326,18 @@ class VaultClient(NumPyClient):
         Raises:
             GateFailed, PolicyDenied: see `aegis_flower.gate.release`.
         """
-        counts, permit = self.evaluate_counts(parameters, round_)
-        if permit is None:
+        metrics, _ = self.evaluate_counts(parameters, round_)
+        leave, self._evaluation = self._evaluation, None
+        if leave is None:
             return gate.nothing(self.node, secure_aggregation=secure_aggregation)
-        empty = gate.Proposal(np.empty(0, np.float32), [], counts, counts["examples"])
+        empty = gate.Proposal(
+            np.empty(0, np.float32), [], {**dict.fromkeys(gate.METRICS, 0), **metrics}, counts=leave.counts
+        )
         limits = gate.Limits([], self.config.strategy.max_norm, self.config.secagg.weight_max)
-        return gate.release(self.node, permit, empty, limits, secure_aggregation=secure_aggregation)
+        freed = gate.release(self.node, leave.permit, empty, limits, secure_aggregation=secure_aggregation)
+        if leave.counts is not None:
+            self.node.holdout_ledger.commit(leave.counts.reservation)
+        return freed
 
 
 def weights(model: nn.Module) -> NDArrays:

@@ -62,7 +62,10 @@ def contents(nodes: ByHand) -> Iterator[tuple[str, RecordDict]]:
     yield "empty", RecordDict()
     yield "plain", RecordDict({"arrays": model(START), "config": settings})
     yield "both", RecordDict({"arrays": model(START), "config": settings, "aegis": good})
-    yield "junk payload", RecordDict({"arrays": model(START), "aegis": wire.Request(1, b"junk", "train", nodes.sigma).to_record()})
+    yield (
+        "junk payload",
+        RecordDict({"arrays": model(START), "aegis": wire.Request(1, b"junk", "train", nodes.sigma).to_record()}),
+    )
     yield "evaluate", RecordDict({"arrays": model(START), "aegis": wire.Request(1, b"", "evaluate").to_record()})
     yield "no model", RecordDict({"aegis": good})
     yield "a model of the old API", RecordDict({"fitins.parameters": model(START), "fitins.config": ConfigRecord({})})
@@ -71,18 +74,42 @@ def contents(nodes: ByHand) -> Iterator[tuple[str, RecordDict]]:
     nan = [np.full((2, 4), np.nan, np.float32), START[1]]
     yield "nan", RecordDict({"arrays": model(nan), "aegis": good, "config": settings})
     for shape in ((), (0,), (4, 2), (1, 2, 4)):
-        yield f"shape {shape}", RecordDict({"arrays": model([np.zeros(shape, np.float32)]), "aegis": good, "config": settings})
+        yield (
+            f"shape {shape}",
+            RecordDict({"arrays": model([np.zeros(shape, np.float32)]), "aegis": good, "config": settings}),
+        )
     lie = ArrayRecord({"0": Array("float32", (2**40, 2**20), "numpy.ndarray", b"\x93NUMPY\x01\x00v\x00")})
     yield "a lying shape", RecordDict({"arrays": lie, "aegis": good, "config": settings})
     pickled = Array("object", (1,), "numpy.ndarray", b"\x93NUMPY\x01\x00v\x00" + b" " * 200)
     yield "objects", RecordDict({"arrays": ArrayRecord({"0": pickled}), "aegis": good, "config": settings})
-    extreme: list[Any] = [0, -1, 2**62, -(2**62), 1e300, -1e300, 1e-300, float("nan"), float("inf"), "x", b"x", True, [1], ["a"]]
+    extreme: list[Any] = [
+        0,
+        -1,
+        2**62,
+        -(2**62),
+        1e300,
+        -1e300,
+        1e-300,
+        float("nan"),
+        float("inf"),
+        "x",
+        b"x",
+        True,
+        [1],
+        ["a"],
+    ]
     for field in ("round", "payload", "task", "noise-multiplier", "evaluate", "unknown"):
         for value in extreme:
-            yield f"{field}={value!r}", RecordDict({"arrays": model(START), "aegis": ConfigRecord({**good, field: value})})
+            yield (
+                f"{field}={value!r}",
+                RecordDict({"arrays": model(START), "aegis": ConfigRecord({**good, field: value})}),
+            )
     for field in ("server-round", "noise-multiplier", "proximal-mu", "lr", "round"):
         for value in extreme:
-            yield f"plain {field}={value!r}", RecordDict({"arrays": model(START), "config": ConfigRecord({**settings, field: value})})
+            yield (
+                f"plain {field}={value!r}",
+                RecordDict({"arrays": model(START), "config": ConfigRecord({**settings, field: value})}),
+            )
 
 
 def test_the_app_registers_these_message_types_and_each_behind_a_door(strict: ByHand) -> None:
@@ -204,7 +231,9 @@ def test_whatever_an_app_raises_the_server_reads_a_code(
         assert SECRET in caplog.text
 
 
-def test_the_words_of_a_foreign_error_say_where_in_the_app_it_came_up(strict: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_words_of_a_foreign_error_say_where_in_the_app_it_came_up(
+    strict: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def wrong(*_: Any) -> Any:
         return int("a number")
 

@@ -35,7 +35,24 @@ GOOD: dict[str, list[Any]] = {
     "aegis-roster": ["/run/roster"],
     "aegis-roster-signer": ["0a" * 32],
 }
-NEVER = [b"x", None, [], {}, float("nan"), float("inf"), float("-inf"), -1, 1e300, -1e300, 1e-320, 2**64, "", " ", "\x1b[0m", "a\nb"]
+NEVER = [
+    b"x",
+    None,
+    [],
+    {},
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    -1,
+    1e300,
+    -1e300,
+    1e-320,
+    2**64,
+    "",
+    " ",
+    "\x1b[0m",
+    "a\nb",
+]
 FITS_TEXT = [" "]  # a blank is text; the folder of that name will not be there
 
 
@@ -47,7 +64,10 @@ def config(**given: Any) -> NodeConfig:
 def with_key(key: str, value: Any) -> dict[str, Any]:
     given = {**WHOLE, key: value}
     if key in {"aegis-identity", "aegis-roster", "aegis-roster-signer"}:
-        given = {**given, **{k: GOOD[k][0] for k in ("aegis-identity", "aegis-roster", "aegis-roster-signer") if k != key}}
+        given = {
+            **given,
+            **{k: GOOD[k][0] for k in ("aegis-identity", "aegis-roster", "aegis-roster-signer") if k != key},
+        }
     return given
 
 
