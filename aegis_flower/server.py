@@ -93,13 +93,14 @@ def inner_strategy(cfg: Config) -> flower.Strategy:
 def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, **extra: Any) -> AnyStrategy:
     """The experiment's strategy: secure aggregation around the inner one, or the inner one in clear."""
     inner = inner_strategy(cfg)
-    schedule = cfg.evaluation_rounds
-    last = {cfg.strategy.rounds} if schedule == "every" else set()
+    last = set() if cfg.evaluation_rounds == "never" else {cfg.strategy.rounds}
     if not cfg.secagg.enabled:
         return ClearAggregation(
             inner,
             noise_multiplier=sigma,
-            evaluate_rounds=() if schedule == "never" else {cfg.strategy.rounds},
+            weighting=cfg.secagg.weighting,
+            evaluate=cfg.evaluation_rounds,
+            evaluate_rounds=last,
             on_round=on_round,
         )
     a = cfg.secagg
@@ -115,8 +116,8 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         "commit": a.commit,
         "sparse": tuple(a.sparse) if a.sparse else None,
         "noise_multiplier": sigma,
-        "evaluate": schedule,
-        "evaluate_rounds": last,  # the newest model is sent in no round that could carry its counts
+        "evaluate": cfg.evaluation_rounds,
+        "evaluate_rounds": last,
         "on_round": on_round,
         **extra,
     }

@@ -23,6 +23,8 @@ from aegis_engine import ComplianceEngine, Release, SecAggClient, SecAggServer, 
 from aegis_flower.ingest import Terms, ingest
 
 PLAN: dict[str, Any] = {"clip": 1.0, "value_bits": 16, "weight_max": 1, "metric_max": 0}
+SUMS: dict[str, Any] = {"metrics": [], "metric_max": 0, "weight_max": 1}
+BINDING = bytes(32)
 HALF_STEP = 1 / (2**15 - 1) / 2
 COLLUDING = 10  # percent, what a client assumes by default
 CORES = os.cpu_count() or 1
@@ -37,24 +39,21 @@ class Owner:
         vault = Vault.create(f"{folder}/vault", key_file=f"{folder}/key", make_key=True)
         vault.govern("core")
         people = [f"person-{i}" for i in range(20)]
-        self.dataset = ingest(vault, "rows", {"x": np.zeros(20, np.float32)}, people, Terms(["research"]))
+        self.dataset = ingest(
+            vault, "rows", {"x": np.zeros(20, np.float32)}, people, Terms(["research"], require_dp=False)
+        )
         self.engine = ComplianceEngine(vault)
 
     def release(self, update: np.ndarray) -> Release:
         permit = self.engine.authorize(self.dataset, action="train", purpose="research")
         shapes = [("w", [len(update)])]
         return self.engine.gate(
-            permit,
+            [permit],
             update,
             tensors=shapes,
             contract=shapes,
             metrics={},
             metrics_allowed=[],
-            rows=permit.rows,
-            subjects=permit.subjects,
-            dp="secure",
-            reservation="r",
-            epsilon=1.0,
             secure_aggregation=True,
             weight=1,
             weight_max=1,
@@ -78,7 +77,8 @@ class Cohort:
             1, dim=dim, metrics=[], max_clients=n, min_clients=max(3, n // 2), sparse=sparse, **PLAN
         )
         nodes = range(1, n + 1)
-        self.clients = {node: SecAggClient(1, node, min_cohort=3, min_threshold=2).to_bytes() for node in nodes}
+        self.server.bind(BINDING)
+        self.clients = {node: SecAggClient(1, node, min_cohort=3, min_threshold=2, **SUMS).to_bytes() for node in nodes}
 
     def advertise(self, gone: Iterable[int] = ()) -> bytes:
         """Adverts of all but those who are gone; gives the share request."""
@@ -125,7 +125,7 @@ class Cohort:
         self.step(
             nodes,
             self.server.masked_request,
-            lambda node, client, ask: client.masked_input(ask, released[node % 2]),
+            lambda node, client, ask: client.masked_input(ask, released[node % 2], binding=BINDING),
             self.server.add_masked,
             meter,
         )
@@ -218,7 +218,7 @@ class OneClient:
                 released = owner.release(update)
         with Peak() as peak, Meter() as meter:
             client = SecAggClient.from_bytes(state)
-            reply = client.masked_input(request, released)
+            reply = client.masked_input(request, released, binding=BINDING)
             client.to_bytes()
         return {"cpu": meter.cpu, "bytes": len(reply), "peak": peak.mb, "peak_model": peak.above(before)}
 

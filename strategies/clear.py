@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
+from aegis_flower.errors import ConfigError
+from aegis_flower.strategies.clear_reply import Bad, Read, alike, mean_of, read
 from aegis_flower.strategies.exchange import explain_error
 from aegis_flower.strategies.rounds import Lost, RoundRecord
+from aegis_flower.strategies.schedule import Schedule
 
 
 class ClearAggregation(Strategy):
@@ -24,8 +26,14 @@ class ClearAggregation(Strategy):
     Args:
         inner: any Message-API strategy.
         noise_multiplier: σ of the clients' DP-SGD, told to them; 0 without DP.
-        evaluate_rounds: rounds after which the clients evaluate the new model.
+        weighting: ``rows`` weights a client by the number of examples that it gives, ``uniform`` gives each one vote.
+        evaluate: which models the clients evaluate: those of ``every`` round, the ``last``, ``never``; ``auto`` is ``every``
+            where `noise_multiplier` is 0, and ``last`` elsewhere.
+        evaluate_rounds: rounds after which the clients evaluate the new model, besides.
         on_round: called with each finished `RoundRecord`.
+
+    Guarantees:
+        - A reply that is none to what was asked, or holds an update that is not finite, loses its sender and nobody else.
     """
 
     def __init__(
@@ -33,18 +41,41 @@ class ClearAggregation(Strategy):
         inner: Strategy,
         *,
         noise_multiplier: float = 0.0,
+        weighting: str = "rows",
+        evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
         on_round: Callable[[RoundRecord], None] | None = None,
     ) -> None:
+        if weighting not in ("rows", "uniform"):
+            raise ConfigError("secagg.weighting", f"must be rows or uniform, not {weighting!r}")
         self.inner, self.noise_multiplier, self.on_round = inner, noise_multiplier, on_round
-        self.evaluate_rounds = frozenset(evaluate_rounds)
+        self.weighting = weighting
+        fraction = 1.0 if getattr(inner, "fraction_evaluate", 1.0) else 0.0  # any other is Flower's own to keep to
+        self._schedule = Schedule(evaluate, evaluate_rounds, noise_multiplier, fraction)
         self.rounds: list[RoundRecord] = []
+        self._last = 0
         self._since = 0.0
         self._asked: set[int] = set()
+        self._sent = ArrayRecord()
+        self._key: str = getattr(inner, "weighted_by_key", "num-examples")
 
     def summary(self) -> None:
         """Logs the inner strategy's settings."""
         self.inner.summary()
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Runs the rounds as Flower's strategies do."""
+        self._last = num_rounds
+        return super().start(grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -52,53 +83,84 @@ class ClearAggregation(Strategy):
         """The inner strategy's messages, with the noise multiplier."""
         mine = ConfigRecord({**config, "noise-multiplier": self.noise_multiplier})
         messages = list(self.inner.configure_train(server_round, arrays, mine, grid))
-        self._since = time.monotonic()
+        self._since, self._sent = time.monotonic(), arrays
         self._asked = {m.metadata.dst_node_id for m in messages}
         return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The inner strategy's aggregate; participants and losses are noted."""
-        replies = list(replies)
+        """The inner strategy's aggregate of the replies that are good; participants and losses are noted."""
         record = RoundRecord(server_round)
-        for m in replies:
-            if m.has_error():
-                record.lost.append(_lost(m))
-            else:
-                record.participants.append(m.metadata.src_node_id)
-                record.weight += _examples(m)
-        silent = self._asked - {m.metadata.src_node_id for m in replies}
-        record.lost += [Lost(n, "train", "no reply in time") for n in sorted(silent)]
-        record.participants.sort()
+        good = self._read(record, "train", replies, self._sent)
+        uniform = self.weighting == "uniform"
+        record.weight = len(good) if uniform else sum(one.examples for one in good)
         seconds = time.monotonic() - self._since
         record.seconds = {"train": seconds, "total": seconds}
         self._finish(record)
-        return self.inner.aggregate_train(server_round, replies)
+        if not record.weight:
+            return None, None
+        return self.inner.aggregate_train(server_round, alike(good, self._key, uniform=uniform))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The inner strategy's messages, in `evaluate_rounds`."""
-        if server_round not in self.evaluate_rounds or not any(r.participants for r in self.rounds):
+        """The inner strategy's messages, where the schedule says so."""
+        asked = self._schedule.rides() or self._schedule.after(server_round, self._last)
+        self._asked = set()
+        if not asked or not any(r.participants for r in self.rounds):
             return []
-        return self.inner.configure_evaluate(server_round, arrays, ConfigRecord(dict(config)), grid)
+        messages = list(self.inner.configure_evaluate(server_round, arrays, ConfigRecord(dict(config)), grid))
+        self._since = time.monotonic()
+        self._asked = {m.metadata.dst_node_id for m in messages}
+        return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The inner strategy's means."""
-        replies = list(replies)
-        metrics = self.inner.aggregate_evaluate(server_round, replies) if replies else None
-        if metrics is not None:
-            good = [m for m in replies if not m.has_error()]
-            rows = sum(_examples(m) for m in good)
-            record = RoundRecord(server_round, "evaluate", sorted(m.metadata.src_node_id for m in good))
-            record.metrics = {
-                "examples": rows,
-                "correct": round(_number(metrics["accuracy"]) * rows),
-                "loss_milli": round(_number(metrics["loss"]) * rows * 1000),
-            }
-            self._finish(record)
-        return metrics
+        """Means over the examples of those who gave a finite number."""
+        if not self._asked:
+            return None
+        record = RoundRecord(server_round, "evaluate")
+        good = self._read(record, "evaluate", replies, None)
+        rows = sum(one.examples for one in good)
+        found = (
+            dict(self.inner.aggregate_evaluate(server_round, alike(good, self._key, uniform=False)) or {})
+            if rows
+            else {}
+        )
+        for name in sorted({name for one in good for name in one.metrics} - found.keys()):
+            if (mean := mean_of(good, name)) is not None:  # not all have it
+                found[name] = mean
+        record.metrics = {"examples": rows}
+        for count, name, scale in (("correct", "accuracy", 1), ("loss_milli", "loss", 1000)):
+            value = found.get(name)
+            if isinstance(value, float):
+                record.metrics[count] = round(value * rows * scale)
+        if not {"correct", "loss_milli"} <= record.metrics.keys():
+            record.metrics = {}  # these are read together
+        seconds = time.monotonic() - self._since
+        record.seconds = {"total": seconds}
+        self._finish(record)
+        return MetricRecord(found) if found else None
+
+    def _read(self, record: RoundRecord, step: str, replies: Iterable[Message], like: ArrayRecord | None) -> list[Read]:
+        """The good replies of those who were asked, each once; everybody else is noted as lost."""
+        good: dict[int, Read] = {}
+        lost: dict[int, Lost] = {}
+        for message in replies:
+            node = message.metadata.src_node_id
+            if node not in self._asked or node in good:
+                continue
+            if message.has_error():
+                lost[node] = _lost(message, step)
+                continue
+            try:
+                good[node] = read(message, self._key, like)
+            except Bad as error:
+                lost[node] = Lost(node, step, f"the reply is none to what was asked: {error}", "AEG-F001")
+        for node in sorted(self._asked - good.keys()):
+            record.lost.append(lost.get(node) or Lost(node, step, "no reply in time"))
+        record.participants = sorted(good)
+        return [good[node] for node in record.participants]
 
     def _finish(self, record: RoundRecord) -> None:
         self.rounds.append(record)
@@ -106,17 +168,9 @@ class ClearAggregation(Strategy):
             self.on_round(record)
 
 
-def _examples(reply: Message) -> int:
-    return int(_number(next(iter(reply.content.metric_records.values()))["num-examples"]))
-
-
-def _lost(message: Message) -> Lost:
+def _lost(message: Message, step: str) -> Lost:
     """The code is the text's prefix, as `AegisError`s cross Flower: ``[AEG-P001] denied by ...``."""
     reason = explain_error(message.error.reason or "")
-    coded = re.search(r"\[(AEG-[A-Z]\d{3})\] (.*)", reason)
-    code, text = coded.groups() if coded else ("", reason)
-    return Lost(message.metadata.src_node_id, "train", text, code)
-
-
-def _number(value: Any) -> float:
-    return float(value)
+    coded = re.search(r"\[(AEG-[A-Z]\d{3})\](?: (.*))?", reason)
+    code, text = (coded[1], coded[2] or "") if coded else ("", reason)
+    return Lost(message.metadata.src_node_id, step, text, code)

@@ -1,11 +1,9 @@
-"""Schedule: when clients count over their held-out rows, and what the sums of those counts say."""
+"""Schedule: when clients count over their held-out rows."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-from aegis_flower import gate
 from aegis_flower.errors import ConfigError
 
 CHOICES = ("auto", "last", "every", "never")
@@ -55,12 +53,3 @@ class Schedule:
     def stop(self) -> None:
         """No round of counts any more."""
         self.evaluate, self.rounds = "never", frozenset()
-
-
-def measured(sums: Mapping[str, int]) -> dict[str, float]:
-    """What the sums of counts say, kept to what can be: they have noise, and a client may have sent anything."""
-    if sums.get("examples", 0) <= 0:
-        return {}
-    found: dict[str, Any] = gate.means(sums)
-    most = {"accuracy": 1.0, "calibration-error": 1.0}
-    return {name: min(max(float(value), 0.0), most.get(name, float("inf"))) for name, value in found.items()}

@@ -21,7 +21,7 @@ from aegis_engine import SecAggServer, SecAggSum
 from aegis_flower import wire
 from aegis_flower.client import apply_update
 from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
-from aegis_flower.gate import METRIC_MAX, METRICS
+from aegis_flower.gate import METRIC_MAX, METRICS, means
 from aegis_flower.strategies.cohort import alive, cohort_grid, join
 from aegis_flower.strategies.exchange import Exchange
 from aegis_flower.strategies.grouping import Grouping
@@ -29,7 +29,7 @@ from aegis_flower.strategies.inner import check_mean, check_options
 from aegis_flower.strategies.masked_rounds import CONFIG, InputCheck, MaskedRounds
 from aegis_flower.strategies.refusals import lasting, summary
 from aegis_flower.strategies.rounds import RoundRecord
-from aegis_flower.strategies.schedule import Schedule, measured
+from aegis_flower.strategies.schedule import Schedule
 
 log = logging.getLogger("aegis")
 _GIVES = {"train": "model", "evaluate": "metrics"}
@@ -252,7 +252,7 @@ class SecureAggregation(Strategy):
         record = self._current
         if record is None or record.task != "evaluate":
             return None
-        found = measured(record.metrics) if self._close() else {}
+        found = means(record.metrics) if self._close() else {}
         if not found:
             return None
         metrics = MetricRecord({**found})
@@ -335,7 +335,7 @@ class SecureAggregation(Strategy):
             return []
         if not self._counts:
             record.metrics = {}
-        elif record.task == "train" and (found := measured(record.metrics)):
+        elif record.task == "train" and (found := means(record.metrics)):
             # of the model that was sent, which the round before made
             self._result.evaluate_metrics_clientapp[record.round - 1] = MetricRecord({**found})
         self._finish(record)

@@ -18,5 +18,5 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
     vault = Vault.create(str(folder / "vault"), key_file=str(folder / "key"), make_key=True)
     vault.govern("core")
     people = [f"person-{i}" for i in range(20)]
-    dataset = ingest(vault, "rows", {"x": np.zeros(20, np.float32)}, people, Terms(["research"]))
+    dataset = ingest(vault, "rows", {"x": np.zeros(20, np.float32)}, people, Terms(["research"], require_dp=False))
     return Owner(ComplianceEngine(vault), dataset)

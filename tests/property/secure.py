@@ -14,6 +14,9 @@ from aegis_engine import ComplianceEngine, Release, SecAggClient, SecAggServer, 
 
 METRICS = ["correct", "examples"]
 PLAN: dict[str, Any] = {"clip": 1.0, "value_bits": 20, "weight_max": 1000, "metric_max": 2**31 - 1, "max_clients": 16}
+# the constants of the clients here; and what all of them work on, unless a test says otherwise
+SUMS: dict[str, Any] = {"metrics": METRICS, "metric_max": PLAN["metric_max"], "weight_max": PLAN["weight_max"]}
+BINDING = bytes(range(32))
 runs = itertools.count(1)
 
 
@@ -25,20 +28,15 @@ class Owner:
     dataset: str
 
     def release(self, update: np.ndarray, weight: int, metrics: dict[str, int]) -> Release:
-        permit = self.engine.authorize(self.dataset, action="train", purpose="research")
+        permits = [self.engine.authorize(self.dataset, action=a, purpose="research") for a in ("train", "evaluate")]
         shapes = [("w", [len(update)])]
         return self.engine.gate(
-            permit,
+            permits,
             update,
             tensors=shapes,
             contract=shapes,
             metrics=metrics,
             metrics_allowed=METRICS,
-            rows=permit.rows,
-            subjects=permit.subjects,
-            dp="secure",
-            reservation="r",
-            epsilon=1.0,
             secure_aggregation=True,
             weight=weight,
             weight_max=PLAN["weight_max"],
@@ -81,6 +79,7 @@ class Steady:
         planned, self._next, self._last = self._next, None, round_
         if planned is None:
             self.server = self.base.fork()
+            self.server.bind(BINDING)
             return self.server.begin_round(round_, list(cohort)), list(cohort)
         self.server, request = planned
         return request, self.server.missing
@@ -88,6 +87,7 @@ class Steady:
     def plan(self, cohort: Sequence[int]) -> None:
         """Draws up the next round; before the first unmask request of this one."""
         following = self.base.fork()
+        following.bind(BINDING)
         self._next = following, following.begin_round(self._last + 1, list(cohort))
 
     def unmask_request(self, node: int) -> bytes:

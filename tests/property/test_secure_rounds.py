@@ -6,6 +6,7 @@ sum of the survivors bit for bit, or the round ends with `NotEnoughClients` and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -15,7 +16,7 @@ import numpy as np
 from aegis_engine.errors import NotEnoughClients
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from secure import METRICS, PLAN, Case, Owner, Steady, refused, revived, runs
+from secure import BINDING, METRICS, PLAN, SUMS, Case, Owner, Steady, refused, revived, runs
 
 from aegis_engine import SecAggClient, SecAggServer
 
@@ -97,22 +98,26 @@ class Party:
     def answer(self, step: str, *args: Any, again: str | None = None) -> bytes:
         """Its answer; asked again it refuses with the code `again`, or says the same, and is what it was."""
         self.client = revived(self.client)
-        message: bytes = getattr(self.client, step)(*args)
+        message: bytes = self._step(step)(*args)
         after = self.client.to_bytes()
         if self._dice.random() < 0.3:
             if again is None:
-                assert getattr(self.client, step)(*args) == message
+                assert self._step(step)(*args) == message
             else:
-                assert refused(getattr(self.client, step), *args) == again
+                assert refused(self._step(step), *args) == again
         if self._seen and self._dice.random() < 0.3:
             old, old_args = self._dice.choice(self._seen)
-            assert refused(getattr(self.client, old), *old_args) in {ORDER, ANSWERED, WRONG_STEP}
+            assert refused(self._step(old), *old_args) in {ORDER, ANSWERED, WRONG_STEP}
         assert self.client.to_bytes() == after
         return message
 
+    def _step(self, step: str) -> Any:
+        call = getattr(self.client, step)
+        return functools.partial(call, binding=BINDING) if step == "masked_input" else call
+
     def refuse(self, step: str, *args: Any) -> str:
         before = self.client.to_bytes()
-        code = refused(getattr(self.client, step), *args)
+        code = refused(self._step(step), *args)
         assert self.client.to_bytes() == before
         return code
 
@@ -135,7 +140,12 @@ class Run:
         number = next(runs)
         plan = {**PLAN, "metrics": METRICS, "dim": world.dim, "min_clients": world.min_clients}
         self.steady = Steady(SecAggServer(number, commit=world.commit, sparse=world.sparse, **plan))
-        limits = {"min_cohort": 2, "min_threshold": 2, "colluding_percent": world.sparse[0] if world.sparse else 10}
+        limits = {
+            **SUMS,
+            "min_cohort": 2,
+            "min_threshold": 2,
+            "colluding_percent": world.sparse[0] if world.sparse else 10,
+        }
         self.parties = {
             n: Party(SecAggClient(number, n, **(limits | world.stubborn.get(n, {}))), self.dice) for n in world.nodes
         }
@@ -200,6 +210,9 @@ class Run:
             ask, case = self.server.masked_request(node), cases[node]
             if (here := case.gone > MASKED) or self.sometimes(0.3):
                 release = self.owner.release(case.update, case.weight, case.metrics)
+                before = self.parties[node].client.to_bytes()
+                self.parties[node].client.check_masked(ask, dim=len(case.update))  # what it says beforehand holds
+                assert self.parties[node].client.to_bytes() == before
                 message = self.parties[node].answer("masked_input", ask, release, again=ANSWERED)
                 self.parties[node].remember("masked_input", ask, release)
                 (inputs if here else late)[node] = message

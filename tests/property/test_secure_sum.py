@@ -11,7 +11,7 @@ from aegis_engine.errors import NotEnoughClients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from secure import METRICS, PLAN, Case, Owner, revived, runs
+from secure import BINDING, METRICS, PLAN, SUMS, Case, Owner, revived, runs
 
 from aegis_engine import SecAggClient, SecAggServer
 
@@ -24,7 +24,8 @@ def aggregate(owner: Owner, cases: dict[int, Case]) -> tuple[Any, dict[int, byte
     run = next(runs)
     dim = len(next(iter(cases.values())).update)
     server = SecAggServer(run, dim=dim, metrics=METRICS, min_clients=MIN_COHORT, **PLAN)
-    clients = {n: SecAggClient(run, n, min_cohort=MIN_COHORT, min_threshold=2) for n in cases}
+    server.bind(BINDING)
+    clients = {n: SecAggClient(run, n, min_cohort=MIN_COHORT, min_threshold=2, **SUMS) for n in cases}
     there = {n: c for n, c in clients.items() if cases[n].gone > 0}
     for node, client in there.items():
         server.add_advert(node, client.advertise())
@@ -38,7 +39,8 @@ def aggregate(owner: Owner, cases: dict[int, Case]) -> tuple[Any, dict[int, byte
         if cases[node].gone > 2:
             case = cases[node]
             there[node] = revived(there[node])
-            received[node] = there[node].masked_input(ask, owner.release(case.update, case.weight, case.metrics))
+            release = owner.release(case.update, case.weight, case.metrics)
+            received[node] = there[node].masked_input(ask, release, binding=BINDING)
             server.add_masked(node, received[node])
     for node in server.end_masked():
         if cases[node].gone > 3:
@@ -197,7 +199,7 @@ def test_masks_of_two_clients_have_nothing_in_common(owner: Owner) -> None:
 def test_a_vector_is_masked_only_once_and_only_from_a_release(owner: Owner) -> None:
     case = Case(np.zeros(3, np.float32), 1, dict.fromkeys(METRICS, 1), 4)
     server = SecAggServer(1, dim=3, metrics=METRICS, min_clients=MIN_COHORT, **PLAN)
-    clients = {n: SecAggClient(1, n, min_cohort=MIN_COHORT, min_threshold=2) for n in (1, 2, 3)}
+    clients = {n: SecAggClient(1, n, min_cohort=MIN_COHORT, min_threshold=2, **SUMS) for n in (1, 2, 3)}
     for node, client in clients.items():
         server.add_advert(node, client.advertise())
     request = server.begin_round(1, [1, 2, 3])
@@ -206,8 +208,8 @@ def test_a_vector_is_masked_only_once_and_only_from_a_release(owner: Owner) -> N
     asks = {node: server.masked_request(node) for node in server.end_shares()}
     for forged in (None, case.update, case.update.tobytes(), object()):
         with pytest.raises(TypeError):
-            clients[1].masked_input(asks[1], forged)  # type: ignore[arg-type]
-    clients[1].masked_input(asks[1], owner.release(case.update, 1, case.metrics))
+            clients[1].masked_input(asks[1], forged, binding=BINDING)  # type: ignore[arg-type]
+    clients[1].masked_input(asks[1], owner.release(case.update, 1, case.metrics), binding=BINDING)
     with pytest.raises(Exception, match="round 1") as error:
-        clients[1].masked_input(asks[1], owner.release(case.update, 1, case.metrics))
+        clients[1].masked_input(asks[1], owner.release(case.update, 1, case.metrics), binding=BINDING)
     assert error.value.code.startswith("AEG-S")  # type: ignore[attr-defined]

@@ -116,7 +116,17 @@ def test_a_client_with_a_roster_joins_its_members_and_no_others(tmp_path: Path) 
 
     def server(identities: list[Identity | None]) -> tuple[dict[int, SecAggClient], bytes]:
         clients = {
-            n: SecAggClient(9, n, min_cohort=3, min_threshold=2, identity=identity, roster=roster)
+            n: SecAggClient(
+                9,
+                n,
+                min_cohort=3,
+                min_threshold=2,
+                metrics=[],
+                metric_max=10,
+                weight_max=10,
+                identity=identity,
+                roster=roster,
+            )
             for n, identity in enumerate(identities, start=1)
         }
         run = SecAggServer(

@@ -239,8 +239,8 @@ class Client:
         sets_hash = self._sets_hash(now, asked["sets"])
         need(now["committed"] in {None, sets_hash.hex()}, "", "AlreadyAnswered")
         signed = crypto.signed_sets(asked["run"], asked["round"], self.state["node"], sets_hash)
+        self.state["answers"] += now["committed"] is None
         now["committed"] = sets_hash.hex()
-        self.state["answers"] += 1
         return self.message("commit", signature=crypto.sign(self.secret("identity"), signed).hex())
 
     def unmask(self, request: bytes) -> bytes:
@@ -258,8 +258,8 @@ class Client:
                 seeds.append({"node": share["node"], "share": share["seed"]})
             else:
                 secrets.append({"node": share["node"], "share": share["secret"]})
+        self.state["answers"] += now["answered"] is None
         now["answered"] = crypto.answered_hash(request).hex()
-        self.state["answers"] += 1
         seeds.sort(key=lambda share: int(share["node"]))
         return self.message("unmask reply", seeds=seeds, secrets=secrets, next="")
 

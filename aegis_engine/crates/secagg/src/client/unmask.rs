@@ -46,8 +46,8 @@ impl ClientRun {
             ..
         }) = &mut self.round
         {
+            self.answers += u64::from(committed.is_none());
             *committed = Some(hash);
-            self.answers += 1;
         }
         Ok(Commit { signature }.to_bytes(self.run, header.round, self.node))
     }
@@ -91,8 +91,8 @@ impl ClientRun {
             ..
         }) = &mut self.round
         {
+            self.answers += u64::from(answered.is_none());
             *answered = Some(wanted);
-            self.answers += 1;
         }
         let next = parsed.next.and_then(|next| self.share(next).ok());
         let reply = UnmaskReply {

@@ -33,6 +33,8 @@ pub(super) struct Coalition {
     pub ids: Vec<u64>,
     pub plan: Plan,
     pub threshold: u32,
+    /// What each client, by place, is sent to work on.
+    pub bindings: Vec<[u8; 32]>,
     place: Place,
     channels: Vec<[u8; 32]>,
     replies: BTreeMap<u64, ShareReply>,
@@ -44,6 +46,7 @@ pub(super) struct Coalition {
 }
 
 /// A client's vector with every mask taken off that the coalition can compute.
+#[derive(Clone)]
 pub(super) struct Stripped {
     pub lanes: Vec<i64>,
     /// Masks that are still on it.
@@ -94,6 +97,7 @@ impl Coalition {
             colluders: colluders.collect(),
             plan: plan.clone(),
             threshold: parsed.shape.threshold,
+            bindings: vec![BINDING; ids.len()],
             place: Place {
                 run: RUN,
                 round: 1,
@@ -149,7 +153,7 @@ impl Coalition {
         }
         let request = MaskedRequest { keys, sealed }.to_bytes(RUN, 1, node);
         let client = self.cohort.clients.get_mut(&node).unwrap();
-        let message = client.masked_input(&request, &BINDING, update, 1, &[])?;
+        let message = client.masked_input(&request, &self.bindings[place], update, 1, &[])?;
         Ok(message[MaskedInput::PREFIX_LEN..].to_vec())
     }
 
@@ -171,7 +175,16 @@ impl Coalition {
 
     /// The colluders sign whatever helps.
     pub(super) fn colluders_sign(&self, sets: &Sets) -> BTreeMap<u64, [u8; 64]> {
-        let hash = Commit::hash(&self.place.transcript, &BINDING, sets);
+        self.colluders_sign_of(&BINDING, sets)
+    }
+
+    /// The same, in the name of those who work on something else.
+    pub(super) fn colluders_sign_of(
+        &self,
+        binding: &[u8; 32],
+        sets: &Sets,
+    ) -> BTreeMap<u64, [u8; 64]> {
+        let hash = Commit::hash(&self.place.transcript, binding, sets);
         let sign = |(node, colluder): (&u64, &Colluder)| {
             let header = Header {
                 run: RUN,
@@ -258,7 +271,8 @@ impl Coalition {
     pub(super) fn strip(&self, place: usize, view: &[usize], packed: &[u8]) -> Stripped {
         let node = self.ids[place];
         let key_of = |node: u64| self.replies[&node].key.mask_key;
-        let bound = self.place.bound(BINDING);
+        // as the client itself derived them
+        let bound = self.place.bound(self.bindings[place]);
         let mut masks = Vec::new();
         let mut left = 0;
         let seeds = self.seeds.get(&node).map_or(0, BTreeMap::len);

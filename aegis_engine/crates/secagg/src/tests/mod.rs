@@ -3,10 +3,12 @@
 mod chi_square;
 mod coalition;
 mod codec;
+mod constants;
 mod damage;
 mod everyone_but_one;
 mod hostile_cohort;
 mod hostile_round;
+mod inconsistent;
 mod lying_client;
 mod protocol;
 mod shapes;
