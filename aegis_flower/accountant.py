@@ -289,7 +289,7 @@ def _person_epsilon(key: tuple[tuple[float, float, str, int], ...], delta: float
         if rate == 1:
             event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(sigma / rows)
         else:
-            event = dp_accounting.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
+            event = dp_accounting.dp_event.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
         tool.compose(event, count)
     return max(float(tool.get_epsilon(delta)), _LEAST)
 

@@ -653,7 +653,7 @@ def print_report(report: RunReport, console: Console) -> None:
 def _client_table(report: RunReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("client")
-    for title in ("ε of this run", "ε of all runs, of budget", "ε for a person", "allowed", "denied", "rounds"):
+    for title in ("ε run", "ε total", "ε person", "allowed", "denied", "rounds"):
         table.add_column(title, justify="right")
     table.add_column("audit")
     for client in report.clients:

@@ -148,8 +148,7 @@ def person(client: ClientReport) -> str:
     """This run's ε for the person with most rows."""
     if client.epsilon_person is None:
         return DASH
-    rows = "" if client.rows_per_person is None else f" ({plural(client.rows_per_person, 'row')})"
-    return f"{epsilon(client.epsilon_person)}{rows}"
+    return epsilon(client.epsilon_person)
 
 
 def denied(client: ClientReport) -> int | None:
