@@ -10,7 +10,7 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 
 from aegis_flower import handlers
-from aegis_flower.config import Config, compose, overrides_from_run_config
+from aegis_flower.config import CARRIED, Config, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AppError
 from aegis_flower.handlers import ClientFactory
@@ -69,7 +69,7 @@ def _client_factory(
             )
 
         def make(context: Context) -> VaultClient:
-            cfg = config or _composed(*_freeze(context))
+            cfg = config or _composed(_freeze(context))
             made: VaultClient = client(open_node(context, cfg), cfg, context)
             made.model_fn, made.loss_fn, made.optimizer_fn = (
                 model or made.model_fn,
@@ -88,11 +88,11 @@ def _client_factory(
     return client  # type: ignore[no-any-return]
 
 
-def _freeze(context: Context) -> tuple[str | None, tuple[str, ...]]:
-    name, overrides = overrides_from_run_config(context.run_config)
-    return name, tuple(overrides)
+def _freeze(context: Context) -> tuple[tuple[str, str], ...]:
+    keys = (CARRIED, "aegis-experiment", "aegis-overrides")
+    return tuple((key, str(context.run_config.get(key, "") or "")) for key in keys)
 
 
 @functools.lru_cache(maxsize=8)
-def _composed(name: str | None, overrides: tuple[str, ...]) -> Config:
-    return compose(name, overrides)
+def _composed(frozen: tuple[tuple[str, str], ...]) -> Config:
+    return from_run_config(dict(frozen))[0]

@@ -7,6 +7,7 @@ and the overrides that the run config carries).
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import difflib
@@ -24,16 +25,16 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from aegis_flower.errors import ConfigError
+from aegis_flower.choices import BOUNDS, LOSS_STEPS, OPTIMISERS, ROBUST, STRATEGIES
+from aegis_flower.errors import AegisError, ConfigError
 
 CONFIG_MODULE = "aegis_flower.configs"
-OPTIMISERS = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
-ROBUST = ("krum", "multikrum", "median", "trimmed_mean")  # rules that compare updates: over the means of groups
-LOSS_STEPS = ("advertise", "share", "masked", "commit", "unmask", "train", "evaluate")
+# What a run config carries: the resolved configuration, as text that Flower's own forms cannot bend.
+CARRIED = "aegis-config"
+_TEXT_MAX = 4096
+__all__ = ["OPTIMISERS", "ROBUST", "Config", "compose", "from_dict"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class PolicyConfig:
     min_rows: int = 16
     min_subjects: int = 10
     budget_epsilon: float = 10.0
+    delta: float = 1e-5  # largest δ the steward allows; the ledger accounts at it
     require_dp: bool = True
     require_secure_aggregation: bool = True
     permit_minutes: float = 10.0
@@ -234,11 +236,20 @@ def _fits(kind: Any, value: Any) -> bool:
     if get_origin(kind) is list:
         return isinstance(value, list) and all(_fits(get_args(kind)[0], v) for v in value)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
 def _validate(cfg: Config) -> None:
+    from aegis_flower import datasets  # which needs this module's types
+
     def check(path: str, ok: bool, problem: str) -> None:
         if not ok:
             value: Any = cfg
@@ -256,19 +267,30 @@ def _validate(cfg: Config) -> None:
             raise ConfigError(path, f"{value!r} is not one of {', '.join(names)}{hint}")
 
     d, m, p, g, s, a, r = cfg.data, cfg.model, cfg.policy, cfg.privacy, cfg.strategy, cfg.secagg, cfg.runtime
-    choice("data.name", "breast_cancer", "digits", "fashion_mnist")
+    _check_bounds(cfg)
+    _check_texts(cfg)
+    choice("data.name", *datasets.DATASETS)
     choice("data.partition", "dirichlet", "iid")
-    check("data.clients", d.clients >= 1, "must be at least 1")
-    check("data.alpha", d.alpha > 0, "must be positive")
-    check("data.holdout", 0 < d.holdout < 1, "must lie between 0 and 1")
-    check("data.withdrawn", 0 <= d.withdrawn < 1, "must be at least 0 and below 1")
-    check("data.limit", d.limit is None or d.limit > 0, "must be positive, or null for all rows")
     choice("model.kind", "logistic", "mlp", "cnn")
-    check("model.learning_rate", m.learning_rate > 0, "must be positive")
-    check("model.momentum", 0 <= m.momentum < 1, "must be at least 0 and below 1")
-    check("model.hidden", all(h > 0 for h in m.hidden), "layer sizes must be positive")
+    check("model.hidden", len(m.hidden) <= 64, "has more than 64 layers")  # noqa: PLR2004
     check("model.hidden", m.kind != "mlp" or bool(m.hidden), "an mlp needs at least one hidden layer, such as [32]")
-    check("policy.purpose", bool(p.purpose), "must not be empty")
+    check(
+        "model.device",
+        re.fullmatch(r"auto|[a-z]+(:\d{1,3})?", m.device) is not None,
+        "must be auto or a device of torch, such as cpu or cuda:0",
+    )
+    check("policy.purpose", bool(p.purpose.strip()), "must not be empty")
+    check("policy.bundle", bool(p.bundle.strip()), "must not be empty")
+    check(
+        "policy.granted_purposes",
+        bool(p.granted_purposes) and all(x.strip() for x in p.granted_purposes),
+        "must name at least one purpose, none of them empty",
+    )
+    check(
+        "policy.columns",
+        p.columns is None or (bool(p.columns) and all(p.columns)),
+        "must name at least one column, none of them empty; null for every approved one",
+    )
     choice(
         "policy.basis",
         "consent",
@@ -278,37 +300,19 @@ def _validate(cfg: Config) -> None:
         "public_task",
         "legitimate_interests",
     )
-    check("policy.retention_days", p.retention_days >= 0, "must not be negative")
-    check("policy.min_rows", p.min_rows >= 1, "must be at least 1")
-    check("policy.min_subjects", p.min_subjects >= 1, "must be at least 1")
-    check("policy.budget_epsilon", p.budget_epsilon > 0, "must be positive")
-    check("policy.permit_minutes", p.permit_minutes > 0, "must be positive")
     choice("privacy.mode", "example", "off")
     choice("privacy.noise", "secure", "insecure_test")
-    check("privacy.epsilon", 0 < g.epsilon < 1000, "must be positive and below 1000")
-    check("privacy.delta", 0 < g.delta < 0.01, "must be positive and below 0.01")
-    check("privacy.clip", g.clip > 0, "must be positive")
-    check("privacy.sample_rate", 0 < g.sample_rate <= 1, "must be above 0 and at most 1")
-    check("privacy.steps_per_round", g.steps_per_round >= 1, "must be at least 1")
-    check("privacy.expected_batch", g.expected_batch >= 1, "must be at least 1")
-    check("model.physical_batch", m.physical_batch >= 1, "must be at least 1")
     choice("evaluation.rounds", "auto", "last", "every", "never")
-    check("evaluation.epsilon", 0 < cfg.evaluation.epsilon < 1000, "must be positive and below 1000")
-    check("evaluation.loss_max", 0 < cfg.evaluation.loss_max <= 1000, "must be positive and at most 1000")
-    check("privacy.noise_multiplier", g.noise_multiplier is None or g.noise_multiplier > 0, "must be positive or null")
-    check("strategy.rounds", s.rounds >= 1, "must be at least 1")
-    choice("strategy.name", *OPTIMISERS, *ROBUST)
-    check("strategy.group_size", s.group_size >= 2, "must be at least 2: a sum over one client is that client's update")
-    check("strategy.malicious", s.malicious >= 0, "must not be negative")
-    check("strategy.max_norm", s.max_norm > 0, "must be positive")
-    check("strategy.proximal_mu", s.proximal_mu >= 0, "must not be negative")
-    check("secagg.value_bits", 8 <= a.value_bits <= 30, "must lie between 8 and 30")
-    check("secagg.min_cohort", a.min_cohort >= 2, "must be at least 2: a sum over one client is that client's update")
-    check("secagg.weight_max", 1 <= a.weight_max <= 2**24, "must lie between 1 and 2^24")
+    check(
+        "privacy.steps_per_round",
+        cfg.total_steps <= BOUNDS["privacy.steps_per_round"].high,
+        f"makes {cfg.total_steps} steps over strategy.rounds={s.rounds}, more than a ledger takes",
+    )
+    choice("strategy.name", *STRATEGIES)
     choice("secagg.weighting", "uniform", "rows")
     check(
         "secagg.sparse",
-        a.sparse is None or (len(a.sparse) == 2 and all(0 <= x < 50 for x in a.sparse)),
+        a.sparse is None or len(a.sparse) == 2,  # noqa: PLR2004
         "must be two percentages below 50, colluding and lost, such as [10,10]; null for a complete graph",
     )
     check(
@@ -317,9 +321,6 @@ def _validate(cfg: Config) -> None:
         f"must be secagg.min_cohort={a.min_cohort} or more, the fewest clients a sum may be over; null for one sum",
     )
     choice("runtime.kind", "inprocess", "ray", "deployment")
-    check("runtime.workers", r.workers >= 0, "must not be negative")
-    check("runtime.round_deadline", r.round_deadline > 0, "must be positive")
-    check("runtime.join_deadline", r.join_deadline > 0, "must be positive")
     for text in r.lose:
         parse_loss(text)
     if a.enabled and r.kind != "deployment" and d.clients < a.min_cohort:
@@ -337,6 +338,51 @@ def _validate(cfg: Config) -> None:
             "secagg.enabled",
             "the data's policy requires secure aggregation; policy.require_secure_aggregation=false lifts that",
         )
+
+
+def _check_bounds(cfg: Config) -> None:
+    """Every number lies in its range of `BOUNDS`; a number without a range is a mistake of ours and refused, too."""
+    for path, value in numbers(cfg):
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None and not BOUNDS[path].holds(each):
+                raise ConfigError(path, f"{BOUNDS[path]} (got {value!r})")
+
+
+def numbers(part: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Path and value of each number of a configuration; of lists of numbers, the list."""
+    found: list[tuple[str, Any]] = []
+    for name, kind in get_type_hints(type(part)).items():
+        if dataclasses.is_dataclass(kind):
+            found += numbers(getattr(part, name), f"{prefix}{name}.")
+        else:
+            kinds = get_args(kind) or (kind,)
+            inner = {k for each in kinds for k in (get_args(each) or (each,))}
+            if inner & {int, float}:
+                found.append((f"{prefix}{name}", getattr(part, name)))
+    return found
+
+
+def _check_texts(cfg: Config) -> None:
+    """Texts hold no control characters and are no books; the run's name becomes a folder's."""
+
+    def look(part: Any, prefix: str) -> None:
+        for name, kind in get_type_hints(type(part)).items():
+            value, path = getattr(part, name), f"{prefix}{name}"
+            if dataclasses.is_dataclass(kind):
+                look(value, f"{path}.")
+                continue
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and (len(text) > _TEXT_MAX or any(ord(c) < 32 or ord(c) == 127 for c in text)):  # noqa: PLR2004
+                    raise ConfigError(path, f"has a control character, or more than {_TEXT_MAX} characters")
+                if isinstance(text, str) and any(0xD800 <= ord(c) <= 0xDFFF for c in text):  # noqa: PLR2004
+                    raise ConfigError(path, "is not valid Unicode")
+
+    look(cfg, "")
+    if not cfg.name.strip() or "/" in cfg.name or cfg.name in (".", "..") or len(cfg.name.encode()) > 200:  # noqa: PLR2004
+        raise ConfigError("name", f"{cfg.name!r} cannot name a folder: no slash, not empty, at most 200 bytes")
+    for path, text in (("data.path", cfg.data.path), ("vault.root", cfg.vault.root)):
+        if text is not None and not text.strip():
+            raise ConfigError(path, "must not be empty; null for none")
 
 
 def _check_sums(cfg: Config) -> None:
@@ -360,7 +406,8 @@ def _check_sums(cfg: Config) -> None:
             f"groups of {s.group_size} are below secagg.min_cohort={a.min_cohort}, the fewest clients a sum may be over",
         )
     groups = clients // s.group_size
-    least = 2 * s.malicious + (3 if "krum" in s.name else 1)  # Blanchard et al. 2017; Yin et al. 2018
+    rule = STRATEGIES[s.name].least_groups
+    least = rule(s.malicious) if rule else 1
     if cfg.runtime.kind != "deployment" and groups < max(2, least):
         raise ConfigError(
             "data.clients",
@@ -422,7 +469,7 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> object:
 def _number(kind: Any, value: Any) -> Any:
     """JSON does not tell 3 from 3.0; the hash of a config must not depend on which was written."""
     is_float = kind is float or float in get_args(kind)
-    return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) else value
+    return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) and _finite(value) else value
 
 
 def explain_hydra(error: Exception) -> ConfigError:
@@ -481,7 +528,9 @@ def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Con
         GlobalHydra.instance().clear()
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             return from_hydra(hydra_compose("config", overrides=chosen))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number as a group's name
+    except AegisError:
+        raise
+    except Exception as error:  # Hydra's own, OmegaConf's, and what their parsers let through: a bad value, not a bug of ours
         raise explain_hydra(error) from error
     finally:
         GlobalHydra.instance().hydra = previous
@@ -494,3 +543,34 @@ def overrides_from_run_config(run_config: Mapping[str, Any]) -> tuple[str | None
         return name, shlex.split(str(run_config.get("aegis-overrides", "") or ""))
     except ValueError as error:
         raise ConfigError("aegis-overrides", f"not words of a command line ({error})") from error
+
+
+def carry(cfg: Config, overrides: Sequence[str], output: str) -> str:
+    """The resolved configuration, the overrides as written and the server's output folder, as one word of ASCII.
+
+    Flower's text forms of a run config cannot hold quotes, and some nothing but ASCII; `from_run_config` reads it.
+    """
+    text = json.dumps({"config": cfg.to_dict(), "overrides": list(overrides), "output": output})
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def from_run_config(run_config: Mapping[str, Any]) -> tuple[Config, list[str], str]:
+    """Configuration, overrides and the server's output folder of a Flower run config.
+
+    ``aegis-config`` (what `carry` made) goes before ``aegis-experiment`` and ``aegis-overrides``.
+
+    Raises:
+        ConfigError: neither can be read, or a value in it is impossible.
+    """
+    carried = str(run_config.get(CARRIED, "") or "")
+    output = str(run_config.get("aegis-output", "") or "")
+    if not carried:
+        name, overrides = overrides_from_run_config(run_config)
+        return compose(name, overrides), overrides, output
+    try:
+        found = json.loads(base64.b64decode(carried + "=" * (-len(carried) % 4), altchars=b"-_", validate=True))
+        values, overrides = found["config"], [str(o) for o in found["overrides"]]
+        output = output or str(found["output"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(CARRIED, "is not what `aegis run` writes; leave it out, or submit again") from error
+    return from_dict(values), overrides, output

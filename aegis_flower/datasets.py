@@ -8,13 +8,15 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aegis_flower.config import DataConfig
-from aegis_flower.errors import DataError
+from aegis_flower.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from aegis_flower.config import DataConfig
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -106,13 +108,35 @@ class Source:
         )
 
 
+Loaded = tuple[dict[str, Floats], Ints, str]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set of the experiments: all that is known of it. A new one is a new entry of `DATASETS`.
+
+    Attributes:
+        spec: its public shape.
+        load: reads columns, labels, and where they came from.
+        noun: what a simulation calls the nodes that hold it.
+        person: what its subjects' made-up ids begin with.
+    """
+
+    spec: Spec
+    load: Callable[[DataConfig], Loaded]
+    noun: str
+    person: str
+
+
 def spec(name: str) -> Spec:
     """The public shape of a data set, without reading it."""
-    if name == "breast_cancer":
-        return Spec(dict.fromkeys(BREAST_CANCER_RANGES, 1), "benign", 2)
-    if name == "digits":
-        return Spec({"pixels": 64}, "digit", 10, (8, 8))
-    return Spec({"pixels": 784}, "garment", 10, (28, 28))
+    return _known(name).spec
+
+
+def _known(name: str) -> DataSet:
+    if name not in DATASETS:
+        raise ConfigError("data.name", f"{name!r} is not one of {', '.join(DATASETS)}")
+    return DATASETS[name]
 
 
 def load(cfg: DataConfig) -> tuple[Source, str]:
@@ -124,30 +148,44 @@ def load(cfg: DataConfig) -> tuple[Source, str]:
     Raises:
         DataError: files are missing or not what they should be; the text says what to install.
     """
-    shape = spec(cfg.name)
-    if cfg.name == "fashion_mnist":
-        folder = Path(cfg.path) if cfg.path else DEBIAN_FASHION_MNIST
-        images, labels = _idx_pair(folder)
-        columns = {"pixels": _pixels(images.reshape(len(images), -1), 255.0)}
-        origin, prefix = f"IDX files ({folder.name})", "image"
-    else:
-        from sklearn import datasets  # heavy: only a simulation's provisioning needs it
-
-        bunch: Any = datasets.load_breast_cancer() if cfg.name == "breast_cancer" else datasets.load_digits()
-        labels = np.asarray(bunch.target, dtype=np.int64)
-        if cfg.name == "breast_cancer":
-            low, high = np.array(list(BREAST_CANCER_RANGES.values()), dtype=np.float64).T
-            scaled = np.clip(2 * (bunch.data - low) / (high - low) - 1, -1, 1).astype(np.float32)
-            columns = {name: scaled[:, i : i + 1] for i, name in enumerate(shape.columns)}
-            prefix = "patient"
-        else:
-            columns = {"pixels": _pixels(bunch.data, 16.0)}
-            prefix = "writer"
-        origin = f"scikit-learn {cfg.name}"
+    known = _known(cfg.name)
+    columns, labels, origin = known.load(cfg)
     count = len(labels) if cfg.limit is None else min(cfg.limit, len(labels))
-    subjects = [f"{prefix}-{i:06d}" for i in range(len(labels))]
-    source = Source(shape, columns, labels, subjects)
+    subjects = [f"{known.person}-{i:06d}" for i in range(len(labels))]
+    source = Source(known.spec, columns, labels, subjects)
     return (source if count == len(labels) else source.take(np.arange(count, dtype=np.int64))), origin
+
+
+def _breast_cancer(_: DataConfig) -> Loaded:
+    from sklearn import datasets  # heavy: only a simulation's provisioning needs it
+
+    bunch: Any = datasets.load_breast_cancer()
+    low, high = np.array(list(BREAST_CANCER_RANGES.values()), dtype=np.float64).T
+    scaled = np.clip(2 * (bunch.data - low) / (high - low) - 1, -1, 1).astype(np.float32)
+    columns = {name: scaled[:, i : i + 1] for i, name in enumerate(BREAST_CANCER_RANGES)}
+    return columns, np.asarray(bunch.target, dtype=np.int64), "scikit-learn breast_cancer"
+
+
+def _digits(_: DataConfig) -> Loaded:
+    from sklearn import datasets
+
+    bunch: Any = datasets.load_digits()
+    return {"pixels": _pixels(bunch.data, 16.0)}, np.asarray(bunch.target, dtype=np.int64), "scikit-learn digits"
+
+
+def _fashion_mnist(cfg: DataConfig) -> Loaded:
+    folder = Path(cfg.path) if cfg.path else DEBIAN_FASHION_MNIST
+    images, labels = _idx_pair(folder)
+    return {"pixels": _pixels(images.reshape(len(images), -1), 255.0)}, labels, f"IDX files ({folder.name})"
+
+
+DATASETS: dict[str, DataSet] = {
+    "breast_cancer": DataSet(
+        Spec(dict.fromkeys(BREAST_CANCER_RANGES, 1), "benign", 2), _breast_cancer, "hospital", "patient"
+    ),
+    "digits": DataSet(Spec({"pixels": 64}, "digit", 10, (8, 8)), _digits, "office", "writer"),
+    "fashion_mnist": DataSet(Spec({"pixels": 784}, "garment", 10, (28, 28)), _fashion_mnist, "shop", "image"),
+}
 
 
 def _pixels(values: npt.NDArray[Any], top: float) -> Floats:
@@ -223,3 +261,28 @@ def partition(labels: Ints, cfg: DataConfig, seed: int, minimum: int) -> list[In
         f"no Dirichlet split with data.alpha={cfg.alpha} gives every node {minimum} rows; raise data.alpha, or lower "
         "data.clients"
     )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which of a simulated node's rows are held out, and the generator that goes on to draw who withdrew."""
+
+    holdout: Ints
+    train: Ints
+    rng: np.random.Generator
+
+
+def split(rows: int, cfg: DataConfig, seed: int, index: int) -> Split:
+    """Splits the rows of node `index`.
+
+    Raises:
+        ConfigError: `data.holdout` leaves no row to evaluate on, or none to train on.
+    """
+    rng = np.random.default_rng([seed, index])
+    order = rng.permutation(rows)
+    cut = round(rows * cfg.holdout)
+    if not 0 < cut < rows:
+        raise ConfigError(
+            "data.holdout", f"{cfg.holdout:g} of a node's {rows} rows leaves {'none to train on' if cut else 'none held out'}"
+        )
+    return Split(np.sort(order[:cut]), np.sort(order[cut:]), rng)

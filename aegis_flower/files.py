@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 from collections.abc import Mapping
@@ -43,3 +44,22 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def claim(folder: Path) -> Path:
+    """Takes a folder for one run: `folder` itself, or with ``-2``, ``-3`` and so on behind its name where another run has it.
+
+    Two processes that ask at once get two folders; the marker ``.run`` is made exclusively.
+
+    Raises:
+        OSError: no folder can be made there.
+    """
+    for number in itertools.count(1):
+        chosen = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        chosen.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(chosen / ".run", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        except FileExistsError:
+            continue
+        return chosen
+    raise AssertionError  # count() does not end

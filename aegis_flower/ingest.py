@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -217,7 +220,9 @@ class SimulatedNode:
     node_config: dict[str, str | int | float | bool]
 
 
-NODE_NOUN = {"breast_cancer": "hospital", "digits": "office", "fashion_mnist": "shop"}
+_LOCK = ".lock"
+_WAIT = 600.0
+NODE_NOUN = {name: known.noun for name, known in datasets.DATASETS.items()}
 
 
 def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
@@ -248,24 +253,55 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
         )
         for i in range(cfg.data.clients)
     ]
-    marker = root / "provisioned"
-    if marker.is_file():
-        if marker.read_text() != fingerprint(cfg):
-            raise DataError(
-                f"{root} holds the vaults of another data configuration; name another vault.root, or use the data "
-                "and policy settings they were made with"
-            )
-        return nodes
-    if root.exists() and any(root.iterdir()):
-        raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
-    source, origin = datasets.load(cfg.data)
-    parts = datasets.partition(source.labels, cfg.data, cfg.seed, _minimum_rows(cfg))
-    (root / "keys").mkdir(parents=True, exist_ok=True)
-    (root / "keys").chmod(0o700)
-    for index, (node, part) in enumerate(zip(nodes, parts, strict=True)):
-        _provision_node(cfg, node, source.take(part), origin, index)
-    marker.write_text(fingerprint(cfg))
+    with _only_one(root):
+        marker = root / "provisioned"
+        if marker.is_file():
+            if marker.read_text() != fingerprint(cfg):
+                raise DataError(
+                    f"{root} holds the vaults of another data configuration; name another vault.root, or use the data "
+                    "and policy settings they were made with"
+                )
+            return nodes
+        if any(each.name != _LOCK for each in root.iterdir()):
+            raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
+        source, origin = datasets.load(cfg.data)
+        parts = datasets.partition(source.labels, cfg.data, cfg.seed, _minimum_rows(cfg))
+        for index, part in enumerate(parts):
+            datasets.split(len(part), cfg.data, cfg.seed, index)  # refuses a holdout of no rows before anything is made
+        try:
+            (root / "keys").mkdir(mode=0o700)
+            for index, (node, part) in enumerate(zip(nodes, parts, strict=True)):
+                _provision_node(cfg, node, source.take(part), origin, index)
+            marker.write_text(fingerprint(cfg))
+        except BaseException:  # an interrupt, too: half a set of vaults would only be in the way
+            for name in ("keys", *(node.name for node in nodes)):
+                shutil.rmtree(root / name, ignore_errors=True)
+            raise
     return nodes
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    """Lets one process at a time make the vaults of a root; another that asks meanwhile waits, and then finds them there.
+
+    Raises:
+        DataError: the other took too long.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + _WAIT
+    with (root / _LOCK).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise DataError(
+                        f"another run is making these vaults ({root}), for more than {_WAIT:g} s; wait for it, or name another "
+                        "vault.root"
+                    ) from None
+                time.sleep(0.1)
+        yield
 
 
 def evaluations(cfg: Config) -> int:
@@ -282,7 +318,8 @@ def fingerprint(cfg: Config) -> str:
     """What the vaults were made from: a later run with other data must not meet them silently."""
     p = cfg.policy
     terms = (p.granted_purposes, p.basis, p.retention_days, p.min_rows, p.min_subjects, p.budget_epsilon)
-    return repr((cfg.data, cfg.seed, *terms, p.bundle, p.require_dp, p.require_secure_aggregation))
+    more = () if p.delta == 1e-5 else (p.delta,)  # roots of versions without the key go on
+    return repr((cfg.data, cfg.seed, *terms, *more, p.bundle, p.require_dp, p.require_secure_aggregation))
 
 
 def _provision_node(cfg: Config, node: SimulatedNode, rows: datasets.Source, origin: str, index: int) -> None:
@@ -300,12 +337,13 @@ def _provision_node(cfg: Config, node: SimulatedNode, rows: datasets.Source, ori
         require_dp=p.require_dp,
         require_secure_aggregation=p.require_secure_aggregation,
         controller=node.name,
+        delta=p.delta,
+        max_evaluations=max(100, evaluations(cfg)),
     )
-    rng = np.random.default_rng([cfg.seed, index])
-    order = rng.permutation(len(rows))
-    cut = round(len(rows) * cfg.data.holdout)
-    for suffix, chosen in ((".holdout", order[:cut]), ("", order[cut:])):
-        part = rows.take(np.sort(chosen))
+    split = datasets.split(len(rows), cfg.data, cfg.seed, index)
+    rng = split.rng
+    for suffix, chosen in ((".holdout", split.holdout), ("", split.train)):
+        part = rows.take(chosen)
         columns: dict[str, npt.NDArray[Any]] = {**part.columns, part.spec.label: part.labels}
         # Nothing is trained on a holdout; its counts leave only inside the secure sum, so one row is enough.
         mine = dataclasses.replace(terms, min_rows=1, min_subjects=1) if suffix else terms

@@ -24,6 +24,7 @@ import re
 import types
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -44,7 +45,9 @@ __all__ = [
     "AuditReport",
     "ClientReport",
     "ConfigReport",
+    "EvaluationReport",
     "LostClient",
+    "MechanismReport",
     "Refusal",
     "ReportPaths",
     "ResultsReport",
@@ -61,7 +64,8 @@ __all__ = [
     "write_reports",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+OLD_VERSIONS: Final = (1,)  # read as well: what they lack is unknown
 NOT_PRIVATE: Final = "NOT PRIVATE"
 JSON_NAME: Final = "report.json"
 HTML_NAME: Final = "report.html"
@@ -106,12 +110,12 @@ Instant = Annotated[
     str,
     _Matches(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "an RFC 3339 time with its offset"),
 ]
-Status = Literal["finished", "refused", "failed"]
+Status = Literal["finished", "refused", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """Which run this is and how it ended."""
+    """Which run this is and how it ended. ``warnings`` are what a reader must know before the numbers."""
 
     id: Name
     name: Name
@@ -123,6 +127,7 @@ class RunInfo:
     reason: str | None = None
     private: bool
     labels: tuple[Name, ...] = ()
+    warnings: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +157,12 @@ class VersionsReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostClient:
-    """A client that fell silent in a round: ``step`` is the protocol step it did not finish."""
+    """A client that fell silent or refused: ``step`` is the protocol step it did not finish, ``code`` that of its refusal."""
 
     node: Name
     step: Name
     reason: str
+    code: Name | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,11 +196,14 @@ class RoundReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """A client's audit log at the end of the run; ``verified`` says that its chain was recomputed up to ``head``."""
+    """A client's audit log at the end of the run.
+
+    ``verified`` says that its chain was recomputed up to ``head``; ``None`` where nobody here could, as in a deployment.
+    """
 
     records: Count
     head: Hex
-    verified: bool
+    verified: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,14 +216,46 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MechanismReport:
+    """Steps of one mechanism that a ledger holds for this run; ``kind`` is dpsgd, or counts of an evaluation."""
+
+    kind: Name
+    noise_multiplier: Amount
+    sample_rate: Ratio
+    clip: Amount
+    steps: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """What evaluations were charged to the held-out rows' own ledger: by this run, and by all runs; for a record and a person."""
+
+    epsilon: Amount | None = None
+    epsilon_total: Amount | None = None
+    epsilon_person: Amount | None = None
+    epsilon_total_person: Amount | None = None
+    delta: Ratio | None = None
+    budget_epsilon: Amount | None = None
+    rows_per_person: Count | None = None
+    mechanisms: tuple[MechanismReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientReport:
     """One client (one vault): what it spent, allowed, denied and refused.
 
-    ``epsilon`` is what this run charged to it; ``None`` without differential privacy, or when the client never said.
+    ``epsilon`` is what this run charged to it, for one record; ``epsilon_total`` what all runs charged, both at the δ of the data's
+    terms. Those of a ``person`` hold for whoever has most rows. ``source`` says where they come from: the vault's ledger, or an upper
+    bound from what the server asked for. ``None`` without differential privacy, or where it is not known.
     """
 
     node: Name
+    source: Literal["ledger", "upper_bound"] | None = None
     epsilon: Amount | None = None
+    epsilon_total: Amount | None = None
+    epsilon_person: Amount | None = None
+    epsilon_total_person: Amount | None = None
+    rows_per_person: Count | None = None
     delta: Ratio | None = None
     unit: Name | None = None
     neighbouring: Name | None = None
@@ -223,10 +264,13 @@ class ClientReport:
     noise_multiplier: Amount | None = None
     sample_rate: Ratio | None = None
     steps: Count | None = None
+    clip: Amount | None = None
+    mechanisms: tuple[MechanismReport, ...] = ()
     noise: Name | None = None
     budget_epsilon: Amount | None = None
+    evaluation: EvaluationReport | None = None
     rows_allowed: Count | None = None
-    rows_denied: Mapping[str, Count] = field(default_factory=dict)
+    rows_denied: Mapping[str, Count] | None = field(default_factory=dict)
     rounds_taken_part: Count
     audit: AuditReport | None = None
     refusals: tuple[Refusal, ...] = ()
@@ -234,14 +278,21 @@ class ClientReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultsReport:
-    """The released model on the test rows, and what it is to be compared with."""
+    """The released model on the held-out rows, and what it is to be compared with.
+
+    ``accuracy_sd`` is the standard deviation that the noise of the counts gives it; ``None`` where they are exact or unknown.
+    """
 
     accuracy: Ratio | None = None
+    accuracy_sd: Amount | None = None
     majority_class_accuracy: Ratio | None = None
     accuracy_without_dp: Ratio | None = None
     loss: float | None = None
     test_rows: Count | None = None
     epsilon_max: Amount | None = None
+    epsilon_total_max: Amount | None = None
+    epsilon_person_max: Amount | None = None
+    noised_outputs: tuple[str, ...] = ()
     unnoised_outputs: tuple[str, ...] = ()
 
 
@@ -286,7 +337,7 @@ class RunReport:
     secagg: SecAggReport
     timings: TimingsReport = TimingsReport()
     files: Mapping[str, str] = field(default_factory=dict)
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         """Check types and ranges, then what must agree across fields."""
@@ -414,6 +465,10 @@ def _agree_client(client: ClientReport, *, private: bool) -> None:
             raise ReportError(
                 f"client {_shown(client.node)} has an epsilon without {', '.join(missing)}; alone it says nothing"
             )
+    for name in ("epsilon", "epsilon_person"):
+        run, total = getattr(client, name), getattr(client, name.replace("epsilon", "epsilon_total"))
+        if run is not None and total is not None and total < run * (1 - 1e-3):
+            raise ReportError(f"client {_shown(client.node)}: the total of {name} is {total}, below this run's {run}")
     if private and client.noise == "insecure_test":
         raise ReportError(
             f"client {_shown(client.node)} drew test noise but run.private is true; set it to false and add the "
@@ -434,6 +489,23 @@ def _encode(value: Any) -> Any:
     return value
 
 
+# What schema 2 added, as it is for a report of schema 1.
+_ADDED: Final[dict[str, dict[str, Any]]] = {
+    "RunInfo": {"warnings": []},
+    "LostClient": {"code": None},
+    "ClientReport": {
+        **dict.fromkeys(("source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip")),
+        "mechanisms": [],
+        "evaluation": None,
+    },
+    "ResultsReport": {
+        **dict.fromkeys(("accuracy_sd", "epsilon_total_max", "epsilon_person_max")),
+        "noised_outputs": [],
+    },
+}
+_OLD: ContextVar[bool] = ContextVar("aegis-old-report", default=False)
+
+
 def _decode(hint: Any, value: Any, path: str) -> Any:
     """Give `value` the classes that `hint` names. Types of scalars are left to `_conform`."""
     origin, args = get_origin(hint), get_args(hint)
@@ -450,6 +522,8 @@ def _decode(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         _require(isinstance(value, dict), "an object", value, path)
         kinds = _hints(hint)
+        if added := _ADDED.get(hint.__name__):
+            value = {**added, **value} if _OLD.get() else value
         if value.keys() != kinds.keys():
             missing = ", ".join(sorted(kinds.keys() - value.keys())) or "none"
             unknown = ", ".join(sorted(map(_shown, value.keys() - kinds.keys()))) or "none"
@@ -512,9 +586,14 @@ def load_report(path: Path) -> RunReport:
         value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
         _require(isinstance(value, dict), "an object", value, "report")
         version = value.get("schema_version")
-        if version != SCHEMA_VERSION:
+        old = version in OLD_VERSIONS and not isinstance(version, bool)
+        if version != SCHEMA_VERSION and not old:
             raise ReportError(f"it has schema version {_shown(version)}, this aegis-flower reads {SCHEMA_VERSION}")
-        report = _decode(RunReport, value, "report")
+        token = _OLD.set(old)
+        try:
+            report = _decode(RunReport, {**value, "schema_version": SCHEMA_VERSION}, "report")
+        finally:
+            _OLD.reset(token)
     except ReportError as error:
         raise ReportError(f"cannot read the report {source}: {error}") from None
     except OSError as error:
@@ -544,12 +623,14 @@ def write_reports(contents: Mapping[Path, bytes]) -> None:
 def print_report(report: RunReport, console: Console) -> None:
     """Print a summary that fits a screen. Names from outside are shown as text: no markup, no control codes."""
     run, results = report.run, report.results
-    colour = {"finished": "green", "refused": "yellow", "failed": "red"}[run.status]
+    colour = {"finished": "green", "refused": "yellow", "failed": "red", "interrupted": "yellow"}[run.status]
     console.print(Text.assemble((words.clean(run.name), "bold"), "  ", (run.status, colour)))
     if run.reason is not None:
         console.print(Text(words.clean(run.reason), colour))
     if not run.private:
         console.print(Text(words.privacy_warning(report), "bold red"))
+    for warning in run.warnings:
+        console.print(Text(words.clean(f"warning: {warning}"), "bold red"))
     console.print()
     facts = Table.grid(padding=(0, 3))
     facts.add_column(style="dim")
@@ -564,38 +645,43 @@ def print_report(report: RunReport, console: Console) -> None:
             console.print(Text(line, "dim"))
     for line in _remarks(report):
         console.print(Text(line))
-    if results.unnoised_outputs:
-        outputs = "; ".join(words.clean(each) for each in results.unnoised_outputs)
-        console.print(Text(f"not protected by noise: {outputs}"))
+    for title, outputs in (("noised", results.noised_outputs), ("not protected by noise", results.unnoised_outputs)):
+        if outputs:
+            console.print(Text(f"{title}: {'; '.join(words.clean(each) for each in outputs)}"))
 
 
 def _client_table(report: RunReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("client")
-    for title in ("ε of budget", "allowed", "denied", "rounds"):
+    for title in ("ε run", "ε total", "ε person", "allowed", "denied", "rounds"):
         table.add_column(title, justify="right")
     table.add_column("audit")
     for client in report.clients:
-        audit = client.audit
+        state, colour = words.audit_state(client.audit)
         table.add_row(
             Text(words.clean(client.node)),
+            words.run_epsilon(client),
             words.epsilon_of_budget(client),
-            words.whole(client.rows_allowed),
-            words.whole(sum(client.rows_denied.values())),
+            words.person(client),
+            words.whole_or_dash(client.rows_allowed),
+            words.whole_or_dash(words.denied(client)),
             f"{client.rounds_taken_part} of {len(report.rounds)}",
-            Text(
-                "none" if audit is None else "verified" if audit.verified else "NOT VERIFIED",
-                "green" if audit is not None and audit.verified else "red",
-            ),
+            Text(state, colour),
         )
     return table
 
 
 def _remarks(report: RunReport) -> Iterable[str]:
+    """Each loss once: a refusal is a loss with a code, so it is not told again among the refusals."""
+    told = set()
     for each in report.rounds:
         for lost in each.lost:
-            yield words.clean(f"round {each.round}: lost {lost.node} at {lost.step}: {lost.reason}")
+            told.add((each.round, lost.node, lost.code))
+            what = "refused" if lost.code else "lost"
+            reason = " ".join(filter(None, (f"[{lost.code}]" if lost.code else "", lost.reason)))
+            yield words.clean(f"round {each.round}: {what} {lost.node} at {lost.step}: {reason or 'unknown'}")
     for client in report.clients:
         for refusal in client.refusals:
-            when = "before the first round" if refusal.round is None else f"round {refusal.round}"
-            yield words.clean(f"{when}: {client.node} refused, {refusal.code}: {refusal.reason}")
+            if (refusal.round, client.node, refusal.code) not in told:
+                when = "before the first round" if refusal.round is None else f"round {refusal.round}"
+                yield words.clean(f"{when}: {client.node} refused, {refusal.code}: {refusal.reason}")

@@ -26,6 +26,7 @@ from aegis_flower.report_text import (
     asked_for,
     audit_totals,
     clean,
+    denied,
     epsilon,
     epsilon_of_budget,
     esc,
@@ -36,11 +37,14 @@ from aegis_flower.report_text import (
     over_budget,
     percent,
     percent_short,
+    person,
     plural,
     privacy_warning,
+    run_epsilon,
     seconds,
     some,
     whole,
+    whole_or_dash,
 )
 
 if TYPE_CHECKING:
@@ -70,45 +74,58 @@ def _tiles(report: RunReport) -> str:
         _tile(
             "Accuracy",
             percent(results.accuracy),
-            "",
+            f"± {percent(min(results.accuracy_sd, 1.0))}" if results.accuracy is not None and results.accuracy_sd else "",
             meter(results.accuracy, marks) if results.accuracy is not None else meter(0),
             f"without DP <b>{percent(results.accuracy_without_dp)}</b><br>"
             f"majority class <b>{percent(results.majority_class_accuracy)}</b>"
-            + (f"<br>{plural(results.test_rows, 'test row')}" if results.test_rows is not None else ""),
+            + (f"<br>{plural(results.test_rows, 'test row')}" if results.test_rows is not None else "")
+            + ("<br>± is the standard deviation of the noise of the counts" if results.accuracy_sd else ""),
         )
     )
     tiles.append(_privacy_tile(report))
-    denied = sum(sum(client.rows_denied.values()) for client in report.clients)
-    policies = {policy for client in report.clients for policy, rows in client.rows_denied.items() if rows}
+    tiles.append(_denied_tile(report))
+    tiles.append(_audit_tile(report))
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _denied_tile(report: RunReport) -> str:
+    """Rows denied; in a deployment the nodes keep that to themselves, and nothing is known."""
+    if any(client.rows_denied is None for client in report.clients):
+        return _tile("Rows denied", UNKNOWN, "", meter(0), "the nodes keep their rows to themselves; their audit logs say it")
+    by_client = [client.rows_denied or {} for client in report.clients]
+    denied = sum(sum(each.values()) for each in by_client)
+    policies = {policy for each in by_client for policy, rows in each.items() if rows}
     known = [client.rows_allowed for client in report.clients]
     asked = denied + sum(rows or 0 for rows in known)
-    tiles.append(
-        _tile(
-            "Rows denied",
-            whole(denied),
-            f"by {len(policies)} {'policy' if len(policies) == 1 else 'policies'}" if policies else "",
-            meter(denied / asked if asked and None not in known else 0, tone="c1"),
-            f"of <b>{asked_for(report.clients)}</b> rows asked for<br>kept from training by policy",
-        )
+    return _tile(
+        "Rows denied",
+        whole(denied),
+        f"by {len(policies)} {'policy' if len(policies) == 1 else 'policies'}" if policies else "",
+        meter(denied / asked if asked and None not in known else 0, tone="c1"),
+        f"of <b>{asked_for(report.clients)}</b> rows asked for<br>kept from training by policy",
     )
-    verified, bad = audit_totals(report.clients)
+
+
+def _audit_tile(report: RunReport) -> str:
+    """Red only where a log is known to be wrong: that nobody here could verify it is no finding."""
+    verified, bad, unknown = audit_totals(report.clients)
     records = [client.audit.records for client in report.clients if client.audit is not None]
-    tiles.append(
-        _tile(
-            "Audit logs verified",
-            ("yes" if not bad else "no") if report.clients else UNKNOWN,
-            f"{verified} of {len(report.clients)}" if report.clients else "",
-            meter(verified / len(report.clients) if report.clients else 0, tone="bad" if bad else "good"),
-            f"<b>{whole(sum(records))}</b> records, chained by hash<br>"
-            + (
-                f'<b class="bad">not verified: {esc(some(bad))}</b>'
-                if bad
-                else "each chain recomputed to its head" * bool(records)
-            ),
-            tone="bad" if bad else "",
-        )
+    value = "no" if bad else "yes" if verified else UNKNOWN
+    notes = [f"<b>{whole(sum(records))}</b> records, chained by hash"]
+    if bad:
+        notes.append(f'<b class="bad">not verified: {esc(some(bad))}</b>')
+    elif verified:
+        notes.append("each chain recomputed to its head")
+    if unknown:
+        notes.append(f"{plural(len(unknown), 'log')} to be verified at the nodes, with the heads below")
+    return _tile(
+        "Audit logs verified",
+        value,
+        f"{verified} of {len(report.clients)}" if verified or bad else "",
+        meter(verified / len(report.clients) if report.clients else 0, tone="bad" if bad else "good"),
+        "<br>".join(notes),
+        tone="bad" if bad else "",
     )
-    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _privacy_tile(report: RunReport) -> str:
@@ -116,19 +133,28 @@ def _privacy_tile(report: RunReport) -> str:
     if worst is None or worst.epsilon is None:
         note = "no client states an ε: nothing here bounds what the model tells about one record"
         return _tile("Privacy loss", "no ε", "", meter(0), note, tone="bad")
-    spent = report.results.epsilon_max if report.results.epsilon_max is not None else worst.epsilon
+    results = report.results
+    spent = results.epsilon_max if results.epsilon_max is not None else worst.epsilon
+    total = results.epsilon_total_max
     budget = worst.budget_epsilon
     over = over_budget(report.clients)
     lines = [esc(guarantee(worst)), f"largest of all clients, at {esc(worst.node)}"]
+    if total is not None:
+        of = f" of {number(budget)}" if budget is not None else ""
+        lines.insert(0, f"all runs on these people: <b>ε{THIN}{epsilon(total)}{of}</b>")
+    if results.epsilon_person_max is not None:
+        lines.insert(0, f"for the person with most rows: <b>ε{THIN}{epsilon(results.epsilon_person_max)}</b>")
+    if worst.source == "upper_bound":
+        lines.append("an upper bound, from what the server asked for; the ledgers are at the nodes")
     if over:
         lines.append(f'<b class="bad">over budget: {esc(some(over))}</b>')
     if len({guarantee(each) for each in report.clients}) > 1:
         lines.append("clients differ: see the table")
     return _tile(
         "Privacy loss",
-        f"ε{THIN}{epsilon(spent)}",
-        f"of {number(budget)}" if budget is not None else "no budget set",
-        meter(spent / budget if budget else 0, tone="bad" if over else "eps"),
+        f"{'≤ ' if worst.source == 'upper_bound' else ''}ε{THIN}{epsilon(spent)}",
+        "by this run",
+        meter((total if total is not None else spent) / budget if budget else 0, tone="bad" if over else "eps"),
         "<br>".join(lines),
         tone="bad" if over or not report.run.private else "",
     )
@@ -191,12 +217,48 @@ def _plots(report: RunReport) -> str:
     stated = "<br>".join(map(esc, guarantee_lines(report.clients)))
     return (
         '<div class="two">'
-        + card("Accuracy by round", "Test accuracy of the model the server released.", accuracy)
-        + card("Loss by round", "Mean loss on the same test rows.", loss)
+        + _measured(report, accuracy, loss)
         + card("Privacy loss by round", f"Largest ε of any client so far. {stated}", spent)
         + card("What was denied, and why", "Rows kept from training, by the policy that denied them.", _denied(report))
         + "</div>"
     )
+
+
+def _measured(report: RunReport, accuracy: str, loss: str) -> str:
+    """Curves where each round was measured; else what was measured, in numbers: a curve through one point is none."""
+    results = report.results
+    if sum(each.accuracy is not None for each in report.rounds) > 1:
+        return card("Accuracy by round", "Accuracy of each round's model on held-out rows.", accuracy) + card(
+            "Loss by round", "Mean loss on the same held-out rows.", loss
+        )
+    if results.accuracy is None:
+        return card("Accuracy", "Nothing was measured on held-out rows.", "")
+    rows = [("this run", results.accuracy, "accent"), ("without DP", results.accuracy_without_dp, "c2")]
+    rows.append(("majority class", results.majority_class_accuracy, "rest"))
+    note = "The final model alone was measured on held-out rows: each evaluation costs them ε."
+    facts = _facts(
+        [
+            ("loss", number(results.loss, 3)),
+            ("held-out rows", whole(results.test_rows)),
+            *((("standard deviation of the accuracy", percent(results.accuracy_sd)),) if results.accuracy_sd else ()),
+        ]
+    )
+    return card("Accuracy", note, _bars([(n, v, t) for n, v, t in rows if v is not None])) + card(
+        "Measured once", "Held-out rows are people, too: what was asked of them.", facts
+    )
+
+
+def _bars(rows: list[tuple[str, float, str]]) -> str:
+    """One bar a row, from 0 to 1."""
+    label, room = 118.0, 488 - 118.0 - 74
+    parts = [f'<svg viewBox="0 0 488 {px(len(rows) * 34 + 4)}" role="img" aria-label="Accuracy beside what it is compared with">']
+    for index, (name, value, tone) in enumerate(rows):
+        y = index * 34 + 4.0
+        parts.append(_row_label(name, label - 10, y + 18, 16))
+        _segment(parts, label, y, 25, room * value, tone, f"{name}: {percent(value)}")
+        parts.append(f'<text class="tick" x="{px(label + room * value + 6)}" y="{px(y + 18)}">{percent(value)}</text>')
+    parts.append("</svg>")
+    return "".join(parts)
 
 
 def card(title: str, note: str, body: str) -> str:
@@ -210,17 +272,19 @@ def card(title: str, note: str, body: str) -> str:
 def _denied(report: RunReport) -> str:
     """Bars of rows denied: one a client, one colour a policy, the largest policies first."""
     totals: dict[str, int] = {}
+    if report.clients and all(client.rows_denied is None for client in report.clients):
+        return '<p class="none">Not known here: the nodes keep their rows to themselves.</p>'
     for client in report.clients:
-        for policy, rows in client.rows_denied.items():
+        for policy, rows in (client.rows_denied or {}).items():
             totals[policy] = totals.get(policy, 0) + rows
     ranked = sorted((policy for policy in totals if totals[policy]), key=lambda policy: (-totals[policy], policy))
     if not ranked:
         return '<p class="none">No row was denied.</p>'
     named = ranked if len(ranked) <= PALETTE_SIZE else ranked[: PALETTE_SIZE - 1]
-    clients = sorted(report.clients, key=lambda each: -sum(each.rows_denied.values()))[:MOST_BARS]
+    clients = sorted(report.clients, key=lambda each: -(denied(each) or 0))[:MOST_BARS]
     shown = [each for each in report.clients if each in clients]
     label_width = 16 + 7.2 * min(max(len(clean(each.node)) for each in shown), 22)
-    most = max(sum(each.rows_denied.values()) for each in shown)
+    most = max(denied(each) or 0 for each in shown) or 1
     room = 488 - label_width - 56
     step = 30.0 if len(shown) <= 6 else 22.0  # noqa: PLR2004
     parts = [
@@ -229,9 +293,9 @@ def _denied(report: RunReport) -> str:
     for row, client in enumerate(shown):
         y, x = row * step + 4, label_width
         parts.append(_row_label(client.node, label_width - 10, y + step / 2 + 1, 22))
-        rest = sum(client.rows_denied.values())
+        rest = denied(client) or 0
         for index, policy in enumerate(named):
-            rows = client.rows_denied.get(policy, 0)
+            rows = (client.rows_denied or {}).get(policy, 0)
             rest -= rows
             x += _segment(
                 parts, x, y, step - 9, room * rows / most, f"c{index}", f"{client.node}: {whole(rows)} by {policy}"
@@ -239,7 +303,7 @@ def _denied(report: RunReport) -> str:
         x += _segment(
             parts, x, y, step - 9, room * rest / most, "rest", f"{client.node}: {whole(rest)} by other policies"
         )
-        total = whole(sum(client.rows_denied.values()))
+        total = whole_or_dash(denied(client))
         parts.append(f'<text class="tick" x="{px(x + 6)}" y="{px(y + step / 2 + 1)}">{total}</text>')
     parts.append("</svg>")
     keys = [
@@ -338,6 +402,8 @@ def _state(node: str, each: RoundReport, refusal: Refusal | None) -> tuple[str, 
     took = node in each.participants
     lost = next((one for one in each.lost if one.node == node), None)
     where = f"round {each.round}: {node}"
+    if lost is not None and lost.code and not took:
+        return "said-no", "refused", f"{where} refused at {lost.step}, {lost.code}: {lost.reason}"
     if lost is not None:
         inside = "its update is in the sum" if took else "its update is not in the sum"
         return "took-lost" if took else "lost", lost.step, f"{where} lost at {lost.step}, {inside}: {lost.reason}"
@@ -365,14 +431,23 @@ def _cell(x: float, y: float, cell: float, step: float, kind: str, mark: str, ti
 def _events(report: RunReport) -> str:
     """Losses and refusals as a table: what the grid shows, with its reasons, for readers and screen readers."""
     rows = [
-        (each.round, lost.node, f"lost at {lost.step}", lost.reason, lost.node in each.participants)
+        (
+            each.round,
+            lost.node,
+            f"refused at {lost.step}, {lost.code}" if lost.code else f"lost at {lost.step}",
+            lost.reason,
+            lost.node in each.participants,
+        )
         for each in report.rounds
         for lost in each.lost
     ]
+    # A refusal is a loss with a code: those are told already.
+    told = {(each.round, lost.node, lost.code) for each in report.rounds for lost in each.lost}
     rows += [
         (-1 if one.round is None else one.round, each.node, f"refused, {one.code}", one.reason, False)
         for each in report.clients
         for one in each.refusals
+        if (one.round, each.node, one.code) not in told
     ]
     if not rows:
         return '<p class="note">No client was lost and none refused.</p>'
@@ -400,7 +475,11 @@ def _client_table(report: RunReport) -> str:
         ]
         audit = client.audit
         over = bool(over_budget([client]))
-        spent = epsilon_of_budget(client) if client.epsilon is None else f"ε{THIN}{epsilon_of_budget(client)}"
+        spent = run_epsilon(client) if client.epsilon is None else f"ε{THIN}{run_epsilon(client)}"
+        beside = [f"all runs {epsilon_of_budget(client)}"] if client.epsilon_total is not None else []
+        beside += [f"for a person {person(client)}"] if client.epsilon_person is not None else []
+        if client.evaluation is not None and client.evaluation.epsilon is not None:
+            beside.append(f"held-out rows {epsilon(client.evaluation.epsilon)}")
         noise = (
             f"\u03c3{THIN}={THIN}{number(client.noise_multiplier)}"
             if client.noise_multiplier is not None
@@ -408,29 +487,34 @@ def _client_table(report: RunReport) -> str:
         )
         cells = [
             (esc(client.node), plural(len(client.refusals), "refusal") if client.refusals else ""),
-            (f'<b class="{"bad" if over else ""}">{spent}</b>', esc(guarantee(client))),
+            (f'<b class="{"bad" if over else ""}">{spent}</b>', "<br>".join(map(esc, beside)) or esc(guarantee(client))),
             (
                 noise + (f", {esc(client.noise)}" if client.noise else ""),
                 esc(", ".join(each for each in sampling if each)),
             ),
-            (f"{whole(client.rows_allowed)} allowed", f"{whole(sum(client.rows_denied.values()))} denied"),
+            (f"{whole_or_dash(client.rows_allowed)} allowed", f"{whole_or_dash(denied(client))} denied"),
             (f"{client.rounds_taken_part} of {len(report.rounds)}", ""),
             ('<b class="bad">no log</b>', "")
             if audit is None
             else (
-                '<b class="good">verified</b>' if audit.verified else '<b class="bad">not verified</b>',
+                "at the node"
+                if audit.verified is None
+                else '<b class="good">verified</b>'
+                if audit.verified
+                else '<b class="bad">not verified</b>',
                 f'{plural(audit.records, "record")}<br><code title="{esc(audit.head)}">{esc(audit.head[:16])}…</code>',
             ),
         ]
         body.append("<tr>" + "".join(f"<td>{first}<small>{second}</small>" for first, second in cells))
     return (
-        '<div class="scroll"><table class="clients"><thead><tr><th>Client<th>Privacy loss of budget'
+        '<div class="scroll"><table class="clients"><thead><tr><th>Client<th>Privacy loss by this run'
         f"<th>Noise and sampling<th>Rows<th>Rounds<th>Audit log<tbody>{''.join(body)}</table></div>"
     )
 
 
 def _unprotected(report: RunReport) -> str:
     items = [f"<li>{esc(each)}" for each in report.results.unnoised_outputs]
+    items += [f"<li>with noise of its own: {esc(each)}" for each in report.results.noised_outputs]
     if not report.run.private:
         items.insert(0, "<li><b>everything this run released</b>: it is labelled NOT PRIVATE")
     if not report.secagg.enabled:
@@ -564,15 +648,16 @@ def _lead(report: RunReport) -> str:
 def render(report: RunReport, *, json_sha256: str) -> str:
     """The page for `report`; `json_sha256` is the digest of the ``report.json`` it stands for."""
     run = report.run
-    tone = {"finished": "good", "refused": "warn", "failed": "bad"}[run.status]
+    tone = {"finished": "good", "refused": "warn", "failed": "bad", "interrupted": "warn"}[run.status]
     pills = [f'<span class="pill {tone}">{esc(run.status)}</span>']
     pills += [f'<span class="pill {"bad" if each == "NOT PRIVATE" else ""}">{esc(each)}</span>' for each in run.labels]
     banners = []
     if not run.private:
         banners.append(f'<p class="banner bad">{esc(privacy_warning(report))}.</p>')
+    banners += [f'<p class="banner bad">{esc(each)}</p>' for each in run.warnings]
     if run.status != "finished":
         why = run.reason or "no reason was recorded"
-        verb = "was refused" if run.status == "refused" else "failed"
+        verb = {"refused": "was refused", "interrupted": "was interrupted"}.get(run.status, "failed")
         banners.append(f'<p class="banner {tone}">This run {verb}: {esc(why)}</p>')
     body = "".join(
         [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from aegis_flower.report import ClientReport, RunReport
+    from aegis_flower.report import AuditReport, ClientReport, ResultsReport, RunReport
 
 DASH: Final = "\u2013"  # stands for a number there is none of, in tables
 THIN: Final = "\u202f"  # narrow no-break space: groups digits, joins a number to its unit
@@ -103,7 +103,11 @@ class _Basis(Protocol):
 
 def basis(of: _Basis) -> str:
     """Unit, delta, neighbouring relation and accountant in words."""
-    relation = {"add_remove": "add or remove one", "replace_one": "replace one"}.get(of.neighbouring, of.neighbouring)
+    relation = {
+        "add_remove": "add or remove one",
+        "replace_one": "replace one",
+        "zero_out": "zero out one",
+    }.get(of.neighbouring, of.neighbouring)
     return (
         f"unit {clean(of.unit)} · δ{THIN}={THIN}{delta_text(of.delta)} · neighbouring {clean(relation)} · "
         f"{clean(of.accountant).upper()} accountant"
@@ -125,11 +129,53 @@ def guarantee_lines(clients: Sequence[ClientReport]) -> list[str]:
 
 
 def epsilon_of_budget(client: ClientReport) -> str:
-    """``2.88 of 3``; the budget as configured."""
+    """``2.88 of 3``: what all runs spent, of the budget."""
     if client.epsilon is None:
         return "none stated"
-    budget = "no budget" if client.budget_epsilon is None else f"of {number(client.budget_epsilon)}"
-    return f"{epsilon(client.epsilon)} {budget}"
+    spent = client.epsilon if client.epsilon_total is None else client.epsilon_total
+    budget = "budget not known" if client.budget_epsilon is None else f"of {number(client.budget_epsilon)}"
+    return f"{epsilon(spent)} {budget}"
+
+
+def run_epsilon(client: ClientReport) -> str:
+    """This run's ε, and whether it is a bound."""
+    if client.epsilon is None:
+        return "none stated"
+    return f"≤ {epsilon(client.epsilon)}" if client.source == "upper_bound" else epsilon(client.epsilon)
+
+
+def person(client: ClientReport) -> str:
+    """This run's ε for the person with most rows."""
+    if client.epsilon_person is None:
+        return DASH
+    return epsilon(client.epsilon_person)
+
+
+def denied(client: ClientReport) -> int | None:
+    """Rows denied; None where the client did not say."""
+    return None if client.rows_denied is None else sum(client.rows_denied.values())
+
+
+def whole_or_dash(value: float | None) -> str:
+    """A count, or a dash for a number there is none of."""
+    return DASH if value is None else whole(value)
+
+
+def audit_state(audit: AuditReport | None) -> tuple[str, str]:
+    """What is known of an audit log, and its colour."""
+    if audit is None:
+        return "none", "red"
+    if audit.verified is None:
+        return "at the node", "dim"
+    return ("verified", "green") if audit.verified else ("NOT VERIFIED", "red")
+
+
+def accuracy(results: ResultsReport) -> str:
+    """The accuracy, with the standard deviation of its noise where it has some."""
+    if results.accuracy is None or not results.accuracy_sd:
+        return percent(results.accuracy)
+    # above, one knows only that it is anything
+    return f"{percent(results.accuracy)} ± {percent(min(results.accuracy_sd, 1.0))}"
 
 
 def privacy_warning(report: RunReport) -> str:
@@ -145,22 +191,38 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
         f"without DP {percent(results.accuracy_without_dp)}, majority class {percent(results.majority_class_accuracy)}"
     )
     rows = beside + (f", {plural(results.test_rows, 'test row')}" if results.test_rows is not None else "")
+    if results.accuracy_sd:
+        rows += "; ± is the standard deviation of the counts' noise"
     worst = most_spent(report.clients)
     if worst is None:
-        privacy = ("ε largest", "none stated", "no client states an ε")
+        privacy = [("ε largest", "none stated", "no client states an ε")]
     else:
         spent = results.epsilon_max if results.epsilon_max is not None else worst.epsilon
-        of = "" if worst.budget_epsilon is None else f" of {number(worst.budget_epsilon)}"
+        bound = "≤ " if worst.source == "upper_bound" else ""
         over = over_budget(report.clients)
         warning = f"; OVER BUDGET: {some(over)}" if over else ""
-        privacy = ("ε largest", f"{epsilon(spent)}{of}", f"{clean(worst.node)}: {guarantee(worst)}{warning}")
-    denied = sum(sum(client.rows_denied.values()) for client in report.clients)
-    verified, bad = audit_totals(report.clients)
+        privacy = [("ε largest", f"{bound}{epsilon(spent)}", f"{clean(worst.node)}: {guarantee(worst)}{warning}")]
+        if results.epsilon_total_max is not None:
+            of = "" if worst.budget_epsilon is None else f" of {number(worst.budget_epsilon)}"
+            privacy.append(("ε of all runs", f"{epsilon(results.epsilon_total_max)}{of}", "the largest total of a ledger"))
+        if results.epsilon_person_max is not None:
+            most = max((c.rows_per_person or 0 for c in report.clients), default=0)
+            privacy.append(("ε for a person", epsilon(results.epsilon_person_max), f"this run; up to {plural(most, 'row')} each"))
+    known = [denied(client) for client in report.clients]
+    total = sum(each or 0 for each in known)
+    kept = (
+        ("rows denied", UNKNOWN, "the nodes keep that to themselves")
+        if report.clients and None in known
+        else ("rows denied", whole(total), f"of {asked_for(report.clients)} rows asked for")
+    )
+    verified, bad, unknown = audit_totals(report.clients)
+    notes = [f"not verified: {some(bad)}"] if bad else []
+    notes += [f"{plural(len(unknown), 'log')} to be verified at the nodes, with the heads of this report"] if unknown else []
     return [
-        ("accuracy", percent(results.accuracy), rows),
-        privacy,
-        ("rows denied", whole(denied), f"of {asked_for(report.clients)} rows asked for"),
-        ("audit", f"{verified} of {len(report.clients)} verified", f"not verified: {some(bad)}" if bad else ""),
+        ("accuracy", accuracy(results), rows),
+        *privacy,
+        kept,
+        ("audit", f"{verified} of {len(report.clients)} verified" if verified or bad else UNKNOWN, "; ".join(notes)),
     ]
 
 
@@ -175,21 +237,23 @@ def over_budget(clients: Iterable[ClientReport]) -> list[str]:
     return [
         clean(each.node)
         for each in clients
-        if each.epsilon is not None and each.budget_epsilon is not None and each.epsilon > each.budget_epsilon
+        if each.budget_epsilon is not None and max(each.epsilon or 0, each.epsilon_total or 0) > each.budget_epsilon
     ]
 
 
-def audit_totals(clients: Iterable[ClientReport]) -> tuple[int, list[str]]:
-    """How many audit logs verified, and the names of the clients whose did not."""
-    bad = [clean(each.node) for each in clients if each.audit is None or not each.audit.verified]
-    return sum(1 for each in clients if each.audit is not None and each.audit.verified), bad
+def audit_totals(clients: Iterable[ClientReport]) -> tuple[int, list[str], list[str]]:
+    """How many audit logs verified; the clients whose did not; the clients of whose nobody here can tell."""
+    known = list(clients)
+    good = sum(each.audit is not None and each.audit.verified is True for each in known)
+    bad = [clean(each.node) for each in known if each.audit is None or each.audit.verified is False]
+    return good, bad, [clean(each.node) for each in known if each.audit is not None and each.audit.verified is None]
 
 
 def asked_for(clients: Sequence[ClientReport]) -> str:
     """Rows allowed and denied together; unknown as soon as one client does not say what it allowed."""
     total = 0
     for client in clients:
-        if client.rows_allowed is None:
+        if client.rows_allowed is None or client.rows_denied is None:
             return "an unknown number of"
         total += client.rows_allowed + sum(client.rows_denied.values())
     return whole(total)

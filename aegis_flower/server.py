@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flwr.app import Array, ArrayRecord, Context
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp import strategy as flower
 
 from aegis_flower import datasets, models
-from aegis_flower.config import ROBUST, Config, compose, overrides_from_run_config
-from aegis_flower.errors import RunFailed
+from aegis_flower.choices import ROBUST, STRATEGIES
+from aegis_flower.config import Config, from_run_config
+from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
+from aegis_flower.node import refusals
 from aegis_flower.strategies import Bucketed, ClearAggregation, RoundRecord, SecureAggregation
+from aegis_flower.strategies.rounds import Lost
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    ModelFn = Callable[[], nn.Module]
 
 OnRound = Callable[[RoundRecord], None]
 AnyStrategy = SecureAggregation | ClearAggregation
@@ -53,46 +62,32 @@ def noise_multiplier(cfg: Config) -> float:
     return p.noise_multiplier or calibrate(p.epsilon, p.delta, p.sample_rate, cfg.total_steps)
 
 
-def initial_arrays(cfg: Config) -> ArrayRecord:
-    """The start model, drawn from the config's seed; public."""
-    model = models.build(cfg.model, datasets.spec(cfg.data.name), cfg.seed)
-    return ArrayRecord({n: Array(p.detach().numpy().copy()) for n, p in model.named_parameters()})
+def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
+    """The start model, drawn from the config's seed; public. `model` builds the app's own in place of the configured one."""
+    if model is None:
+        start = models.build(cfg.model, datasets.spec(cfg.data.name), cfg.seed)
+    else:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cfg.seed)
+            start = model()
+    return ArrayRecord({n: Array(p.detach().cpu().float().numpy().copy()) for n, p in start.named_parameters()})
 
 
 def inner_strategy(cfg: Config) -> flower.Strategy:
     """Flower's own strategy, as configured."""
-    s = cfg.strategy
+    known = STRATEGIES.get(cfg.strategy.name)
+    if known is None:
+        raise ConfigError("strategy.name", f"{cfg.strategy.name!r} is not one of {', '.join(STRATEGIES)}")
     least = cfg.secagg.min_cohort if cfg.secagg.enabled else 1
     common: dict[str, Any] = {
         "min_train_nodes": least,
         "min_evaluate_nodes": least,
         "min_available_nodes": least,
     }
-    rate = s.server_learning_rate
-    if s.name == "fedavgm":
-        return flower.FedAvgM(server_learning_rate=rate or 1.0, server_momentum=0.9, **common)
-    if s.name == "fedadam":
-        return flower.FedAdam(eta=rate or 0.1, **common)
-    if s.name == "fedyogi":
-        return flower.FedYogi(eta=rate or 0.1, **common)
-    if s.name in ROBUST:
-        return _robust_rule(cfg, common)
-    if s.name == "fedprox":
-        return flower.FedProx(proximal_mu=s.proximal_mu, **common)
-    return flower.FedAvg(**common)
-
-
-def _robust_rule(cfg: Config, common: dict[str, Any]) -> flower.Strategy:
-    """A rule over the means of groups, of which as many may be false as there are malicious clients."""
-    malicious, groups = cfg.strategy.malicious, max(1, cfg.data.clients // cfg.strategy.group_size)
-    if cfg.strategy.name == "krum":
-        return flower.Krum(num_malicious_nodes=malicious, **common)
-    if cfg.strategy.name == "multikrum":
-        select = max(1, groups - malicious)
-        return flower.MultiKrum(num_malicious_nodes=malicious, num_nodes_to_select=select, **common)
-    if cfg.strategy.name == "median":
-        return flower.FedMedian(**common)
-    return flower.FedTrimmedAvg(beta=malicious / groups, **common)
+    made: flower.Strategy = getattr(flower, known.cls)(**known.options(cfg), **common)
+    return made
 
 
 def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, **extra: Any) -> AnyStrategy:
@@ -131,46 +126,103 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
     return SecureAggregation(inner, shard_size=a.shard_size, **options)
 
 
-def run_server(cfg: Config, grid: Grid, outcome: Outcome, on_round: OnRound | None = None, **extra: Any) -> None:
-    """Runs the experiment's strategy on a grid and fills `outcome`, also when it fails half-way.
+def run_server(
+    cfg: Config,
+    grid: Grid,
+    outcome: Outcome,
+    on_round: OnRound | None = None,
+    *,
+    model: ModelFn | None = None,
+    **extra: Any,
+) -> None:
+    """Runs the experiment's strategy on a grid and fills `outcome`, also when it fails or is stopped half-way.
+
+    An exception of `on_round` ends the run after the round it was called for, whose model is kept; it is raised here.
+
+    Args:
+        cfg: the experiment.
+        grid: Flower's grid.
+        outcome: filled as the run goes on: rounds, and the newest model.
+        on_round: called after each round.
+        model: builds the app's own model in place of the configured one; the clients build the same.
+        extra: further arguments of `SecureAggregation`.
 
     Raises:
         RunFailed: no round gave a model.
     """
+    raised: list[Exception] = []
+    outcome.run_id = grid.run.run_id
 
     def note(record: RoundRecord) -> None:
+        record.lost[:] = [_explained(outcome.run_id, record, lost) for lost in record.lost]
         outcome.rounds.append(record)
-        if on_round is not None:
-            on_round(record)
+        if on_round is not None and not raised:
+            try:
+                on_round(record)
+            except Exception as error:  # noqa: BLE001 - raised again below, once the round's model is there
+                raised.append(error)
 
     strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
-    outcome.arrays = start = initial_arrays(cfg)
-    outcome.strategy, outcome.run_id = strategy, grid.run.run_id
+    outcome.arrays = start = initial_arrays(cfg, model)
+    outcome.strategy = strategy
+    _keep_models(strategy, outcome, raised)
     result = strategy.start(grid, start, num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline)
-    outcome.arrays = result.arrays or start  # Flower returns none when no round gave a model
+    outcome.arrays = result.arrays or outcome.arrays  # Flower returns none when no round gave a model
+    if raised:
+        raise raised[0]
     if not outcome.trained:
         lost = [x for r in outcome.rounds for x in r.lost]
-        refusal = next((f"[{x.code}] {x.reason}" for x in lost if x.code), None)  # says more than "0 clients remain"
+        refusal = next((f"[{x.code}] {x.reason}".strip() for x in lost if x.code), None)  # more than "0 clients remain"
         first = refusal or next((r.failed for r in outcome.rounds if r.failed), lost[0].reason if lost else "no client")
         raise RunFailed(f"no round gave a model; first reason: {first}")
 
 
-def aegis_server_app(config: Config | None = None) -> ServerApp:
+def _explained(run_id: int, record: RoundRecord, lost: Lost) -> Lost:
+    """A loss with the words of its refusal, where the node is of this process; a deployment's server learns codes only."""
+    if lost.reason or not lost.code:
+        return lost
+    said = [text for round_, _, code, text in refusals(run_id, lost.node) if code == lost.code and round_ == record.round]
+    return dataclasses.replace(lost, reason=said[-1]) if said else lost
+
+
+def _keep_models(strategy: AnyStrategy, outcome: Outcome, raised: list[Exception]) -> None:
+    """Notes each new model as it is made, so that a run which is stopped keeps its last one."""
+    aggregate = strategy.aggregate_train
+
+    def kept(server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        arrays, metrics = aggregate(server_round, replies)
+        if arrays is not None:
+            outcome.arrays = arrays
+        if raised:
+            raise raised[0]
+        return arrays, metrics
+
+    strategy.aggregate_train = kept  # type: ignore[method-assign]
+
+
+def aegis_server_app(config: Config | None = None, model: ModelFn | None = None) -> ServerApp:
     """The `ServerApp` of an experiment, for `flwr run`.
 
-    It composes the configuration from the run config, runs the strategy, writes the report and the model into
+    It takes the configuration from the run config, runs the strategy, writes the report and the model into
     ``aegis-output`` (run config; default ``aegis-runs/<run id>`` under the server's working folder).
+
+    Args:
+        config: the experiment; None takes it from the run config.
+        model: builds the app's own model, the same that its `VaultClient` builds; None takes the configured one.
     """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         from aegis_flower.experiment import server_report  # the report needs the server, not the other way round
+        from aegis_flower.simulations.inprocess import InProcessGrid
 
-        name, overrides = overrides_from_run_config(context.run_config)
-        cfg = config or compose(name, overrides)
-        folder = Path(str(context.run_config.get("aegis-output", "") or f"aegis-runs/{grid.run.run_id}"))
-        with server_report(cfg, folder, overrides, context) as (outcome, on_round):
-            run_server(cfg, grid, outcome, on_round)
+        cfg, overrides, output = from_run_config(context.run_config)
+        cfg = config or cfg
+        folder = Path(output or f"aegis-runs/{grid.run.run_id}")
+        kind = cfg.runtime.kind
+        runtime = "inprocess" if isinstance(grid, InProcessGrid) else "deployment" if kind == "inprocess" else kind
+        with server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round):
+            run_server(cfg, grid, outcome, on_round, model=model)
 
     return app

@@ -4,8 +4,8 @@ Guarantees:
 
 - Every trial is in the table, whatever became of it; a trial that the plot cannot show is named under it.
 - An ε stands beside its unit, delta, neighbouring relation and accountant.
-- When trials charged the same vaults, the total is stated as the caller's ledger has it; it is never summed here,
-  since how trials compose is the accountant's business.
+- What all trials together cost the people of one source is stated as the ledgers have it, or said to be unknown with the
+  reason; it is never summed here, since how trials compose is the accountant's business.
 - Equal sweeps give equal JSON and HTML, and equal PNG with one version of matplotlib and its fonts.
 """
 
@@ -15,6 +15,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,8 @@ from aegis_flower import report_style as style
 from aegis_flower import report_svg as svg
 from aegis_flower import report_text as words
 from aegis_flower.errors import ReportError
-from aegis_flower.report import RunReport, write_reports
+from aegis_flower.report import ClientReport, ResultsReport, RunReport, write_reports
+from aegis_flower.trials import Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,11 +50,38 @@ COLOURS: Final = ("#0a6c74", "#c8692b", "#5a5fc0", "#a83e76", "#6f7f2d", "#3f86c
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run of a sweep: the overrides that made it, what it reported, and the folder it wrote into."""
+    """One run of a sweep.
+
+    Attributes:
+        overrides: those that made it.
+        report: what it reported; None where it left no report.
+        folder: the folder it wrote into.
+        status: how it ended, for a trial without a report.
+        error: why, in words.
+    """
 
     overrides: Mapping[str, str]
-    report: RunReport
+    report: RunReport | None
     folder: Path
+    status: str = "failed"
+    error: str = ""
+
+    @property
+    def results(self) -> ResultsReport:
+        """Its results; all unknown without a report."""
+        return self.report.results if self.report is not None else ResultsReport()
+
+    @property
+    def clients(self) -> tuple[ClientReport, ...]:
+        """Its clients, as far as they are known."""
+        return self.report.clients if self.report is not None else ()
+
+    @property
+    def state(self) -> str:
+        """How it ended, for the table."""
+        if self.report is None:
+            return f"{self.status}, no report"
+        return self.report.run.status + ("" if self.report.run.private else ", NOT PRIVATE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +98,7 @@ class _Charge:
         if self.delta is None:
             return "the trials charged shared vaults; no trial states unit and δ, so the total is only in their ledgers"
         return (
-            f"ε{words.THIN}{words.epsilon(self.epsilon)} charged by all trials together to the vault that paid most "
+            f"ε{words.THIN}{words.epsilon(self.epsilon)} charged by all trials together to the people who paid most "
             f"({words.basis(self)})"
         )
 
@@ -101,6 +130,7 @@ def write_sweep(
     *,
     charged_epsilon: float | None = None,
     charged_delta: float | None = None,
+    totals: Sequence[Total] = (),
     console: Console | None = None,
 ) -> SweepPaths:
     """Write the three files of a sweep into `folder` and print its table to `console`.
@@ -111,6 +141,7 @@ def write_sweep(
         charged_epsilon: ε that all trials together cost the shared vault that paid most, from its ledger; `None` when
             they shared none. Its unit, neighbouring relation and accountant are those that the trials state.
         charged_delta: δ of `charged_epsilon`; that of the first trial with an ε when `None`.
+        totals: in place of the two above: what the trials over each source of data cost together, or why that is not known.
         console: where to print the table; `None` for nowhere.
 
     Raises:
@@ -120,18 +151,27 @@ def write_sweep(
     """
     if not trials:
         raise ReportError("a sweep without trials has nothing to report; give at least one trial")
+    known = [each for each in totals if each.epsilon is not None and each.delta is not None]
+    if known and len(known) == len(totals):  # else the largest known one would pass for the total
+        most = max(known, key=lambda each: each.epsilon or 0.0)
+        charged_epsilon, charged_delta = most.epsilon, most.delta
     charged = _charge(trials, charged_epsilon, charged_delta)
+    notes = [
+        f"{words.clean(each.source) or 'unknown source'}: "
+        + (each.why if each.epsilon is None else f"ε{words.THIN}{words.epsilon(each.epsilon)} {each.why}")
+        for each in totals
+    ]
     plot = _plot(trials)
     paths = SweepPaths(json=folder / "sweep.json", html=folder / "sweep.html", png=folder / "sweep.png")
     write_reports(
         {
             paths.png: _png(plot),
-            paths.html: _page(trials, plot, charged).encode(),
-            paths.json: _json(trials, folder, charged),
+            paths.html: _page(trials, plot, charged, notes).encode(),
+            paths.json: _json(trials, folder, charged, totals),
         }
     )
     if console is not None:
-        _print(trials, charged, console)
+        _print(trials, charged, notes, console)
     return paths
 
 
@@ -140,7 +180,7 @@ def _charge(trials: Sequence[Trial], epsilon: float | None, delta: float | None)
         return None
     if not (math.isfinite(epsilon) and epsilon >= 0 and (delta is None or 0 <= delta <= 1)):
         raise ReportError(f"the sweep's charge is ε = {epsilon}, δ = {delta}; take both from the ledger")
-    stated = (each for trial in trials for each in trial.report.clients if each.epsilon is not None)
+    stated = (each for trial in trials for each in trial.clients if each.epsilon is not None)
     first = next(stated, None)
     if first is None:
         return _Charge(epsilon=epsilon, delta=None, unit=None, neighbouring=None, accountant=None)
@@ -175,7 +215,7 @@ def _as_number(text: str | None) -> float | None:
 
 
 def _epsilon(trial: Trial) -> float | None:
-    return trial.report.results.epsilon_max
+    return trial.results.epsilon_max
 
 
 def _axis(trials: Sequence[Trial]) -> tuple[str, Callable[[Trial], float | None], Callable[[float], str]]:
@@ -199,7 +239,7 @@ def _plot(trials: Sequence[Trial]) -> _Plot:
     groups: dict[str, list[tuple[float, float | None]]] = {}
     missing = []
     for index, trial in enumerate(trials, 1):
-        x, y = pick(trial), trial.report.results.accuracy
+        x, y = pick(trial), trial.results.accuracy
         if x is None or y is None:
             missing.append(f"trial {index} ({'no accuracy' if y is None else 'no ε'})")
             continue
@@ -217,7 +257,7 @@ def _plot(trials: Sequence[Trial]) -> _Plot:
         )
         for index, (label, points) in enumerate(groups.items())
     )
-    results = [trial.report.results for trial in trials]
+    results = [trial.results for trial in trials]
     rules = (
         *_rules("without DP", [each.accuracy_without_dp for each in results]),
         *_rules("majority", [each.majority_class_accuracy for each in results]),
@@ -238,27 +278,33 @@ def _rules(label: str, values: Sequence[float | None]) -> list[svg.Rule]:
 # Files
 
 
-def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None) -> bytes:
+def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None, totals: Sequence[Total]) -> bytes:
     def entry(trial: Trial) -> dict[str, object]:
-        run, results = trial.report.run, trial.report.results
+        run, results = (trial.report.run if trial.report is not None else None), trial.results
         where = trial.folder.resolve()
         inside = where.is_relative_to(folder.resolve())
         return {
             "overrides": dict(trial.overrides),
             "folder": (where.relative_to(folder.resolve()) if inside else where).as_posix(),
-            "run": run.id,
-            "status": run.status,
-            "private": run.private,
+            "run": run.id if run is not None else None,
+            "status": run.status if run is not None else trial.status,
+            "error": (run.reason if run is not None else trial.error) or None,
+            "private": run.private if run is not None else None,
             "accuracy": results.accuracy,
             "accuracy_without_dp": results.accuracy_without_dp,
             "majority_class_accuracy": results.majority_class_accuracy,
             "epsilon_max": results.epsilon_max,
-            "guarantees": words.guarantee_lines(trial.report.clients),
-            "config_sha256": trial.report.config.sha256,
+            "guarantees": words.guarantee_lines(trial.clients),
+            "config_sha256": trial.report.config.sha256 if trial.report is not None else None,
         }
 
     total = None if charged is None else dataclasses.asdict(charged)
-    value = {"schema_version": SCHEMA_VERSION, "trials": [entry(each) for each in trials], "charged": total}
+    value = {
+        "schema_version": SCHEMA_VERSION,
+        "trials": [entry(each) for each in trials],
+        "charged": total,
+        "totals": [dataclasses.asdict(each) for each in totals],
+    }
     try:
         return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=2) + "\n").encode()
     except UnicodeEncodeError as error:
@@ -312,7 +358,7 @@ def _literal(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def _page(trials: Sequence[Trial], plot: _Plot, charged: _Charge | None) -> str:
+def _page(trials: Sequence[Trial], plot: _Plot, charged: _Charge | None, totals: Sequence[str] = ()) -> str:
     chart = svg.line_chart(
         plot.series,
         plot.rules,
@@ -326,11 +372,11 @@ def _page(trials: Sequence[Trial], plot: _Plot, charged: _Charge | None) -> str:
         width=1016,
         height=380,
     )
-    total = str(charged) if charged is not None else "no total stated: the trials are reported as not sharing vaults"
-    notes = [words.esc(each) for each in plot.guarantees]
+    total = str(charged) if charged is not None else "; ".join(totals) or "no total is stated"
+    notes = [words.esc(each) for each in (*plot.guarantees, *totals)]
     if plot.missing:
         notes.append(f"not drawn: {words.esc(', '.join(plot.missing))}")
-    shared = '<p class="banner warn">' if charged is not None else '<p class="lead">'
+    shared = '<p class="banner warn">' if charged is not None or totals else '<p class="lead">'
     note = "<br>".join(notes)
     return style.page(
         "AEGIS sweep report",
@@ -347,7 +393,7 @@ def _guarantees(trials: Sequence[Trial]) -> list[str]:
     """Each distinct guarantee of the sweep once, with the trials it holds for where they differ."""
     groups: dict[str, list[str]] = {}
     for index, trial in enumerate(trials, 1):
-        for line in words.guarantee_lines(trial.report.clients) or ["no ε stated"]:
+        for line in words.guarantee_lines(trial.clients) or ["no ε stated"]:
             groups.setdefault(line, []).append(str(index))
     if len(groups) == 1:
         return list(groups)
@@ -360,17 +406,16 @@ def _rows(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
     head = ["trial", *varied, "accuracy", "ε largest", "without DP", "lost", "status"]
     rows = []
     for index, trial in enumerate(trials, 1):
-        report = trial.report
         spent = _epsilon(trial)
         rows.append(
             [
                 str(index),
                 *(trial.overrides.get(name, "default") for name in varied),
-                _or_dash(report.results.accuracy, words.percent),
+                words.accuracy(trial.results) if trial.results.accuracy is not None else words.DASH,
                 _or_dash(spent, words.epsilon),
-                _or_dash(report.results.accuracy_without_dp, words.percent),
-                str(sum(len(each.lost) for each in report.rounds)),
-                report.run.status + ("" if report.run.private else ", NOT PRIVATE"),
+                _or_dash(trial.results.accuracy_without_dp, words.percent),
+                str(sum(len(each.lost) for each in trial.report.rounds)) if trial.report is not None else words.DASH,
+                trial.state,
             ]
         )
     return head, rows
@@ -384,13 +429,22 @@ def _html_table(trials: Sequence[Trial]) -> str:
     head, rows = _rows(trials)
     titles = "".join(f"<th>{words.esc(each)}" for each in [*head, "folder"])
     body = "".join(
-        f"<tr>{''.join(f'<td>{words.esc(cell)}' for cell in row)}<td><code>{words.esc(trial.folder.name)}</code>"
+        f"<tr>{''.join(f'<td>{words.esc(cell)}' for cell in row)}<td>{_link(trial)}"
         for row, trial in zip(rows, trials, strict=True)
     )
     return f'<div class="scroll"><table class="trials"><thead><tr>{titles}<tbody>{body}</table></div>'
 
 
-def _print(trials: Sequence[Trial], charged: _Charge | None, console: Console) -> None:
+def _link(trial: Trial) -> str:
+    """A trial's folder; a link to its page where it has one beside this one."""
+    name = trial.folder.name
+    shown = f"<code>{words.esc(name)}</code>"
+    plain = re.fullmatch(r"[A-Za-z0-9._-]+", name) is not None
+    page = trial.report is not None and "html" in trial.report.files
+    return f'<a href="{name}/report.html">{shown}</a>' if plain and page else shown
+
+
+def _print(trials: Sequence[Trial], charged: _Charge | None, totals: Sequence[str], console: Console) -> None:
     head, rows = _rows(trials)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in head:
@@ -400,5 +454,10 @@ def _print(trials: Sequence[Trial], charged: _Charge | None, console: Console) -
     console.print(table)
     for line in _guarantees(trials):
         console.print(Text(line, "dim"))
+    for trial in trials:
+        if trial.report is None:
+            console.print(Text(words.clean(f"{trial.folder.name}: {trial.status}: {trial.error or 'no reason was recorded'}")))
+    for line in totals:
+        console.print(Text(words.clean(line)))
     if charged is not None:
         console.print(Text(words.clean(str(charged)), "bold"))

@@ -8,8 +8,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Any, Self
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
@@ -34,6 +35,8 @@ _STEP = {
     "evaluate": "evaluate",
 }
 
+_PATIENCE = 5.0  # seconds for running handlers, after an interrupt
+
 _ORDER = {"advertise": 0, "share": 1, "masked": 2, "train": 2, "commit": 3, "unmask": 4, "evaluate": 5}
 
 
@@ -44,8 +47,73 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
+class _Queues:
+    """A queue for each node, served by a bounded number of threads.
+
+    A node handles one message of a run at a time, as a SuperNode does. What waits for a slow node waits in that node's queue and
+    holds no thread, so that the others go on.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._waiting: dict[int, deque[tuple[Future[Message], Callable[[Message], Message], Message]]] = {}
+        self._ready: deque[int] = deque()
+        self._running: set[int] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        # Daemons: a handler that hangs must not keep a process that was interrupted.
+        self._threads = [threading.Thread(target=self._work, name=f"aegis-node-{i}", daemon=True) for i in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, node: int, handle: Callable[[Message], Message], message: Message) -> Future[Message]:
+        """Puts a message into a node's queue."""
+        future: Future[Message] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the grid is closed")
+            self._waiting.setdefault(node, deque()).append((future, handle, message))
+            if node not in self._running and node not in self._ready:
+                self._ready.append(node)
+                self._changed.notify()
+        return future
+
+    def _work(self) -> None:
+        _one_thread()
+        while True:
+            with self._changed:
+                while not self._ready and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                node = self._ready.popleft()
+                self._running.add(node)
+                future, handle, message = self._waiting[node].popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(handle(message))
+                except BaseException as error:  # noqa: BLE001 - the future's to tell; the thread goes on
+                    future.set_exception(error)
+            with self._changed:
+                self._running.discard(node)
+                if self._waiting[node] and not self._closed:
+                    self._ready.append(node)
+                    self._changed.notify()
+
+    def close(self, patience: float | None) -> None:
+        """Cancels what waits, and waits for what runs."""
+        with self._changed:
+            self._closed = True
+            for queue in self._waiting.values():
+                for future, *_ in queue:
+                    future.cancel()
+            self._changed.notify_all()
+        until = None if patience is None else time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+
 class InProcessGrid(Grid):
-    """Nodes of this process, each with a `Context` that persists, on a bounded pool of threads.
+    """Nodes of this process, each with a `Context` that persists and a queue of its own, on a bounded number of threads.
 
     Messages are handed over without serialising; each node gets its own copy of the records it may write into.
 
@@ -81,8 +149,7 @@ class InProcessGrid(Grid):
             for i, config in enumerate(node_configs)
         }
         self.workers = max(1, min(workers or (os.cpu_count() or 1), len(self._contexts)))
-        self._pool = ThreadPoolExecutor(self.workers, "aegis-node", initializer=_one_thread)
-        self._busy = {node: threading.Lock() for node in self._contexts}
+        self._queues = _Queues(self.workers)
         self._ids = itertools.count(1)
         self._pending: dict[str, Future[Message]] = {}
         self._lose = {(i + 1, r, s) for i, r, s in lose}
@@ -120,7 +187,7 @@ class InProcessGrid(Grid):
         for message in messages:
             message_id = f"m{next(self._ids)}"
             message.metadata.__dict__["_message_id"] = message_id  # as Flower's own in-memory grid does
-            self._pending[message_id] = self._pool.submit(self._handle, message)
+            self._pending[message_id] = self._queues.submit(message.metadata.dst_node_id, self._handle, message)
             ids.append(message_id)
         return ids
 
@@ -143,15 +210,16 @@ class InProcessGrid(Grid):
                 future.cancel()
         return replies
 
-    def close(self) -> None:
-        """Stops the pool; running handlers finish."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self, patience: float | None = None) -> None:
+        """Stops the workers. Running handlers finish; with `patience`, only so many seconds are waited for them."""
+        self._queues.close(patience)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whoever interrupts a run waits for no straggler.
+        self.close(_PATIENCE if kind is not None and issubclass(kind, KeyboardInterrupt) else None)
 
     def _handle(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
@@ -161,8 +229,7 @@ class InProcessGrid(Grid):
         content = RecordDict({key: record.copy() for key, record in message.content.items()})
         mine = Message(content=content, metadata=message.metadata)  # type: ignore[call-overload]  # as Flower itself does
         try:
-            with self._busy[node]:  # a SuperNode handles one message of a run at a time
-                return self._app(mine, self._contexts[node])
+            return self._app(mine, self._contexts[node])
         except AegisError as error:
             reason = f"[{error.code}] {error}"
         except Exception as error:

@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aegis_flower.config import Config
-from aegis_flower.errors import RunFailed
+from aegis_flower.config import CARRIED, Config, carry
+from aegis_flower.console import Tolerant
+from aegis_flower.errors import ConfigError, RunFailed
 
 APP = Path(__file__).parent / "quickstart"
 
 
-def run_config(overrides: Sequence[str], folder: Path) -> dict[str, str]:
-    """What an AEGIS app's run config carries: the experiment's name, the overrides, where the server writes."""
-    name = next((o.partition("=")[2] for o in overrides if o.startswith("experiment=")), "")
-    rest = [o for o in overrides if not o.startswith("experiment=")]
-    return {
-        "aegis-experiment": name,
-        "aegis-overrides": shlex.join(rest),
-        "aegis-output": str(folder.resolve()),
-    }
+def run_config(cfg: Config, overrides: Sequence[str], folder: Path) -> dict[str, str]:
+    """What an AEGIS app's run config carries: the resolved configuration, the overrides as written, where the server writes.
+
+    One word of ASCII, which Flower's text form of a run config cannot bend: quotes, spaces and letters of any script arrive as
+    they were, and so do experiments of the user's own ``--config-dir``.
+    """
+    return {CARRIED: carry(cfg, overrides, str(folder.resolve()))}
 
 
 def submit(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
     """Runs the packaged app by ``flwr run`` and waits for it. The report is the server's: what it can know.
 
     Args:
-        cfg: the validated configuration.
+        cfg: the validated configuration, which the app gets as it is.
         folder: where the server app writes ``report.json``; the SuperLink's machine must see it.
-        overrides: the overrides the configuration was composed of; composed again inside the app.
+        overrides: what the user wrote, for the report.
 
     Raises:
+        ConfigError: ``runtime=ray`` without Ray.
         RunFailed: the run did not finish; the text has the end of its log.
     """
+    if cfg.runtime.kind == "ray" and importlib.util.find_spec("ray") is None:
+        raise ConfigError("runtime.kind", "ray is not installed: pip install 'aegis-flower[ray]', or take runtime=inprocess")
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.runtime.kind == "ray":
         _ray(cfg, folder, overrides)
         return
-    config = " ".join(f"{key}={_toml(value)}" for key, value in run_config(overrides, folder).items())
-    flwr = Path(sys.executable).with_name("flwr")
-    command = [str(flwr), "run", str(APP), *([cfg.runtime.superlink] if cfg.runtime.superlink else []), "--stream"]
-    done = subprocess.run([*command, "--run-config", config], check=False)  # noqa: S603 - flwr of this environment
+    config = " ".join(f'{key}="{value}"' for key, value in run_config(cfg, overrides, folder).items())
+    command = [_flwr(), "run", str(APP), *([cfg.runtime.superlink] if cfg.runtime.superlink else []), "--stream"]
+    # Flower starts helpers of its own by name: those of this environment, whatever PATH says.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run([*command, "--run-config", config], check=False, env=environment)  # noqa: S603 - flwr of this environment
     if done.returncode != 0 or not (folder / "report.json").is_file():
         raise RunFailed(
             f"`flwr run` ended with exit code {done.returncode} and no report in {folder}; its output above says why. "
@@ -53,22 +57,23 @@ def submit(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
         )
 
 
-def _toml(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _flwr() -> str:
+    return str(Path(sys.executable).with_name("flwr"))
 
 
 def _ray(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
     from aegis_flower.ingest import provision
     from aegis_flower.simulations.deployment import ray_run
 
-    root = Path(cfg.vault.root) if cfg.vault.root else folder.resolve() / "vaults"
+    # Flower's processes have working folders of their own.
+    root = (Path(cfg.vault.root) if cfg.vault.root else folder / "vaults").resolve()
     cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=str(root)))
     provision(cfg, root)
-    mine = [o for o in overrides if not o.startswith("vault.root=")] + [f"vault.root={root}"]
     seconds = cfg.runtime.round_deadline * (3 * cfg.strategy.rounds + 5)
-    done = ray_run(APP, run_config(mine, folder), cfg.data.clients, timeout=seconds)
+    done = ray_run(APP, run_config(cfg, overrides, folder), cfg.data.clients, timeout=seconds)
+    out = Tolerant(sys.stdout)
     for line in done.log.splitlines():
         if "aegis:" in line:
-            sys.stdout.write(line[line.index("aegis:") :] + os.linesep)
+            out.write(line[line.index("aegis:") :] + os.linesep)
     if not done.ok:
         raise RunFailed(f"run {done.status}: {done.details or done.log[-2000:]}")

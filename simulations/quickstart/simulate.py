@@ -1,17 +1,15 @@
-"""Runs this app in one process, with vaults made from real data: ``python simulate.py [KEY=VALUE ...]``."""
+"""Runs this app in one process, with vaults made from real data: ``python simulate.py [KEY=VALUE ...]``.
+
+Overrides reach server and clients alike. Exit codes are those of `aegis run`.
+"""
 
 import sys
 from pathlib import Path
 
 from quickstart.client_app import app
-from rich.console import Console
+from quickstart.model import model
 
-from aegis_flower import compose, run_experiment
-from aegis_flower.report import print_report
+from aegis_flower.cli import simulate
 
 if __name__ == "__main__":
-    overrides = sys.argv[1:]
-    folder = Path("aegis-runs") / f"{len(list(Path('aegis-runs').glob('*'))) + 1:03d}"
-    report = run_experiment(compose("quickstart", overrides), folder, overrides=overrides, client_app=app)
-    print_report(report, Console())
-    sys.stdout.write(f"report: {folder / 'report.html'}\n")
+    sys.exit(simulate("quickstart", sys.argv[1:], Path("aegis-runs"), client_app=app, model=model))

@@ -1,13 +1,14 @@
 """The app every hospital runs."""
 
 from aegis_flower import VaultClient, aegis_client_app
+from quickstart.model import model
 
 
 class HospitalClient(VaultClient):
-    """Trains the configured model on the hospital's vault.
+    """Trains the app's model (``model.py``) on the hospital's vault.
 
-    Override `model`, `loss` or `optimizer` to bring your own; build the same model in the server app.
+    Override `loss` or `optimizer` to bring your own.
     """
 
 
-app = aegis_client_app(HospitalClient)
+app = aegis_client_app(HospitalClient, model=model)

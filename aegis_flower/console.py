@@ -1,0 +1,106 @@
+"""Console: output that never costs a run. What cannot be written or encoded is left out, and training goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Tolerant:
+    """A text stream in front of another: characters it cannot encode become ``?``, and after an error it writes nothing more.
+
+    A closed pipe (``| head``) or a full disk under the log file is a reader's matter, not the run's.
+    """
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream = stream
+        self.broken = stream is None
+
+    def write(self, text: str) -> int:
+        """Writes as much as can be."""
+        if not self.broken and self._stream is not None:
+            try:
+                self._stream.write(text)
+            except UnicodeError:
+                encoding = self.encoding
+                with self._forgiving():
+                    self._stream.write(text.encode(encoding, "replace").decode(encoding, "replace"))
+            except (OSError, ValueError):  # ValueError: the stream was closed
+                self._break()
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes each."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flushes, where there is something to flush to."""
+        if not self.broken and self._stream is not None:
+            with self._forgiving():
+                self._stream.flush()
+
+    @property
+    def encoding(self) -> str:
+        """That of the stream."""
+        return getattr(self._stream, "encoding", None) or "ascii"
+
+    @property
+    def errors(self) -> str:
+        """As text streams have it."""
+        return "replace"
+
+    def isatty(self) -> bool:
+        """Whether a terminal reads along."""
+        with contextlib.suppress(OSError, ValueError):
+            return not self.broken and self._stream is not None and self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor.
+
+        Raises:
+            OSError: there is none any more.
+        """
+        if self.broken or self._stream is None:
+            raise OSError("no descriptor")
+        return self._stream.fileno()
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Any:
+        try:
+            yield
+        except (OSError, ValueError):
+            self._break()
+
+    def _break(self) -> None:
+        """Python flushes at exit once more, and would then fail: what is left goes nowhere."""
+        self.broken = True
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.dup2(nowhere, self._stream.fileno())  # type: ignore[union-attr]
+            finally:
+                os.close(nowhere)
+
+
+def tolerate() -> None:
+    """Puts a `Tolerant` stream in front of this process's standard output and error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, Tolerant):
+            setattr(sys, name, Tolerant(stream))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console whose output never fails."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream if isinstance(stream, Tolerant) else Tolerant(stream))  # type: ignore[arg-type]
