@@ -150,7 +150,7 @@ def settings(content: RecordDict) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for name, record in content.config_records.items():
         if name != RECORD:
-            found.update(record)  # type: ignore[arg-type]
+            found.update(record)
     return found
 
 
