@@ -94,6 +94,10 @@ def server() -> None:
 
 def test_a_reply_of_whatever_fields_and_types_loses_its_sender_alone() -> None:
     tried = 0
+    forged = RecordDict({wire.RECORD: ConfigRecord({**GOOD, "code": "AEG-P001\nINFO all is well"})})
+    noted = RoundRecord(1)
+    assert not list(Exchange(1.0).replies(Answers(forged), [Message(RecordDict(), 2, wire.SHARE)], noted))  # type: ignore[arg-type]
+    assert [x.code for x in noted.lost] == ["AEG-F001"]
     for content in hostile_contents():
         noted = RoundRecord(1)
         asks = [Message(RecordDict(), node, wire.SHARE) for node in (1, 2, 3)]
