@@ -33,9 +33,14 @@ _WHOLE = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512)
 # Orders near 1 decide where ε is large. They have no finite sum, so they are integrated.
 _FRACTIONS = (1.1, 1.25, 1.5, 1.75, 2.5, 3.5, 4.5)
 _ORDERS = np.array(sorted((*_FRACTIONS, *_WHOLE)), dtype=np.float64)
+_IS_WHOLE = np.isin(_ORDERS, _WHOLE)
 _LEAST = 1e-6  # ε of anything that is on: one unit of the engine's budget
 _PLD_MOST = 100.0  # beyond this ε the tight accountant takes for ever, and no budget reaches there
 _PLD_MECHANISMS = 16
+_PLD_POINTS = 3e6
+_PLD_LEAST_RATE = 1e-4
+_HOPELESS = 1000  # an ε, or rows of one person, at which nothing is protected and an exact number takes minutes
+_ERFC_MOST = 30.0  # beyond, erfc is the smallest float
 _SIGMA_TOLERANCE = 5e-4
 
 Floats = npt.NDArray[np.float64]
@@ -91,7 +96,7 @@ def epsilon(steps: Steps, delta: float, accountant: str = "pld") -> float:
     """ε at `delta` of the composed steps, never below the truth.
 
     ``rdp`` is the bound that composes adaptively. ``pld`` is the tight one; where it is not proved (counts have discrete noise),
-    would take long (many mechanisms) or could not matter (ε beyond 100), it is RDP's.
+    would take long (many mechanisms, tiny rates) or could not matter (ε beyond 100), it is RDP's.
 
     Raises:
         ConfigError: `delta` outside [1e-12, 1e-2].
@@ -112,7 +117,7 @@ def _epsilon(key: tuple[tuple[float, float, bool, int], ...], delta: float, acco
     total = np.sum([n * rdp(sigma, rate) for sigma, rate, _, n in key], axis=0)
     value = convert(total, delta)
     tight = accountant == "pld" and len(key) <= _PLD_MECHANISMS and not any(counts for *_, counts, _ in key)
-    if tight and value <= _PLD_MOST:
+    if tight and value <= _PLD_MOST and _is_quick(key):
         value = min(value, _pld(tuple((sigma, rate, n) for sigma, rate, _, n in key), delta))
     least = max(lower_bound(sigma, rate, n, delta) for sigma, rate, _, n in key)
     if not (math.isfinite(value) and value >= least - 1e-6):
@@ -128,31 +133,32 @@ def rdp(sigma: float, rate: float) -> Floats:
     """Rényi divergences of one Poisson-subsampled Gaussian step, by order (Mironov, Talwar, Zhang 2019, section 3.3)."""
     if rate == 1:
         return _ORDERS / (2 * sigma**2)
+    orders, k, binomials = _grid()
+    terms = binomials + k * math.log(rate) + (orders - k) * math.log1p(-rate) + (k * k - k) / (2 * sigma**2)
+    top = terms.max(axis=1, keepdims=True)
+    whole = top[:, 0] + np.log(np.exp(terms - top).sum(axis=1))
     out = np.empty(len(_ORDERS))
-    for i, order in enumerate(_ORDERS):
-        log_moment = _whole(int(order), sigma, rate) if order == int(order) else _fraction(order, sigma, rate)
-        out[i] = log_moment / (order - 1)
+    out[_IS_WHOLE] = whole
+    out[~_IS_WHOLE] = [_fraction(order, sigma, rate) for order in _FRACTIONS]
     # One part in 10^9 for the rounding of the sums.
-    return np.maximum(out * (1 + 1e-9), 0.0)
+    return np.maximum(out / (_ORDERS - 1) * (1 + 1e-9), 0.0)
 
 
 @functools.lru_cache(maxsize=1)
-def _log_factorials() -> Floats:
-    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(_WHOLE) + 1)))])
-
-
-def _whole(order: int, sigma: float, rate: float) -> float:
-    k = np.arange(order + 1)
-    log = _log_factorials()
-    binomial = log[order] - log[k] - log[order - k]
-    return _log_sum(binomial + k * math.log(rate) + (order - k) * math.log1p(-rate) + (k * k - k) / (2 * sigma**2))
+def _grid() -> tuple[Floats, Floats, Floats]:
+    """Whole orders, exponents, and log binomials with nothing beyond the order."""
+    log = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(_WHOLE) + 1)))])
+    orders, k = np.array(_WHOLE)[:, None], np.arange(max(_WHOLE) + 1)[None, :]
+    inside = k <= orders
+    binomials = np.where(inside, log[orders] - log[k] - log[np.where(inside, orders - k, 0)], -np.inf)
+    return orders.astype(np.float64), k.astype(np.float64), binomials
 
 
 def _fraction(order: float, sigma: float, rate: float) -> float:
-    """log E[((1-q) + q e^((2z-1)/2σ²))^α], z ~ N(0, σ²), by the trapezoidal rule.
+    """Log E[((1-q) + q e^((2z-1)/2σ²))^α], z ~ N(0, σ²), by the trapezoidal rule.
 
-    The integrand is analytic in a strip of half-width πσ² and decays like a Gaussian, so the rule errs by e^(-2π·πσ²/h) (Trefethen
-    and Weideman 2014, theorem 5.1): nothing beside the rounding at this step.
+    The integrand is analytic in a strip of half-width πσ² and decays like a Gaussian, so the rule errs by e^(-2π·πσ²/h)
+    (Trefethen and Weideman 2014, theorem 5.1): nothing beside the rounding at this step.
     """
     step = min(sigma, sigma**2) / 20
     z = np.arange(-14 * sigma, order + 14 * sigma, step)
@@ -174,7 +180,29 @@ def convert(total: Floats, delta: float) -> float:
 
 def _interval(sigma: float, rate: float) -> float:
     """How finely privacy loss is cut: a twentieth of the loss of a step, so that long runs of small steps are not rounded up."""
-    return min(1e-3, rate * math.sqrt(math.expm1(min(1 / sigma**2, 50.0))) / 20)
+    return min(1e-3, max(_spread(sigma, rate) / 20, _largest(sigma, rate) / 1e5))
+
+
+def _spread(sigma: float, rate: float) -> float:
+    """Standard deviation of a step's loss, about."""
+    return rate * math.sqrt(math.expm1(min(1 / sigma**2, 50.0)))
+
+
+def _largest(sigma: float, rate: float) -> float:
+    """The largest loss of a step that matters."""
+    return math.log1p(rate * math.expm1(min((20 * sigma + 1) / (2 * sigma**2), 700.0)))
+
+
+def _is_quick(key: tuple[tuple[float, float, bool, int], ...]) -> bool:
+    """Whether the tight accountant answers within seconds: by the points of the composed distribution."""
+    if min(rate for _, rate, *_ in key) < _PLD_LEAST_RATE:
+        return False
+    interval = min(_interval(sigma, rate) for sigma, rate, *_ in key)
+    points = 0.0
+    for sigma, rate, _, n in key:
+        spread = min(_spread(sigma, rate), _largest(sigma, rate))
+        points += (_largest(sigma, rate) + 20 * spread * math.sqrt(n) + spread**2 * n) / interval
+    return points < _PLD_POINTS
 
 
 def _pld(key: tuple[tuple[float, float, int], ...], delta: float) -> float:
@@ -215,8 +243,8 @@ def _above(z: float) -> float:
 
 
 def _log_above(z: float) -> float:
-    """log P(N(0,1) > z), or above it where it is below the smallest float."""
-    if z < 30:
+    """Log P(N(0,1) > z), or above it where it is below the smallest float."""
+    if z < _ERFC_MOST:
         return math.log(_above(z))
     return -z * z / 2 - math.log(z) - math.log(2 * math.pi) / 2
 
@@ -264,8 +292,8 @@ def gate_epsilon(steps: Steps, delta: float, *, tight: bool) -> float:
 def person_epsilon(steps: Steps, delta: float, rows: int) -> float:
     """ε at `delta` for a person of whom the data set has `rows` rows, each sampled by itself.
 
-    With k rows, a step's sum moves by one of 0..k clips, Binomial(k, rate) of them: dp-accounting's mixture of Gaussians, tight and
-    below what group privacy would say. Counts move by up to k times what one record adds.
+    With k rows, a step's sum moves by one of 0..k clips, Binomial(k, rate) of them: dp-accounting's mixture of Gaussians, tight
+    and below what group privacy would say. Counts move by up to k times what one record adds.
     """
     within("privacy.delta", delta, DELTA)
     if rows < 1 or not any(steps.values()):
@@ -276,20 +304,23 @@ def person_epsilon(steps: Steps, delta: float, rows: int) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _person_epsilon(key: tuple[tuple[float, float, str, int], ...], delta: float, rows: int) -> float:
-    import dp_accounting
+    from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant
 
-    # Where the loss is so large that nothing is protected, the exact number would take minutes and say no more.
-    if rows > 1000 or len(key) > _PLD_MECHANISMS:
+    if rows > _HOPELESS or len(key) > _PLD_MECHANISMS:
         return math.inf
-    if max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key) > 1000:
+    if (
+        max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key)
+        > _HOPELESS
+    ):
         return math.inf
-    tool = PLDAccountant(value_discretization_interval=min(_interval(sigma, rate) for sigma, rate, *_ in key))
+    # The loss of k rows is about k times as large, so it may be cut k times as coarsely.
+    tool = PLDAccountant(value_discretization_interval=rows * min(_interval(sigma, rate) for sigma, rate, *_ in key))
     for sigma, rate, _, count in key:
         if rate == 1:
-            event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(sigma / rows)
+            event: dp_event.DpEvent = dp_event.GaussianDpEvent(sigma / rows)
         else:
-            event = dp_accounting.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
+            event = dp_event.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
         tool.compose(event, count)
     return max(float(tool.get_epsilon(delta)), _LEAST)
 

@@ -62,8 +62,9 @@ def evaluate(
         judged = _judged(model, each, x, y, device)
         if judged is None:  # one row that fails must not take the others along
             rows = [_judged(model, each, x[i : i + 1], y[i : i + 1], device) for i in range(len(y))]
-            empty = (torch.full((1,), torch.nan), torch.zeros(1), torch.zeros(1, dtype=torch.bool))
-            judged = tuple(torch.cat(parts) for parts in zip(*(row or empty for row in rows), strict=True))
+            failed = (torch.full((1,), torch.nan), torch.zeros(1), torch.zeros(1, dtype=torch.bool))
+            columns = list(zip(*(row or failed for row in rows), strict=True))
+            judged = torch.cat(columns[0]), torch.cat(columns[1]), torch.cat(columns[2])
         losses, sure, correct = judged
         kept = torch.isfinite(losses)
         total += float(torch.where(kept, losses.double().clamp(0.0, loss_max), loss_max).sum())
@@ -87,7 +88,9 @@ def by_record(loss: Loss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor
         asked: Any = copy.copy(loss)
         asked.reduction = "none"
         return lambda out, y: _row_means(asked(out, y))
-    return lambda out, y: torch.stack([_row_means(loss(out[i : i + 1], y[i : i + 1]).reshape(1, -1))[0] for i in range(len(y))])
+    return lambda out, y: torch.stack(
+        [_row_means(loss(out[i : i + 1], y[i : i + 1]).reshape(1, -1))[0] for i in range(len(y))]
+    )
 
 
 def _row_means(values: torch.Tensor) -> torch.Tensor:

@@ -258,7 +258,8 @@ class Ledger:
 
 def _lineages(vault: Vault, dataset: str) -> list[str]:
     """Ids of those whose budget the data set spends. A name of no data set has a ledger of its own, found by the name's MAC: no
-    name ever becomes a path."""
+    name ever becomes a path.
+    """
     try:
         found = [str(lineage) for lineage in vault.lineages(dataset)]
     except AegisError:
@@ -302,7 +303,8 @@ class _Book:
         continued = {e["name"]: e for e in entries if e["kind"] == "continue"}
         self._check_head(entries)
         old: list[Entry] = []
-        for name in continued or self._former():
+        names: list[str] = list(continued) or self._former()
+        for name in names:
             before = self._old(name)
             known = continued.get(name)
             if known is not None and (len(before) != known["entries"] or before[-1]["mac"] != known["last"]):

@@ -23,7 +23,13 @@ from aegis_flower.stream import fitting
 _ROWS = 6
 _SIZES = (1, 2, 3, 5)
 _TRIES = 5  # a model that draws random numbers is compared under one seed, which another thread may disturb
-_DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64, "int32": torch.int64, "uint8": torch.float32}
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "int64": torch.int64,
+    "int32": torch.int64,
+    "uint8": torch.float32,
+}
 _seeded = threading.Lock()
 
 
@@ -90,7 +96,9 @@ def probe(
 
 
 def _feature_type(spec: Spec) -> torch.dtype:
-    kinds = {_DTYPES[name] for name in spec.dtypes.values()} | ({torch.float32} if len(spec.dtypes) < len(spec.columns) else set())
+    kinds = {_DTYPES[name] for name in spec.dtypes.values()} | (
+        {torch.float32} if len(spec.dtypes) < len(spec.columns) else set()
+    )
     joined = torch.float32
     for kind in kinds:
         joined = kind if len(kinds) == 1 else torch.promote_types(joined, kind)
@@ -101,12 +109,20 @@ _passed: dict[object, tuple[object, Probed]] = {}
 _KEPT = 64
 
 
-def examined(model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, device: torch.device, *, private: bool) -> Probed:
+def examined(
+    model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, device: torch.device, *, private: bool
+) -> Probed:
     """`examine`, once in a process for a model's classes, its form and this very loss object."""
     shape = (tuple(like_x.shape[1:]), like_x.dtype, tuple(like_y.shape[1:]), like_y.dtype, device, private)
     form = tuple((name, tuple(p.shape), p.dtype, p.requires_grad) for name, p in model.named_parameters())
     # The key holds the classes and the loss themselves, so no other object can take their place in memory.
-    key = (tuple(type(m) for m in model.modules()), repr(model), form, shape, loss if isinstance(loss, nn.Module) else id(loss))
+    key = (
+        tuple(type(m) for m in model.modules()),
+        repr(model),
+        form,
+        shape,
+        loss if isinstance(loss, nn.Module) else id(loss),
+    )
     known = _passed.get(key)
     if known is not None and known[0] is loss:
         return known[1]
@@ -200,7 +216,9 @@ def mean_loss(loss: Loss, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     value = loss(out, y)
     if not isinstance(value, torch.Tensor):
-        raise AppError(f"the loss gives a {type(value).__name__}; return a tensor: the mean over the records, or one number for each")
+        raise AppError(
+            f"the loss gives a {type(value).__name__}; return a tensor: the mean over the records, or one number for each"
+        )
     if value.ndim == 0:
         return value
     if value.shape[0] != len(y):
@@ -275,7 +293,9 @@ def _forward(model: nn.Module, loss: Loss, batch: Batch) -> tuple[torch.Tensor, 
     if not isinstance(out, torch.Tensor):
         raise AppError(f"the model gives a {type(out).__name__}; return one tensor, with a row for each record")
     if out.ndim == 0 or len(out) != len(y):
-        raise AppError(f"the model gives shape {tuple(out.shape)} for {len(y)} records; the first dimension must be the records")
+        raise AppError(
+            f"the model gives shape {tuple(out.shape)} for {len(y)} records; the first dimension must be the records"
+        )
     return out, y, mean_loss(loss, out, y)
 
 
@@ -284,7 +304,9 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
-def _check_buffers(model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, classes: int | None) -> None:
+def _check_buffers(
+    model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, classes: int | None
+) -> None:
     before = {name: b.clone() for name, b in model.named_buffers()}
     if not before:
         return
@@ -302,9 +324,9 @@ def _check_records(model: nn.Module, loss: Loss, batch: Batch) -> Probed:
     """Whether a record's outputs, loss and gradient are its own."""
     draws_anew = _is_random(model, batch)
     _check_outputs(model, loss, batch, draws_anew)
-    if draws_anew:
-        return Probed()
     _check_loss(model, loss, batch)
+    if draws_anew:  # two passes have two masks, so their gradients cannot be compared
+        return Probed()
     for functorch in (False, True):
         problem = _gradient_problem(model, loss, batch, functorch)
         if problem is None:
@@ -431,4 +453,8 @@ def _gradient_problem(model: nn.Module, loss: Loss, batch: Batch, functorch: boo
     full = clipped_sum(got, clip)
     less = clipped_sum([g[1:] for g in got], clip)
     moved = torch.stack([(a - b).square().sum() for a, b in zip(full, less, strict=True)]).sum().sqrt()
-    return None if float(moved) <= clip * (1 + 1e-3) else f"one record moves the sum by {float(moved) / clip:.3f} times the clip"
+    return (
+        None
+        if float(moved) <= clip * (1 + 1e-3)
+        else f"one record moves the sum by {float(moved) / clip:.3f} times the clip"
+    )

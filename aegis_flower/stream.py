@@ -49,7 +49,9 @@ def check_layout(layout: Layout, spec: Spec) -> None:
                 "the column as float32"
             )
         if wanted is not None and wanted != _NAMES[code]:
-            raise DataMismatch(f"column {name!r} holds {_NAMES[code]}, the client's Spec says {wanted}; correct one of them")
+            raise DataMismatch(
+                f"column {name!r} holds {_NAMES[code]}, the client's Spec says {wanted}; correct one of them"
+            )
 
 
 def _check_label(name: str, code: str, spec: Spec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import sys
+import platform
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -40,21 +40,19 @@ Optimizer = torch.optim.Optimizer
 PHYSICAL_BATCH = 256
 
 
-def _keep_memory() -> None:
-    """Has glibc keep large blocks instead of giving each back to the kernel and asking again: a step of an MLP takes a third of
-    the time. Nothing but speed depends on it."""
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library
-        return
+def _keep_memory() -> bool:
+    """Has glibc keep large blocks instead of giving each back to the kernel and asking again; whether it did.
+
+    A step of an MLP takes a third of the time. Nothing but speed depends on it.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    for option in (mmap_threshold, trim_threshold):
-        mallopt(option, 1 << 30)
+    return all(mallopt(option, 1 << 30) == 1 for option in (mmap_threshold, trim_threshold))
 
 
-_keep_memory()
+MALLOC_KEPT = _keep_memory()
 
 
 @dataclass(frozen=True)
@@ -189,16 +187,18 @@ class _Step:
     physical_batch: int
 
     def private(self, batch: Rows) -> None:
-        """The noised sum of clipped gradients over the public divisor. An empty batch is noise alone; to skip it would break
-        the accounting."""
+        """The noised sum of clipped gradients over the public divisor.
+
+        An empty batch is noise alone; to skip it would break the accounting.
+        """
         trained = [p for p in self.model.parameters() if p.requires_grad]
         sums = [torch.zeros(p.numel(), dtype=torch.float64, device=p.device) for p in trained]
         for x, y in self._parts(batch):
             self._mean(x, y).backward()  # type: ignore[no-untyped-call]
             for total, part in zip(sums, clipped_sum(gradients(self.model, len(y)), self.cfg.clip), strict=True):
-                total += part
+                total.add_(part)
         noised = torch.from_numpy(self._noised(torch.cat(sums).cpu().numpy())) / self.cfg.expected_batch
-        for p, own in zip(trained, noised.split([p.numel() for p in trained]), strict=True):
+        for p, own in zip(trained, torch.split(noised, [p.numel() for p in trained]), strict=True):
             p.grad = own.view_as(p).to(device=p.device, dtype=p.dtype)
 
     def plain(self, batch: Rows) -> None:
@@ -231,7 +231,7 @@ class _Step:
         try:
             return mean_loss(self.loss, out, y)
         except IndexError as error:
-            if y.is_floating_point() or out.ndim < 2:
+            if y.is_floating_point() or out.ndim == 1:
                 raise
             raise AppError(
                 f"a label is outside 0 to {out.shape[1] - 1}, the {out.shape[1]} classes of the model's outputs; store labels as "

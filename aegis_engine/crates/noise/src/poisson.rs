@@ -69,6 +69,20 @@ mod tests {
     }
 
     #[test]
+    fn each_row_is_decided_by_64_bits_of_its_own() {
+        use chacha20::rand_core::Rng as _;
+        for q in [0.01, 0.3, 1.0 - 1e-12] {
+            let mut words = Rng::insecure_test(5);
+            let stream = words.stream().unwrap();
+            let expected: Vec<u32> = (0..2_000)
+                .filter(|_| u128::from(stream.next_u64()) < threshold(q).unwrap())
+                .collect();
+            let drawn = poisson_rows(&mut Rng::insecure_test(5), 2_000, q).unwrap();
+            assert_eq!(drawn, expected, "{q}");
+        }
+    }
+
+    #[test]
     fn what_is_no_probability_is_refused() {
         for q in [-1e-300, 1.0 + f64::EPSILON, f64::NAN, f64::INFINITY] {
             assert!(

@@ -6,7 +6,7 @@ use std::process;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use crate::NoiseError;
 
@@ -67,13 +67,18 @@ impl fmt::Debug for Rng {
 }
 
 fn fresh() -> Result<ChaCha20Rng, NoiseError> {
-    let mut key = [0; 32];
+    let mut key = Wiped::new([0; 32]);
     SystemRandom::new()
-        .fill(&mut key)
+        .fill(&mut *key)
         .map_err(|_| NoiseError::NoEntropy)?;
-    let stream = ChaCha20Rng::from_seed(key);
-    key.zeroize();
-    Ok(stream)
+    Ok(keyed(&key))
+}
+
+/// A key that is cleared when it goes. [`keyed`] takes no other.
+type Wiped = Zeroizing<[u8; 32]>;
+
+fn keyed(key: &Wiped) -> ChaCha20Rng {
+    ChaCha20Rng::from_seed(**key)
 }
 
 #[cfg(test)]
@@ -151,5 +156,10 @@ mod tests {
     fn key_and_buffer_are_zeroized_on_drop() {
         const fn assert_zeroized<T: zeroize::ZeroizeOnDrop>() {}
         assert_zeroized::<ChaCha20Rng>();
+        assert_zeroized::<Wiped>();
+        const KEYED: fn(&Zeroizing<[u8; 32]>) -> ChaCha20Rng = keyed;
+        let mut one = KEYED(&Zeroizing::new([0; 32]));
+        let mut other = Rng::insecure_test(0);
+        assert_eq!(one.next_u64(), other.stream().unwrap().next_u64());
     }
 }

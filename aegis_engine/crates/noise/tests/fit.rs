@@ -151,7 +151,8 @@ fn every_sample_is_a_multiple_of_the_grid_and_no_coarser_one() {
 #[test]
 fn sums_with_noise_are_on_the_grid_and_centred_on_the_values() {
     let sigma = 0.3;
-    let values: Vec<f32> = (0..N).map(|i| (i as f32).sin() * 1e-7 + 5.0).collect();
+    // Far below sigma, where f32 is finer than the grid: on the grid is what was put there.
+    let values: Vec<f32> = (0..N).map(|i| (i as f32).sin() * 1e-7 + 1e-3).collect();
     let mut sums = values.clone();
     add_gaussian(&mut Rng::insecure_test(5), &mut sums, sigma).unwrap();
     let grid = grid(sigma).unwrap();
@@ -171,6 +172,46 @@ fn sums_with_noise_are_on_the_grid_and_centred_on_the_values() {
         odd[0].is_nan() && odd[1] == f32::INFINITY && odd[2] == f32::MAX,
         "what is broken stays visible to the gates"
     );
+}
+
+/// A value that is rounded before its noise moves by a whole step of the grid, or by none: its sensitivity is no longer its own.
+#[test]
+fn it_is_the_sum_that_is_rounded_and_never_the_value() {
+    let grid = grid(1.0).unwrap();
+    for part in [0.25, 0.4, 0.75] {
+        let sums = |value: f32| {
+            let mut values = vec![value; N];
+            add_gaussian(&mut Rng::insecure_test(11), &mut values, 1.0).unwrap();
+            values
+        };
+        #[allow(clippy::cast_possible_truncation)]
+        let (zero, moved) = (sums(0.0), sums((part * grid) as f32));
+        let steps: Vec<_> = zero
+            .iter()
+            .zip(&moved)
+            .map(|(a, b)| (f64::from(*b) - f64::from(*a)) / grid)
+            .collect();
+        assert!(steps.iter().all(|step| *step == 0.0 || *step == 1.0));
+        let mean = steps.iter().sum::<f64>() / N as f64;
+        let sd = (part * (1.0 - part) / N as f64).sqrt();
+        assert!((mean - part).abs() < Z * sd, "{mean} for {part}");
+    }
+}
+
+#[test]
+fn noise_in_a_long_vector_never_comes_again() {
+    let samples = noise(&mut Rng::from_os().unwrap(), 1 << 21, 1.0);
+    let n = samples.len();
+    for lag in (0..21).map(|k| 1_usize << k) {
+        let z = samples[..n - lag]
+            .iter()
+            .zip(&samples[lag..])
+            .map(|(a, b)| a * b)
+            .sum::<f64>()
+            / ((n - lag) as f64).sqrt();
+        assert!(z.abs() < 5.5, "lag {lag}: {z} standard errors");
+    }
+    assert_normal(&samples[n - N..], 1.0);
 }
 
 #[test]

@@ -127,12 +127,6 @@ fn a_release_policy_that_overflows_denies() {
                   resource) when { context.rows * 9223372036854775807 > 10 };";
     let world = World::with(core_and(policy));
     let permit = super::gates::permit(&world);
-    let result = world.engine.gate(
-        &permit,
-        super::gates::proposal(),
-        &facts(),
-        &super::gates::limits(),
-        &world.log,
-    );
+    let result = super::gates::Case::new(&permit).gate(&world, &permit);
     assert_eq!(denied_by(result), ["bad.release"]);
 }
