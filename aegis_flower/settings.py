@@ -67,7 +67,7 @@ _KEY = Setting(
 # Every key that a node knows. docs/CONFIG.md has a row for each; an `aegis-` key that is not here is refused.
 KEYS: dict[str, Setting] = {
     "aegis-vault": _text(),
-    "aegis-vault-id": Setting("the vault's id, as `aegis vault stat` prints it", _is_uuid),
+    "aegis-vault-id": Setting("the id that `aegis vault init` printed; vault.json has it", _is_uuid),
     "aegis-key-file": _text(),
     "aegis-dataset": _text(1024),
     "aegis-name": _text(128),

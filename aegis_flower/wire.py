@@ -134,7 +134,7 @@ class Reply:
     def from_content(cls, content: RecordDict) -> Reply | None:
         """Reads a reply; None where the message is not AEGIS's. A client may send anything: nothing is converted here."""
         r: Mapping[str, Any] = content.config_records.get(RECORD) or {}
-        fields = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
+        fields: list[Any] = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
         if [type(value) for value in fields] != [bytes, str, str, int, bytes] or not 0 <= r["audit-records"] < 1 << 63:
             return None
         return cls(*fields)
