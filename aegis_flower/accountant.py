@@ -37,6 +37,8 @@ _IS_WHOLE = np.isin(_ORDERS, _WHOLE)
 _LEAST = 1e-6  # ε of anything that is on: one unit of the engine's budget
 _PLD_MOST = 100.0  # beyond this ε the tight accountant takes for ever, and no budget reaches there
 _PLD_MECHANISMS = 16
+_PLD_POINTS = 3e6
+_PLD_LEAST_RATE = 1e-4
 _HOPELESS = 1000  # an ε, or rows of one person, at which nothing is protected and an exact number takes minutes
 _ERFC_MOST = 30.0  # beyond, erfc is the smallest float
 _SIGMA_TOLERANCE = 5e-4
@@ -94,7 +96,7 @@ def epsilon(steps: Steps, delta: float, accountant: str = "pld") -> float:
     """ε at `delta` of the composed steps, never below the truth.
 
     ``rdp`` is the bound that composes adaptively. ``pld`` is the tight one; where it is not proved (counts have discrete noise),
-    would take long (many mechanisms) or could not matter (ε beyond 100), it is RDP's.
+    would take long (many mechanisms, tiny rates) or could not matter (ε beyond 100), it is RDP's.
 
     Raises:
         ConfigError: `delta` outside [1e-12, 1e-2].
@@ -115,7 +117,7 @@ def _epsilon(key: tuple[tuple[float, float, bool, int], ...], delta: float, acco
     total = np.sum([n * rdp(sigma, rate) for sigma, rate, _, n in key], axis=0)
     value = convert(total, delta)
     tight = accountant == "pld" and len(key) <= _PLD_MECHANISMS and not any(counts for *_, counts, _ in key)
-    if tight and value <= _PLD_MOST:
+    if tight and value <= _PLD_MOST and _is_quick(key):
         value = min(value, _pld(tuple((sigma, rate, n) for sigma, rate, _, n in key), delta))
     least = max(lower_bound(sigma, rate, n, delta) for sigma, rate, _, n in key)
     if not (math.isfinite(value) and value >= least - 1e-6):
@@ -178,7 +180,29 @@ def convert(total: Floats, delta: float) -> float:
 
 def _interval(sigma: float, rate: float) -> float:
     """How finely privacy loss is cut: a twentieth of the loss of a step, so that long runs of small steps are not rounded up."""
-    return min(1e-3, rate * math.sqrt(math.expm1(min(1 / sigma**2, 50.0))) / 20)
+    return min(1e-3, max(_spread(sigma, rate) / 20, _largest(sigma, rate) / 1e5))
+
+
+def _spread(sigma: float, rate: float) -> float:
+    """Standard deviation of a step's loss, about."""
+    return rate * math.sqrt(math.expm1(min(1 / sigma**2, 50.0)))
+
+
+def _largest(sigma: float, rate: float) -> float:
+    """The largest loss of a step that matters."""
+    return math.log1p(rate * math.expm1(min((20 * sigma + 1) / (2 * sigma**2), 700.0)))
+
+
+def _is_quick(key: tuple[tuple[float, float, bool, int], ...]) -> bool:
+    """Whether the tight accountant answers within seconds: by the points of the composed distribution."""
+    if min(rate for _, rate, *_ in key) < _PLD_LEAST_RATE:
+        return False
+    interval = min(_interval(sigma, rate) for sigma, rate, *_ in key)
+    points = 0.0
+    for sigma, rate, _, n in key:
+        spread = min(_spread(sigma, rate), _largest(sigma, rate))
+        points += (_largest(sigma, rate) + 20 * spread * math.sqrt(n) + spread**2 * n) / interval
+    return points < _PLD_POINTS
 
 
 def _pld(key: tuple[tuple[float, float, int], ...], delta: float) -> float:
@@ -285,7 +309,10 @@ def _person_epsilon(key: tuple[tuple[float, float, str, int], ...], delta: float
 
     if rows > _HOPELESS or len(key) > _PLD_MECHANISMS:
         return math.inf
-    if max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key) > _HOPELESS:
+    if (
+        max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key)
+        > _HOPELESS
+    ):
         return math.inf
     # The loss of k rows is about k times as large, so it may be cut k times as coarsely.
     tool = PLDAccountant(value_discretization_interval=rows * min(_interval(sigma, rate) for sigma, rate, *_ in key))

@@ -178,7 +178,9 @@ def release(
         metrics_allowed=list(METRICS),
         session=proposal.session,
         epsilon=proposal.epsilon_total,
-        counts=(counts.mechanism.noise_multiplier, round(counts.loss_max * 1000), counts.histograms) if counts else None,
+        counts=(counts.mechanism.noise_multiplier, round(counts.loss_max * 1000), counts.histograms)
+        if counts
+        else None,
         counts_seed=counts.insecure_seed if counts else None,
         counts_reservation=counts.reservation.id if counts else None,
         counts_epsilon=counts.reservation.epsilon_total if counts else 0.0,

