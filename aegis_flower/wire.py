@@ -89,7 +89,7 @@ class Request:
             raise RequestInvalid(f"payload must be at most {PAYLOAD_MAX} bytes")
         if task not in TASKS:
             raise RequestInvalid(f"task must be one of {', '.join(TASKS)}")
-        if type(sigma) not in (int, float) or not 0 <= sigma <= SIGMA_MAX:  # type: ignore[operator]  # not for NaN
+        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma <= SIGMA_MAX:  # nor NaN
             raise RequestInvalid(f"noise-multiplier must be a number from 0 to {SIGMA_MAX:g}")
         if type(evaluate) is not bool:
             raise RequestInvalid("evaluate must be true or false")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from aegis_engine import SecAggServer, Vault
 from aegis_flower import Terms, VaultClient, aegis_client_app, wire
 from aegis_flower.config import Config, compose
 from aegis_flower.datasets import Spec
+from aegis_flower.errors import AegisError
 from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.ingest import ingest
 from aegis_flower.node import close_nodes
@@ -190,9 +192,24 @@ class Server:
                 assert not reply.code, reply.code
                 server.add_unmask(n, reply.payload)
             return Round(server.finish(), replies)
-        except Exception as error:
+        except AegisError as error:
             return Round(error, replies)
 
 
 def model(arrays: Iterable[np.ndarray]) -> ArrayRecord:
     return ArrayRecord({str(i): Array(np.ascontiguousarray(a).reshape(np.shape(a))) for i, a in enumerate(arrays)})
+
+
+def code_heard(reply: Message) -> str:
+    """The code of a reply, which must hold nothing else; empty where it is an answer of the protocol."""
+    if reply.has_error():
+        assert re.fullmatch(r"\[AEG-[A-Z]\d{3}\]", reply.error.reason), reply.error.reason
+        return str(reply.error.reason[1:-1])
+    assert list(reply.content) == [wire.RECORD]
+    record: Mapping[str, Any] = reply.content.config_records[wire.RECORD]
+    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head"}
+    assert record["reason"] == ""
+    assert not (record["code"] and record["payload"])
+    assert record["code"] == "" or re.fullmatch(r"AEG-[A-Z]\d{3}", record["code"])
+    assert len(record["audit-head"]) in (0, 32)
+    return str(record["code"])
