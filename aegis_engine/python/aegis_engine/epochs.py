@@ -77,7 +77,7 @@ class Epochs:
     def _shared(self) -> Iterator[dict[str, Any]]:
         """The counter, locked; changes are kept."""
         if not self._path or (self._copy and worker() is None):
-            mine = {"following": self._following, "begun": []}
+            mine: dict[str, Any] = {"following": self._following, "begun": []}
             yield mine
             self._following = mine["following"]
             return
