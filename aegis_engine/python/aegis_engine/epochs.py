@@ -15,6 +15,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 #: Iterations of which it is still known who takes part.
@@ -76,7 +77,7 @@ class Epochs:
     def _shared(self) -> Iterator[dict[str, Any]]:
         """The counter, locked; changes are kept."""
         if not self._path or (self._copy and worker() is None):
-            mine = {"following": self._following, "begun": []}
+            mine: dict[str, Any] = {"following": self._following, "begun": []}
             yield mine
             self._following = mine["following"]
             return
@@ -112,4 +113,4 @@ def _removed(path: str, owner: int) -> None:
     # A forked child has the finalizer, too, but not the file.
     if os.getpid() == owner:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            Path(path).unlink()

@@ -1,6 +1,11 @@
 //! Batches have a bound in bytes, whatever the file says of itself; what holds no rows is read as that.
 #![allow(missing_docs)]
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+// Numbers are small here, and the casts say so best.
+#![allow(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap
+)]
 
 use std::sync::Arc;
 
@@ -217,10 +222,10 @@ fn groups_without_rows_are_passed_wherever_they_are() {
     }
 }
 
-fn csv(
-    text: &str,
-    options: CsvOptions,
-) -> Result<(Vec<String>, Vec<Kind>, Vec<RecordBatch>), TableError> {
+/// Names, types and batches of a file.
+type Read = (Vec<String>, Vec<Kind>, Vec<RecordBatch>);
+
+fn csv(text: &str, options: CsvOptions) -> Result<Read, TableError> {
     let table = Arc::new(Table::csv(Arc::new(text.as_bytes().to_vec()), options)?);
     let names = table
         .schema()

@@ -60,9 +60,7 @@ impl Guess {
 /// Digits and nothing else, but for a sign in front.
 fn whole(field: &[u8]) -> bool {
     let field = field.trim_ascii();
-    let digits = match field {
-        [b'+' | b'-', digits @ ..] => digits,
-        digits => digits,
-    };
+    let digits = field.strip_prefix(b"-").unwrap_or(field);
+    let digits = digits.strip_prefix(b"+").unwrap_or(digits);
     !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }

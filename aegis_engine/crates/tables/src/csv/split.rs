@@ -190,5 +190,5 @@ pub fn unclosed(started: u64, before: &[u8]) -> TableError {
 }
 
 pub fn lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+    bytes.split(|byte| *byte == b'\n').count() as u64 - 1
 }

@@ -10,7 +10,7 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader,
 };
 
-use super::damaged;
+use super::{damaged, thrift};
 use crate::error::{Result, TableError};
 use crate::source::Source;
 
@@ -24,8 +24,16 @@ const ARROW_SCHEMA: &str = "ARROW:schema";
 
 /// The metadata of a file.
 pub fn load(source: &dyn Source) -> Result<ParquetMetaData> {
-    let footer = bytes(source)?;
-    let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| {
+    let mut footer = bytes(source)?;
+    let mut decoded = ParquetMetaDataReader::decode_metadata(&footer);
+    if decoded
+        .as_ref()
+        .is_err_and(|e| e.to_string().contains("utf-8"))
+        && thrift::mend(&mut footer).is_some()
+    {
+        decoded = ParquetMetaDataReader::decode_metadata(&footer);
+    }
+    let metadata = decoded.map_err(|e| {
         let reason = e.to_string();
         if reason.contains("list element type") {
             return TableError::Unsupported {
@@ -181,11 +189,7 @@ fn in_utf8(encoded: &str) -> Option<String> {
         let Err(InvalidFlatbuffer::Utf8Error { range, .. }) = found else {
             break;
         };
-        for byte in bytes.get_mut(start..)?.get_mut(range)? {
-            if !byte.is_ascii() {
-                *byte = b'?';
-            }
-        }
+        thrift::in_utf8(bytes.get_mut(start..)?.get_mut(range)?);
         changed = true;
     }
     changed.then(|| STANDARD.encode(bytes))

@@ -4,6 +4,7 @@ mod footer;
 mod int96;
 mod read;
 mod steps;
+mod thrift;
 mod window;
 
 use std::ops::Range;

@@ -164,8 +164,12 @@ impl ParquetBatches {
         let Some((groups, selection)) = self.rest()? else {
             return Ok(None);
         };
-        let (near, fault) =
-            self.decoder(&self.columns, &self.table.metadata, &groups, &selection)?;
+        let (near, fault) = self.decoder(
+            &self.columns,
+            &self.table.metadata,
+            &groups,
+            selection.as_ref(),
+        )?;
         let mut running = Running {
             near,
             far: None,
@@ -173,7 +177,7 @@ impl ParquetBatches {
         };
         let checked = self.table.checked(&self.columns);
         if let (Some(metadata), false) = (&self.table.far, checked.is_empty()) {
-            let (far, fault) = self.decoder(&checked, metadata, &groups, &selection)?;
+            let (far, fault) = self.decoder(&checked, metadata, &groups, selection.as_ref())?;
             let places = checked.iter().filter_map(|root| {
                 let mut all = self.columns.iter();
                 all.position(|column| column == root)
@@ -189,7 +193,7 @@ impl ParquetBatches {
         columns: &[usize],
         metadata: &ArrowReaderMetadata,
         groups: &[usize],
-        selection: &Option<RowSelection>,
+        selection: Option<&RowSelection>,
     ) -> Result<(ParquetRecordBatchReader, Fault)> {
         let all = metadata.metadata().row_groups();
         let mut ranges = Vec::new();
@@ -241,9 +245,9 @@ impl ParquetBatches {
         }
         let groups = self.table.filled(&(from..self.groups.end)).collect();
         let fit = |n: u64| usize::try_from(n).map_err(|_| damaged(&"too many rows"));
-        let runs = match &self.rows {
+        let runs: Vec<Range<u64>> = match &self.rows {
             None if next == start => return Ok(Some((groups, None))),
-            None => vec![next..end],
+            None => std::iter::once(next..end).collect(),
             Some(rows) => rows.within(next..end).collect(),
         };
         let runs = runs
