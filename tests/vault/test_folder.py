@@ -172,7 +172,23 @@ def test_a_terminal_gets_no_escapes_from_a_file_name(tmp_path: Path, key_file: P
     assert done.wait() == 1
     assert b"\x1b]0;" not in seen
     assert b"AEG-V023" in seen
+    assert b"nothing was stored" in seen
+    assert b"  fine" in seen
     assert Vault.open(tmp_path / "v", key_file=key_file).list() == [], "all or none"
+
+
+def test_a_single_file_of_such_a_name_is_stored_under_its_escapes_and_that_is_said(
+    tmp_path: Path, key_file: Path
+) -> None:
+    Vault.create(tmp_path / "v", key_file=key_file)
+    (tmp_path / "f").write_text("1")
+    for name in (CLEAR, ROW, TURNED):
+        done = run("vault", "add", str(tmp_path / "v"), str(tmp_path / "f"), "--name", name, "-k", str(key_file))
+        assert done.returncode == 0, done.stderr
+        assert b"stored as escapes" in done.stderr
+    listed = run("vault", "ls", str(tmp_path / "v"), "-k", str(key_file)).stdout.decode()
+    assert listed.count("\n") == 3
+    assert all(line.isprintable() for line in listed.splitlines())
 
 
 def test_two_names_that_are_no_utf_8_do_not_become_one(tmp_path: Path) -> None:
