@@ -52,6 +52,3 @@ ssize_t write(int fd, const void *data, size_t len) {
 int fsync(int fd) {
     return below_fd(fd) && fails("fsync") ? -1 : REAL(fsync)(fd);
 }
-int rename(const char *from, const char *to) {
-    return below(to) && fails("rename") ? -1 : REAL(rename)(from, to);
-}

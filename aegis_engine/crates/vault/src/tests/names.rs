@@ -30,7 +30,16 @@ fn store_and_rename_take_the_same_names() {
     let (_dir, vault) = vault();
     let object = bytes(&vault, "object").unwrap();
     let longest = "n".repeat(1024);
-    for good in [" ", ".", "..", "a/b", "Müller 測定 🩺", "\u{202f}x", "a\u{200d}b", &longest] {
+    for good in [
+        " ",
+        ".",
+        "..",
+        "a/b",
+        "Müller 測定 🩺",
+        "\u{202f}x",
+        "a\u{200d}b",
+        &longest,
+    ] {
         let stored = bytes(&vault, good).unwrap();
         assert_eq!(vault.stat(stored).unwrap().name, good);
         vault.shred(stored, None).unwrap();
@@ -38,8 +47,19 @@ fn store_and_rename_take_the_same_names() {
     }
     let long = "n".repeat(1025);
     let bad = [
-        "", &long, "a\0b", "a\nb", "a\rb", "a\tb", "\x1b[2J", "\x7f", "\u{9b}2J", "gnp\u{202e}exe", "\u{2066}x",
-        "a\u{2028}b", "a\u{2029}b",
+        "",
+        &long,
+        "a\0b",
+        "a\nb",
+        "a\rb",
+        "a\tb",
+        "\x1b[2J",
+        "\x7f",
+        "\u{9b}2J",
+        "gnp\u{202e}exe",
+        "\u{2066}x",
+        "a\u{2028}b",
+        "a\u{2029}b",
     ];
     for bad in bad {
         let refused = [
@@ -47,12 +67,20 @@ fn store_and_rename_take_the_same_names() {
             vault.rename(object, bad).unwrap_err(),
             vault.writer(Meta::named(bad)).err().unwrap(),
             vault
-                .store_many(&[(Item::Bytes(b"x"), Meta::named(bad))], StoreOptions::default())
+                .store_many(
+                    &[(Item::Bytes(b"x"), Meta::named(bad))],
+                    StoreOptions::default(),
+                )
                 .unwrap_err(),
         ];
         for error in refused {
             assert_eq!(error.code(), "AEG-V023", "{bad:?}");
-            assert!(!error.to_string().chars().any(|c| c.is_control() || c == '\u{202e}'));
+            assert!(
+                !error
+                    .to_string()
+                    .chars()
+                    .any(|c| c.is_control() || c == '\u{202e}')
+            );
         }
     }
 }
@@ -62,8 +90,14 @@ fn a_live_object_has_its_name_alone_and_a_shredded_one_gives_it_back() {
     let (_dir, vault) = vault();
     let first = bytes(&vault, "a").unwrap();
     let second = bytes(&vault, "b").unwrap();
-    for error in [bytes(&vault, "a").unwrap_err(), vault.rename(second, "a").unwrap_err()] {
-        assert!(matches!(error, VaultError::NameTaken { object, .. } if object == first), "{error}");
+    for error in [
+        bytes(&vault, "a").unwrap_err(),
+        vault.rename(second, "a").unwrap_err(),
+    ] {
+        assert!(
+            matches!(error, VaultError::NameTaken { object, .. } if object == first),
+            "{error}"
+        );
     }
     vault.rename(first, "a").unwrap();
     let first = vault.reencrypt(first, None).unwrap();
@@ -74,7 +108,9 @@ fn a_live_object_has_its_name_alone_and_a_shredded_one_gives_it_back() {
     bytes(&vault, "a").unwrap();
     // Another process sees the same.
     let other = Vault::open(vault.path(), &provider()).unwrap();
-    assert!(matches!(bytes(&other, "c"), Err(VaultError::NameTaken { object, .. }) if object == first));
+    assert!(
+        matches!(bytes(&other, "c"), Err(VaultError::NameTaken { object, .. }) if object == first)
+    );
     // Two writers that both began before the other was there: the second to finish is refused.
     let (mut left, mut right) = (
         vault.writer(Meta::named("late")).unwrap(),
@@ -84,7 +120,10 @@ fn a_live_object_has_its_name_alone_and_a_shredded_one_gives_it_back() {
     right.append(b"2").unwrap();
     left.finish().unwrap();
     assert!(matches!(right.finish(), Err(VaultError::NameTaken { .. })));
-    assert_eq!(fs::read_dir(vault.inner.layout.journal()).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        0
+    );
 }
 
 #[test]
@@ -94,7 +133,9 @@ fn a_name_that_only_the_header_has_is_taken_too_and_is_learned_once() {
     force(&vault, old, None);
     let other = Vault::open(vault.path(), &provider()).unwrap();
     assert_eq!(other.inner.known().body.unnamed(), 1);
-    assert!(matches!(bytes(&other, "old"), Err(VaultError::NameTaken { object, .. }) if object == old));
+    assert!(
+        matches!(bytes(&other, "old"), Err(VaultError::NameTaken { object, .. }) if object == old)
+    );
     bytes(&other, "new").unwrap();
     assert_eq!(other.inner.known().body.unnamed(), 0);
     assert_eq!(other.stat(old).unwrap().name, "old");
@@ -112,10 +153,15 @@ fn two_objects_of_one_name_in_an_old_vault_are_an_error_with_both_ids() {
     for id in [set, plain] {
         assert!(error.to_string().contains(&id.to_string()), "{error}");
     }
-    assert!(matches!(bytes(&vault, "patients"), Err(VaultError::NameTaken { .. })));
+    assert!(matches!(
+        bytes(&vault, "patients"),
+        Err(VaultError::NameTaken { .. })
+    ));
     vault.shred(plain, None).unwrap();
     assert_eq!(vault.datasets().unwrap()["patients"], set);
-    assert!(matches!(bytes(&vault, "patients"), Err(VaultError::NameTaken { object, .. }) if object == set));
+    assert!(
+        matches!(bytes(&vault, "patients"), Err(VaultError::NameTaken { object, .. }) if object == set)
+    );
 }
 
 #[test]
@@ -133,13 +179,26 @@ fn a_file_whose_name_is_not_utf_8_needs_a_name_and_sizes_that_lie_are_not_believ
     let file = dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
     fs::write(&file, b"x").unwrap();
     let store = |path: &Path, meta| vault.store_file(path, meta, StoreOptions::default());
-    assert_eq!(store(&file, Meta::default()).unwrap_err().code(), "AEG-V023");
+    assert_eq!(
+        store(&file, Meta::default()).unwrap_err().code(),
+        "AEG-V023"
+    );
     store(&file, Meta::named("café")).unwrap();
     let many = [(Item::File(&file), Meta::default())];
-    assert_eq!(vault.store_many(&many, StoreOptions::default()).unwrap_err().code(), "AEG-V023");
+    assert_eq!(
+        vault
+            .store_many(&many, StoreOptions::default())
+            .unwrap_err()
+            .code(),
+        "AEG-V023"
+    );
     // Says 4096 bytes and has a few.
     let made_up = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
-    let made_up = if made_up.exists() { made_up } else { Path::new("/proc/version") };
+    let made_up = if made_up.exists() {
+        made_up
+    } else {
+        Path::new("/proc/version")
+    };
     let id = store(made_up, Meta::named("made up")).unwrap();
     assert_eq!(load(&vault, id).unwrap(), fs::read(made_up).unwrap());
 }
