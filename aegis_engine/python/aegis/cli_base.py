@@ -63,7 +63,8 @@ def exit_code(error: BaseException) -> int:
 
 def plain(text: str) -> str:
     """One line that a terminal only shows: whatever else a name has in it (escapes, line ends, changes of the direction of
-    writing, bytes that are no UTF-8) is written as an escape."""
+    writing, bytes that are no UTF-8) is written as an escape.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

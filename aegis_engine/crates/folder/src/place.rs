@@ -106,7 +106,12 @@ pub struct Stat {
 }
 
 impl Stat {
-    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // sizes are not negative; types differ by machine
+    // Sizes are not negative, times fit; the types differ by machine.
+    #[allow(
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast
+    )]
     fn of(about: &rustix::fs::Stat) -> Self {
         Self {
             kind: Kind::of(FileType::from_raw_mode(about.st_mode)),
@@ -163,6 +168,7 @@ impl Place {
     }
 
     /// A name in this folder.
+    #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> Self {
         if self.below == Path::new(".") {
             return self.folder.place(name);
@@ -171,6 +177,7 @@ impl Place {
     }
 
     /// The same name with `suffix` behind it.
+    #[must_use]
     pub fn with_suffix(&self, suffix: &str) -> Self {
         let mut name = self.below.clone().into_os_string();
         name.push(suffix);
@@ -178,6 +185,7 @@ impl Place {
     }
 
     /// The folder it is in.
+    #[must_use]
     pub fn parent(&self) -> Self {
         self.folder
             .place(self.below.parent().unwrap_or(Path::new("")))

@@ -392,7 +392,7 @@ pub enum VaultError {
     },
     /// The vault cannot be written to.
     #[error(
-        "the vault at {} is on a file system that is only for reading: it can be listed, verified and checked; content is not given out, since each read is on record first, and nothing is changed. Mount it for writing, or copy the vault", path.display()
+        "the vault at {} is on a read-only file system, or may only be read: it can be listed, verified and checked; content is not given out, since each read is on record first, and nothing is changed. Mount it for writing, or copy the vault", path.display()
     )]
     ReadOnly {
         /// Where.

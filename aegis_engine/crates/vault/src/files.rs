@@ -74,6 +74,7 @@ pub(crate) fn rename(from: &Place, to: &Place) -> Result<()> {
 
 /// A rename that counts only once its folder is synced.
 pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
+    fail::point("file.renaming")?;
     from.rename(to).map_err(VaultError::io("rename", to))?;
     fail::point("file.renamed")
 }

@@ -266,7 +266,8 @@ impl Check {
                 continue;
             };
             let mode = about.mode;
-            if mode & 0o077 == 0 || matches!(about.kind, Kind::Other(_)) {
+            let others = mode & 0o077;
+            if others == 0 || matches!(about.kind, Kind::Other(_)) {
                 continue;
             }
             let damage = format!("open to others (mode {mode:o})");

@@ -87,7 +87,7 @@ pub(crate) fn look(inner: &Inner, name: &str) -> Result<()> {
 
 /// Refuses when a name of `objects` is a live object's, or two of them have one. Under the lock, before the commit.
 pub(crate) fn claim(exclusive: &mut Exclusive<'_>, objects: &[Finished]) -> Result<()> {
-    learn(exclusive)?;
+    learn(exclusive);
     let mut seen = std::collections::HashMap::new();
     for record in objects.iter().map(|object| &object.record) {
         let Some(name) = record.name.as_deref().filter(|_| record.kind == Kind::Data) else {
@@ -120,12 +120,12 @@ pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, object: Uuid) -> Resul
 
 /// Puts the names that only the headers have into the keystore, with the next commit: once in the life of a vault from
 /// before. A header that does not open has no name that could be taken.
-pub(crate) fn learn(exclusive: &mut Exclusive<'_>) -> Result<()> {
+pub(crate) fn learn(exclusive: &mut Exclusive<'_>) {
     let inner = exclusive.inner;
     let learned: Vec<Record> = {
         let state = exclusive.state();
         if state.body.unnamed() == 0 {
-            return Ok(());
+            return;
         }
         let mut given_up = inner.unnamed();
         let unnamed = state.body.records().filter(|record| {
@@ -148,5 +148,4 @@ pub(crate) fn learn(exclusive: &mut Exclusive<'_>) -> Result<()> {
     for record in learned {
         exclusive.put(record.object, Entry::Live(Box::new(record)));
     }
-    Ok(())
 }

@@ -20,7 +20,7 @@ impl Vault {
         names::check(name)?;
         let mut exclusive = self.inner.exclusive()?;
         exclusive.live(object)?;
-        names::learn(&mut exclusive)?;
+        names::learn(&mut exclusive);
         let mut record = exclusive.live(object)?;
         if record.kind == Kind::Rows {
             let what =

@@ -42,15 +42,15 @@ impl Vault {
         index: &RowIndex,
         facts: &DatasetFacts,
     ) -> Result<Uuid> {
+        if meta.name.is_empty() {
+            meta.name = outside::name(source)?;
+        }
         meta.check()?;
         index.check()?;
         facts.check()?;
         let file_name = source
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        if meta.name.is_empty() {
-            meta.name.clone_from(&file_name);
-        }
         let open = || outside::source(source);
         let file = open()?;
         let failed = |error| unfit(source, error);

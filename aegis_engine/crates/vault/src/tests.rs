@@ -8,6 +8,7 @@ mod folders;
 mod golden;
 mod growth;
 mod manage;
+mod names;
 mod open;
 mod records;
 mod shred;

@@ -132,9 +132,8 @@ impl Scene {
                 0,
             )
             .unwrap(),
-            Trap::Folder if is_dir => return false,
+            Trap::Folder | Trap::HardLinkToCopy | Trap::HardLinkToTheirs if is_dir => return false,
             Trap::Folder => copy(&self.outside().join("theirs"), &inside),
-            Trap::HardLinkToCopy | Trap::HardLinkToTheirs if is_dir => return false,
             Trap::HardLinkToCopy if real.is_none() => return false,
             Trap::HardLinkToCopy => fs::hard_link(&copied, &inside).unwrap(),
             Trap::HardLinkToTheirs => fs::hard_link(theirs(false), &inside).unwrap(),
@@ -259,9 +258,11 @@ fn bounded(what: &str, work: impl FnOnce() + Send + 'static) {
         work();
         let _ = done.send(());
     });
-    if wait.recv_timeout(Duration::from_secs(30)) == Err(mpsc::RecvTimeoutError::Timeout) {
-        panic!("{what}: hangs");
-    }
+    let ended = wait.recv_timeout(Duration::from_secs(30));
+    assert!(
+        ended != Err(mpsc::RecvTimeoutError::Timeout),
+        "{what}: hangs"
+    );
     thread.join().unwrap_or_else(|_| panic!("{what}: panicked"));
 }
 

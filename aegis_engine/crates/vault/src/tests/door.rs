@@ -62,6 +62,8 @@ fn strangers(root: &Path) -> Vec<String> {
         // Unit tests act as somebody else.
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         for (number, line) in (1..).zip(code.lines()) {
+            // `ObjectFile::open` is another one.
+            let line = line.replace("ObjectFile::", "");
             let used = FORBIDDEN.iter().find(|word| line.contains(**word));
             if let (Some(word), false) = (used, free) {
                 found.push(format!("{name}:{number} uses {word}"));

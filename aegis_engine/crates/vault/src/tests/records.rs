@@ -53,7 +53,7 @@ fn facts() -> DatasetFacts {
 }
 
 /// Even rows rest on consent, odd ones on a contract; one subject a row.
-fn dataset(vault: &Vault) -> (Uuid, Vec<u8>, RowIndex) {
+pub(super) fn dataset(vault: &Vault) -> (Uuid, Vec<u8>, RowIndex) {
     let data = noise(schema().record_len() * ROWS as usize);
     let class = |basis: &str| Class {
         basis: basis.to_owned(),
