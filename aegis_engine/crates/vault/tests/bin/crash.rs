@@ -69,9 +69,8 @@ fn operate(
         }
         "head" => vault.commit_head("ledger", 2, [2; 32]),
         // Enough of them that the changes become a base.
-        "outgrow" => (2..40).try_for_each(|n| {
-            vault.commit_head(&format!("{n} {}", "x".repeat(1000)), 1, [2; 32])
-        }),
+        "outgrow" => (2..40)
+            .try_for_each(|n| vault.commit_head(&format!("{n} {}", "x".repeat(1000)), 1, [2; 32])),
         "rename" => vault.rename(*object, "renamed"),
         "shred" => vault.shred(*object, None).map(drop),
         "shred_many" => vault.shred_many(&[*object, *dataset], None).map(drop),

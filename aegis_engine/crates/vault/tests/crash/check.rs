@@ -201,7 +201,10 @@ fn heads(vault: &Vault, what: &str) -> Side {
         .map(|n| vault.head(&name(n)).unwrap().is_some())
         .collect();
     let count = there.iter().filter(|is| **is).count();
-    assert!(there[..count].iter().all(|is| *is), "{what}: a commit in between is lost");
+    assert!(
+        there[..count].iter().all(|is| *is),
+        "{what}: a commit in between is lost"
+    );
     if count == 0 { Side::Old } else { Side::New }
 }
 
