@@ -102,11 +102,20 @@ pub fn keep(bundle: &Bundle, from: &Path, vault: &Folder) -> Result<()> {
     };
     let folder = vault.place("policy");
     folder.mkdir().map_err(io)?;
+    let ours = |path: &Path| {
+        path.extension()
+            .is_some_and(|e| e == "cedar" || e == "cedarschema")
+    };
+    // What a bundle that was replaced left there.
+    for entry in folder.list().map_err(io)? {
+        let name = Path::new(&entry.name);
+        if ours(name) && !from.join(name).exists() {
+            folder.join(name).unlink().map_err(io)?;
+        }
+    }
     for entry in fs::read_dir(from).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path
-            .extension()
-            .is_some_and(|e| e == "cedar" || e == "cedarschema")
+        if ours(&path)
             && let Some(name) = path.file_name()
         {
             let text = fs::read(&path).map_err(io)?;

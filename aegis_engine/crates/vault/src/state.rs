@@ -20,6 +20,9 @@ const KEYSTORE_MAX: u64 = BASE_MAX + (RECORD + crate::changes::CHANGE_MAX) as u6
 /// Changes are not written anew before they have this many bytes.
 const CHANGES_MIN: u64 = 64 << 10;
 
+/// Bytes of the audit log that an opening verifies again.
+const TRAIL_MAX: u64 = 1 << 20;
+
 /// The keystore as last read.
 pub(crate) struct State {
     pub stamp: Stamp,
@@ -229,6 +232,11 @@ impl State {
     /// A keystore before records had proofs: whoever wrote it could not give one.
     pub fn is_first_version(&self) -> bool {
         self.tail.chain.is_none()
+    }
+
+    /// Whether so much of the audit log lies behind what is remembered of it that the next opening should not read it again.
+    pub fn is_far_behind(&self, log: &Mark) -> bool {
+        !self.is_first_version() && log.end.saturating_sub(self.body.audit.end) > TRAIL_MAX
     }
 
     /// The log knows of the generation `newest`.

@@ -232,12 +232,16 @@ impl Opening {
         let vault = Vault {
             inner: Arc::new(inner),
         };
-        if !read_only && (older || !follows || recover::needed(layout)?) {
+        let long = vault.inner.known().is_far_behind(&vault.inner.log.mark());
+        if !read_only && (older || long || !follows || recover::needed(layout)?) {
             let mut exclusive = vault.inner.exclusive_holding(held)?;
             if older {
                 exclusive.accept(newest)?;
             }
             recover::roll(&mut exclusive)?;
+            if long {
+                exclusive.commit()?;
+            }
             held = exclusive.finish()?;
         }
         Ok((vault, held))
