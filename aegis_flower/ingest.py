@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from aegis_engine.errors import AegisError
 
 from aegis_engine import Vault, normal_name
-from aegis_engine.errors import AegisError
 from aegis_flower import datasets
 from aegis_flower.config import Config
 from aegis_flower.errors import DataError
-from aegis_flower.terms import Terms as Terms
+from aegis_flower.terms import Terms
 
 _DTYPES = {"f": {4: "f32", 8: "f64"}, "i": {4: "i32", 8: "i64"}, "u": {1: "u8"}}
 HOLDOUT = ".holdout"
@@ -69,7 +69,8 @@ def ingest(
         columns: arrays of one length; a column is one value a row, or a fixed-length vector a row.
         subjects: whom each row is about; kept only as a keyed pseudonym of its one spelling (NFC, no space around it).
         terms: the steward's terms.
-        role: what the rows are for; ``holdout`` for names that end in ``.holdout``, else ``train``. Budgets of the two are kept apart.
+        role: what the rows are for; ``holdout`` for names that end in ``.holdout``, else ``train``. Budgets of the two are
+            kept apart.
         allow_missing: takes NaN and infinite values.
         erased: what becomes of rows of people who are erased: ``refuse`` all, or ``drop`` these rows.
 
@@ -166,7 +167,9 @@ def _named(vault: Vault, name: str) -> str:
 def _role(name: str, role: str | None) -> str:
     by_name = "holdout" if name.endswith(HOLDOUT) else "train"
     if role not in (None, "train", "holdout") or (by_name == "holdout" and role == "train"):
-        raise DataError(f"{name}: role={role!r} is not possible; take train or holdout, and '{HOLDOUT}' names holdouts only")
+        raise DataError(
+            f"{name}: role={role!r} is not possible; take train or holdout, and '{HOLDOUT}' names holdouts only"
+        )
     return role or by_name
 
 

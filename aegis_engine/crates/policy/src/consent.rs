@@ -90,7 +90,9 @@ pub enum ConsentError {
         left: u64,
     },
     /// No row of a live dataset is theirs.
-    #[error("{count} of the people named are without a row in any live data set{hint}; nothing was recorded. Correct the identifier, or say unknown_ok=True to record it all the same")]
+    #[error(
+        "{count} of the people named are without a row in any live data set{hint}; nothing was recorded. Correct the identifier, or say unknown_ok=True to record it all the same"
+    )]
     UnknownSubject {
         /// How many.
         count: usize,
@@ -98,7 +100,9 @@ pub enum ConsentError {
         hint: &'static str,
     },
     /// No live dataset may be used for it.
-    #[error("no live data set has the purpose {purpose:?}{hint}; nothing was recorded. Correct it, or say unknown_ok=True to record it all the same")]
+    #[error(
+        "no live data set has the purpose {purpose:?}{hint}; nothing was recorded. Correct it, or say unknown_ok=True to record it all the same"
+    )]
     UnknownPurpose {
         /// As given.
         purpose: String,
@@ -106,7 +110,9 @@ pub enum ConsentError {
         hint: String,
     },
     /// Rows of erased people.
-    #[error("{rows} rows are of people who are erased: erasure is final. Leave these rows out (ingest: erased=\"drop\"); nothing was stored")]
+    #[error(
+        "{rows} rows are of people who are erased: erasure is final. Leave these rows out (ingest: erased=\"drop\"); nothing was stored"
+    )]
     ErasedRows {
         /// How many.
         rows: usize,
@@ -258,7 +264,10 @@ impl ConsentLedger {
     ) -> Result<(u64, u64), ConsentError> {
         let mut state = self.current()?;
         let raw = |s: &Subject| state.raw(s, purpose);
-        let withheld = subjects.iter().filter(|s| raw(s) & (WITHDREW | ERASED) != 0).count();
+        let withheld = subjects
+            .iter()
+            .filter(|s| raw(s) & (WITHDREW | ERASED) != 0)
+            .count();
         let new: Vec<Subject> = subjects
             .iter()
             .filter(|s| raw(s) & (WITHDREW | ERASED | CONSENT) == 0)
@@ -505,7 +514,10 @@ impl ConsentLedger {
             expected: head.seq,
             left: state.epoch(),
         };
-        let behind = state.epoch().checked_sub(head.seq).ok_or_else(rolled_back)?;
+        let behind = state
+            .epoch()
+            .checked_sub(head.seq)
+            .ok_or_else(rolled_back)?;
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
         let place = state.hashes.len().checked_sub(behind.saturating_add(1));
         let same = match place {
@@ -543,7 +555,8 @@ impl ConsentLedger {
         let told = text("proof").unwrap_or_default();
         let proven = |rest: &[u8]| {
             let genuine = self.proof(record.seq, event, purpose, rest);
-            aws_lc_rs::constant_time::verify_slices_are_equal(genuine.as_bytes(), told.as_bytes()).is_ok()
+            aws_lc_rs::constant_time::verify_slices_are_equal(genuine.as_bytes(), told.as_bytes())
+                .is_ok()
         };
         if event == Event::ConsentAdopt.name() {
             let before = hex(&state.head(&self.log).hash);
@@ -620,7 +633,8 @@ impl State {
 
     /// Where the log stands as far as it is applied.
     fn head(&self, log: &Log) -> Head {
-        self.cursor.map_or_else(|| log.head(), |cursor| cursor.head())
+        self.cursor
+            .map_or_else(|| log.head(), |cursor| cursor.head())
     }
 
     fn bits(&self, subject: &Subject, purpose: &str) -> u8 {

@@ -16,7 +16,12 @@ impl Vault {
     /// read by this process.
     pub fn newest_time(&self) -> Result<u64> {
         let mark = self.inner.current()?.body.audit;
-        let mut clock = self.inner.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clock = self
+            .inner
+            .clock
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let folder = self.inner.layout.audit();
         let mut records = match clock.0.or_else(|| mark.cursor()) {
             Some(cursor) => aegis_audit::read_from(&folder, cursor)?,

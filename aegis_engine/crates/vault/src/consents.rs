@@ -128,7 +128,8 @@ impl Vault {
             let (all, by_consent) = set.of(who);
             if consents { by_consent } else { all }
         };
-        let of = |set: &crate::people::Rows| subjects.iter().map(|who| count(who, set)).sum::<u64>();
+        let of =
+            |set: &crate::people::Rows| subjects.iter().map(|who| count(who, set)).sum::<u64>();
         let sets: Vec<u64> = rows.iter().filter(concerned).map(|set| of(set)).collect();
         let touched = |who: &&Subject| rows.iter().filter(concerned).any(|set| count(who, set) > 0);
         let mut effect = Effect {

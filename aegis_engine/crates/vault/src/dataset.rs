@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use aegis_policy::{ConsentError, DatasetFacts, PolicyError, Role, RowIndex};
+use aws_lc_rs::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -118,7 +118,13 @@ impl Vault {
         let facts = self.of_lineage(&meta.name, facts, index)?;
         let mut pair = Pair::begin(&self.inner, meta, RECORDS_CHUNK_LOG2)?;
         pair.data.append(data)?;
-        pair.finish(self, &Layout::Records(schema.clone()), index, &facts, purposes)
+        pair.finish(
+            self,
+            &Layout::Records(schema.clone()),
+            index,
+            &facts,
+            purposes,
+        )
     }
 
     /// The facts with the role and the lineages that a new dataset of these people has.

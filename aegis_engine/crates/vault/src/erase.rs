@@ -178,11 +178,19 @@ impl Vault {
         let source = Source::open(inner, dataset.id)?;
         let stride = dataset.records()?.record_len();
         let kept = |row: usize| !person.contains(&dataset.index.subjects[row]);
-        let places: Vec<usize> = (0..dataset.index.subjects.len()).filter(|row| kept(*row)).collect();
+        let places: Vec<usize> = (0..dataset.index.subjects.len())
+            .filter(|row| kept(*row))
+            .collect();
         let index = RowIndex {
             classes: dataset.index.classes.clone(),
-            class_of: places.iter().map(|row| dataset.index.class_of[*row]).collect(),
-            subjects: places.iter().map(|row| dataset.index.subjects[*row]).collect(),
+            class_of: places
+                .iter()
+                .map(|row| dataset.index.class_of[*row])
+                .collect(),
+            subjects: places
+                .iter()
+                .map(|row| dataset.index.subjects[*row])
+                .collect(),
         };
         let mut facts = dataset.facts.clone();
         facts.lineages = dataset.lineages(self)?;
@@ -196,15 +204,21 @@ impl Vault {
             None => Source::open(inner, dataset.id)?,
         };
         let log2 = sidecar.file.header.chunk_log2;
-        let mut rows =
-            ObjectWriter::begin(inner, sidecar.meta(), log2, Kind::Rows, None, Seed::fresh()?)?;
+        let mut rows = ObjectWriter::begin(
+            inner,
+            sidecar.meta(),
+            log2,
+            Kind::Rows,
+            None,
+            Seed::fresh()?,
+        )?;
         rows.append(&dataset::encode(new, &dataset.layout, &facts, &index)?)?;
         let rows = rows.complete()?;
         let mut meta = source.meta();
-        meta.attrs.insert(store::ROWS_ATTR.to_owned(), rows.id().to_string());
+        meta.attrs
+            .insert(store::ROWS_ATTR.to_owned(), rows.id().to_string());
         let log2 = source.file.header.chunk_log2;
-        let mut writer =
-            ObjectWriter::begin(inner, meta, log2, Kind::Data, Some(rows.id()), seed)?;
+        let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, Some(rows.id()), seed)?;
         let mut at = 0;
         source.each(|plain: &mut Pages, len| {
             let mut done = 0;

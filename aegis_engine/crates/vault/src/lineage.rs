@@ -295,7 +295,13 @@ impl Vault {
             let dataset = self.dataset(object)?;
             let names = BTreeSet::from([self.stat(object)?.name, self.stored_name(object)?]);
             let claim = Claim {
-                role: dataset.facts.role.max(names.iter().map(|n| Role::of_name(n)).max().unwrap_or_default()),
+                role: dataset.facts.role.max(
+                    names
+                        .iter()
+                        .map(|n| Role::of_name(n))
+                        .max()
+                        .unwrap_or_default(),
+                ),
                 lineages: dataset.lineages(self)?,
                 names: names.into_iter().collect(),
             };

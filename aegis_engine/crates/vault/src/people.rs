@@ -63,7 +63,12 @@ impl Vault {
                 .map(|record| record.object)
                 .collect()
         };
-        let mut known = self.inner.people.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .inner
+            .people
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         known.retain(|object, _| live.contains(object));
         let mut all = Vec::with_capacity(live.len());
         for object in live {
@@ -92,13 +97,12 @@ impl Vault {
         let mut known: HashMap<&str, Subject> = HashMap::new();
         let mut all = Vec::with_capacity(identifiers.len());
         for identifier in identifiers {
-            let person = match known.get(identifier.as_str()) {
-                Some(person) => *person,
-                None => {
-                    let person = self.person(identifier)?;
-                    known.insert(identifier, person);
-                    person
-                }
+            let person = if let Some(person) = known.get(identifier.as_str()) {
+                *person
+            } else {
+                let person = self.person(identifier)?;
+                known.insert(identifier, person);
+                person
             };
             all.push(person);
         }
@@ -135,7 +139,10 @@ impl Vault {
         let mut capital = text.to_lowercase();
         if let Some(first) = text.chars().next() {
             let upper: String = first.to_uppercase().collect();
-            capital = format!("{upper}{}", &capital[first.to_lowercase().map(char::len_utf8).sum::<usize>()..]);
+            capital = format!(
+                "{upper}{}",
+                &capital[first.to_lowercase().map(char::len_utf8).sum::<usize>()..]
+            );
         }
         let plain: String = text
             .nfd()
@@ -143,14 +150,32 @@ impl Vault {
             .collect();
         let visible: String = text.chars().filter(|c| !words::invisible(*c)).collect();
         let tries = [
-            (text.to_lowercase(), "; somebody of that name in lower case has"),
-            (text.to_uppercase(), "; somebody of that name in upper case has"),
+            (
+                text.to_lowercase(),
+                "; somebody of that name in lower case has",
+            ),
+            (
+                text.to_uppercase(),
+                "; somebody of that name in upper case has",
+            ),
             (capital, "; somebody of that name with a capital letter has"),
-            (text.nfkc().collect(), "; somebody of that name in ordinary letters has"),
-            (words::skeleton(&text), "; somebody of a name that looks the same has"),
+            (
+                text.nfkc().collect(),
+                "; somebody of that name in ordinary letters has",
+            ),
+            (
+                words::skeleton(&text),
+                "; somebody of a name that looks the same has",
+            ),
             (plain, "; somebody of that name without accents has"),
-            (visible, "; somebody of that name without invisible characters has"),
-            (swap(&dashes, "-"), "; somebody of that name with ordinary hyphens has"),
+            (
+                visible,
+                "; somebody of that name without invisible characters has",
+            ),
+            (
+                swap(&dashes, "-"),
+                "; somebody of that name with ordinary hyphens has",
+            ),
             (
                 swap(&['\u{2018}', '\u{2019}', '\u{2032}'], "'"),
                 "; somebody of that name with an ordinary apostrophe has",

@@ -32,7 +32,8 @@ impl Inner {
         }
         // The permit watches the length of the ledger's file, which an older file put back may have; the keystore's count of
         // its records does not go back.
-        if let (Some(head), Authority::Bundle(_)) = (body.heads.get(consents::HEAD), permit.authority())
+        if let (Some(head), Authority::Bundle(_)) =
+            (body.heads.get(consents::HEAD), permit.authority())
             && head.count > permit.ledger_epoch()
         {
             let permit = permit.id();
@@ -167,7 +168,10 @@ impl ObjectReader {
     }
 
     fn forget(&self) {
-        let mut pool = self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self
+            .scratches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         pool.clear();
     }
 

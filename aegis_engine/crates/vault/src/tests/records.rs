@@ -95,7 +95,11 @@ fn governed() -> (TempDir, Vault, Engine, Uuid, Vec<u8>, RowIndex) {
     let (dir, vault) = vault();
     let (id, data, index) = dataset(&vault);
     let consenting: Vec<_> = index.subjects.iter().step_by(4).copied().collect();
-    vault.consent().unwrap().grant_many(&consenting, "research").unwrap();
+    vault
+        .consent()
+        .unwrap()
+        .grant_many(&consenting, "research")
+        .unwrap();
     let bundle = Bundle::core();
     vault.govern(&bundle).unwrap();
     (dir, vault, Engine::new(bundle).unwrap(), id, data, index)
