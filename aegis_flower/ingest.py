@@ -22,6 +22,17 @@ from aegis_flower.terms import Terms
 _DTYPES = {"f": {4: "f32", 8: "f64"}, "i": {4: "i32", 8: "i64"}, "u": {1: "u8"}}
 HOLDOUT = ".holdout"
 
+__all__ = [
+    "IngestReport",
+    "SimulatedNode",
+    "Terms",
+    "evaluations",
+    "fingerprint",
+    "ingest",
+    "ingest_report",
+    "provision",
+]
+
 
 @dataclass(frozen=True)
 class IngestReport:
@@ -100,7 +111,7 @@ def ingest_report(
 ) -> IngestReport:
     """As `ingest`; returns what was done."""
     name = _named(vault, name)
-    role = _role(name, role)
+    its_role = _role(name, role)
     arrays = {column: _column(name, column, values) for column, values in columns.items()}
     people = _people(name, subjects)
     lengths = {len(array) for array in arrays.values()} | {len(people)}
@@ -125,7 +136,7 @@ def ingest_report(
         people = [one for one, keep in zip(people, kept, strict=True) if keep]
         if not people:
             raise DataError(f"{name}: all its rows are of people who are erased; nothing was stored")
-    facts = terms.facts(list(arrays), name, role)
+    facts = terms.facts(list(arrays), name, its_role)
     layout = [(column, a.dtype.newbyteorder("<"), (a.shape[1],)) for column, a in arrays.items()]
     records = np.empty(len(people), dtype=layout)
     for column, array in arrays.items():

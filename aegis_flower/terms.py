@@ -140,14 +140,19 @@ def _name(field: str, value: str) -> str:
 
 
 def _whole(field: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= value <= high:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= int(value) <= high:
         return int(value)
     raise _wrong(field, value, f"take a whole number from {low} to {high}")
 
 
 def _real(field: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high:
-        return float(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            real = float(value)
+        except OverflowError:
+            real = math.inf
+        if low <= real <= high:
+            return real
     raise _wrong(field, value, f"take a number from {low:g} to {high:g}")
 
 
