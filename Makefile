@@ -16,7 +16,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: miri fuzz fuzz-vault fuzz-secagg test-crash help demo test setup deny bench-vault lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: miri fuzz fuzz-vault fuzz-secagg test-crash help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ test-python: setup ## Python tests, deployments with real processes among them
 		$(BIN)/pytest -q -m "not deployment"; others=$$?; \
 		echo "the deployments go on; their log is .cache/deployments.log"; \
 		wait $$deployments; deployed=$$?; cat .cache/deployments.log; exit $$((others | deployed))
+
+bench-growth: setup ## what a vault costs at 10^2 to 10^5 objects, and many small files beside copy and fsync
+	$(BIN)/python benches/vault_growth.py
 
 bench-vault: setup ## the vault beside age, cp, plain reads, the raw cipher and pyarrow, on 1 GiB
 	$(BIN)/aegis vault bench --size 1GiB

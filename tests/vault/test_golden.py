@@ -18,10 +18,13 @@ from aegis import Vault
 from aegis_engine.records import Block, Fixed, Rows
 
 from aegis_engine import ComplianceEngine, keys
+from aegis_engine.errors import VaultTampered
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "aegis_engine/crates/vault/vectors"
 GOLDEN = VECTORS / "golden"
+GOLDEN2 = VECTORS / "golden2"
+BOTH = pytest.mark.parametrize("golden", [GOLDEN, GOLDEN2], ids=["v1", "v2"])
 KEY = bytes(range(32))
 SECRETS: dict[str, dict[str, Any]] = {
     "key": {"key": KEY},
@@ -30,18 +33,32 @@ SECRETS: dict[str, dict[str, Any]] = {
 RENAMED = "99720c49-a3ba-4b73-8065-56bcfc7ad64a"
 
 
-def expected(name: str) -> dict[str, Any]:
-    return json.loads((GOLDEN / f"{name}.json").read_text())
+def expected(name: str, golden: Path = GOLDEN) -> dict[str, Any]:
+    return json.loads((golden / f"{name}.json").read_text())
+
+
+def renamed(golden: Path) -> str:
+    """The object whose derivation the document has, and its like in version 2."""
+    (one,) = [one["id"] for one in expected("key", golden)["objects"] if one["name"] == "nachher – après.csv"]
+    return str(one)
 
 
 # -- frozen ----------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 @pytest.mark.parametrize("name", SECRETS)
-def test_the_golden_folders_hold_what_was_stored(name: str) -> None:
-    vault, told = decoder.Vault(GOLDEN / name, **SECRETS[name]), expected(name)
+def test_the_golden_folders_hold_what_was_stored(name: str, golden: Path) -> None:
+    vault, told = decoder.Vault(golden / name, **SECRETS[name]), expected(name, golden)
     assert str(vault.id) == told["vault"]
-    assert (vault.envelope.epoch, vault.envelope.generation) == (told["epoch"], told["generation"])
+    assert vault.envelope.version == (1 if golden == GOLDEN else 2) and not vault.torn
+    assert (vault.envelope.epoch, vault.generation) == (told["epoch"], told["generation"])
+    assert {name: [count, mac.hex()] for name, (count, mac) in vault.body.heads.items()} == told.get("heads", {})
+    if golden == GOLDEN2:
+        log = (golden / name / "audit/000001.log").read_bytes()
+        start, end = vault.body.audit_place
+        assert 64 <= start < end <= len(log)
+        assert struct.unpack_from("<IQ", log, start) == (end - start - 56, vault.body.audit[0] - 1)
     assert (vault.body.bundle.hex() if vault.body.bundle else None) == told["bundle"]
     assert [str(one) for one in vault.body.shredded] == told["shredded"]
     assert vault.body.copies == told["copies"]
@@ -55,9 +72,10 @@ def test_the_golden_folders_hold_what_was_stored(name: str) -> None:
         vault.read((told["shredded"] or ["00000000-0000-4000-8000-000000000000"])[0])
 
 
+@BOTH
 @pytest.mark.parametrize("name", SECRETS)
-def test_the_keys_of_the_node_are_the_documents(name: str) -> None:
-    vault, told = decoder.Vault(GOLDEN / name, **SECRETS[name]), expected(name)
+def test_the_keys_of_the_node_are_the_documents(name: str, golden: Path) -> None:
+    vault, told = decoder.Vault(golden / name, **SECRETS[name]), expected(name, golden)
     assert vault.pseudonym("ä").hex() == told["pseudonym of ä"]
     assert vault.mac("aegis/test", b"data").hex() == told["mac of data in aegis/test"]
     blob = bytes.fromhex(told["blob in aegis/test, aad, plain"])
@@ -66,8 +84,9 @@ def test_the_keys_of_the_node_are_the_documents(name: str) -> None:
         vault.open_blob("aegis/test", b"other", blob)
 
 
-def test_the_governance_rows_of_the_golden_dataset_are_the_documents() -> None:
-    vault = decoder.Vault(GOLDEN / "passphrase", **SECRETS["passphrase"])
+@BOTH
+def test_the_governance_rows_of_the_golden_dataset_are_the_documents(golden: Path) -> None:
+    vault = decoder.Vault(golden / "passphrase", **SECRETS["passphrase"])
     (record,) = [one for one in vault.body.live.values() if one.rows]
     rows = vault.dataset(record.object)
     columns = [("id", "i64", 1), ("label", "u8", 1), ("values", "f32", 3)]
@@ -79,9 +98,10 @@ def test_the_governance_rows_of_the_golden_dataset_are_the_documents() -> None:
     assert rows["subjects"] == [vault.pseudonym(person) for person in "abacd"]
 
 
-def test_the_golden_backup_opens_without_an_epoch_key_and_has_what_was_shredded_since() -> None:
-    envelope, body = decoder.open_backup(GOLDEN / "key.akb", passphrase="recovery words in the safe")
-    told = expected("key")
+@BOTH
+def test_the_golden_backup_opens_without_an_epoch_key_and_has_what_was_shredded_since(golden: Path) -> None:
+    envelope, body = decoder.open_backup(golden / "key.akb", passphrase="recovery words in the safe")
+    told = expected("key", golden)
     assert (envelope.epoch, str(envelope.vault)) == (1, told["vault"])
     assert UUID(told["shredded"][0]) in body.live
     assert body.copies == told["copies"]
@@ -144,6 +164,9 @@ def test_vaults_the_engine_writes_now_read_the_same(tmp_path: Path) -> None:
     blob = vault.seal_blob("domain", b"aad", b"state")
     assert other.open_blob("domain", b"aad", blob) == b"state"
     assert other.mac("domain", b"x") == vault.mac("domain", b"x")
+    assert other.proof("domain", b"x") == vault.proof("domain", b"x")
+    vault.commit_head("ledger", 3, b"m" * 32)
+    assert decoder.Vault(tmp_path / "v", key=KEY).body.heads == {"ledger": (3, b"m" * 32)} == {"ledger": vault.head("ledger")}
     vault.rotate(keys.passphrase("pass ✓"))
     vault.backup_keystore(tmp_path / "backup", keys.raw(b"r" * 32))
     again = decoder.Vault(tmp_path / "v", passphrase="pass ✓")
@@ -303,6 +326,12 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "v"
 
 
+@pytest.fixture
+def copy2(tmp_path: Path) -> Path:
+    shutil.copytree(GOLDEN2 / "key", tmp_path / "v2")
+    return tmp_path / "v2"
+
+
 def refused(folder: Path, object_id: str = RENAMED) -> str:
     """What refuses; fails the test when everything opens."""
     try:
@@ -338,6 +367,61 @@ def test_every_byte_of_the_keystore_counts(copy: Path) -> None:
         bad[at] ^= 1 << at % 8
         file.write_bytes(bad)
         refused(copy)
+
+
+def test_every_byte_of_a_keystore_with_changes_counts(copy2: Path) -> None:
+    file = copy2 / "keystore.akv"
+    good = file.read_bytes()
+    for at in range(len(good)):
+        bad = bytearray(good)
+        bad[at] ^= 1 << at % 8
+        file.write_bytes(bad)
+        with pytest.raises(decoder.Bad):
+            decoder.Vault(copy2, key=KEY)
+
+
+def test_a_cut_anywhere_in_the_changes_is_found_by_the_log_and_leaves_whole_commits(copy2: Path) -> None:
+    file = copy2 / "keystore.akv"
+    good, whole = file.read_bytes(), decoder.Vault(copy2, key=KEY)
+    log = copy2 / "audit/000001.log"
+    kept, seen = log.read_bytes(), set()
+    for cut in range(whole.envelope.end, len(good)):
+        file.write_bytes(good[:cut])
+        with pytest.raises(decoder.Bad, match="later generation"):
+            decoder.Vault(copy2, key=KEY)
+        # Without the log nobody knows: what was committed before the cut is there.
+        log.unlink()
+        vault = decoder.Vault(copy2, key=KEY)
+        seen.add((vault.generation, len(vault.body.live), len(vault.body.heads)))
+        log.write_bytes(kept)
+    assert {generation for generation, _, _ in seen} == set(range(whole.envelope.generation, whole.generation))
+    file.write_bytes(good + b"\0" * 30)
+    assert decoder.Vault(copy2, key=KEY).torn
+
+
+def test_the_engine_and_the_decoder_agree_on_torn_and_cut_keystores(copy2: Path) -> None:
+    file = copy2 / "keystore.akv"
+    good, end = file.read_bytes(), decoder.Vault(copy2, key=KEY).envelope.end
+    for cut in range(end, len(good), 41):
+        file.write_bytes(good[:cut])
+        with pytest.raises(VaultTampered) as error:
+            Vault.open(copy2, KEY)
+        assert error.value.code in ("AEG-V016", "AEG-V035")
+    file.write_bytes(good + b"\7" * 40)
+    vault = Vault.open(copy2, KEY)
+    assert {str(one["id"]) for one in vault.list()} == set(map(str, decoder.Vault(copy2, key=KEY).body.live))
+    vault.rename(renamed(GOLDEN2), "once more")
+    again = decoder.Vault(copy2, key=KEY)
+    assert not again.torn and again.read(renamed(GOLDEN2))[0]["name"] == "once more"
+
+
+def test_a_vault_of_version_1_is_version_2_after_its_first_commit(copy: Path) -> None:
+    vault = Vault.open(copy, KEY)
+    assert decoder.Vault(copy, key=KEY).envelope.version == 1
+    vault.rename(RENAMED, "new name")
+    after = decoder.Vault(copy, key=KEY)
+    assert after.envelope.version == 2 and after.read(RENAMED)[0]["name"] == "new name"
+    assert {one["id"] for one in expected("key")["objects"]} == set(map(str, after.body.live))
 
 
 def test_cut_and_longer_objects_are_refused(copy: Path) -> None:

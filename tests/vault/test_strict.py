@@ -33,7 +33,7 @@ class Case:
         self.vault = decoder.Vault(folder, key=KEY)
         self.record = self.vault.body.live[UUID(stored)]
         self.body = bytearray(self.vault.chain["body"])
-        self.first_entry = 110 + 48 * len(self.vault.body.subjects)
+        self.first_entry = 126 + 48 * len(self.vault.body.subjects)
         self.at = self.body.find(self.record.object.bytes, self.first_entry)
         self.meta: dict[str, Any] = {
             "name": "a",
@@ -73,6 +73,7 @@ def case(tmp_path: Path) -> Case:
     stored = str(vault.store_bytes(b"hello", "a", subject="ann", attrs={"k": "v"}))
     vault.store_bytes(b"other", "b")
     vault.backup_keystore(tmp_path / "backup", keys.raw(b"r" * 32))
+    vault.rotate()  # all of it in one base
     return Case(tmp_path / "v", stored)
 
 
@@ -127,29 +128,38 @@ def name(text: bytes) -> Edit:
 def label(text: bytes) -> Edit:
     def edit(case: Case) -> None:
         at = case.body.rfind(case.vault.body.copies[0]["label"].encode()) - 2
-        case.body[at:] = struct.pack("<H", len(text)) + text
+        case.body[at:] = struct.pack("<H", len(text)) + text + bytes(4)
+
+    return edit
+
+
+def heads(*names: bytes) -> Edit:
+    def edit(case: Case) -> None:
+        assert case.body[-4:] == bytes(4)
+        one = [struct.pack("<H", len(name)) + name + struct.pack("<Q", 1) + bytes(32) for name in names]
+        case.body[-4:] = struct.pack("<I", len(names)) + b"".join(one)
 
     return edit
 
 
 def swap(case: Case) -> None:
-    case.body[110:158], case.body[158:206] = case.body[158:206], case.body[110:158]
+    case.body[126:174], case.body[174:222] = case.body[174:222], case.body[126:174]
 
 
 def twice(case: Case) -> None:
-    struct.pack_into("<I", case.body, 106, len(case.vault.body.subjects) + 1)
-    case.body[110:110] = case.body[110:158]
+    struct.pack_into("<I", case.body, 122, len(case.vault.body.subjects) + 1)
+    case.body[126:126] = case.body[126:174]
 
 
 def unused(case: Case) -> None:
-    struct.pack_into("<I", case.body, 106, len(case.vault.body.subjects) + 1)
+    struct.pack_into("<I", case.body, 122, len(case.vault.body.subjects) + 1)
     case.body[case.first_entry : case.first_entry] = b"\xff" * 16 + bytes(32)
 
 
 def orphan(case: Case) -> None:
-    at = case.body.find(case.record.subject, 110, case.first_entry)
+    at = case.body.find(case.record.subject, 126, case.first_entry)
     del case.body[at : at + 48]
-    struct.pack_into("<I", case.body, 106, len(case.vault.body.subjects) - 1)
+    struct.pack_into("<I", case.body, 122, len(case.vault.body.subjects) - 1)
 
 
 def trail(case: Case) -> None:
@@ -157,7 +167,7 @@ def trail(case: Case) -> None:
 
 
 def count(case: Case) -> None:
-    struct.pack_into("<I", case.body, 106, 2**32 - 1)
+    struct.pack_into("<I", case.body, 122, 2**32 - 1)
 
 
 def flip(value: int) -> int:
@@ -165,7 +175,14 @@ def flip(value: int) -> int:
 
 
 BODIES: dict[str, tuple[Edit, bool]] = {
-    "version 2": (put(0, 2), False),
+    "version 1": (put(0, 1), False),
+    "version 3": (put(0, 3), False),
+    "an end of the log before its last record": (put(113, 0xFF), False),
+    "heads not sorted": (heads(b"b", b"a"), False),
+    "a head twice": (heads(b"a", b"a"), False),
+    "heads in order": (heads(b"a", b"b"), True),
+    "a head of 1025 bytes": (heads(b"x" * 1025), False),
+    "a head that is not UTF-8": (heads(b"\xff"), False),
     "governed 2": (put(33, 2), False),
     "a bundle that does not govern": (put(40, 1), False),
     "subjects not sorted": (swap, False),

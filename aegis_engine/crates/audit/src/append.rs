@@ -1,22 +1,25 @@
 //! Appends records: durable before the caller goes on.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
-use crate::read::{Cursor, wait};
+use crate::read::{Cursor, settled_length, wait};
 use crate::scan::{Scan, start};
 use crate::{AuditError, Event, Head, Mark, Record, canonical, format, time};
 
 /// An open log. Threads share one; processes each open their own on the same folder.
 pub struct Log {
     file: File,
-    path: PathBuf,
+    place: Place,
+    /// Opened on a file system that cannot be written to: it takes no records.
+    read_only: bool,
     end: Mutex<End>,
     /// `fdatasync`; a field so that a test can let it fail.
     sync: fn(&File) -> io::Result<()>,
@@ -37,41 +40,39 @@ impl Log {
     ///
     /// `origin` names what the log belongs to; a log made for another origin is [`AuditError::WrongOrigin`]. A torn
     /// tail is cut and the cut is recorded; anything else that does not check is [`AuditError::Tampered`].
-    pub fn open(dir: &Path, origin: &str) -> Result<Self, AuditError> {
-        let path = format::file_in(dir);
-        Self::open_behind(dir, path, origin, None)
+    pub fn open<D: AsDir + ?Sized>(dir: &D, origin: &str) -> Result<Self, AuditError> {
+        Self::open_behind(dir, origin, None)
     }
 
     /// As [`open`](Self::open), but checks only what lies behind `mark`, a place that was checked before, and the record
     /// right before it. A log that does not have the mark's record there is [`AuditError::Rollback`], or
     /// [`AuditError::Tampered`] where the whole chain says so. A mark without a place: the whole chain is checked.
-    pub fn open_from(dir: &Path, origin: &str, mark: &Mark) -> Result<Self, AuditError> {
-        let path = format::file_in(dir);
-        Self::open_behind(dir, path, origin, Some(mark))
+    pub fn open_from<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: &Mark,
+    ) -> Result<Self, AuditError> {
+        Self::open_behind(dir, origin, Some(mark))
     }
 
-    fn open_behind(
-        dir: &Path,
-        path: PathBuf,
+    fn open_behind<D: AsDir + ?Sized>(
+        dir: &D,
         origin: &str,
         mark: Option<&Mark>,
     ) -> Result<Self, AuditError> {
-        create(dir, &path, origin)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(AuditError::io("open", &path))?;
-        let (offset, genesis) = start(&file, &path, Some(origin))?;
-        let from = match mark.filter(|mark| mark.end != 0) {
-            Some(mark) if mark.holds(&file, &path, &genesis)? => {
-                Cursor::at(mark.end, mark.last, mark.head)
-            }
-            _ => Cursor::at(offset, 0, genesis),
-        };
+        let folder = dir
+            .dir(true)
+            .map_err(AuditError::io("create", dir.label()))?;
+        let place = format::file_in(&folder);
+        create(&folder, &place, origin)?;
+        let file = place
+            .open_to_write()
+            .map_err(AuditError::io("open", place.path()))?;
+        let from = Self::begin(&file, place.path(), origin, mark)?;
         let log = Self {
             file,
-            path,
+            place,
+            read_only: false,
             end: Mutex::new(End {
                 offset: from.offset,
                 last: from.last,
@@ -84,7 +85,7 @@ impl Log {
         // an append just under way; the short rest is decided under the lock.
         let mut end = log.lock()?;
         let length = log.length()?;
-        let mut scan = Scan::new(&log.file, &log.path, from, length);
+        let mut scan = Scan::new(&log.file, log.place.path(), from, length);
         let mut lost = mark.filter(|mark| mark.head.seq > 0);
         while let Ok(true) = scan.advance() {
             lost = lost.filter(|mark| mark.head != scan.head());
@@ -96,12 +97,82 @@ impl Log {
         // From the mark itself nothing had to be found.
         match lost.filter(|mark| mark.end == 0 || from.offset != mark.end) {
             Some(mark) => Err(AuditError::Rollback {
-                file: log.path,
+                file: log.path().to_path_buf(),
                 expected: mark.head,
                 found,
             }),
             None => Ok(log),
         }
+    }
+
+    /// Where checking starts: at the mark, when the file has its record there.
+    fn begin(
+        file: &File,
+        path: &Path,
+        origin: &str,
+        mark: Option<&Mark>,
+    ) -> Result<Cursor, AuditError> {
+        let (offset, genesis) = start(file, path, Some(origin))?;
+        Ok(match mark.filter(|mark| mark.end != 0) {
+            Some(mark) if mark.holds(file, path, &genesis)? => {
+                Cursor::at(mark.end, mark.last, mark.head)
+            }
+            _ => Cursor::at(offset, 0, genesis),
+        })
+    }
+
+    /// Opens the log in `dir` where nothing can be written: checks the whole chain, changes nothing, and takes no records.
+    /// A torn tail is left where it is and not counted.
+    pub fn open_read_only<D: AsDir + ?Sized>(dir: &D, origin: &str) -> Result<Self, AuditError> {
+        Self::open_behind_read_only(dir, origin, None)
+    }
+
+    /// As [`open_read_only`](Self::open_read_only), from a mark; see [`open_from`](Self::open_from).
+    pub fn open_read_only_from<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: &Mark,
+    ) -> Result<Self, AuditError> {
+        Self::open_behind_read_only(dir, origin, Some(mark))
+    }
+
+    fn open_behind_read_only<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        mark: Option<&Mark>,
+    ) -> Result<Self, AuditError> {
+        let (file, place) = crate::read::open(dir)?;
+        let from = Self::begin(&file, place.path(), origin, mark)?;
+        let length = settled_length(&file, place.path())?;
+        let mut scan = Scan::new(&file, place.path(), from, length);
+        let mut lost = mark.filter(|mark| mark.head.seq > 0);
+        loop {
+            match scan.advance() {
+                Ok(true) => lost = lost.filter(|mark| mark.head != scan.head()),
+                Ok(false) | Err(AuditError::Torn { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let end = (scan.offset(), scan.last(), scan.head());
+        if let Some(mark) = lost.filter(|mark| mark.end == 0 || from.offset != mark.end) {
+            return Err(AuditError::Rollback {
+                file: place.path().to_path_buf(),
+                expected: mark.head,
+                found: end.2,
+            });
+        }
+        Ok(Self {
+            file,
+            place,
+            read_only: true,
+            end: Mutex::new(End {
+                offset: end.0,
+                last: end.1,
+                head: end.2,
+                broken: None,
+            }),
+            sync: File::sync_data,
+        })
     }
 
     /// Appends one record and returns when it is on the disk.
@@ -112,6 +183,11 @@ impl Log {
     pub fn append(&self, body: &Value) -> Result<Record, AuditError> {
         let body = with_time(body);
         let payload = canonical::canonical(&body)?;
+        if self.read_only {
+            return Err(AuditError::ReadOnly {
+                file: self.path().to_path_buf(),
+            });
+        }
         let mut end = self.lock()?;
         self.exclusively(|| {
             self.check_in_place()?;
@@ -152,6 +228,9 @@ impl Log {
     /// The head with what other processes appended since, checked.
     pub fn newest(&self) -> Result<Head, AuditError> {
         let mut end = self.lock()?;
+        if self.read_only {
+            return Ok(end.head);
+        }
         self.exclusively(|| {
             self.check_in_place()?;
             self.catch_up(&mut end)
@@ -161,7 +240,7 @@ impl Log {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, End>, AuditError> {
@@ -180,7 +259,7 @@ impl Log {
         &self,
         work: impl FnOnce() -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
-        wait(&self.path, || self.file.try_lock())?;
+        wait(self.path(), || self.file.try_lock())?;
         let result = work();
         // Closing the file would release the lock as well; failing to release it changes nothing of the result.
         let _ = self.file.unlock();
@@ -193,7 +272,7 @@ impl Log {
         if length < end.offset {
             let reason = "the file became shorter while it was open";
             return Err(AuditError::Tampered {
-                file: self.path.clone(),
+                file: self.path().to_path_buf(),
                 seq: end.head.seq,
                 offset: length,
                 reason,
@@ -203,7 +282,7 @@ impl Log {
             return Ok(());
         }
         let from = Cursor::at(end.offset, end.last, end.head);
-        let mut scan = Scan::new(&self.file, &self.path, from, length);
+        let mut scan = Scan::new(&self.file, self.path(), from, length);
         let found = loop {
             match scan.advance() {
                 Ok(true) => {}
@@ -216,7 +295,7 @@ impl Log {
             Err(AuditError::Torn { bytes, .. }) => {
                 self.file
                     .set_len(end.offset)
-                    .map_err(AuditError::io("truncate", &self.path))?;
+                    .map_err(AuditError::io("truncate", self.path()))?;
                 let body =
                     with_time(&json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}));
                 self.write(end, &canonical::canonical(&body)?)
@@ -232,7 +311,7 @@ impl Log {
             if let Err(undo) = self.file.set_len(end.offset) {
                 end.broken = Some(format!("half a record could not be taken back: {undo}"));
             }
-            return Err(AuditError::io("append to", &self.path)(source));
+            return Err(AuditError::io("append to", self.path())(source));
         }
         if let Err(source) = (self.sync)(&self.file) {
             let reason = format!("a record could not be made durable: {source}");
@@ -248,30 +327,27 @@ impl Log {
 
     /// Appending to a file that was replaced or removed would record into nowhere.
     fn check_in_place(&self) -> Result<(), AuditError> {
-        let ours = self
-            .file
-            .metadata()
-            .map_err(AuditError::io("stat", &self.path))?;
-        match fs::metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(AuditError::io("stat", &self.path)(source))
-            }
-            _ => Err(self.unavailable("its file was removed or replaced while it was open")),
+        let in_place = self
+            .place
+            .is_of(&self.file)
+            .map_err(AuditError::io("stat", self.path()))?;
+        if in_place {
+            return Ok(());
         }
+        Err(self.unavailable("its file was removed or replaced while it was open"))
     }
 
     fn length(&self) -> Result<u64, AuditError> {
         Ok(self
             .file
             .metadata()
-            .map_err(AuditError::io("stat", &self.path))?
+            .map_err(AuditError::io("stat", self.path()))?
             .len())
     }
 
     fn unavailable(&self, reason: &str) -> AuditError {
         AuditError::Unavailable {
-            file: self.path.clone(),
+            file: self.path().to_path_buf(),
             reason: reason.to_owned(),
         }
     }
@@ -280,53 +356,36 @@ impl Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log")
-            .field("path", &self.path)
+            .field("path", &self.path())
             .field("head", &self.head())
             .finish_non_exhaustive()
     }
 }
 
 /// Makes the file with its header, whole or not at all, and only when there is none.
-fn create(dir: &Path, path: &Path, origin: &str) -> Result<(), AuditError> {
-    if !dir.is_dir() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(AuditError::io("create", dir))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_dir(parent)?;
-        }
-    }
-    if path.exists() {
+fn create(dir: &Place, place: &Place, origin: &str) -> Result<(), AuditError> {
+    if place.exists() {
         return Ok(());
     }
     // Locks on the folder keep two creators apart; the log's own lock has no file yet.
-    let folder = File::open(dir).map_err(AuditError::io("open", dir))?;
-    wait(dir, || folder.try_lock())?;
-    if path.exists() {
+    let folder = dir.open_dir().map_err(AuditError::io("open", dir.path()))?;
+    wait(dir.path(), || folder.try_lock())?;
+    if place.exists() {
         return Ok(());
     }
-    let temp = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temp)
-        .map_err(AuditError::io("create", &temp))?;
+    let temp = dir.join(format::NEW_FILE);
+    // What a crash left: the name goes, whatever it leads to.
+    temp.unlink()
+        .map_err(AuditError::io("remove", temp.path()))?;
+    let mut file = temp
+        .create_new()
+        .map_err(AuditError::io("create", temp.path()))?;
     file.write_all(&format::file_header(origin))
         .and_then(|()| file.sync_all())
-        .map_err(AuditError::io("write", &temp))?;
-    fs::rename(&temp, path).map_err(AuditError::io("rename", &temp))?;
-    sync_dir(dir)
-}
-
-/// A new name is durable only when its folder is.
-fn sync_dir(dir: &Path) -> Result<(), AuditError> {
-    File::open(dir)
-        .and_then(|folder| folder.sync_all())
-        .map_err(AuditError::io("sync", dir))
+        .map_err(AuditError::io("write", temp.path()))?;
+    temp.rename(place)
+        .and_then(|()| folder.sync_all())
+        .map_err(AuditError::io("rename", temp.path()))
 }
 
 fn with_time(body: &Value) -> Value {

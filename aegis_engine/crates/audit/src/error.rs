@@ -77,6 +77,12 @@ pub enum AuditError {
         /// Which rule it breaks.
         reason: &'static str,
     },
+    /// The log lies where nothing can be written.
+    #[error("audit log {} is on a file system that is only for reading: what must be on record first is not done; mount it for writing, or copy the vault", file.display())]
+    ReadOnly {
+        /// The file.
+        file: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {op} {}: {source}", path.display())]
     Io {
@@ -101,6 +107,7 @@ impl AuditError {
             Self::TooLarge { .. } => "AEG-A006",
             Self::NotCanonical { .. } => "AEG-A007",
             Self::Io { .. } => "AEG-A008",
+            Self::ReadOnly { .. } => "AEG-A009",
         }
     }
 

@@ -1,7 +1,8 @@
 //! The bytes of headers, frames and hashes, as the crate's page describes them. No I/O here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use aegis_folder::Place;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use crate::{AuditError, Head};
@@ -14,11 +15,13 @@ pub(crate) const FRAME_HEADER: usize = 56;
 /// Bytes of the shortest payload, `{}`.
 const MIN_PAYLOAD: usize = 2;
 const FILE: &str = "000001.log";
+/// The same while it is made.
+pub(crate) const NEW_FILE: &str = "000001.new";
 const MAGIC: [u8; 8] = *b"AEGISLG1";
 const VERSION: u32 = 1;
 
 /// The file of the log in this folder.
-pub(crate) fn file_in(dir: &Path) -> PathBuf {
+pub(crate) fn file_in(dir: &Place) -> Place {
     dir.join(FILE)
 }
 

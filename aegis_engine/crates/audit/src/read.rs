@@ -1,9 +1,11 @@
 //! Reads records back, checking the chain on the way.
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use aegis_folder::{AsDir, Place};
 
 use crate::scan::{Scan, start};
 use crate::{AuditError, Head, Mark, Record, canonical, format};
@@ -47,17 +49,17 @@ pub struct Records {
 }
 
 /// All records of the log in `dir`, oldest first, without writing anything.
-pub fn read(dir: &Path) -> Result<Records, AuditError> {
-    let (file, path) = open(dir)?;
-    let (offset, head) = start(&file, &path, None)?;
-    records(file, &path, Cursor::at(offset, 0, head))
+pub fn read<D: AsDir + ?Sized>(dir: &D) -> Result<Records, AuditError> {
+    let (file, place) = open(dir)?;
+    let (offset, head) = start(&file, place.path(), None)?;
+    records(file, place.path(), Cursor::at(offset, 0, head))
 }
 
 /// The records behind a place reached before. A log that is shorter now is [`AuditError::Rollback`]; one that was
 /// rewritten shows at the first new record, which does not follow the one remembered.
-pub fn read_from(dir: &Path, cursor: Cursor) -> Result<Records, AuditError> {
-    let (file, path) = open(dir)?;
-    records(file, &path, cursor)
+pub fn read_from<D: AsDir + ?Sized>(dir: &D, cursor: Cursor) -> Result<Records, AuditError> {
+    let (file, place) = open(dir)?;
+    records(file, place.path(), cursor)
 }
 
 impl Records {
@@ -113,10 +115,13 @@ fn records(file: File, path: &Path, from: Cursor) -> Result<Records, AuditError>
 }
 
 /// Opens the file of the log in `dir` for reading only.
-pub(crate) fn open(dir: &Path) -> Result<(File, PathBuf), AuditError> {
-    let path = format::file_in(dir);
-    let file = File::open(&path).map_err(AuditError::io("open", &path))?;
-    Ok((file, path))
+pub(crate) fn open<D: AsDir + ?Sized>(dir: &D) -> Result<(File, Place), AuditError> {
+    let folder = dir
+        .dir(false)
+        .map_err(AuditError::io("open", dir.label()))?;
+    let place = format::file_in(&folder);
+    let file = place.open().map_err(AuditError::io("open", place.path()))?;
+    Ok((file, place))
 }
 
 /// The length of the file at a moment when no append is under way: half a record is then a torn one.

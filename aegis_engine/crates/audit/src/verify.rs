@@ -1,6 +1,6 @@
 //! Checks a whole log without writing anything.
 
-use std::path::Path;
+use aegis_folder::AsDir;
 
 use crate::read::{Cursor, open, settled_length};
 use crate::scan::{Scan, start};
@@ -21,12 +21,13 @@ pub struct Report {
 ///
 /// With `origin`, the log must belong to it. With `expect`, a head kept elsewhere must lie in the chain, otherwise it
 /// is [`AuditError::Rollback`]: without one, records cut off the end are not noticed. A torn tail is an error.
-pub fn verify(
-    dir: &Path,
+pub fn verify<D: AsDir + ?Sized>(
+    dir: &D,
     origin: Option<&str>,
     expect: Option<&Head>,
 ) -> Result<Report, AuditError> {
-    let (file, path) = open(dir)?;
+    let (file, place) = open(dir)?;
+    let path = place.path().to_path_buf();
     let bytes = settled_length(&file, &path)?;
     let (offset, genesis) = start(&file, &path, origin)?;
     let mut scan = Scan::new(&file, &path, Cursor::at(offset, 0, genesis), bytes);

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aegis_audit::{AuditError, Cursor, Event, Head, Log, Record};
+use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
 use crate::hex;
@@ -217,7 +218,7 @@ struct State {
 
 /// Consent, objections, restrictions and erasures by subject and purpose.
 pub struct ConsentLedger {
-    dir: PathBuf,
+    dir: Place,
     log: Log,
     prove: Prove,
     state: Mutex<State>,
@@ -233,10 +234,30 @@ impl fmt::Debug for ConsentLedger {
 
 impl ConsentLedger {
     /// Opens the ledger in `dir`, creates it when there is none, checks the chain and reads it.
-    pub fn open(dir: &Path, origin: &str, prove: Prove) -> Result<Self, ConsentError> {
-        let log = Log::open(dir, origin)?;
+    pub fn open<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        prove: Prove,
+    ) -> Result<Self, ConsentError> {
+        Self::with(dir, Log::open(dir, origin)?, prove)
+    }
+
+    /// As [`open`](Self::open) where nothing can be written: it takes no records.
+    pub fn open_read_only<D: AsDir + ?Sized>(
+        dir: &D,
+        origin: &str,
+        prove: Prove,
+    ) -> Result<Self, ConsentError> {
+        Self::with(dir, Log::open_read_only(dir, origin)?, prove)
+    }
+
+    fn with<D: AsDir + ?Sized>(dir: &D, log: Log, prove: Prove) -> Result<Self, ConsentError> {
+        let dir = dir.dir(false).map_err(|source| ConsentError::Io {
+            path: dir.label().to_owned(),
+            source,
+        })?;
         let ledger = Self {
-            dir: dir.to_owned(),
+            dir,
             log,
             prove,
             state: Mutex::new(State::default()),

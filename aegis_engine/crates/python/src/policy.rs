@@ -99,12 +99,25 @@ pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
         source,
     };
     let folder = vault.join("policy");
+    let ours = |path: &Path| {
+        path.extension()
+            .is_some_and(|e| e == "cedar" || e == "cedarschema")
+    };
     fs::create_dir_all(&folder).map_err(io)?;
+    // What a bundle that was replaced left there.
+    for entry in fs::read_dir(&folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if ours(&path)
+            && !path
+                .file_name()
+                .is_some_and(|name| from.join(name).exists())
+        {
+            fs::remove_file(&path).map_err(io)?;
+        }
+    }
     for entry in fs::read_dir(from).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path
-            .extension()
-            .is_some_and(|e| e == "cedar" || e == "cedarschema")
+        if ours(&path)
             && let Some(name) = path.file_name()
         {
             fs::copy(&path, folder.join(name)).map_err(io)?;

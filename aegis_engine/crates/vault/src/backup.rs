@@ -1,10 +1,9 @@
 //! Backups of the keystore, made on purpose, under a recovery key of their own: the only protection against its loss,
 //! and copies that shredding does not reach. So each is on record, in the keystore and in every later receipt.
 
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_audit::{Event, Head, Log, Record};
@@ -14,18 +13,20 @@ use crate::auth::Auth;
 use crate::envelope::{self, BASE_MAX, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
+use crate::exclusive::Exclusive;
 use crate::fail;
 use crate::files;
 use crate::keystore::{Body, Delta, Entry, KnownCopy};
 use crate::layout::{About, Layout};
 use crate::lock;
+use crate::outside;
 use crate::proof::{self, Said};
 use crate::provider::{Kind, Provider};
 use crate::rename::check_name;
 use crate::secret::Secret;
 use crate::shred;
 use crate::trail::{self, Newest, walk};
-use crate::vault::{LOCK_WAIT_MS, Vault, now};
+use crate::vault::{LOCK_WAIT_MS, Opening, Vault, now};
 
 /// What a restore demands of the audit log, from which it learns what was shredded since the backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,12 +65,7 @@ impl Vault {
         check_name(&label)?;
         let auth = Auth::fresh(self.inner.id, recovery)?;
         // Refuses what exists, and shows that the place can be written to, before the copy is put on record.
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(VaultError::io("create", path))?;
+        let mut file = outside::create_new(path)?;
         fail::point("backup.created")?;
         let mut exclusive = self.inner.exclusive()?;
         let (epoch, generation) = (exclusive.epoch, exclusive.generation + 1);
@@ -96,7 +92,7 @@ impl Vault {
             .map_err(VaultError::io("write", path))?;
         fail::point("backup.written")?;
         file.sync_all().map_err(VaultError::io("fsync", path))?;
-        files::sync_parent(path)
+        outside::sync_parent(path)
     }
 
     /// Puts a keystore backup into the vault folder `path`, whose keystore or epoch secret was lost, under `provider`.
@@ -114,8 +110,8 @@ impl Vault {
         trust: LogTrust,
     ) -> Result<Self> {
         no_wrapping(recovery)?;
-        let layout = Layout::new(path);
-        let bytes = files::read(backup, BASE_MAX)?;
+        let layout = Layout::open(path)?;
+        let bytes = outside::read(backup, BASE_MAX)?;
         let envelope = envelope::peek(&bytes, Form::Backup)?;
         let id = envelope.vault;
         let reached = match About::read(&layout) {
@@ -138,9 +134,10 @@ impl Vault {
                 });
             }
             Ok(about) => about.epoch,
-            Err(error @ VaultError::NotFound { .. }) => return Err(error),
             Err(_) => 0, // vault.json is lost, too: it is written anew below
         };
+        // Asked once, and before anything is changed.
+        let auth = Arc::new(Auth::fresh(id, provider)?);
         let opened = Auth::of(&envelope, recovery, backup)?;
         let root = opened.root(id, &backup_epoch(envelope.epoch))?;
         let body = envelope::open(&bytes, Form::Backup, &root)?.body;
@@ -182,28 +179,30 @@ impl Vault {
         debug_assert_eq!(log.mark().head, written.head());
         let audit = log.mark();
         drop(log);
-        let auth = Auth::fresh(id, provider)?;
         epoch.write_first(&layout, id, provider)?;
-        files::overwrite(&layout.epoch_next())?;
-        files::remove(&layout.epoch_next())?;
+        files::discard(&layout.epoch_next())?;
         let fresh = auth.envelope(Form::Keystore, id, epoch.epoch, newest.generation + 1);
         let root = auth.root(id, &epoch)?;
         let base = envelope::seal(&fresh, &root, &body, &since.delta, &audit)?;
         files::replace(&layout.keystore(), &base.bytes)?;
         About::new(id, provider.kind(), epoch.epoch).write(&layout)?;
         drop(held);
-        Self::open(path, provider)
+        let opening = Opening {
+            auth: Some(auth),
+            ..Opening::default()
+        };
+        Ok(opening.open(&layout, provider)?.0)
     }
+}
 
+impl Exclusive<'_> {
     /// Goes on from an older keystore of this epoch: the generation leaps over the lost ones.
-    pub(crate) fn accept(&self, newest: u64) -> Result<()> {
-        let mut exclusive = self.inner.exclusive_as_it_is()?;
-        let facts = json!({"lost_generation": newest, "epoch": exclusive.epoch});
+    pub(crate) fn accept(&mut self, newest: u64) -> Result<()> {
+        let facts = json!({"lost_generation": newest, "epoch": self.epoch});
         self.inner.log.record(Event::KeystoreAccepted, facts)?;
         // More than the file has: so a new base is written, not a change.
-        exclusive.generation = newest;
-        exclusive.commit()?;
-        exclusive.done()
+        self.generation = newest;
+        self.commit()
     }
 }
 

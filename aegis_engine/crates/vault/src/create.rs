@@ -1,8 +1,8 @@
 //! Making a vault, only where nothing can be lost.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_audit::Event;
@@ -12,39 +12,38 @@ use crate::auth::Auth;
 use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
-use crate::files;
+use crate::files::{self, Entry, Folder, Kind};
 use crate::keystore::{Body, Delta};
 use crate::layout::{About, Layout};
 use crate::lock;
 use crate::provider::Provider;
 use crate::secret;
-use crate::vault::{LOCK_WAIT_MS, Vault};
+use crate::vault::{LOCK_WAIT_MS, Opening, Vault};
 
 impl Vault {
-    /// Creates a vault in a new or empty folder.
+    /// Creates a vault in a new or empty folder, which is then open to nobody else.
     pub fn create(path: &Path, provider: &Provider) -> Result<Self> {
-        let layout = Layout::new(path);
-        if layout.about().exists() {
-            return Err(VaultError::AlreadyExists {
-                path: path.to_path_buf(),
-            });
+        if let Some(layout) = there(path)? {
+            free(&layout)?;
         }
-        check_free(&layout)?;
-        // Before anything is made: a key that is not there leaves no folder behind.
+        // Before anything is made: a key that is not there leaves no folder behind. It is asked for once.
         let id = secret::uuid()?;
-        let auth = Auth::fresh(id, provider)?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(VaultError::io("create folder", path))?;
+        let auth = Arc::new(Auth::fresh(id, provider)?);
+        let folder = Folder::open_or_create(path).map_err(VaultError::io("create folder", path))?;
+        let layout = Layout::of(folder);
         let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
-        if layout.about().exists() {
-            return Err(VaultError::AlreadyExists {
-                path: path.to_path_buf(),
-            });
+        free(&layout)?;
+        if !layout
+            .folder
+            .tighten()
+            .map_err(VaultError::io("chmod", path))?
+        {
+            let what = format!(
+                "{} is open to others and belongs to somebody else; make a folder of your own for the vault",
+                path.display()
+            );
+            return Err(VaultError::BadRequest { what });
         }
-        check_free(&layout)?;
         files::create_dir(&layout.objects())?;
         files::create_dir(&layout.journal())?;
         let first = EpochKey::random(1)?;
@@ -56,7 +55,12 @@ impl Vault {
         // Last: a folder is a vault from here on.
         About::new(id, provider.kind(), 1).write(&layout)?;
         drop(held);
-        let vault = Self::open(path, provider)?;
+        let opening = Opening {
+            auth: Some(auth),
+            ..Opening::default()
+        };
+        let (vault, held) = opening.open(&layout, provider)?;
+        drop(held);
         let facts = json!({"vault": id.to_string(), "epoch": 1});
         vault.inner.log.record(Event::VaultCreate, facts)?;
         Ok(vault)
@@ -64,8 +68,11 @@ impl Vault {
 
     /// Opens the vault at `path`, or creates one where there is nothing.
     pub fn open_or_create(path: &Path, provider: &Provider) -> Result<Self> {
-        let layout = Layout::new(path);
-        if !layout.about().exists() && check_free(&layout).is_ok() {
+        let nothing = match there(path)? {
+            Some(layout) => free(&layout).is_ok(),
+            None => true,
+        };
+        if nothing {
             match Self::create(path, provider) {
                 // Another process was faster.
                 Err(VaultError::AlreadyExists { .. }) => {}
@@ -76,9 +83,23 @@ impl Vault {
     }
 }
 
+/// The folder, if there is one.
+fn there(path: &Path) -> Result<Option<Layout>> {
+    match Layout::open(path) {
+        Ok(layout) => Ok(Some(layout)),
+        Err(VaultError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Only a new or empty folder may become a vault; what an interrupted `create` left counts as empty.
-fn check_free(layout: &Layout) -> Result<()> {
-    let ours = [
+fn free(layout: &Layout) -> Result<()> {
+    if files::exists(&layout.about())? {
+        return Err(VaultError::AlreadyExists {
+            path: layout.root.clone(),
+        });
+    }
+    let files = [
         "lock",
         "epoch.key",
         "epoch.key.tmp",
@@ -86,23 +107,20 @@ fn check_free(layout: &Layout) -> Result<()> {
         "keystore.akv.tmp",
         "vault.json.tmp",
     ];
-    let not_free = |reason: String| VaultError::NotAVault {
-        path: layout.root.clone(),
-        reason,
-    };
-    if !layout.root.exists() {
-        return Ok(());
-    }
-    let entries =
-        fs::read_dir(&layout.root).map_err(|_| not_free("it is not a folder".to_owned()))?;
-    for entry in entries {
-        let entry = entry.map_err(VaultError::io("list", &layout.root))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let empty = || fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none());
-        let known = ours.contains(&&*name) || (["objects", "journal"].contains(&&*name) && empty());
+    let one_of = |names: &[&str], entry: &Entry| names.iter().any(|n| entry.name == OsStr::new(n));
+    for entry in files::list(&layout.folder.here())? {
+        let known = match entry.kind {
+            Kind::File => one_of(&files, &entry),
+            Kind::Dir => {
+                one_of(&["objects", "journal"], &entry) && files::list(&entry.place)?.is_empty()
+            }
+            Kind::Other(_) => false,
+        };
         if !known {
-            return Err(not_free("it has no vault.json, but other files".to_owned()));
+            return Err(VaultError::NotAVault {
+                path: layout.root.clone(),
+                reason: "it has no vault.json, but other files".to_owned(),
+            });
         }
     }
     Ok(())

@@ -152,16 +152,16 @@ impl Vault {
             object,
             reason: reason.to_owned(),
         };
-        let state = self.inner.current()?;
-        let record = state.body.live(object)?;
-        let rows = record
-            .rows
-            .ok_or_else(|| not("it was not stored as records"))?;
-        let rows: &Record = state.body.live(rows)?;
-        let file = ObjectFile::open(&self.inner, rows)?;
-        let key = file.locked(&self.inner, &state.body, rows).rows()?;
-        let length = record.length;
-        drop(state);
+        let (file, key, length) = self.inner.looking(|state| {
+            let record = state.body.live(object)?;
+            let rows = record
+                .rows
+                .ok_or_else(|| not("it was not stored as records"))?;
+            let rows: &Record = state.body.live(rows)?;
+            let file = ObjectFile::open(&self.inner, rows)?;
+            let key = file.locked(&self.inner, &state.body, rows).rows()?;
+            Ok((file, key, record.length))
+        })?;
         file.check_size()?;
         let mut content = Zeroizing::new(vec![
             0;

@@ -1,6 +1,7 @@
 //! The end of a whole vault: its root, its keystore, its files.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::doctor::caveats;
 use crate::epoch;
 use crate::error::{Result, VaultError};
 use crate::fail;
-use crate::files;
+use crate::files::{self, Entry, Kind};
+use crate::header::{HEADER, Header};
 use crate::kdf;
 use crate::layout::{About, Layout};
 use crate::lock;
@@ -93,16 +95,25 @@ fn wipe(
         }
         fail::point("destroy.file")?;
     }
-    for shard in list(&layout.objects())? {
-        for file in list(&shard)? {
-            files::remove(&file)?;
+    for shard in files::list(&layout.objects())? {
+        if shard.kind != Kind::Dir {
+            continue;
         }
-        fs::remove_dir(&shard).map_err(VaultError::io("remove folder", &shard))?;
+        for file in files::list(&shard.place)? {
+            if object_of(&file, about.id, genuine) {
+                files::remove(&file.place)?;
+            }
+        }
+        // A folder with something of somebody else's in it stays.
+        let _ = shard.place.rmdir();
     }
     fail::point("destroy.objects")?;
-    for path in list(&layout.journal())? {
-        if path != layout.destroy_intent() {
-            files::remove(&path)?;
+    for entry in files::list(&layout.journal())? {
+        if entry.kind == Kind::File
+            && entry.place != layout.destroy_intent()
+            && is_intent(&entry.name)
+        {
+            files::remove(&entry.place)?;
         }
     }
     let facts = json!({
@@ -116,14 +127,39 @@ fn wipe(
     Ok((record.seq, gone.note))
 }
 
-fn list(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
+/// Whether it is an object's file of this vault: a plain file with the name of one. Where the keystore is gone, and with it
+/// all that could tell a genuine end of this vault from a folder made to look like one, its header must name the vault.
+fn object_of(entry: &Entry, vault: Uuid, genuine: bool) -> bool {
+    let Some(name) = entry.name.to_str().filter(|_| entry.kind == Kind::File) else {
+        return false;
+    };
+    let (stem, whole) = match name.strip_suffix(".enc.tmp") {
+        Some(stem) => (stem, false),
+        None => (name.strip_suffix(".enc").unwrap_or_default(), true),
+    };
+    let Ok(id) = stem.parse::<Uuid>() else {
+        return false;
+    };
+    if genuine {
+        return true;
     }
-    let entries = fs::read_dir(folder).map_err(VaultError::io("list", folder))?;
-    entries
-        .map(|entry| Ok(entry.map_err(VaultError::io("list", folder))?.path()))
-        .collect()
+    let mut raw = [0; HEADER];
+    whole
+        && entry
+            .place
+            .open()
+            .and_then(|file| file.read_exact_at(&mut raw, 0))
+            .is_ok()
+        && Header::decode(&raw, id).is_ok_and(|header| header.vault == vault)
+}
+
+/// `<uuid>.store`, `.shred`, `.reencrypt`, and each while it is written.
+fn is_intent(name: &OsStr) -> bool {
+    let name = name.to_str().unwrap_or_default();
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    name.rsplit_once('.').is_some_and(|(stem, kind)| {
+        ["store", "shred", "reencrypt"].contains(&kind) && stem.parse::<Uuid>().is_ok()
+    })
 }
 
 /// Finishes a destruction that a crash interrupted, and gives the error every open of a destroyed vault ends with.
@@ -133,11 +169,17 @@ pub(crate) fn forward(layout: &Layout, about: &About, provider: &Provider) -> Re
         path: layout.root.clone(),
         when,
     };
-    if !layout.destroy_intent().exists() {
+    if !files::exists(&layout.destroy_intent())? || lock::read_only(&layout.lock())? {
         return Ok(destroyed);
     }
-    let _held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+    let mut held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+    // Another process may have finished it in the meantime.
+    if !files::exists(&layout.destroy_intent())? {
+        return Ok(destroyed);
+    }
+    let about = &About::read(layout)?;
     let (epoch, genuine) = judge(layout, about, provider)?;
+    held.sign();
     let log = Log::open(&layout.audit(), &trail::origin(about.id))?;
     wipe(layout, about, epoch, provider, genuine, &log)?;
     Ok(destroyed)
@@ -155,6 +197,8 @@ fn judge(layout: &Layout, about: &About, provider: &Provider) -> Result<(u64, bo
     };
     let (_, envelope) = match state::keystore(layout, about.id) {
         Ok(found) => found,
+        // A link or a pipe in its place was not left by a crash.
+        Err(unfit @ VaultError::Unfit { .. }) => return Err(unfit),
         Err(_) if !epoch::any_left(layout, about.id) => return Ok((about.epoch, false)),
         Err(_) => return Err(forged()),
     };

@@ -157,7 +157,7 @@ pub fn doctor(root: &Path) -> Vec<Fact> {
     all.extend(hibernation());
     all.push(core_dumps());
     all.push(locked_memory());
-    if let Ok(about) = About::read(&Layout::new(root)) {
+    if let Ok(about) = Layout::open(root).and_then(|layout| About::read(&layout)) {
         let level = match about.provider.as_str() {
             "pkcs11" => "hardware",
             "kms" => "kms",

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
 use crate::fail;
-use crate::files;
+use crate::files::{self, Place};
 use crate::layout::Layout;
 use crate::provider::{BLOB_MAX, Destroyed, Kind, Provider};
 use crate::secret::Secret;
@@ -35,7 +35,7 @@ pub(crate) struct Wrapped {
 
 impl Wrapped {
     /// `None` when the file is missing, torn, overwritten or of another vault.
-    fn read(path: &std::path::Path, vault: Uuid) -> Option<Self> {
+    fn read(path: &Place, vault: Uuid) -> Option<Self> {
         let bytes = Zeroizing::new(files::read(path, (FIXED + BLOB_MAX) as u64).ok()?);
         Self::decode(&bytes, vault)
     }
@@ -153,10 +153,11 @@ pub(crate) fn any_left(layout: &Layout, vault: Uuid) -> bool {
 /// Finishes or undoes what a crash in a ratchet left, given the epoch of the keystore. Needs the exclusive lock.
 pub(crate) fn settle(layout: &Layout, vault: Uuid, epoch: u64, provider: &Provider) -> Result<()> {
     let next = layout.epoch_next();
-    if !next.exists() {
+    if !files::exists(&next)? {
         return Ok(());
     }
-    let of_keystore = |path| Wrapped::read(path, vault).is_some_and(|found| found.epoch == epoch);
+    let of_keystore =
+        |path: &Place| Wrapped::read(path, vault).is_some_and(|found| found.epoch == epoch);
     if of_keystore(&next) {
         // The keystore is already the new one: go on. A token or service that a rotation left behind is not at hand
         // here: its old key stays if the crash came before `destroy`, and opens nothing, since epoch.key is overwritten.
@@ -166,9 +167,7 @@ pub(crate) fn settle(layout: &Layout, vault: Uuid, epoch: u64, provider: &Provid
         if Wrapped::read(&next, vault).is_some_and(|found| found.kind == provider.kind()) {
             provider.destroy(vault, epoch + 1)?;
         }
-        files::overwrite(&next)?;
-        files::remove(&next)?;
-        files::sync_parent(&next)
+        files::discard(&next).map(drop)
     } else {
         Err(VaultError::KeyDestroyed {
             reason: format!("no epoch secret of epoch {epoch} is left"),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aegis_audit::AuditError;
+use aegis_folder::Unfit;
 use aegis_policy::{PermitError, PolicyError};
 use uuid::Uuid;
 
@@ -349,6 +350,24 @@ pub enum VaultError {
         /// What was being done.
         op: &'static str,
     },
+    /// A link, pipe, device or another's file lies in the vault's folder.
+    #[error(
+        "{path} in the vault's folder is {what}; a vault has only plain files and folders of its own: nothing was followed or changed, restore the folder, or remove that name when it is not the vault's"
+    )]
+    Unfit {
+        /// Which name.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The vault cannot be written to.
+    #[error(
+        "the vault at {} is on a file system that is only for reading: it can be listed, verified and checked; content is not given out, since each read is on record first, and nothing is changed. Mount it for writing, or copy the vault", path.display()
+    )]
+    ReadOnly {
+        /// Where.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("{op} {path}: {source}")]
     Io {
@@ -435,6 +454,8 @@ impl VaultError {
             Self::SourceChanged => "AEG-V040",
             Self::Interrupted => "AEG-V041",
             Self::IntentForged { .. } => "AEG-V070",
+            Self::Unfit { .. } => "AEG-V073",
+            Self::ReadOnly { .. } => "AEG-V074",
             Self::KeystoreFull { .. } => "AEG-V080",
             Self::HeadForked { .. } => "AEG-V081",
             Self::Governed => "AEG-V082",
@@ -442,13 +463,18 @@ impl VaultError {
     }
 
     /// For `map_err`: names the operation and the file, not the folders above it.
-    pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(
+        op: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref();
         let path = path.file_name().map_or_else(
             || path.display().to_string(),
-            |n| n.to_string_lossy().into_owned(),
+            |n| n.to_string_lossy().escape_debug().to_string(),
         );
-        move |source| match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+        move |source| match (Unfit::of(&source), source.kind()) {
+            (Some(Unfit(what)), _) => Self::Unfit { path, what },
+            (None, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
                 Self::NoSpace { op }
             }
             _ => Self::Io { op, path, source },

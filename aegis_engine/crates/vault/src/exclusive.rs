@@ -1,7 +1,6 @@
 //! The vault held exclusively: the only place that writes the keystore.
 
 use std::collections::btree_map;
-use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -32,7 +31,7 @@ pub(crate) struct Exclusive<'a> {
     pub delta: Delta,
     pub epoch: u64,
     pub generation: u64,
-    _lock: VaultLock,
+    lock: VaultLock,
 }
 
 impl Inner {
@@ -46,21 +45,32 @@ impl Inner {
     /// As [`exclusive`](Self::exclusive), but leaves the journal alone.
     pub fn exclusive_as_it_is(&self) -> Result<Exclusive<'_>> {
         self.same_process()?;
+        self.writable()?;
         let held = lock::exclusive(&self.layout.lock(), self.lock_wait())?;
+        self.exclusive_holding(held)
+    }
+
+    /// Under a lock that is already held. Where it is only for reading nothing is settled, and a commit fails.
+    pub fn exclusive_holding(&self, mut held: VaultLock) -> Result<Exclusive<'_>> {
         self.refresh()?;
+        held.sign();
         let (epoch, generation) = {
             let state = self.known();
             (state.epoch, state.generation)
         };
-        epoch::settle(&self.layout, self.id, epoch, &self.auth().provider)?;
+        if !self.read_only {
+            epoch::settle(&self.layout, self.id, epoch, &self.auth().provider)?;
+        }
         let exclusive = Exclusive {
             inner: self,
             delta: Delta::default(),
             epoch,
             generation,
-            _lock: held,
+            lock: held,
         };
-        exclusive.record_epoch()?;
+        if !self.read_only {
+            exclusive.record_epoch()?;
+        }
         Ok(exclusive)
     }
 }
@@ -181,9 +191,8 @@ impl Exclusive<'_> {
 
     fn write(&self, record: &[u8], at: u64) -> Result<()> {
         let path = self.inner.layout.keystore();
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
+        let file = path
+            .open_to_write()
             .map_err(VaultError::io("open", &path))?;
         let written = file.write_all_at(&record[..RECORD], at).and_then(|()| {
             fail::point("change.torn").map_err(std::io::Error::other)?;
@@ -248,6 +257,12 @@ impl Exclusive<'_> {
     /// Gives the lock back; what was not committed is forgotten.
     #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // the end of every operation
     pub fn done(self) -> Result<()> {
-        Ok(())
+        self.finish().map(drop)
+    }
+
+    /// As [`done`](Self::done), with the lock still held.
+    #[allow(clippy::unnecessary_wraps)] // the end of every operation
+    pub fn finish(self) -> Result<VaultLock> {
+        Ok(self.lock)
     }
 }

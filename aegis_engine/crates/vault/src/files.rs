@@ -1,42 +1,56 @@
-//! Durable file operations, in the order that survives a crash: temp, fsync, rename, fsync of the folder.
+//! Durable file operations below the vault's folder, in the order that survives a crash: temp, fsync, rename, fsync of
+//! the folder. They and `Place` are the only way to a file of the vault; see `aegis_folder`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+
+pub(crate) use aegis_folder::{Entry, Folder, Kind, Place, Unfit};
 
 use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::secret;
 
 /// Reads a small file whole; larger than `limit` is refused before any allocation.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut file = File::open(path).map_err(VaultError::io("open", path))?;
+pub(crate) fn read(path: &Place, limit: u64) -> Result<Vec<u8>> {
+    let file = path.open().map_err(VaultError::io("open", path))?;
+    read_open(file, path.as_ref(), limit)
+}
+
+/// As [`read`], from what is open.
+pub(crate) fn read_open(mut file: File, path: &std::path::Path, limit: u64) -> Result<Vec<u8>> {
     let len = file.metadata().map_err(VaultError::io("stat", path))?.len();
-    if len > limit {
-        let what = format!(
+    let refuse = |len: u64| VaultError::BadRequest {
+        what: format!(
             "{} has {len} bytes, at most {limit} are expected; restore it",
             path.display()
-        );
-        return Err(VaultError::BadRequest { what });
+        ),
+    };
+    if len > limit {
+        return Err(refuse(len));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    // What says a small size and gives more (a device, a file of /proc) is not read for ever.
     Read::by_ref(&mut file)
-        .take(limit)
+        .take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(VaultError::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(refuse(bytes.len() as u64));
+    }
     Ok(bytes)
 }
 
-/// Creates (or truncates) a private file, writes and syncs it. A failed fsync is final: it is reported, not retried.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<File> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(VaultError::io("create", path))?;
+/// Makes a new private file, writes and syncs it. What an interrupted write left under that name goes first: the caller
+/// holds the lock, and the keystore has been opened. A failed fsync is final: it is reported, not retried.
+pub(crate) fn write_synced(path: &Place, bytes: &[u8]) -> Result<File> {
+    let mut file = match path.create_new() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            discard(path)?;
+            path.create_new()
+        }
+        made => made,
+    }
+    .map_err(VaultError::io("create", path))?;
     file.write_all(bytes)
         .map_err(VaultError::io("write", path))?;
     file.sync_all().map_err(VaultError::io("fsync", path))?;
@@ -45,80 +59,88 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<File> {
 }
 
 /// Replaces `path` as a whole: after a crash it has the old content or the new.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let tmp = Path::new(&name);
-    write_synced(tmp, bytes)?;
-    rename(tmp, path)?;
+pub(crate) fn replace(path: &Place, bytes: &[u8]) -> Result<()> {
+    let tmp = path.with_suffix(".tmp");
+    write_synced(&tmp, bytes)?;
+    rename(&tmp, path)?;
     fail::point("replace.renamed")
 }
 
 /// Rename and fsync of the folder.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn rename(from: &Place, to: &Place) -> Result<()> {
     rename_unsynced(from, to)?;
     sync_parent(to)
 }
 
 /// A rename that counts only once its folder is synced.
-pub(crate) fn rename_unsynced(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(VaultError::io("rename", to))?;
+pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
+    from.rename(to).map_err(VaultError::io("rename", to))?;
     fail::point("file.renamed")
 }
 
 /// Makes a rename or unlink in `path`'s folder durable.
-pub(crate) fn sync_parent(path: &Path) -> Result<()> {
-    // The parent of a bare file name is empty.
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
-}
-
-/// Makes what was renamed or removed in a folder durable.
-pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(VaultError::io("fsync folder", dir))
+pub(crate) fn sync_parent(path: &Place) -> Result<()> {
+    path.sync_parent()
+        .map_err(VaultError::io("fsync folder of", path))
 }
 
 /// Creates a folder and makes it durable; one that is there is fine.
-pub(crate) fn create_dir(path: &Path) -> Result<()> {
-    if !path.is_dir() {
-        match fs::create_dir(path) {
-            Ok(()) => {
-                fail::point("folder.created")?;
-                sync_parent(path)?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(VaultError::io("create folder", path)(error)),
-        }
+pub(crate) fn create_dir(path: &Place) -> Result<()> {
+    if path
+        .mkdir()
+        .map_err(VaultError::io("create folder", path))?
+    {
+        fail::point("folder.created")?;
+        sync_parent(path)?;
     }
     Ok(())
 }
 
 /// Removes a file; one that is not there is fine.
-pub(crate) fn remove(path: &Path) -> Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => fail::point("file.removed").map(|()| true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(VaultError::io("remove", path)(error)),
+pub(crate) fn remove(path: &Place) -> Result<bool> {
+    let removed = path.unlink().map_err(VaultError::io("remove", path))?;
+    if removed {
+        fail::point("file.removed")?;
+    }
+    Ok(removed)
+}
+
+/// The names in a folder, sorted; none when there is no such folder.
+pub(crate) fn list(folder: &Place) -> Result<Vec<Entry>> {
+    match folder.list() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(VaultError::io("list", folder)),
+    }
+}
+
+/// Whether the name is taken; what cannot be looked at is an error, not an absence.
+pub(crate) fn exists(path: &Place) -> Result<bool> {
+    match path.stat() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(VaultError::io("stat", path)(error)),
     }
 }
 
 /// Overwrites a small secret file in place with random bytes and syncs it. Best effort by nature: copies the
-/// file system or the device keeps are out of reach, and the receipt says so.
-pub(crate) fn overwrite(path: &Path) -> Result<()> {
-    let mut file = match OpenOptions::new().write(true).open(path) {
+/// file system or the device keeps are out of reach, and the receipt says so. A file with a second name is refused: the
+/// bytes may be somebody else's, and a secret that lives on under another name is not destroyed.
+///
+/// The caller holds the exclusive lock and has opened the keystore.
+pub(crate) fn overwrite(path: &Place) -> Result<()> {
+    let mut file = match path.open_to_write() {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(VaultError::io("overwrite", path)(error)),
     };
-    let len = file
-        .metadata()
-        .map_err(VaultError::io("stat", path))?
-        .len()
-        .min(1 << 20);
+    let about = file.metadata().map_err(VaultError::io("stat", path))?;
+    // Whoever renamed another file here in the meantime does not hold to the lock; what is open may be in use elsewhere.
+    if !path.is_of(&file).map_err(VaultError::io("stat", path))? {
+        let moved = Unfit("another file than a moment ago");
+        return Err(VaultError::io("overwrite", path)(moved.into()));
+    }
     let noise = secret::random::<64>()?;
-    let mut left = usize::try_from(len).unwrap_or(0);
+    let mut left = usize::try_from(about.len().min(1 << 20)).unwrap_or(0);
     while left > 0 {
         let n = left.min(noise.len());
         file.write_all(&noise[..n])
@@ -127,6 +149,20 @@ pub(crate) fn overwrite(path: &Path) -> Result<()> {
         fail::point("file.overwriting")?;
     }
     file.sync_all().map_err(VaultError::io("fsync", path))
+}
+
+/// Gets rid of what an interrupted replacement left: overwritten where that touches nothing else, then removed. The name
+/// of a link goes, what it leads to stays. The caller holds the exclusive lock and has opened the keystore.
+pub(crate) fn discard(path: &Place) -> Result<bool> {
+    match overwrite(path) {
+        Ok(()) | Err(VaultError::Unfit { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let removed = remove(path)?;
+    if removed {
+        sync_parent(path)?;
+    }
+    Ok(removed)
 }
 
 /// Tells whether a file was replaced since; a rename changes all of it.
@@ -139,13 +175,13 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    pub fn of(path: &Path) -> Result<Self> {
-        let about = fs::metadata(path).map_err(VaultError::io("stat", path))?;
+    pub fn of(path: &Place) -> Result<Self> {
+        let about = path.stat().map_err(VaultError::io("stat", path))?;
         Ok(Self {
-            inode: about.ino(),
-            len: about.len(),
-            modified: (about.mtime(), about.mtime_nsec()),
-            changed: (about.ctime(), about.ctime_nsec()),
+            inode: about.inode,
+            len: about.len,
+            modified: about.modified,
+            changed: about.changed,
         })
     }
 }

@@ -4,9 +4,8 @@
 //! left over from a crash (temporary files) or has no key any more (ciphertext of shredded objects).
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use aegis_audit::Event;
 use aegis_memory::Pages;
@@ -16,17 +15,18 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
-use crate::files;
+use crate::files::{self, Entry, Kind, Place};
 use crate::header::TAG;
-use crate::keystore::{Entry, Record};
+use crate::keystore::{Entry as Known, Record};
 use crate::layout::{About, Layout};
+use crate::lock::{self, VaultLock};
 use crate::many;
 use crate::object::ObjectFile;
 use crate::provider::Provider;
 use crate::recover;
 use crate::state;
 use crate::trail;
-use crate::vault::Vault;
+use crate::vault::{LOCK_WAIT_MS, Opening, Vault};
 
 /// How bad a finding is, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,39 +89,45 @@ impl Vault {
     /// Checks the folder `path`: public file, keystore, epoch secret, journal, every header and size, files nobody knows,
     /// audit log. Reads no content; [`Vault::scrub`] does. As every opening does, it first finishes what a crash interrupted.
     ///
+    /// Nothing is changed before the key has opened the keystore under the exclusive lock, which is held to the end: what a
+    /// living writer has under way is not touched.
+    ///
     /// # Errors
     /// There is no vault, it was destroyed, or the key is wrong. Damage is a finding, not an error.
     pub fn fsck(path: &Path, provider: &Provider, options: FsckOptions) -> Result<FsckReport> {
         let mut check = Check {
-            layout: Layout::new(path),
             repair: options.repair,
             report: FsckReport::default(),
+            layout: Layout::open(path)?,
         };
-        check.about()?;
-        check.leftovers()?;
-        check.modes()?;
-        let Some(vault) = check.open(provider, options)? else {
+        let rebuild = check.about()?;
+        let left = check.leftovers()?;
+        let Some((vault, held)) = check.open(provider, options, rebuild)? else {
+            check.modes()?;
             return Ok(check.report);
         };
+        if options.repair {
+            vault.inner.writable()?;
+        }
         check.report.opened = true;
-        check.opening_removed();
+        check.opened(&left)?;
+        check.modes()?;
         check.audit(&vault);
-        let exclusive = vault.inner.exclusive()?;
+        let exclusive = vault.inner.exclusive_holding(held)?;
         check.records(&exclusive)?;
         check.strangers(&exclusive)?;
+        if !vault.read_only() {
+            let repaired = check.report.findings.iter().filter(|f| f.repaired).count();
+            let facts = json!({
+                "objects": check.report.objects, "findings": check.report.findings.len(),
+                "repaired": repaired,
+            });
+            vault.inner.log.record(Event::Fsck, facts)?;
+        }
         exclusive.done()?;
-        let repaired = check.report.findings.iter().filter(|f| f.repaired).count();
-        let facts = json!({
-            "objects": check.report.objects, "findings": check.report.findings.len(),
-            "repaired": repaired,
-        });
-        vault.inner.log.record(Event::Fsck, facts)?;
         Ok(check.report)
     }
 }
-
-/// What an interrupted replacement leaves in the vault's folder.
-const LEFTOVERS: [&str; 3] = ["keystore.akv.tmp", "vault.json.tmp", "epoch.key.tmp"];
 
 struct Check {
     layout: Layout,
@@ -134,7 +140,7 @@ impl Check {
     fn find(
         &mut self,
         severity: Severity,
-        place: &Path,
+        place: &Place,
         object: Option<Uuid>,
         damage: impl Into<String>,
         action: impl Into<String>,
@@ -152,7 +158,7 @@ impl Check {
     fn tell(
         &mut self,
         severity: Severity,
-        place: &Path,
+        place: &Place,
         object: Option<Uuid>,
         damage: impl Into<String>,
         action: impl Into<String>,
@@ -163,15 +169,18 @@ impl Check {
     fn push(
         &mut self,
         severity: Severity,
-        place: &Path,
+        place: &Place,
         object: Option<Uuid>,
         damage: impl Into<String>,
         action: impl Into<String>,
         repaired: bool,
     ) {
-        let place = place.strip_prefix(&self.layout.root).unwrap_or(place);
+        let below = match place.below() {
+            root if root == Path::new(".") => String::new(),
+            below => below.display().to_string(),
+        };
         self.report.findings.push(Finding {
-            place: place.display().to_string(),
+            place: below,
             object,
             severity,
             damage: damage.into(),
@@ -180,124 +189,136 @@ impl Check {
         });
     }
 
-    /// `vault.json` can be rebuilt from the readable part of the keystore.
-    fn about(&mut self) -> Result<()> {
-        let path = self.layout.about();
+    /// `vault.json` can be rebuilt from the readable part of the keystore. Whether the opening is to do that.
+    fn about(&mut self) -> Result<bool> {
         let damage = match About::read(&self.layout) {
             Ok(About {
                 destroyed: Some(when),
                 ..
-            }) if !self.layout.destroy_intent().exists() => {
+            }) if !files::exists(&self.layout.destroy_intent())? => {
                 return Err(VaultError::VaultDestroyed {
                     path: self.layout.root.clone(),
                     when,
                 });
             }
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(false),
             Err(VaultError::AboutDamaged { reason, .. }) => reason,
-            Err(VaultError::NotAVault { .. }) if self.layout.keystore().exists() => {
+            Err(VaultError::NotAVault { .. }) if files::exists(&self.layout.keystore())? => {
                 "it is missing".to_owned()
             }
             Err(error) => return Err(error),
         };
-        let envelope = state::peek(&self.layout)?;
-        self.find(
+        state::peek(&self.layout)?;
+        let path = self.layout.about();
+        self.tell(
             Severity::Damage,
             &path,
             None,
             damage,
             "write it anew from the keystore",
-            |layout| About::new(envelope.vault, envelope.provider, envelope.epoch).write(layout),
-        )
+        );
+        Ok(self.repair)
     }
 
-    /// Temporary files of an interrupted replacement: the rename decides, so they are waste.
-    fn leftovers(&mut self) -> Result<()> {
-        for name in LEFTOVERS {
-            let path = self.layout.root.join(name);
-            if path.exists() {
-                self.find(
+    /// Temporary files of an interrupted replacement: the rename decides, so they are waste. Seen without a lock: a living
+    /// writer's are taken back when the vault is open.
+    fn leftovers(&mut self) -> Result<Vec<Place>> {
+        let mut seen = Vec::new();
+        for path in recover::leftovers(&self.layout) {
+            if files::exists(&path)? {
+                self.tell(
                     Severity::Note,
                     &path,
                     None,
                     "left over from an interrupted write",
                     "overwrite and remove it",
-                    |_| {
-                        files::overwrite(&path)?;
-                        files::remove(&path).map(drop)
-                    },
-                )?;
+                );
+                seen.push(path);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Opening a vault finishes what a crash interrupted, as a file system replays its journal: also without `repair`.
+    /// Under the lock, what is gone was a living writer's or has been removed.
+    fn opened(&mut self, leftovers: &[Place]) -> Result<()> {
+        let about = self.layout.about();
+        for finding in &mut self.report.findings {
+            let named = |place: &Place| Path::new(&finding.place) == place.below();
+            if named(&about) {
+                finding.repaired = self.repair;
+            } else if let Some(place) = leftovers.iter().find(|place| named(place)) {
+                finding.repaired = !files::exists(place)?;
             }
         }
         Ok(())
     }
 
-    /// Opening a vault finishes what a crash interrupted, as a file system replays its journal: also without `repair`.
-    fn opening_removed(&mut self) {
-        for finding in &mut self.report.findings {
-            if LEFTOVERS.contains(&finding.place.as_str()) {
-                finding.repaired |= !self.layout.root.join(&finding.place).exists();
-            }
-        }
-    }
-
+    /// Whom the secret files let in. A repair is done only in an opened vault.
     fn modes(&mut self) -> Result<()> {
         let private = [
-            (self.layout.root.clone(), 0o700),
+            (self.layout.folder.here(), 0o700),
             (self.layout.epoch_key(), 0o600),
             (self.layout.keystore(), 0o600),
         ];
         for (path, wanted) in private {
-            let Ok(about) = fs::metadata(&path) else {
+            let Ok(about) = path.stat() else {
                 continue;
             };
-            let mode = about.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                self.find(
-                    Severity::Note,
-                    &path,
-                    None,
-                    format!("open to others (mode {mode:o})"),
-                    format!("chmod {wanted:o}"),
-                    |_| {
-                        fs::set_permissions(&path, fs::Permissions::from_mode(wanted))
-                            .map_err(VaultError::io("chmod", &path))
-                    },
-                )?;
+            let mode = about.mode;
+            if mode & 0o077 == 0 || matches!(about.kind, Kind::Other(_)) {
+                continue;
+            }
+            let damage = format!("open to others (mode {mode:o})");
+            let action = format!("chmod {wanted:o}");
+            if self.report.opened {
+                self.find(Severity::Note, &path, None, damage, action, |_| {
+                    path.chmod(wanted).map_err(VaultError::io("chmod", &path))
+                })?;
+            } else {
+                self.tell(Severity::Note, &path, None, damage, action);
             }
         }
         Ok(())
     }
 
     /// Opens the vault, past intents that cannot be carried out.
-    fn open(&mut self, provider: &Provider, options: FsckOptions) -> Result<Option<Vault>> {
+    fn open(
+        &mut self,
+        provider: &Provider,
+        options: FsckOptions,
+        rebuild: bool,
+    ) -> Result<Option<(Vault, VaultLock)>> {
         loop {
-            let opened = if options.accept_older_keystore {
-                Vault::open_accepting_older(&self.layout.root, provider)
-            } else {
-                Vault::open(&self.layout.root, provider)
+            let opening = Opening {
+                accept_older: options.accept_older_keystore,
+                rebuild,
+                ..Opening::default()
             };
-            let error = match opened {
-                Ok(vault) => return Ok(Some(vault)),
+            let error = match opening.open(&self.layout, provider) {
+                Ok(opened) => return Ok(Some(opened)),
                 Err(
                     error @ (VaultError::WrongKey { .. }
                     | VaultError::WrongProvider { .. }
                     | VaultError::WrongKeyLength { .. }
                     | VaultError::ProviderError { .. }
                     | VaultError::VaultDestroyed { .. }
+                    | VaultError::ReadOnly { .. }
                     | VaultError::Locked { .. }),
                 ) => return Err(error),
                 Err(error) => error,
             };
             if let VaultError::IntentForged { path } = &error {
-                let path = path.clone();
+                // By its name in the journal; the keystore was opened, else it would not have been judged.
+                let name = path.file_name().unwrap_or_default();
+                let path = self.layout.journal().join(name);
                 self.find(
                     Severity::Damage,
                     &path,
                     None,
                     "damaged or forged: what it asks for was not done",
                     "move it to lost+found; shred the object again if that was wanted",
-                    |layout| set_aside(layout, &path),
+                    |layout| set_aside_locked(layout, &path),
                 )?;
                 if self.repair {
                     continue;
@@ -311,7 +332,7 @@ impl Check {
                 VaultError::KeystoreCorrupt { .. }
                 | VaultError::KeystoreRollback { .. }
                 | VaultError::KeystoreStale { .. } => self.layout.keystore(),
-                _ => self.layout.root.clone(),
+                _ => self.layout.folder.here(),
             };
             let action = match &error {
                 VaultError::KeyDestroyed { .. } | VaultError::KeystoreCorrupt { .. } => {
@@ -404,27 +425,36 @@ impl Check {
     /// and its record.
     fn strangers(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
         let writing = written(&self.layout)?;
-        for path in tree(&self.layout.objects())? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for entry in tree(&self.layout.objects())? {
+            let path = entry.place;
+            let name = entry.name.to_string_lossy();
             let (stem, tmp) = match name.strip_suffix(".enc.tmp") {
                 Some(stem) => (stem, true),
-                None => (name.strip_suffix(".enc").unwrap_or(&name), false),
+                None => (name.strip_suffix(".enc").unwrap_or_default(), false),
             };
-            let id = stem.parse::<Uuid>().ok();
-            if tmp
-                && id.is_some_and(|id| {
-                    writing.contains(&id) || self.layout.store_intent(id).exists()
-                })
-            {
-                continue; // its writer lives: dead ones were rolled back
-            }
-            let place = id.map(|id| self.layout.object(id));
-            match id.and_then(|id| exclusive.entry(id)) {
-                Some(Entry::Live(_)) if !tmp && place.as_deref() == Some(&path) => {}
-                Some(Entry::Shredded { .. }) => self.find(
+            let Ok(id) = stem.parse::<Uuid>() else {
+                // What desktops and copying tools leave: no ciphertext of ours.
+                self.tell(
                     Severity::Note,
                     &path,
-                    id,
+                    None,
+                    "no object has such a file; the vault does not use it",
+                    "remove it if you do not know it",
+                );
+                continue;
+            };
+            if tmp && (writing.contains(&id) || files::exists(&self.layout.store_intent(id))?) {
+                continue; // its writer lives: dead ones were rolled back
+            }
+            let known = exclusive.entry(id);
+            let in_place = self.layout.object(id) == path;
+            match known {
+                // Whatever lies there was looked at beside its record.
+                Some(Known::Live(_)) if !tmp && in_place => {}
+                Some(Known::Shredded { .. }) => self.find(
+                    Severity::Note,
+                    &path,
+                    Some(id),
                     "the ciphertext of a shredded object: its key is gone",
                     "remove it",
                     |_| files::remove(&path).map(drop),
@@ -432,7 +462,7 @@ impl Check {
                 _ if tmp => self.find(
                     Severity::Note,
                     &path,
-                    id,
+                    Some(id),
                     "left over from an interrupted store",
                     "remove it",
                     |_| files::remove(&path).map(drop),
@@ -440,7 +470,7 @@ impl Check {
                 _ => self.find(
                     Severity::Damage,
                     &path,
-                    id,
+                    Some(id),
                     "no key record claims this file",
                     "move it to lost+found; a keystore backup may know it",
                     |layout| set_aside(layout, &path),
@@ -454,9 +484,10 @@ impl Check {
 /// Objects of the stores of many that are under way.
 fn written(layout: &Layout) -> Result<HashSet<Uuid>> {
     let mut all = HashSet::new();
-    for path in tree(&layout.journal())? {
-        if path.extension().is_some_and(|end| end == "stores") {
-            let bytes = files::read(&path, recover::INTENT_MAX)?;
+    for entry in files::list(&layout.journal())? {
+        let name = entry.name.to_string_lossy();
+        if name.ends_with(".stores") && entry.kind == Kind::File {
+            let bytes = files::read(&entry.place, recover::INTENT_MAX)?;
             all.extend(many::ids(&bytes).unwrap_or_default());
         }
     }
@@ -481,43 +512,47 @@ fn chunks_are_whole(exclusive: &Exclusive<'_>, record: &Record) -> Result<bool> 
     Ok(true)
 }
 
-fn truncate(exclusive: &Exclusive<'_>, record: &Record, path: &Path) -> Result<()> {
+fn truncate(exclusive: &Exclusive<'_>, record: &Record, path: &Place) -> Result<()> {
     let len = ObjectFile::open(exclusive.inner, record)?.header.file_len();
-    OpenOptions::new()
-        .write(true)
-        .open(path)
+    path.open_to_write()
         .and_then(|file| file.set_len(len).and_then(|()| file.sync_all()))
         .map_err(VaultError::io("truncate", path))
 }
 
+/// For what kept the vault from opening after its keystore had been opened.
+fn set_aside_locked(layout: &Layout, path: &Place) -> Result<()> {
+    let _held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+    if files::exists(path)? {
+        set_aside(layout, path)?;
+    }
+    Ok(())
+}
+
 /// Moves a file to `lost+found/` under a name that is free.
-fn set_aside(layout: &Layout, path: &Path) -> Result<()> {
-    let folder = layout.root.join("lost+found");
+fn set_aside(layout: &Layout, path: &Place) -> Result<()> {
+    let folder = layout.folder.place("lost+found");
     files::create_dir(&folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut free = folder.join(name.as_ref());
+    let mut free = folder.join(path.file_name());
     let mut number = 0;
-    while free.exists() {
+    while files::exists(&free)? {
         number += 1;
-        free = folder.join(format!("{name}.{number}"));
+        free = folder
+            .join(path.file_name())
+            .with_suffix(&format!(".{number}"));
     }
     files::rename(path, &free)?;
     files::sync_parent(path)
 }
 
-fn tree(folder: &Path) -> Result<Vec<PathBuf>> {
+fn tree(folder: &Place) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
-    let list = |folder: &Path| fs::read_dir(folder).map_err(VaultError::io("list", folder));
-    for entry in list(folder)? {
-        let path = entry.map_err(VaultError::io("list", folder))?.path();
-        if path.is_dir() {
-            for entry in list(&path)? {
-                all.push(entry.map_err(VaultError::io("list", &path))?.path());
-            }
+    for entry in files::list(folder)? {
+        if entry.kind == Kind::Dir {
+            all.extend(files::list(&entry.place)?);
         } else {
-            all.push(path);
+            all.push(entry);
         }
     }
-    all.sort();
+    all.sort_by(|a, b| a.place.below().cmp(b.place.below()));
     Ok(all)
 }

@@ -19,7 +19,7 @@ use crate::header::{HEADER, Header, MAC_AT, TAG};
 use crate::kdf::Prk;
 use crate::keys;
 use crate::keystore::{Body, Delta};
-use crate::layout::{About, Layout};
+use crate::layout::About;
 use crate::meta::Sealed;
 use crate::provider::passphrase;
 use crate::schema;
@@ -73,9 +73,7 @@ pub fn keystore(data: &[u8]) {
         3 => drop(Wrapped::decode(bytes, id_at(bytes, 16))),
         4 => drop(passphrase::decode(bytes)),
         5 => {
-            static LAYOUT: OnceLock<Layout> = OnceLock::new();
-            let layout = LAYOUT.get_or_init(|| Layout::new(Path::new("v")));
-            drop(About::decode(bytes, layout, bytes.len() % 2 == 0));
+            drop(About::decode(bytes, Path::new("v"), bytes.len() % 2 == 0));
         }
         6 => drop(serde_json::from_slice::<Intent>(bytes)),
         7 => drop(Sealed::decode(bytes, Uuid::nil())),

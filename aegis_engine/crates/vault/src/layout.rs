@@ -1,80 +1,103 @@
 //! Where things lie in a vault folder, and `vault.json`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::files;
+use crate::files::{self, Folder, Place};
 use crate::provider::Kind;
 
-/// Paths of one vault.
+/// Places of one vault, all below its folder, which is opened once.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    /// For messages, and for who opens the vault anew: absolute.
     pub root: PathBuf,
+    pub folder: Folder,
 }
 
 impl Layout {
-    pub fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_path_buf(),
+    /// Opens the folder, told apart: nothing there, no folder. Whether it is a vault, [`About::read`] says.
+    pub fn open(path: &Path) -> Result<Self> {
+        match Folder::open(path) {
+            Ok(folder) => Ok(Self::of(folder)),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::NotFound => VaultError::NotFound {
+                    path: path.to_path_buf(),
+                },
+                ErrorKind::NotADirectory => VaultError::NotAVault {
+                    path: path.to_path_buf(),
+                    reason: "it is not a folder".to_owned(),
+                },
+                _ => VaultError::io("open", path)(error),
+            }),
         }
     }
-    pub fn about(&self) -> PathBuf {
-        self.root.join("vault.json")
+    pub fn of(folder: Folder) -> Self {
+        Self {
+            root: folder.path().to_path_buf(),
+            folder,
+        }
     }
-    pub fn keystore(&self) -> PathBuf {
-        self.root.join("keystore.akv")
+    #[cfg(test)]
+    pub fn new(path: &Path) -> Self {
+        Self::open(path).expect("a folder")
     }
-    pub fn epoch_key(&self) -> PathBuf {
-        self.root.join("epoch.key")
+    pub fn about(&self) -> Place {
+        self.folder.place("vault.json")
     }
-    pub fn epoch_next(&self) -> PathBuf {
-        self.root.join("epoch.key.next")
+    pub fn keystore(&self) -> Place {
+        self.folder.place("keystore.akv")
     }
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("lock")
+    pub fn epoch_key(&self) -> Place {
+        self.folder.place("epoch.key")
     }
-    pub fn objects(&self) -> PathBuf {
-        self.root.join("objects")
+    pub fn epoch_next(&self) -> Place {
+        self.folder.place("epoch.key.next")
     }
-    pub fn journal(&self) -> PathBuf {
-        self.root.join("journal")
+    pub fn lock(&self) -> Place {
+        self.folder.place("lock")
     }
-    pub fn audit(&self) -> PathBuf {
-        self.root.join("audit")
+    pub fn objects(&self) -> Place {
+        self.folder.place("objects")
     }
-    pub fn consent(&self) -> PathBuf {
-        self.root.join("consent")
+    pub fn journal(&self) -> Place {
+        self.folder.place("journal")
     }
-    pub fn lineage(&self) -> PathBuf {
-        self.root.join("lineage")
+    pub fn audit(&self) -> Place {
+        self.folder.place("audit")
+    }
+    pub fn consent(&self) -> Place {
+        self.folder.place("consent")
+    }
+    pub fn lineage(&self) -> Place {
+        self.folder.place("lineage")
     }
     /// `objects/ab/<uuid>.enc`, by the first byte of the id.
-    pub fn object(&self, id: Uuid) -> PathBuf {
-        self.objects()
-            .join(format!("{:02x}", id.as_bytes()[0]))
-            .join(format!("{id}.enc"))
+    pub fn object(&self, id: Uuid) -> Place {
+        self.folder
+            .place(format!("objects/{:02x}/{id}.enc", id.as_bytes()[0]))
     }
     /// The intent of a store of many objects.
-    pub fn stores_intent(&self, first: Uuid) -> PathBuf {
+    pub fn stores_intent(&self, first: Uuid) -> Place {
         self.journal().join(format!("{first}.stores"))
     }
     /// The same while it is written.
-    pub fn object_tmp(&self, id: Uuid) -> PathBuf {
-        self.object(id).with_extension("enc.tmp")
+    pub fn object_tmp(&self, id: Uuid) -> Place {
+        self.object(id).with_suffix(".tmp")
     }
-    pub fn store_intent(&self, id: Uuid) -> PathBuf {
+    pub fn store_intent(&self, id: Uuid) -> Place {
         self.journal().join(format!("{id}.store"))
     }
-    pub fn reencrypt_intent(&self, id: Uuid) -> PathBuf {
+    pub fn reencrypt_intent(&self, id: Uuid) -> Place {
         self.journal().join(format!("{id}.reencrypt"))
     }
-    pub fn destroy_intent(&self) -> PathBuf {
+    pub fn destroy_intent(&self) -> Place {
         self.journal().join("vault.destroy")
     }
-    pub fn shred_intent(&self, id: Uuid) -> PathBuf {
+    pub fn shred_intent(&self, id: Uuid) -> Place {
         self.journal().join(format!("{id}.shred"))
     }
 }
@@ -111,33 +134,25 @@ impl About {
 
     /// Told apart: nothing there, something else there, a later version.
     pub fn read(layout: &Layout) -> Result<Self> {
-        let not_a_vault = |reason: &str| VaultError::NotAVault {
-            path: layout.root.clone(),
-            reason: reason.to_owned(),
-        };
-        if !layout.root.exists() {
-            return Err(VaultError::NotFound {
+        let path = layout.about();
+        let keystore = files::exists(&layout.keystore())?;
+        if !files::exists(&path)? {
+            return Err(VaultError::NotAVault {
                 path: layout.root.clone(),
+                reason: if keystore {
+                    "vault.json is missing beside a keystore, `aegis vault fsck --repair` writes it anew"
+                } else {
+                    "vault.json is missing"
+                }
+                .to_owned(),
             });
         }
-        if !layout.root.is_dir() {
-            return Err(not_a_vault("it is not a folder"));
-        }
-        let path = layout.about();
-        let keystore = layout.keystore().exists();
-        if !path.exists() {
-            return Err(not_a_vault(if keystore {
-                "vault.json is missing beside a keystore, `aegis vault fsck --repair` writes it anew"
-            } else {
-                "vault.json is missing"
-            }));
-        }
-        Self::decode(&files::read(&path, ABOUT_MAX)?, layout, keystore)
+        Self::decode(&files::read(&path, ABOUT_MAX)?, &layout.root, keystore)
     }
 
     /// `keystore`: whether there is one beside it, so that this was a vault.
-    pub fn decode(bytes: &[u8], layout: &Layout, keystore: bool) -> Result<Self> {
-        let path = || layout.root.clone();
+    pub fn decode(bytes: &[u8], root: &Path, keystore: bool) -> Result<Self> {
+        let path = || root.to_path_buf();
         let not_a_vault = |reason: &str| VaultError::NotAVault {
             path: path(),
             reason: reason.to_owned(),

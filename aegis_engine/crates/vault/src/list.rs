@@ -38,13 +38,14 @@ impl Inner {
 impl Vault {
     /// Every stored object, by id; the governance rows of datasets are not listed.
     pub fn list(&self) -> Result<Vec<ObjectInfo>> {
-        let state = self.inner.current()?;
-        let data = state
-            .body
-            .records()
-            .filter(|record| record.kind == Kind::Data);
-        data.map(|record| self.inner.describe(&state.body, record))
-            .collect()
+        self.inner.looking(|state| {
+            let data = state
+                .body
+                .records()
+                .filter(|record| record.kind == Kind::Data);
+            data.map(|record| self.inner.describe(&state.body, record))
+                .collect()
+        })
     }
 
     /// The name an object was stored under; a rename leaves it as it is.
@@ -60,7 +61,7 @@ impl Vault {
 
     /// One object.
     pub fn stat(&self, object: Uuid) -> Result<ObjectInfo> {
-        let state = self.inner.current()?;
-        self.inner.describe(&state.body, state.body.live(object)?)
+        self.inner
+            .looking(|state| self.inner.describe(&state.body, state.body.live(object)?))
     }
 }

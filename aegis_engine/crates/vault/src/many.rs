@@ -1,10 +1,10 @@
 //! Storing many objects in one commit: one intent, one change of the keystore, all of them or none.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_audit::Event;
@@ -16,10 +16,11 @@ use crate::bulk;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
-use crate::files;
+use crate::files::{self, Place};
 use crate::header::CHUNK_LOG2;
 use crate::keystore::Kind;
 use crate::meta::Meta;
+use crate::outside;
 use crate::secret;
 use crate::store::{self, StoreOptions};
 use crate::vault::{Inner, Vault};
@@ -52,6 +53,7 @@ impl Vault {
         options: StoreOptions<'_>,
     ) -> Result<Vec<Uuid>> {
         self.inner.same_process()?;
+        self.inner.writable()?;
         if items.is_empty() {
             return Ok(Vec::new());
         }
@@ -173,7 +175,7 @@ fn regular(path: &Path) -> Result<(File, u64)> {
         );
         return Err(VaultError::BadRequest { what });
     }
-    let file = File::open(path).map_err(VaultError::io("open", path))?;
+    let file = outside::source(path)?;
     let length = file.metadata().map_err(VaultError::io("stat", path))?.len();
     if length == 0 {
         let mut byte = [0];
@@ -203,17 +205,18 @@ fn read(file: &File, path: &Path, out: &mut [u8]) -> Result<()> {
 /// Renames all files in place and writes all key records in one change.
 fn commit(inner: &Inner, mut objects: Vec<Finished>, intent: &Intent) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
-    let mut folders = BTreeSet::new();
+    // One file of each folder.
+    let mut folders = BTreeMap::new();
     for object in &mut objects {
         let place = inner.layout.object(object.id());
         object.moved();
         files::rename_unsynced(&inner.layout.object_tmp(object.id()), &place)?;
-        folders.extend(place.parent().map(Path::to_path_buf));
+        folders.insert(object.id().as_bytes()[0], place);
         store::enroll(&mut exclusive, object)?;
     }
     fail::point("many.renamed")?;
-    for folder in folders {
-        files::sync_dir(&folder)?;
+    for place in folders.values() {
+        files::sync_parent(place)?;
     }
     record(&exclusive, &objects)?;
     fail::point("many.logged")?;
@@ -238,22 +241,22 @@ fn record(exclusive: &Exclusive<'_>, objects: &[Finished]) -> Result<()> {
 }
 
 /// Many stores whose writer is gone: what has no keystore record is only waste.
-pub(crate) fn undo(exclusive: &Exclusive<'_>, intent: &Path, ids: &[Uuid]) -> Result<()> {
+pub(crate) fn undo(exclusive: &Exclusive<'_>, intent: &Place, ids: &[Uuid]) -> Result<()> {
     let layout = &exclusive.inner.layout;
     let mut gone = Vec::new();
-    let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut folders = BTreeMap::new();
     for id in ids {
         let mut removed = files::remove(&layout.object_tmp(*id))?;
         if exclusive.live(*id).is_err() {
             removed |= files::remove(&layout.object(*id))?;
         }
         if removed {
-            folders.extend(layout.object(*id).parent().map(Path::to_path_buf));
+            folders.insert(id.as_bytes()[0], layout.object(*id));
             gone.push(id.to_string());
         }
     }
-    for folder in folders {
-        files::sync_dir(&folder)?;
+    for place in folders.values() {
+        files::sync_parent(place)?;
     }
     for some in gone.chunks(2 * RECORDED) {
         let facts = json!({"objects": some});

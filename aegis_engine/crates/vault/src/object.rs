@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use rustix::fs::Advice;
 
 use crate::error::{Result, VaultError};
+use crate::files::Place;
 use crate::header::{HEADER, Header, TAG};
 use crate::keys::Locked;
 use crate::keystore::{Body, Record};
@@ -25,7 +25,7 @@ impl ObjectFile {
     pub fn open(inner: &Inner, record: &Record) -> Result<Self> {
         let object = record.object;
         let path = inner.layout.object(object);
-        let file = File::open(&path).map_err(|error| match error.kind() {
+        let file = path.open().map_err(|error| match error.kind() {
             ErrorKind::NotFound => VaultError::ObjectMissing { object },
             _ => VaultError::io("open", &path)(error),
         })?;
@@ -98,8 +98,8 @@ impl ObjectFile {
     }
 
     /// The file of an object that has no record yet.
-    pub fn of_writer(path: &Path, header: &Header) -> Result<Self> {
-        let file = File::open(path).map_err(VaultError::io("open", path))?;
+    pub fn of_writer(path: &Place, header: &Header) -> Result<Self> {
+        let file = path.open().map_err(VaultError::io("open", path))?;
         Ok(Self {
             file,
             header: header.clone(),

@@ -1,6 +1,41 @@
-//! What comes from outside the program: random bytes and the time. A test can fix both, to write frozen vectors.
+//! What comes from outside: random bytes and the time, which a test can fix to write frozen vectors; and files that are not
+//! the vault's, by a path that is the caller's word.
 
-use crate::error::Result;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{Result, VaultError};
+use crate::files;
+
+/// Opens a file to store it.
+pub(crate) fn source(path: &Path) -> Result<File> {
+    File::open(path).map_err(VaultError::io("open", path))
+}
+
+/// Reads a backup whole; larger than `limit` is refused.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    files::read_open(source(path)?, path, limit)
+}
+
+/// Makes a new private file; refuses what exists.
+pub(crate) fn create_new(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(VaultError::io("create", path))
+}
+
+/// Makes a new file's name durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
+    // The parent of a bare file name is empty.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(VaultError::io("fsync folder of", path))
+}
 
 #[cfg(not(test))]
 pub(crate) use os::{fill, seconds};

@@ -54,13 +54,14 @@ pub(crate) struct Unlocked {
 
 impl Unlocked {
     pub fn open(inner: &Arc<Inner>, permit: &Arc<Permit>, object: Uuid) -> Result<Self> {
-        let state = inner.current()?;
-        let witness = inner.admit(&state.body, permit, object)?;
-        let record: &Record = state.body.live(object)?;
-        let file = ObjectFile::open(inner, record)?;
-        let content = file.locked(inner, &state.body, record).content(&witness)?;
-        file.check_size()?;
-        drop(state);
+        let (file, content) = inner.looking(|state| {
+            let witness = inner.admit(&state.body, permit, object)?;
+            let record: &Record = state.body.live(object)?;
+            let file = ObjectFile::open(inner, record)?;
+            let content = file.locked(inner, &state.body, record).content(&witness)?;
+            file.check_size()?;
+            Ok((file, content))
+        })?;
         let (inner, permit) = (Arc::clone(inner), Arc::clone(permit));
         Ok(Self {
             inner,

@@ -1,7 +1,6 @@
 //! What a crash left in the journal. A shred goes forward; an unfinished store goes back.
-
-use std::fs::{self, File};
-use std::path::Path;
+//!
+//! Called with the exclusive lock held and the keystore open: what lies in the folder is this vault's to tidy.
 
 use aegis_audit::Event;
 use serde_json::json;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
-use crate::files;
+use crate::files::{self, Kind, Place};
 use crate::layout::Layout;
 use crate::lock;
 use crate::many;
@@ -20,33 +19,51 @@ use crate::shred;
 /// 16 million objects in one commit.
 pub(crate) const INTENT_MAX: u64 = 256 << 20;
 
+/// What an interrupted replacement leaves beside the file: the rename decides, so it is waste.
+pub(crate) fn leftovers(layout: &Layout) -> [Place; 3] {
+    [layout.keystore(), layout.about(), layout.epoch_key()].map(|path| path.with_suffix(".tmp"))
+}
+
+/// Whether there is anything to finish, or a folder to make anew that a backup or a copy left out.
+pub(crate) fn needed(layout: &Layout) -> Result<bool> {
+    for left in leftovers(layout) {
+        if files::exists(&left)? {
+            return Ok(true);
+        }
+    }
+    Ok(!files::exists(&layout.objects())?
+        || !files::exists(&layout.journal())?
+        || !files::list(&layout.journal())?.is_empty())
+}
+
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
     fail::point("recover.start")?;
-    leftovers(&exclusive.inner.layout)?;
+    for left in leftovers(&exclusive.inner.layout) {
+        if files::exists(&left)? {
+            files::discard(&left)?;
+        }
+    }
     let journal = exclusive.inner.layout.journal();
     // A backup or a copy may have left out empty folders.
     files::create_dir(&journal)?;
     files::create_dir(&exclusive.inner.layout.objects())?;
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&journal).map_err(VaultError::io("list", &journal))? {
-        names.push(entry.map_err(VaultError::io("list", &journal))?.path());
-    }
-    names.sort();
-    for path in names {
-        let id = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.parse::<Uuid>().ok());
-        match (id, path.extension().and_then(|e| e.to_str())) {
-            (Some(id), Some("store")) => undo_store(exclusive, id, &path)?,
-            (Some(_), Some("stores")) => undo_stores(exclusive, &path)?,
-            (Some(_), Some("shred")) => shred::forward(exclusive, &path)?,
-            (Some(id), Some("reencrypt")) => reencrypt::forward(exclusive, id, &path)?,
-            // Interrupted before it was declared in vault.json: nothing happened.
-            (_, Some("tmp" | "destroy")) => {
-                // Or an intent that was never renamed in place.
-                files::remove(&path)?;
+    for entry in files::list(&journal)? {
+        let Some((stem, kind)) = entry.name.to_str().and_then(|name| name.rsplit_once('.')) else {
+            continue;
+        };
+        let path = &entry.place;
+        let id = stem.parse::<Uuid>().ok();
+        // An intent is a plain file; a link, pipe or folder of that name is nobody's.
+        match (entry.kind, id, kind) {
+            (Kind::File, Some(id), "store") => undo_store(exclusive, id, path)?,
+            (Kind::File, Some(_), "stores") => undo_stores(exclusive, path)?,
+            (Kind::File, Some(_), "shred") => shred::forward(exclusive, path)?,
+            (Kind::File, Some(id), "reencrypt") => reencrypt::forward(exclusive, id, path)?,
+            // Interrupted before it was declared in vault.json: nothing happened. Or an intent that was never renamed in
+            // place.
+            (Kind::File | Kind::Other(_), _, "tmp" | "destroy") => {
+                files::remove(path)?;
             }
             // Not ours; leave it to its owner.
             _ => {}
@@ -56,9 +73,11 @@ pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
 }
 
 /// A store whose writer is gone: without a keystore record its ciphertext is only waste.
-fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> {
-    let Ok(file) = File::open(intent) else {
-        return Ok(());
+fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()> {
+    let file = match intent.open() {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(VaultError::io("open", intent)(error)),
     };
     if !lock::take(&file) {
         return Ok(()); // its writer lives
@@ -80,8 +99,8 @@ fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Path) -> Result<()> 
 }
 
 /// Many stores in one commit, whose writer is gone.
-fn undo_stores(exclusive: &Exclusive<'_>, intent: &Path) -> Result<()> {
-    let Ok(file) = File::open(intent) else {
+fn undo_stores(exclusive: &Exclusive<'_>, intent: &Place) -> Result<()> {
+    let Ok(file) = intent.open() else {
         return Ok(());
     };
     if !lock::take(&file) {
@@ -89,19 +108,4 @@ fn undo_stores(exclusive: &Exclusive<'_>, intent: &Path) -> Result<()> {
     }
     let ids = many::ids(&files::read(intent, INTENT_MAX)?).unwrap_or_default();
     many::undo(exclusive, intent, &ids)
-}
-
-/// Replacements that were not renamed in place: the old file counts.
-fn leftovers(layout: &Layout) -> Result<()> {
-    for path in [layout.keystore(), layout.about(), layout.epoch_key()] {
-        let mut name = path.into_os_string();
-        name.push(".tmp");
-        let tmp = Path::new(&name);
-        if tmp.exists() {
-            files::overwrite(tmp)?;
-            files::remove(tmp)?;
-            files::sync_parent(tmp)?;
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
-use crate::files;
+use crate::files::{self, Place};
 use crate::header::TAG;
 use crate::keys::Resealer;
 use crate::keystore::{Entry, Kind, Record};
@@ -40,17 +40,18 @@ pub(crate) struct Source {
 
 impl Source {
     pub fn open(inner: &Inner, object: Uuid) -> Result<Self> {
-        let state = inner.current()?;
-        let record = state.body.live(object)?.clone();
-        let file = ObjectFile::open(inner, &record)?;
-        let (keys, meta) = file.locked(inner, &state.body, &record).resealer()?;
-        file.check_size()?;
-        let sealed = Sealed::decode(&meta.open_meta(&file.header)?, object)?;
-        Ok(Self {
-            file,
-            record,
-            keys,
-            sealed,
+        inner.looking(|state| {
+            let record = state.body.live(object)?.clone();
+            let file = ObjectFile::open(inner, &record)?;
+            let (keys, meta) = file.locked(inner, &state.body, &record).resealer()?;
+            file.check_size()?;
+            let sealed = Sealed::decode(&meta.open_meta(&file.header)?, object)?;
+            Ok(Self {
+                file,
+                record,
+                keys,
+                sealed,
+            })
         })
     }
 
@@ -223,7 +224,7 @@ fn record_gone(exclusive: &Exclusive<'_>, objects: &[Uuid], when: u64) -> Result
 }
 
 /// A crash after the keystore write leaves the ciphertext of the old object: only waste, removed here.
-pub(crate) fn forward(exclusive: &Exclusive<'_>, id: Uuid, intent: &std::path::Path) -> Result<()> {
+pub(crate) fn forward(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()> {
     let layout = &exclusive.inner.layout;
     if let Some(Entry::Shredded { when }) = exclusive.entry(id) {
         // Perhaps a second time: whether the first was written, only the log knows.

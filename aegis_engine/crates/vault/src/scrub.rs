@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::header::TAG;
-use crate::object::ObjectFile;
 use crate::secret;
 use crate::vault::Vault;
 
@@ -86,36 +85,28 @@ impl Vault {
             .iter()
             .map(|d| d.object.to_string())
             .collect();
-        let facts = json!({
-            "objects": report.objects, "chunks": report.chunks, "chunks_in_all": report.chunks_in_all,
-            "damaged": damaged,
-        });
-        self.inner.log.record(Event::Scrub, facts)?;
+        // On a file system that is only for reading there is no record of it; nothing was given out or changed.
+        if !self.inner.read_only {
+            let facts = json!({
+                "objects": report.objects, "chunks": report.chunks, "chunks_in_all": report.chunks_in_all,
+                "damaged": damaged,
+            });
+            self.inner.log.record(Event::Scrub, facts)?;
+        }
         Ok(report)
     }
 
     fn scrub_one(&self, object: Uuid, sample: f64, report: &mut ScrubReport) -> Result<()> {
         if sample >= 1.0 {
             // All of it: the parallel path.
-            let chunks = {
-                let state = self.inner.current()?;
-                ObjectFile::open(&self.inner, state.body.live(object)?)?
-                    .header
-                    .chunks
-            };
-            report.chunks_in_all += chunks;
+            let (file, _) = self.inner.verifiable(object)?;
+            report.chunks_in_all += file.header.chunks;
             let whole = self.verify(object)?;
             report.chunks += whole.chunks;
             report.bytes += whole.bytes;
             return Ok(());
         }
-        let (file, verifier) = {
-            let state = self.inner.current()?;
-            let record = state.body.live(object)?;
-            let file = ObjectFile::open(&self.inner, record)?;
-            let verifier = file.locked(&self.inner, &state.body, record).verifier()?;
-            (file, verifier)
-        };
+        let (file, verifier) = self.inner.verifiable(object)?;
         report.chunks_in_all += file.header.chunks;
         file.check_size()?;
         let chunk = file.header.chunk();

@@ -1,7 +1,6 @@
 //! Shredding: the keys of an object go, and with them the root that could open an older keystore.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use aegis_audit::Event;
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use crate::doctor::caveats;
 use crate::error::{Result, VaultError};
 use crate::exclusive::Exclusive;
 use crate::fail;
-use crate::files;
+use crate::files::{self, Place};
 use crate::kdf;
 use crate::keystore::Kind;
 use crate::proof;
@@ -152,7 +151,7 @@ impl Vault {
 }
 
 /// Idempotent: each step checks whether it is done.
-fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Result<ShredReceipt> {
+fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Result<ShredReceipt> {
     let epoch_before = exclusive.epoch;
     let level = exclusive.inner.auth().provider.level();
     let mut caveats = caveats(&exclusive.inner.layout.root);
@@ -201,10 +200,10 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Path) -> Resul
 }
 
 /// Finishes a shred that a crash interrupted.
-pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Path) -> Result<()> {
+pub(crate) fn forward(exclusive: &mut Exclusive<'_>, path: &Place) -> Result<()> {
     let bytes = files::read(path, INTENT_MAX)?;
     let bad = || VaultError::IntentForged {
-        path: path.to_path_buf(),
+        path: path.path().to_path_buf(),
     };
     let intent: Intent = serde_json::from_slice(&bytes).map_err(|_| bad())?;
     let genuine = Intent::new(

@@ -1,6 +1,5 @@
 //! The keystore as this process knows it, and how it follows the file.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -20,6 +19,9 @@ use crate::provider::PARAMS_MAX;
 const KEYSTORE_MAX: u64 = BASE_MAX + (RECORD + crate::changes::CHANGE_MAX) as u64;
 /// Changes are not written anew before they have this many bytes.
 const CHANGES_MIN: u64 = 64 << 10;
+
+/// Bytes of the audit log that an opening verifies again.
+const TRAIL_MAX: u64 = 1 << 20;
 
 /// The keystore as last read.
 pub(crate) struct State {
@@ -47,7 +49,7 @@ struct Tail {
 /// The keystore file, with what can be read of it without a key. The caller holds the lock.
 pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
     let path = layout.keystore();
-    if !path.exists() {
+    if !files::exists(&path)? {
         return Err(VaultError::KeystoreCorrupt {
             reason: "the file is missing".to_owned(),
         });
@@ -62,15 +64,17 @@ pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelop
     Ok((bytes, envelope))
 }
 
-/// The readable part of a keystore or a backup, without the rest.
+/// The readable part of the keystore of a vault.
+pub(crate) fn readable(layout: &Layout, vault: Uuid) -> Result<Envelope> {
+    keystore(layout, vault).map(|(_, envelope)| envelope)
+}
+
+/// The readable part of the keystore, of whatever vault.
 pub(crate) fn peek(layout: &Layout) -> Result<Envelope> {
-    let (bytes, envelope) = {
-        let bytes = files::read(&layout.keystore(), KEYSTORE_MAX)?;
-        let envelope = envelope::peek(&bytes, Form::Keystore)?;
-        (bytes, envelope)
-    };
-    drop(bytes);
-    Ok(envelope)
+    envelope::peek(
+        &files::read(&layout.keystore(), KEYSTORE_MAX)?,
+        Form::Keystore,
+    )
 }
 
 fn front(bytes: &[u8]) -> [u8; FIXED] {
@@ -83,6 +87,17 @@ impl State {
     /// Reads and opens the keystore; gives a new `Auth` when a rotation made the known one obsolete and the same
     /// provider has the new key. The caller holds the lock.
     pub fn load(layout: &Layout, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
+        let reached = About::read(layout)?.epoch;
+        Self::load_reaching(layout, vault, known, reached)
+    }
+
+    /// As [`load`](Self::load), where `vault.json` does not say which epoch was reached.
+    pub fn load_reaching(
+        layout: &Layout,
+        vault: Uuid,
+        known: &Arc<Auth>,
+        reached: u64,
+    ) -> Result<(Self, Arc<Auth>)> {
         let (bytes, envelope) = keystore(layout, vault)?;
         let stamp = Stamp::of(&layout.keystore())?;
         let auth = if known.fits(&envelope) {
@@ -90,7 +105,6 @@ impl State {
         } else {
             Arc::new(Auth::of(&envelope, &known.provider, &layout.root)?)
         };
-        let reached = About::read(layout)?.epoch;
         if envelope.epoch < reached {
             return Err(VaultError::KeystoreRollback {
                 expected: reached,
@@ -169,7 +183,7 @@ impl State {
     /// lock.
     pub fn follow(&mut self, layout: &Layout, stamp: Stamp) -> Result<bool> {
         let path = layout.keystore();
-        let file = File::open(&path).map_err(VaultError::io("open", &path))?;
+        let file = path.open().map_err(VaultError::io("open", &path))?;
         let mut seen = [0; FIXED];
         if stamp.len < self.tail.end
             || self.tail.chain.is_none()
@@ -218,6 +232,11 @@ impl State {
     /// A keystore before records had proofs: whoever wrote it could not give one.
     pub fn is_first_version(&self) -> bool {
         self.tail.chain.is_none()
+    }
+
+    /// Whether so much of the audit log lies behind what is remembered of it that the next opening should not read it again.
+    pub fn is_far_behind(&self, log: &Mark) -> bool {
+        !self.is_first_version() && log.end.saturating_sub(self.body.audit.end) > TRAIL_MAX
     }
 
     /// The log knows of the generation `newest`.

@@ -1,6 +1,5 @@
 //! Storing: finished files are renamed into place, then their key records are committed in one keystore write.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -17,6 +16,7 @@ use crate::kdf::{self, Prk};
 use crate::keys;
 use crate::keystore::{Entry, Kind};
 use crate::meta::Meta;
+use crate::outside;
 use crate::secret::{self, Secret};
 use crate::vault::{Inner, Vault};
 use crate::writer::{Finished, ObjectWriter, Seed};
@@ -144,7 +144,7 @@ impl Vault {
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         }
-        let file = File::open(source).map_err(VaultError::io("open", source))?;
+        let file = outside::source(source)?;
         let about = file.metadata().map_err(VaultError::io("stat", source))?;
         // Files of /proc are regular and say 0: read them like a pipe.
         if !about.is_file() || about.len() == 0 {

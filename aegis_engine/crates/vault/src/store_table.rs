@@ -13,6 +13,7 @@ use crate::dataset::{Pair, same_columns};
 use crate::error::{Result, VaultError};
 use crate::header::CHUNK_LOG2;
 use crate::meta::Meta;
+use crate::outside;
 use crate::schema::{CsvLayout, Layout, TableColumn, TableSchema, TableTag};
 use crate::table::fault;
 use crate::vault::Vault;
@@ -46,7 +47,7 @@ impl Vault {
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         }
-        let open = || File::open(source).map_err(VaultError::io("open", source));
+        let open = || outside::source(source);
         let file = open()?;
         let mut head = [0; 4];
         let some = usize::try_from(Source::len(&file)).unwrap_or(4).min(4);

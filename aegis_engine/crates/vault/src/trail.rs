@@ -17,12 +17,24 @@ pub(crate) fn origin(vault: Uuid) -> String {
 
 /// The log behind what the (authenticated) keystore remembers, and the newest generation of the keystore that it knows of:
 /// each is on record once it is durable.
-pub(crate) fn open(layout: &Layout, vault: Uuid, state: &State) -> Result<(Log, u64)> {
+pub(crate) fn open(
+    layout: &Layout,
+    vault: Uuid,
+    state: &State,
+    read_only: bool,
+) -> Result<(Log, u64)> {
     let body = &state.body;
+    // One that the keystore remembers is not made anew where it is lost.
     if !layout.audit().is_dir() && body.audit.head.seq > 0 {
         return Err(missing());
     }
-    let log = Log::open_from(&layout.audit(), &origin(vault), &body.audit).map_err(rolled_back)?;
+    let (folder, origin) = (layout.audit(), origin(vault));
+    let log = if read_only {
+        Log::open_read_only_from(&folder, &origin, &body.audit)
+    } else {
+        Log::open_from(&folder, &origin, &body.audit)
+    }
+    .map_err(rolled_back)?;
     let mut newest = Newest::new(state.generation, state.is_first_version());
     for record in behind(layout, &body.audit)? {
         newest.hear(&record?, &body.node)?;

@@ -16,13 +16,14 @@ use crate::consents;
 use crate::destroy;
 use crate::epoch;
 use crate::error::{Result, VaultError};
-use crate::files::Stamp;
+use crate::files::{self, Folder, Stamp};
 use crate::layout::{About, Layout};
 use crate::lineage::Lineages;
+use crate::lock::{self, VaultLock};
 use crate::people::People;
-use crate::lock;
 use crate::outside;
 use crate::provider::Provider;
+use crate::recover;
 use crate::state::{self, State};
 use crate::trail;
 
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     pub people: People,
     pub clock: Clock,
     pub lock_wait_ms: AtomicU64,
+    /// On a file system that is only for reading; decided when it was opened.
+    pub read_only: bool,
     state: RwLock<State>,
     process: u32,
 }
@@ -86,51 +89,16 @@ impl Vault {
     }
 
     fn open_with(path: &Path, provider: &Provider, accept_older: bool) -> Result<Self> {
-        let layout = Layout::new(path);
-        let about = About::read(&layout)?;
-        if about.destroyed.is_some() {
-            return Err(destroy::forward(&layout, &about, provider)?);
-        }
-        let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
-        let (_, envelope) = state::keystore(&layout, about.id)?;
-        let auth = Arc::new(Auth::of(&envelope, provider, path)?);
-        let (state, auth) = State::load(&layout, about.id, &auth)?;
-        epoch::settle(&layout, about.id, state.epoch, provider)?;
+        let opening = Opening {
+            accept_older,
+            ..Opening::default()
+        };
+        let (vault, held) = opening.open(&Layout::open(path)?, provider)?;
         drop(held);
-        let (log, newest) = trail::open(&layout, about.id, &state)?;
-        let older = newest > state.generation;
-        if older && !accept_older {
-            return Err(state.stale(newest));
+        if !vault.inner.read_only {
+            vault.settle_consent()?;
+            vault.adopt_lineages()?;
         }
-        let consent = ConsentLedger::open(
-            &layout.consent(),
-            &format!("aegis/consent/{}", about.id),
-            consents::prove(&state.body.node)?,
-        )
-        .map_err(PolicyError::from)?;
-        let inner = Inner {
-            layout,
-            id: about.id,
-            auth: RwLock::new(auth),
-            log,
-            consent,
-            lineages: Lineages::default(),
-            people: People::default(),
-            clock: Clock::default(),
-            lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
-            state: RwLock::new(state),
-            process: std::process::id(),
-        };
-        let vault = Self {
-            inner: Arc::new(inner),
-        };
-        if older {
-            vault.accept(newest)?;
-        }
-        // Rolls intents forward.
-        vault.inner.exclusive()?.done()?;
-        vault.settle_consent()?;
-        vault.adopt_lineages()?;
         Ok(vault)
     }
 
@@ -149,6 +117,16 @@ impl Vault {
         &self.inner.log
     }
 
+    /// Whether its folder is only for reading: listed, verified and checked, nothing else.
+    pub fn read_only(&self) -> bool {
+        self.inner.read_only
+    }
+
+    /// Its folder, opened once: what else lies in it is reached from here.
+    pub fn folder(&self) -> &Folder {
+        &self.inner.layout.folder
+    }
+
     /// The epoch of the keystore: grows by one at every ratchet.
     pub fn epoch(&self) -> Result<u64> {
         Ok(self.inner.current()?.epoch)
@@ -161,7 +139,160 @@ impl Vault {
     }
 }
 
+/// How to open a vault. A key that was just asked for is not asked for again.
+#[derive(Default)]
+pub(crate) struct Opening {
+    pub accept_older: bool,
+    /// What opens the keystore, where that is known.
+    pub auth: Option<Arc<Auth>>,
+    /// Writes `vault.json` anew where it is lost or damaged: by the readable part of the keystore, once that was opened.
+    pub rebuild: bool,
+}
+
+impl Opening {
+    /// Opens the vault and finishes what a crash interrupted. Nothing in the folder is changed before the lock is held and
+    /// the keystore has been opened with the key; keystore, audit log and consent are compared under that one lock, which
+    /// is given back still held: shared on a file system that is only for reading, else exclusive.
+    pub fn open(self, layout: &Layout, provider: &Provider) -> Result<(Vault, VaultLock)> {
+        let about = match self.about(layout)? {
+            Ok(about) => about,
+            Err(destroyed) => return Err(destroy::forward(layout, &destroyed, provider)?),
+        };
+        let ask = |vault| {
+            let envelope = state::readable(layout, vault)?;
+            Ok(Arc::new(Auth::of(&envelope, provider, &layout.root)?))
+        };
+        // Asked before the lock is taken: a person or a token takes its time, and a wrong key changes nothing at all.
+        let auth = match self.auth {
+            Some(ref auth) => Some(Arc::clone(auth)),
+            None => match ask(about.id) {
+                Ok(auth) => Some(auth),
+                Err(error) => match self.about(layout)? {
+                    // It is being destroyed just now.
+                    Err(_) => None,
+                    Ok(_) => return Err(error),
+                },
+            },
+        };
+        let read_only = lock::read_only(&layout.lock())?;
+        let wait = Duration::from_millis(LOCK_WAIT_MS);
+        let mut held = if read_only {
+            lock::shared(&layout.lock(), wait)?
+        } else {
+            lock::exclusive(&layout.lock(), wait)?
+        };
+        let about = match self.about(layout)? {
+            Ok(about) => about,
+            Err(destroyed) => {
+                drop(held);
+                return Err(destroy::forward(layout, &destroyed, provider)?);
+            }
+        };
+        let id = about.id;
+        let auth = auth.map_or_else(|| ask(id), Ok)?;
+        let (state, auth) = State::load_reaching(layout, id, &auth, about.epoch)?;
+        // From here on the folder is this vault's, by the word of who has its key.
+        if read_only && (self.accept_older || self.rebuild) {
+            return Err(VaultError::ReadOnly {
+                path: layout.root.clone(),
+            });
+        }
+        held.sign();
+        if self.rebuild {
+            about.write(layout)?;
+        }
+        if !read_only {
+            epoch::settle(layout, id, state.epoch, provider)?;
+        }
+        let (log, newest) = trail::open(layout, id, &state, read_only)?;
+        let older = newest > state.generation;
+        if older && !self.accept_older {
+            return Err(state.stale(newest));
+        }
+        let consent = consent(layout, id, &state, read_only)?;
+        let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
+        let inner = Inner {
+            layout: layout.clone(),
+            id,
+            auth: RwLock::new(auth),
+            log,
+            consent,
+            lineages: Lineages::default(),
+            people: People::default(),
+            clock: Clock::default(),
+            lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
+            read_only,
+            state: RwLock::new(state),
+            process: std::process::id(),
+        };
+        let vault = Vault {
+            inner: Arc::new(inner),
+        };
+        let long = vault.inner.known().is_far_behind(&vault.inner.log.mark());
+        if !read_only && (older || long || !follows || recover::needed(layout)?) {
+            let mut exclusive = vault.inner.exclusive_holding(held)?;
+            if older {
+                exclusive.accept(newest)?;
+            }
+            recover::roll(&mut exclusive)?;
+            if long {
+                exclusive.commit()?;
+            }
+            held = exclusive.finish()?;
+        }
+        Ok((vault, held))
+    }
+
+    /// `vault.json`, or what it says when the vault was destroyed.
+    fn about(&self, layout: &Layout) -> Result<Result<About, About>> {
+        let about = match About::read(layout) {
+            Err(VaultError::AboutDamaged { .. } | VaultError::NotAVault { .. })
+                if self.rebuild && files::exists(&layout.keystore())? =>
+            {
+                let envelope = state::peek(layout)?;
+                About::new(envelope.vault, envelope.provider, envelope.epoch)
+            }
+            read => read?,
+        };
+        Ok(if about.destroyed.is_some() {
+            Err(about)
+        } else {
+            Ok(about)
+        })
+    }
+}
+
+/// The ledger, which must contain what the keystore committed last. The caller holds the lock.
+fn consent(layout: &Layout, id: Uuid, state: &State, read_only: bool) -> Result<ConsentLedger> {
+    let origin = format!("aegis/consent/{id}");
+    let prove = consents::prove(&state.body.node)?;
+    let consent = if read_only {
+        ConsentLedger::open_read_only(&layout.consent(), &origin, prove)
+    } else {
+        ConsentLedger::open(&layout.consent(), &origin, prove)
+    };
+    let consent = consent.map_err(PolicyError::from)?;
+    if let Some(head) = state.body.heads.get(consents::HEAD) {
+        consent.expect(aegis_audit::Head {
+            seq: head.count,
+            hash: head.mac,
+        });
+        consent.refresh().map_err(PolicyError::from)?;
+    }
+    Ok(consent)
+}
+
 impl Inner {
+    /// Refuses what writes, where nothing can be written.
+    pub fn writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(VaultError::ReadOnly {
+                path: self.layout.root.clone(),
+            });
+        }
+        Ok(())
+    }
+
     pub fn lock_wait(&self) -> Duration {
         Duration::from_millis(self.lock_wait_ms.load(Ordering::Relaxed))
     }
@@ -189,10 +320,16 @@ impl Inner {
             }
         }
         // Under the lock no ratchet is half done.
+        drop(self.reload()?);
+        Ok(self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the keystore under the shared lock, which is given back still held: between reading and remembering, another
+    /// thread must not have written a newer one.
+    fn reload(&self) -> Result<VaultLock> {
         let held = lock::shared(&self.layout.lock(), self.lock_wait())?;
         self.refresh()?;
-        drop(held);
-        Ok(self.known())
+        Ok(held)
     }
 
     /// Makes what is on disk what this process knows. The caller holds the lock.
@@ -222,6 +359,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Runs `look` over the keystore and the files it names. A file that is missing is missing only when the keystore,
+    /// read anew under the lock, still names it: another process may just have shredded or re-encrypted the object.
+    pub fn looking<T>(&self, look: impl Fn(&State) -> Result<T>) -> Result<T> {
+        let first = {
+            let state = self.current()?;
+            look(&state)
+        };
+        match first {
+            Err(VaultError::ObjectMissing { .. }) => {
+                let held = self.reload()?;
+                let second = look(&self.known());
+                drop(held);
+                second
+            }
+            other => other,
+        }
+    }
+
     /// Why the keystore is gone, when that was on purpose.
     fn destroyed(&self) -> Option<VaultError> {
         let when = About::read(&self.layout).ok()?.destroyed?;
@@ -234,7 +389,8 @@ impl Inner {
     /// The keystore on disk. The caller holds the lock.
     pub fn load(&self) -> Result<State> {
         let known = self.auth();
-        let (state, auth) = State::load(&self.layout, self.id, &known)?;
+        let loaded = State::load(&self.layout, self.id, &known);
+        let (state, auth) = loaded.map_err(|error| self.destroyed().unwrap_or(error))?;
         if !Arc::ptr_eq(&known, &auth) {
             self.set_auth(auth);
         }

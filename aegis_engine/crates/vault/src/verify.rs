@@ -1,15 +1,14 @@
 //! Authenticates stored objects: header and every chunk, without a permit and without giving out plaintext.
 
-use std::path::Path;
-
 use uuid::Uuid;
 
 use crate::bulk::{self, Progress};
 use crate::error::Result;
+use crate::files::Place;
 use crate::header::Header;
 use crate::keys::Verifier;
 use crate::object::ObjectFile;
-use crate::vault::Vault;
+use crate::vault::{Inner, Vault};
 
 /// An object that is exactly what was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +38,7 @@ impl Vault {
         threads: Option<usize>,
         progress: Option<&mut (dyn FnMut(u64) -> bool + Send)>,
     ) -> Result<VerifyReport> {
-        let (file, verifier) = {
-            let state = self.inner.current()?;
-            let record = state.body.live(object)?;
-            let file = ObjectFile::open(&self.inner, record)?;
-            let verifier = file.locked(&self.inner, &state.body, record).verifier()?;
-            (file, verifier)
-        };
+        let (file, verifier) = self.inner.verifiable(object)?;
         file.check_size()?;
         file.will_be_read();
         check(&file, &verifier, threads, progress)?;
@@ -80,6 +73,18 @@ impl Vault {
     }
 }
 
+impl Inner {
+    /// The open file of an object, and what authenticates its chunks.
+    pub fn verifiable(&self, object: Uuid) -> Result<(ObjectFile, Verifier)> {
+        self.looking(|state| {
+            let record = state.body.live(object)?;
+            let file = ObjectFile::open(self, record)?;
+            let verifier = file.locked(self, &state.body, record).verifier()?;
+            Ok((file, verifier))
+        })
+    }
+}
+
 fn check(
     file: &ObjectFile,
     verifier: &Verifier,
@@ -105,7 +110,7 @@ fn check(
 }
 
 /// Authenticates a file that was just written, before its record exists.
-pub(crate) fn read_back(path: &Path, header: &Header, verifier: &Verifier) -> Result<()> {
+pub(crate) fn read_back(path: &Place, header: &Header, verifier: &Verifier) -> Result<()> {
     let file = ObjectFile::of_writer(path, header)?;
     file.check_size()?;
     // From the disk, not from the cache: as far as the system follows advice.

@@ -1,9 +1,9 @@
 //! Writing one object: seal chunk by chunk into a temporary file, the header last, so that it carries the length.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::bulk::{self, Progress, Target};
 use crate::error::{Result, VaultError};
 use crate::fail;
-use crate::files;
+use crate::files::{self, Place};
 use crate::header::{HEADER, Header};
 use crate::keys::{WRAPPED, WriteKeys};
 use crate::keystore::{Kind, Record};
@@ -47,7 +47,7 @@ impl Seed {
 
 /// Tells a recovery which objects somebody works on: locked while the writer lives, removed when nothing is left to undo.
 pub(crate) struct Intent {
-    path: PathBuf,
+    path: Place,
     _locked: File,
     /// Files may be in place: recovery decides.
     kept: AtomicBool,
@@ -65,7 +65,7 @@ impl Intent {
         Self::write(inner, inner.layout.stores_intent(first), &bytes)
     }
 
-    fn write(inner: &Inner, path: PathBuf, bytes: &[u8]) -> Result<Self> {
+    fn write(inner: &Inner, path: Place, bytes: &[u8]) -> Result<Self> {
         // Recovery holds the vault's lock exclusively: between its creation and its own lock it cannot see the intent.
         let held = lock::shared(&inner.layout.lock(), inner.lock_wait())?;
         let locked = files::write_synced(&path, bytes)?;
@@ -188,6 +188,7 @@ impl ObjectWriter {
         seed: Seed,
     ) -> Result<Self> {
         inner.same_process()?;
+        inner.writable()?;
         check_chunk(chunk_log2)?;
         let intent = Arc::new(Intent::one(inner, seed.object)?);
         Self::begin_under(inner, intent, meta, chunk_log2, kind, rows, seed)
@@ -235,15 +236,8 @@ impl ObjectWriter {
             renamed: false,
         };
         let path = inner.layout.object_tmp(object);
-        if let Some(folder) = path.parent() {
-            files::create_dir(folder)?;
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(VaultError::io("create", &path))?;
+        files::create_dir(&path.parent())?;
+        let file = path.create_new().map_err(VaultError::io("create", &path))?;
         Ok(Self {
             draft,
             file,
@@ -305,7 +299,8 @@ impl ObjectWriter {
             return Err(VaultError::Closed);
         };
         let path = self.draft.inner.layout.object_tmp(self.header.object);
-        self.target(&path).write(self.index, last, len, &mut data)?;
+        self.target(path.as_ref())
+            .write(self.index, last, len, &mut data)?;
         self.buffer = Some(data);
         self.index += 1;
         self.failed = false;
@@ -345,7 +340,14 @@ impl ObjectWriter {
     ) -> Result<()> {
         self.failed = true;
         let path = self.draft.inner.layout.object_tmp(self.header.object);
-        self.index = bulk::seal_file(&self.target(&path), source, name, length, threads, progress)?;
+        self.index = bulk::seal_file(
+            &self.target(path.as_ref()),
+            source,
+            name,
+            length,
+            threads,
+            progress,
+        )?;
         self.header.length = length;
         self.sealed = true;
         self.failed = false;
@@ -362,7 +364,7 @@ impl ObjectWriter {
         self.failed = true;
         let path = self.draft.inner.layout.object_tmp(self.header.object);
         (self.header.length, self.index) =
-            bulk::seal_stream(&self.target(&path), read, threads, progress)?;
+            bulk::seal_stream(&self.target(path.as_ref()), read, threads, progress)?;
         self.sealed = true;
         self.failed = false;
         Ok(())
@@ -372,7 +374,7 @@ impl ObjectWriter {
     pub(crate) fn fill_small(&mut self, data: &mut Pages, length: usize) -> Result<()> {
         self.failed = true;
         let path = self.draft.inner.layout.object_tmp(self.header.object);
-        self.target(&path).write(0, true, length, data)?;
+        self.target(path.as_ref()).write(0, true, length, data)?;
         (self.header.length, self.index) = (length as u64, 1);
         self.sealed = true;
         self.failed = false;

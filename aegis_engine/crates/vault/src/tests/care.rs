@@ -90,9 +90,10 @@ fn leftovers_of_a_crash_are_removed_and_lax_modes_tightened() {
     .unwrap();
     assert!(mended(&vault, "epoch.key").action.contains("600"));
     let tmp = vault.inner.layout.object_tmp(Uuid::new_v4());
-    fs::create_dir_all(tmp.parent().unwrap()).unwrap();
+    fs::create_dir_all(tmp.parent()).unwrap();
     fs::write(&tmp, b"half").unwrap();
     let place = tmp
+        .path()
         .strip_prefix(vault.path())
         .unwrap()
         .display()
@@ -107,6 +108,7 @@ fn bytes_after_the_end_are_cut_off_only_when_every_chunk_is_whole() {
     let path = vault.inner.layout.object(id);
     let good = fs::read(&path).unwrap();
     let place = path
+        .path()
         .strip_prefix(vault.path())
         .unwrap()
         .display()
@@ -151,6 +153,7 @@ fn unknown_files_go_to_lost_and_found_and_shredded_ciphertext_goes() {
     vault.shred(gone, None).unwrap();
     fs::write(&path, &bytes).unwrap();
     let place = path
+        .path()
         .strip_prefix(vault.path())
         .unwrap()
         .display()
@@ -158,18 +161,16 @@ fn unknown_files_go_to_lost_and_found_and_shredded_ciphertext_goes() {
     mended(&vault, &place);
     assert!(!path.exists());
     let stranger = vault.inner.layout.object(Uuid::new_v4());
-    fs::create_dir_all(stranger.parent().unwrap()).unwrap();
+    fs::create_dir_all(stranger.parent()).unwrap();
     fs::write(&stranger, &bytes).unwrap();
     let place = stranger
+        .path()
         .strip_prefix(vault.path())
         .unwrap()
         .display()
         .to_string();
     mended(&vault, &place);
-    let kept = vault
-        .path()
-        .join("lost+found")
-        .join(stranger.file_name().unwrap());
+    let kept = vault.path().join("lost+found").join(stranger.file_name());
     assert_eq!(fs::read(kept).unwrap(), bytes);
 }
 

@@ -419,6 +419,44 @@ fn no_writer_of_the_engine_names_an_event_by_itself() {
 }
 
 #[test]
+fn an_opening_verifies_what_it_has_not_seen_and_no_more() {
+    let (_dir, vault) = vault();
+    named(&vault, "a");
+    let log = vault.path().join("audit/000001.log");
+    let facts = || serde_json::Map::from_iter([("pad".to_owned(), "x".repeat(1000).into())]);
+    for _ in 0..1100 {
+        vault.record("app.note", facts()).unwrap();
+    }
+    let remembered = |vault: &Vault| vault.inner.known().body.audit.end;
+    let before = remembered(&vault);
+    let again = Vault::open(vault.path(), &provider()).unwrap();
+    assert!(
+        remembered(&again) > before + (1 << 20),
+        "a long tail is remembered"
+    );
+    let whole = fs::read(&log).unwrap();
+    // Long ago: the full check finds it, the opening does not look there.
+    let mut bad = whole.clone();
+    bad[500] ^= 1;
+    fs::write(&log, &bad).unwrap();
+    Vault::open(vault.path(), &provider()).unwrap();
+    let report = Vault::fsck(vault.path(), &provider(), FsckOptions::default()).unwrap();
+    assert!(!report.clean());
+    // What is remembered, and what came after it.
+    let whole = fs::read(&log).unwrap();
+    let place = usize::try_from(remembered(&again)).unwrap();
+    for at in [place - 5, whole.len() - 5, place + 70] {
+        let mut bad = whole.clone();
+        bad[at] ^= 1;
+        fs::write(&log, &bad).unwrap();
+        assert!(Vault::open(vault.path(), &provider()).is_err(), "byte {at}");
+    }
+    fs::write(&log, &whole[..place - 100]).unwrap();
+    let error = Vault::open(vault.path(), &provider()).unwrap_err();
+    assert!(["AEG-V018", "AEG-V034"].contains(&error.code()), "{error}");
+}
+
+#[test]
 fn proofs_are_of_one_domain_and_one_vault() {
     let ((_a, one), (_b, other)) = (vault(), vault());
     let proof = one.proof("consent", b"data").unwrap();

@@ -99,7 +99,8 @@ fn handles_in_many_threads_store_without_losing_one() {
 fn a_held_lock_ends_in_locked_with_the_holder() {
     let (_dir, vault) = vault();
     vault.set_lock_wait(Duration::from_millis(30));
-    let held = lock::exclusive(&vault.inner.layout.lock(), Duration::from_secs(1)).unwrap();
+    let mut held = lock::exclusive(&vault.inner.layout.lock(), Duration::from_secs(1)).unwrap();
+    held.sign();
     let error = vault.store_bytes(b"x", Meta::named("n")).unwrap_err();
     let me = format!("process {}", std::process::id());
     assert!(

@@ -4,7 +4,7 @@ mod material;
 
 use std::path::Path;
 
-use aegis_vault::{LogTrust, Meta, Result, StoreOptions, Vault};
+use aegis_vault::{Item, LogTrust, Meta, Result, StoreOptions, Vault};
 use material::{content, key, large, store_records};
 use uuid::Uuid;
 
@@ -59,6 +59,18 @@ fn operate(
             writer.finish().map(drop)
         }
         "records" => store_records(vault, "new", seed).map(drop),
+        "many" => {
+            let large = large(seed);
+            let items = [
+                (Item::Bytes(&large), Meta::named("new")),
+                (Item::Bytes(b"small"), Meta::named("small")),
+            ];
+            vault.store_many(&items, StoreOptions::default()).map(drop)
+        }
+        "head" => vault.commit_head("ledger", 2, [2; 32]),
+        // Enough of them that the changes become a base.
+        "outgrow" => (2..40)
+            .try_for_each(|n| vault.commit_head(&format!("{n} {}", "x".repeat(1000)), 1, [2; 32])),
         "rename" => vault.rename(*object, "renamed"),
         "shred" => vault.shred(*object, None).map(drop),
         "shred_many" => vault.shred_many(&[*object, *dataset], None).map(drop),

@@ -43,6 +43,10 @@ fn after(operation: &str, seed: u8) -> Contents {
     }
     match operation {
         "store" => drop(all.insert("new".to_owned(), large(seed))),
+        "many" => {
+            all.insert("new".to_owned(), large(seed));
+            all.insert("small".to_owned(), b"small".to_vec());
+        }
         "write" => drop(all.insert("new".to_owned(), content(seed, 9))),
         "records" => drop(all.insert("new".to_owned(), vec![seed; 80])),
         "erase_person" => drop(all.insert("dataset".to_owned(), vec![seed; 72])),
@@ -158,6 +162,14 @@ fn state(vault: &Vault, scene: &Scene, operation: &str, what: &str) -> Side {
             assert_eq!([object, second, dataset], [false; 3], "{what}");
             let ratchets = ["rotate", "renew", "restore"].contains(&operation);
             assert!(epoch == 1 || ratchets, "{what}: epoch {epoch}");
+            if operation == "head" {
+                let head = vault.head("ledger").unwrap();
+                assert!(head.is_none_or(|head| head.count == 2), "{what}");
+                return if head.is_none() { Side::Old } else { Side::New };
+            }
+            if operation == "outgrow" {
+                return heads(vault, what);
+            }
             return if old && epoch == 1 {
                 Side::Old
             } else {
@@ -182,6 +194,20 @@ fn state(vault: &Vault, scene: &Scene, operation: &str, what: &str) -> Side {
         }
     }
     side
+}
+
+/// Commits one after the other: a prefix of them is there.
+fn heads(vault: &Vault, what: &str) -> Side {
+    let name = |n: usize| format!("{n} {}", "x".repeat(1000));
+    let there: Vec<bool> = (2..40)
+        .map(|n| vault.head(&name(n)).unwrap().is_some())
+        .collect();
+    let count = there.iter().filter(|is| **is).count();
+    assert!(
+        there[..count].iter().all(|is| *is),
+        "{what}: a commit in between is lost"
+    );
+    if count == 0 { Side::Old } else { Side::New }
 }
 
 /// Every byte authentic, nothing left over, and the vault goes on.

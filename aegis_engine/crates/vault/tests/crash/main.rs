@@ -14,12 +14,15 @@ use std::time::{Duration, Instant};
 use check::{Side, check};
 use scene::{Scene, killed, run, start};
 
-const OPERATIONS: [&str; 17] = [
+const OPERATIONS: [&str; 20] = [
     "create",
     "store",
     "write",
     "records",
     "rename",
+    "many",
+    "head",
+    "outgrow",
     "shred",
     "shred_many",
     "shred_dataset",
