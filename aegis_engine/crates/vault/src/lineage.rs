@@ -278,6 +278,15 @@ impl Vault {
         found
     }
 
+    /// As [`adopt_lineages`](Self::adopt_lineages), where there may be something to take in: before somebody shreds it.
+    pub(crate) fn adopt_old_lineages(&self) -> Result<()> {
+        let old = {
+            let body = &self.inner.current()?.body;
+            !body.heads.contains_key(HEAD) && body.records().any(|record| record.rows.is_some())
+        };
+        if old { self.adopt_lineages() } else { Ok(()) }
+    }
+
     /// Takes the datasets of a vault from before there were lineages into the register, once.
     pub(crate) fn adopt_lineages(&self) -> Result<()> {
         if self.with_lineages(|register| Ok(register.adopted))? {
