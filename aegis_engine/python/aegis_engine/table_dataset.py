@@ -21,6 +21,7 @@ from uuid import UUID
 
 from aegis_engine._native import Permit, Vault, secret_buffer, shuffle_order
 from aegis_engine.dataset import VaultDataset
+from aegis_engine.errors import AegisError
 from aegis_engine.records import Block, DatasetError, numpy
 from aegis_engine.tables import Csv, Parquet, TableBlocks
 
@@ -254,6 +255,15 @@ class TableDataset(VaultDataset):
         return self._stream
 
     def _fill(self, stream: Any, size: int) -> Any:
+        # A block is decoded in one piece and given out in parts: each part redeems the permits again.
+        permits = self._permit.values() if isinstance(self._permit, Mapping) else [self._permit]
+        try:
+            for permit in permits:
+                if permit is not None:
+                    self._vault.admit(permit)
+        except AegisError:
+            self.close()
+            raise
         return stream.fill(size)
 
     def _length(self, batch: Any) -> int:

@@ -319,7 +319,7 @@ impl Engine {
         };
         let id = Uuid::new_v4();
         let record = log.append(&json!({
-            "event": "release",
+            "event": aegis_audit::Event::Release.name(),
             "decision": "allow",
             "release": id.to_string(),
             "bundle": hex(&self.bundle().hash()),
@@ -547,7 +547,7 @@ fn release_record(
     let (part, protection) = (&asked.parts[0], &asked.protections[0]);
     let permit = part.permit;
     json!({
-        "event": "release",
+        "event": aegis_audit::Event::Release.name(),
         "decision": if release.is_some() { "allow" } else { "deny" },
         "release": release.map(|id| id.to_string()),
         "permit": permit.id().to_string(),

@@ -199,7 +199,7 @@ impl Register {
             let seq = self.log.newest()?.seq;
             let sealed = vault.seal_blob(DOMAIN, &seq.to_le_bytes(), &plain)?;
             self.log
-                .append(&json!({"event": Event::Lineage.name(), "sealed": hex(&sealed)}))?;
+                .record(Event::Lineage, json!({"sealed": hex(&sealed)}))?;
         }
         self.refresh(vault)
     }

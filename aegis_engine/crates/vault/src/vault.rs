@@ -97,7 +97,6 @@ impl Vault {
         drop(held);
         if !vault.inner.read_only {
             vault.settle_consent()?;
-            vault.adopt_old_lineages()?;
         }
         Ok(vault)
     }
