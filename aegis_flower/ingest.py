@@ -14,16 +14,27 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from aegis_engine.errors import AegisError
 
 from aegis_engine import Vault, normal_name
-from aegis_engine.errors import AegisError
 from aegis_flower import datasets
 from aegis_flower.config import Config
 from aegis_flower.errors import DataError
-from aegis_flower.terms import Terms as Terms
+from aegis_flower.terms import Terms
 
 _DTYPES = {"f": {4: "f32", 8: "f64"}, "i": {4: "i32", 8: "i64"}, "u": {1: "u8"}}
 HOLDOUT = ".holdout"
+
+__all__ = [
+    "IngestReport",
+    "SimulatedNode",
+    "Terms",
+    "evaluations",
+    "fingerprint",
+    "ingest",
+    "ingest_report",
+    "provision",
+]
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,8 @@ def ingest(
         columns: arrays of one length; a column is one value a row, or a fixed-length vector a row.
         subjects: whom each row is about; kept only as a keyed pseudonym of its one spelling (NFC, no space around it).
         terms: the steward's terms.
-        role: what the rows are for; ``holdout`` for names that end in ``.holdout``, else ``train``. Budgets of the two are kept apart.
+        role: what the rows are for; ``holdout`` for names that end in ``.holdout``, else ``train``. Budgets of the two are
+            kept apart.
         allow_missing: takes NaN and infinite values.
         erased: what becomes of rows of people who are erased: ``refuse`` all, or ``drop`` these rows.
 
@@ -102,7 +114,7 @@ def ingest_report(
 ) -> IngestReport:
     """As `ingest`; returns what was done."""
     name = _named(vault, name)
-    role = _role(name, role)
+    its_role = _role(name, role)
     arrays = {column: _column(name, column, values) for column, values in columns.items()}
     people = _people(name, subjects)
     lengths = {len(array) for array in arrays.values()} | {len(people)}
@@ -127,7 +139,7 @@ def ingest_report(
         people = [one for one, keep in zip(people, kept, strict=True) if keep]
         if not people:
             raise DataError(f"{name}: all its rows are of people who are erased; nothing was stored")
-    facts = terms.facts(list(arrays), name, role)
+    facts = terms.facts(list(arrays), name, its_role)
     layout = [(column, a.dtype.newbyteorder("<"), (a.shape[1],)) for column, a in arrays.items()]
     records = np.empty(len(people), dtype=layout)
     for column, array in arrays.items():
@@ -169,7 +181,9 @@ def _named(vault: Vault, name: str) -> str:
 def _role(name: str, role: str | None) -> str:
     by_name = "holdout" if name.endswith(HOLDOUT) else "train"
     if role not in (None, "train", "holdout") or (by_name == "holdout" and role == "train"):
-        raise DataError(f"{name}: role={role!r} is not possible; take train or holdout, and '{HOLDOUT}' names holdouts only")
+        raise DataError(
+            f"{name}: role={role!r} is not possible; take train or holdout, and '{HOLDOUT}' names holdouts only"
+        )
     return role or by_name
 
 

@@ -9,8 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from aegis_engine import normal_name
 from aegis_engine.errors import AegisError
+
+from aegis_engine import normal_name
 from aegis_flower.errors import ConfigError
 
 BASES = ("consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interests")
@@ -19,6 +20,7 @@ DELTA_MIN, DELTA_MAX = 1e-12, 1e-2
 BUDGET_MAX = 1e6
 RETENTION_MAX = 365_250
 _COUNT_MAX = 2**53
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -79,6 +81,9 @@ class Terms:
         for name in ("require_dp", "require_secure_aggregation"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "take true or false")
+        self._check_owner()
+
+    def _check_owner(self) -> None:
         if not isinstance(self.controller, str):
             raise _wrong("controller", self.controller, "give a text")
         if self.controller:
@@ -114,8 +119,10 @@ class Terms:
         }
         return {**facts, "role": role}
 
+
 def _wrong(field: str, value: object, remedy: str) -> ConfigError:
     return ConfigError(f"terms.{field}", f"{value!r:.100} is not possible; {remedy}")
+
 
 def _names(field: str, value: object) -> list[str]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
@@ -124,20 +131,28 @@ def _names(field: str, value: object) -> list[str]:
         raise _wrong(field, other[0], "each is a text")
     return list(value)
 
+
 def _name(field: str, value: str) -> str:
     try:
         return normal_name(value)
     except AegisError as error:
         raise _wrong(field, value, str(error)) from None
 
+
 def _whole(field: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= value <= high:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= int(value) <= high:
         return int(value)
     raise _wrong(field, value, f"take a whole number from {low} to {high}")
 
+
 def _real(field: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high:
-        return float(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            real = float(value)
+        except OverflowError:
+            real = math.inf
+        if low <= real <= high:
+            return real
     raise _wrong(field, value, f"take a number from {low:g} to {high:g}")
 
 

@@ -114,7 +114,9 @@ def test_rows_in_tables_are_closed_and_the_receipt_says_that_their_bytes_stay(va
     (tmp_path / "t.csv").write_text("a\n1\n2\n3\n")
     facts = Terms(purposes=["research"]).facts(["a"], "t", "train")
     people = ["p1", "p2", "p3"]
-    stored = str(vault.store_table(str(tmp_path / "t.csv"), subjects=people, classes=[("consent", None, False)], facts=facts))
+    stored = str(
+        vault.store_table(str(tmp_path / "t.csv"), subjects=people, classes=[("consent", None, False)], facts=facts)
+    )
     vault.consent_grant(people, "research")
     receipt = vault.erase_person("p2")
     assert receipt["datasets"] == [{"dataset": stored, "now": stored, "name": "t.csv", "rows": 1, "unreachable": True}]

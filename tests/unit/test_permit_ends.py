@@ -1,4 +1,4 @@
-"""A permit ends when it ends: whichever way it ends, whoever reads, the next batch is refused and nothing decrypted is left to give."""
+"""A permit ends when it ends: whichever way it ends and whoever reads, the next batch is refused."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ ENDS: dict[str, tuple[Callable[[Vault, str], Any], str]] = {
     "erase the person": (lambda vault, _: vault.erase_person("p7"), "AEG-"),
     "expiry": (lambda vault, _: time.sleep(1.2), "AEG-P007"),
     "shred": (lambda vault, stored: vault.shred(stored), "AEG-V"),
-    "other process": (lambda vault, _: Vault.open(vault.path, key=bytes(32)).consent_withdraw("p7", "research"), "AEG-P008"),
+    "other process": (
+        lambda vault, _: Vault.open(vault.path, key=bytes(32)).consent_withdraw("p7", "research"),
+        "AEG-P008",
+    ),
 }
 
 

@@ -21,7 +21,8 @@ from aegis_engine.errors import (
 )
 from scipy import stats
 
-from aegis_engine import Permit, Rng, audit_read
+from aegis_engine import ComplianceEngine, Permit, Rng, audit_read
+from aegis_flower.ingest import Terms
 from aegis_flower.stream import PermitDataset, PoissonSampler
 
 Govern = Callable[..., Any]
@@ -116,12 +117,21 @@ def test_an_earlier_withdrawal_given_back_opens_the_rows_again(governed: Any) ->
 
 
 def test_retention_that_ran_out_closes_the_rows(govern: Govern) -> None:
-    governed = govern(retention_days=1)
+    governed = govern(retention_days=0)
+    assert governed.permit().rows == 40, "the last day is a day of use"
     today = int(time.time() // 86400)
-    assert governed.permit(today=today + 1).rows == 40
+    facts = Terms(purposes=["research"]).facts(["x"], "old", "train")
+    last_days = [("public_task", today - 1, False), ("public_task", today, False)]
+    rows = np.zeros(2, np.float32)
+    stored = governed.vault.store_records("old", [("x", "f32", 1)], rows, ["a", "b"], last_days, facts, [0, 1])
+    told = ComplianceEngine(governed.vault).explain(stored, action="train", purpose="research")
+    assert (told["rows"], told["denied"]) == (1, {"core.retention": 1})
+    governed.vault.shred(stored)
+    stored = governed.vault.store_records("old", [("x", "f32", 1)], rows, ["a", "b"], last_days, facts, [0, 0])
     with pytest.raises(PolicyDenied) as error:
-        governed.permit(today=today + 2)
+        ComplianceEngine(governed.vault).authorize(stored, action="train", purpose="research")
     assert "core.retention" in error.value.policies
+    assert "aegis vault shred" in error.value.advice[0]
 
 
 @pytest.mark.parametrize("same_process", [True, False])

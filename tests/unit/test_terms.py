@@ -14,7 +14,24 @@ from aegis_flower.errors import ConfigError
 from aegis_flower.ingest import Terms, ingest
 
 GOOD: dict[str, Any] = {"purposes": ["research"]}
-EXTREME: list[Any] = [0, -1, 1e300, -1e300, 1e-300, math.nan, math.inf, -math.inf, 2**64, "", "x" * 300, "a\0b", [], [""], None, b"x"]
+EXTREME: list[Any] = [
+    0,
+    -1,
+    1e300,
+    -1e300,
+    1e-300,
+    math.nan,
+    math.inf,
+    -math.inf,
+    2**64,
+    "",
+    "x" * 300,
+    "a\0b",
+    [],
+    [""],
+    None,
+    b"x",
+]
 # What each field may be, of the extremes above; everything else is refused.
 MAY: dict[str, list[Any]] = {
     "purposes": [],
@@ -98,7 +115,9 @@ def governed(tmp_path: Any) -> Vault:
 def test_an_approved_column_that_there_is_not_is_refused_and_nothing_is_stored(tmp_path: Any) -> None:
     vault = governed(tmp_path)
     with pytest.raises(ConfigError, match=r"terms.approved_columns.*agee.*age"):
-        ingest(vault, "d", {"age": np.zeros(3)}, ["a", "b", "c"], Terms(purposes=["research"], approved_columns=["agee"]))
+        ingest(
+            vault, "d", {"age": np.zeros(3)}, ["a", "b", "c"], Terms(purposes=["research"], approved_columns=["agee"])
+        )
     assert vault.list() == []
 
 
@@ -137,7 +156,16 @@ def test_the_terms_are_read_back_as_they_were_sealed(tmp_path: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("wrong", [{"delta_femto": 1}, {"budget_micro_epsilon": 2**63}, {"approved_columns": ["other"]}, {"lineages": ["x"]}, {"purposes": [""]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"delta_femto": 1},
+        {"budget_micro_epsilon": 2**63},
+        {"approved_columns": ["other"]},
+        {"lineages": ["x"]},
+        {"purposes": [""]},
+    ],
+)
 def test_the_engine_itself_seals_no_terms_that_mean_nothing(tmp_path: Any, wrong: dict[str, Any]) -> None:
     vault = governed(tmp_path)
     facts = Terms(purposes=["research"]).facts(["x"], "d", "train") | wrong

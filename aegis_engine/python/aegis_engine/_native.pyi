@@ -398,7 +398,7 @@ class Vault:
         """Data sets of records: name to id."""
 
     def lineage(self, dataset: str) -> str:
-        """The lineage of a data set, by name or id: whose privacy budget it spends. 32 hex digits; the oldest where it has several.
+        """The lineage of a data set, by name or id: whose privacy budget it spends. 32 hex digits; the oldest of several.
 
         It stays when the data set is renamed, re-encrypted or stored anew with any of its people in the same role.
         """
@@ -648,8 +648,8 @@ class Vault:
         """Which of these people are erased."""
 
     def erase_person(self, subject: str, *, require: str | None = None) -> dict[str, Any]:
-        """Erases a person: consent ends, and every live data set that has rows of theirs is written anew without them, under fresh
-        keys; the old keys are destroyed as a shred does. Names, terms and spent budgets stay. Gives a receipt.
+        """Erases a person: consent ends, and every live data set with rows of theirs is written anew without them, under
+        fresh keys; the old keys are destroyed as a shred does. Names, terms and spent budgets stay. Gives a receipt.
 
         Rows in tables (`store_table`) are closed to every permit and not rewritten; the receipt says so. After a crash, call it
         again.
@@ -662,8 +662,8 @@ class Vault:
     def record(self, event: str, facts: Mapping[str, Any]) -> int:
         """Appends a record to the audit log, durably; gives its number. Values are text, whole numbers, or lists of them.
 
-        Events of the engine and the plugin (``store``, ``keystore.…``, ``privacy.…``) and the fields ``event``, ``time``, ``seq``,
-        ``hash`` and ``prev`` are refused (AEG-V023).
+        Events of the engine and the plugin (``store``, ``keystore.…``, ``privacy.…``) and the fields ``event``, ``time``,
+        ``seq``, ``hash`` and ``prev`` are refused (AEG-V023).
         """
 
     def record_plugin(self, event: str, facts: Mapping[str, Any]) -> int:

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from aegis_engine._native import Permit, Vault, secret_buffer, shuffle_order
 from aegis_engine.dataset import VaultDataset
+from aegis_engine.errors import AegisError
 from aegis_engine.records import Block, DatasetError, numpy, place
 from aegis_engine.tables import Csv, Parquet, TableBlocks
 
@@ -249,6 +250,15 @@ class TableDataset(VaultDataset):
         return _Stream(self._records, epoch, position, self._window, self._seed, self.shard, self.read_ahead)
 
     def _fill(self, stream: Any, size: int) -> Any:
+        # A block is decoded in one piece and given out in parts: each part redeems the permits again.
+        permits = self._permit.values() if isinstance(self._permit, Mapping) else [self._permit]
+        try:
+            for permit in permits:
+                if permit is not None:
+                    self._vault.admit(permit)
+        except AegisError:
+            self.close()
+            raise
         return stream.fill(size)
 
     def _length(self, batch: Any) -> int:

@@ -50,7 +50,7 @@ pub enum PolicyError {
     #[error("the audit log took no record, so nothing is allowed: {0}")]
     Audit(#[from] AuditError),
     /// The consent ledger cannot be read, so nobody's consent is known.
-    #[error("the consent ledger cannot be used, so nothing is allowed: {0}")]
+    #[error("{}", of_consent(.0))]
     Consent(#[from] ConsentError),
     /// The permit does not cover the step.
     #[error(transparent)]
@@ -111,6 +111,19 @@ impl PolicyError {
         Self::BadRequest {
             reason: reason.into(),
         }
+    }
+}
+
+/// What somebody asked of the ledger wrongly is theirs to correct; the rest is about the ledger.
+fn of_consent(error: &ConsentError) -> String {
+    match error {
+        ConsentError::Log(_)
+        | ConsentError::Unreadable { .. }
+        | ConsentError::Busy
+        | ConsentError::Io { .. } => {
+            format!("the consent ledger cannot be used, so nothing is allowed: {error}")
+        }
+        _ => error.to_string(),
     }
 }
 

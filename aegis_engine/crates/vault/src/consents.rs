@@ -225,17 +225,17 @@ impl Vault {
         if exclusive.state().body.heads.contains_key(HEAD) {
             return exclusive.done();
         }
-        let old = exclusive.state().is_first_version();
         let ledger = &self.inner.consent;
         let records = ledger.refresh().map_err(fault)?;
-        if (old || records > 0) && !ledger.adopted() {
+        if records == 0 {
+            // Nothing to vouch for: an opening changes nothing.
+            return exclusive.done();
+        }
+        if !ledger.adopted() {
             self.noted_head_lies_in()?;
             ledger.adopt().map_err(fault)?;
-            self.commit_consent(&mut exclusive, json!({"what": "adopt", "adopted": records}))?;
-        } else {
-            self.note_consent(&mut exclusive);
-            exclusive.commit()?;
         }
+        self.commit_consent(&mut exclusive, json!({"what": "adopt", "adopted": records}))?;
         exclusive.done()
     }
 

@@ -9,11 +9,12 @@ use aegis_audit::Event;
 use serde_json::json;
 
 use crate::auth::Auth;
+use crate::consents;
 use crate::envelope::{self, Form};
 use crate::epoch::EpochKey;
 use crate::error::{Result, VaultError};
 use crate::files::{self, Entry, Folder, Kind};
-use crate::keystore::{Body, Delta};
+use crate::keystore::{Body, Delta, NamedHead};
 use crate::layout::{About, Layout};
 use crate::lock;
 use crate::provider::Provider;
@@ -49,7 +50,13 @@ impl Vault {
         let first = EpochKey::random(1)?;
         first.write_first(&layout, id, provider)?;
         let envelope = auth.envelope(Form::Keystore, id, 1, 1);
-        let (root, body) = (auth.root(id, &first)?, Body::new()?);
+        let (root, mut body) = (auth.root(id, &first)?, Body::new()?);
+        // Nothing is in the consent ledger yet: whatever is there later without a proof was not written by this vault.
+        let nothing = NamedHead {
+            count: 0,
+            mac: [0; 32],
+        };
+        body.heads.insert(consents::HEAD.to_owned(), nothing);
         let base = envelope::seal(&envelope, &root, &body, &Delta::default(), &body.audit)?;
         files::replace(&layout.keystore(), &base.bytes)?;
         // Last: a folder is a vault from here on.

@@ -199,7 +199,7 @@ impl Register {
             let seq = self.log.newest()?.seq;
             let sealed = vault.seal_blob(DOMAIN, &seq.to_le_bytes(), &plain)?;
             self.log
-                .append(&json!({"event": Event::Lineage.name(), "sealed": hex(&sealed)}))?;
+                .record(Event::Lineage, json!({"sealed": hex(&sealed)}))?;
         }
         self.refresh(vault)
     }
@@ -276,6 +276,15 @@ impl Vault {
         });
         exclusive.done()?;
         found
+    }
+
+    /// As [`adopt_lineages`](Self::adopt_lineages), where there may be something to take in: before somebody shreds it.
+    pub(crate) fn adopt_old_lineages(&self) -> Result<()> {
+        let old = {
+            let body = &self.inner.current()?.body;
+            !body.heads.contains_key(HEAD) && body.records().any(|record| record.rows.is_some())
+        };
+        if old { self.adopt_lineages() } else { Ok(()) }
     }
 
     /// Takes the datasets of a vault from before there were lineages into the register, once.

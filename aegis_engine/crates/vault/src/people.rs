@@ -97,13 +97,12 @@ impl Vault {
         let mut known: HashMap<&str, Subject> = HashMap::new();
         let mut all = Vec::with_capacity(identifiers.len());
         for identifier in identifiers {
-            let person = match known.get(identifier.as_str()) {
-                Some(person) => *person,
-                None => {
-                    let person = self.person(identifier)?;
-                    known.insert(identifier, person);
-                    person
-                }
+            let person = if let Some(person) = known.get(identifier.as_str()) {
+                *person
+            } else {
+                let person = self.person(identifier)?;
+                known.insert(identifier, person);
+                person
             };
             all.push(person);
         }

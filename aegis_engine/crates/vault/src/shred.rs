@@ -81,6 +81,8 @@ impl Vault {
                 what: "no object to shred was given; list the vault for the ids it has".to_owned(),
             });
         }
+        // Whose budget it spent is known before it is gone.
+        self.adopt_old_lineages()?;
         let exclusive = self.inner.exclusive()?;
         self.shred_under(exclusive, objects)
     }

@@ -100,7 +100,6 @@ impl Vault {
         drop(held);
         if !vault.inner.read_only {
             vault.settle_consent()?;
-            vault.adopt_lineages()?;
         }
         Ok(vault)
     }
@@ -266,6 +265,7 @@ impl Opening {
     }
 }
 
+/// The ledger, which must contain what the keystore committed last. The caller holds the lock.
 fn consent(layout: &Layout, id: Uuid, state: &State, read_only: bool) -> Result<ConsentLedger> {
     let origin = format!("aegis/consent/{id}");
     let prove = consents::prove(&state.body.node)?;
@@ -274,7 +274,15 @@ fn consent(layout: &Layout, id: Uuid, state: &State, read_only: bool) -> Result<
     } else {
         ConsentLedger::open(&layout.consent(), &origin, prove)
     };
-    Ok(consent.map_err(PolicyError::from)?)
+    let consent = consent.map_err(PolicyError::from)?;
+    if let Some(head) = state.body.heads.get(consents::HEAD) {
+        consent.expect(aegis_audit::Head {
+            seq: head.count,
+            hash: head.mac,
+        });
+        consent.refresh().map_err(PolicyError::from)?;
+    }
+    Ok(consent)
 }
 
 impl Inner {

@@ -147,7 +147,14 @@ fn a_dataset_comes_back_with_schema_facts_and_index() {
             dataset.facts,
             dataset.rows
         ),
-        (schema(), facts(), ROWS)
+        (
+            schema(),
+            aegis_policy::DatasetFacts {
+                lineages: vault.lineages(id).unwrap(),
+                ..facts()
+            },
+            ROWS
+        )
     );
     assert!(dataset.index == index);
     let list = vault.list().unwrap();
