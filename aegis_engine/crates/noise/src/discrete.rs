@@ -41,7 +41,10 @@ fn sample(stream: &mut ChaCha20Rng, s: u128, parts: u128) -> i64 {
         let (distance, whole) = if parts == 1 {
             (magnitude.abs_diff(s), s)
         } else {
-            ((magnitude * t * parts * parts).abs_diff(s * s), t * s * parts)
+            (
+                (magnitude * t * parts * parts).abs_diff(s * s),
+                t * s * parts,
+            )
         };
         // Beyond 2^63 lies nothing that a lifetime of draws would meet.
         let Some(n) = distance.checked_mul(distance) else {
@@ -170,7 +173,10 @@ mod tests {
             );
             let variance = samples.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / 60_000.0;
             // Corollary 9 of the paper: never more than that of the continuous Gaussian.
-            assert!(variance < s * s * (1.0 + Z * (2.0 / 60_000.0_f64).sqrt()), "{variance}");
+            assert!(
+                variance < s * s * (1.0 + Z * (2.0 / 60_000.0_f64).sqrt()),
+                "{variance}"
+            );
         }
     }
 
@@ -182,7 +188,11 @@ mod tests {
             .collect();
         for wrong in [2.4_f64, 2.6] {
             let fits = || {
-                assert_fits(&samples, |x| (-(x as f64).powi(2) / (2.0 * wrong * wrong)).exp(), 13);
+                assert_fits(
+                    &samples,
+                    |x| (-(x as f64).powi(2) / (2.0 * wrong * wrong)).exp(),
+                    13,
+                );
             };
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(fits)).is_err());
         }
@@ -198,8 +208,16 @@ mod tests {
                 .collect();
             let moment = |k| samples.iter().map(|x: &f64| x.powi(k)).sum::<f64>() / n;
             assert!(moment(1).abs() < Z / n.sqrt());
-            assert!((moment(2) - 1.0).abs() < Z * (2.0 / n).sqrt(), "{}", moment(2));
-            assert!((moment(4) - 3.0).abs() < Z * (96.0 / n).sqrt(), "{}", moment(4));
+            assert!(
+                (moment(2) - 1.0).abs() < Z * (2.0 / n).sqrt(),
+                "{}",
+                moment(2)
+            );
+            assert!(
+                (moment(4) - 3.0).abs() < Z * (96.0 / n).sqrt(),
+                "{}",
+                moment(4)
+            );
         }
     }
 
@@ -219,13 +237,22 @@ mod tests {
     #[test]
     fn coins_have_their_exact_probability() {
         let mut rng = Rng::insecure_test(4);
-        for (n, d) in [(0_u128, 1_u128), (1, 3), (1, 1), (7, 2), (1 << 100, 1 << 101)] {
+        for (n, d) in [
+            (0_u128, 1_u128),
+            (1, 3),
+            (1, 1),
+            (7, 2),
+            (1 << 100, 1 << 101),
+        ] {
             let p = (-(n as f64) / d as f64).exp();
             let heads = (0..40_000)
                 .filter(|_| bernoulli_exp(stream(&mut rng), n, d))
                 .count() as f64;
             let sd = (40_000.0 * p * (1.0 - p)).sqrt();
-            assert!((heads - 40_000.0 * p).abs() <= Z * sd + 0.5, "{n}/{d}: {heads}");
+            assert!(
+                (heads - 40_000.0 * p).abs() <= Z * sd + 0.5,
+                "{n}/{d}: {heads}"
+            );
         }
     }
 

@@ -234,11 +234,17 @@ mod tests {
     #[test]
     fn no_step_is_drawn_before_the_one_before_is_noised_and_none_is_noised_twice() {
         let mut s = session();
-        assert!(matches!(s.noise(&[0.0; 4]), Err(NoiseError::Session { .. })));
+        assert!(matches!(
+            s.noise(&[0.0; 4]),
+            Err(NoiseError::Session { .. })
+        ));
         s.draw().unwrap();
         assert!(matches!(s.draw(), Err(NoiseError::Session { .. })));
         s.noise(&[0.0; 4]).unwrap();
-        assert!(matches!(s.noise(&[0.0; 4]), Err(NoiseError::Session { .. })));
+        assert!(matches!(
+            s.noise(&[0.0; 4]),
+            Err(NoiseError::Session { .. })
+        ));
         assert_eq!((s.spent().drawn, s.spent().noised), (1, 1));
     }
 
@@ -268,7 +274,10 @@ mod tests {
     #[test]
     fn noise_is_there_at_the_largest_sum_too() {
         let bound = 0.5 * f64::from(1_u32 << 22);
-        let plan = Plan { dim: 1000, ..plan() };
+        let plan = Plan {
+            dim: 1000,
+            ..plan()
+        };
         let mut s = Session::new(plan).unwrap();
         s.draw().unwrap();
         let out = s.noise(&vec![bound; 1000]).unwrap();
@@ -284,7 +293,15 @@ mod tests {
             |p, v| p.rate = v,
             |p, v| p.expected_batch = v,
         ];
-        for value in [0.0, -1.0, 1e-155, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for value in [
+            0.0,
+            -1.0,
+            1e-155,
+            1e300,
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+        ] {
             for (at, change) in changes.into_iter().enumerate() {
                 if at == 2 && value == 1e-155 {
                     continue; // a rate may be as small as one likes
@@ -304,20 +321,38 @@ mod tests {
             (1e4, 1e6, true),
             (1.0, 1.1e6, false),
         ] {
-            assert_eq!(Session::new(Plan { sigma, clip, ..plan() }).is_ok(), fine);
+            assert_eq!(
+                Session::new(Plan {
+                    sigma,
+                    clip,
+                    ..plan()
+                })
+                .is_ok(),
+                fine
+            );
         }
         for steps in [0, 1_000_001, u64::MAX] {
             assert!(Session::new(Plan { steps, ..plan() }).is_err());
         }
         assert!(Session::new(Plan { dim: 0, ..plan() }).is_err());
-        assert!(Session::new(Plan { rate: 1.0 + 1e-9, ..plan() }).is_err());
+        assert!(
+            Session::new(Plan {
+                rate: 1.0 + 1e-9,
+                ..plan()
+            })
+            .is_err()
+        );
     }
 
     #[test]
     fn a_seeded_session_repeats_and_says_so() {
         let run = |seed| {
             let mut s = Session::insecure_test(plan(), seed).unwrap();
-            (s.draw().unwrap(), s.noise(&[0.0; 4]).unwrap(), s.spent().insecure)
+            (
+                s.draw().unwrap(),
+                s.noise(&[0.0; 4]).unwrap(),
+                s.spent().insecure,
+            )
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1).1, run(2).1);

@@ -105,7 +105,9 @@ impl Question<'_> {
         let subjects = count_distinct(out.iter().map(|row| &index.subjects[*row as usize]));
         let mut per_subject: HashMap<&Subject, u64> = HashMap::new();
         for row in &out {
-            *per_subject.entry(&index.subjects[*row as usize]).or_default() += 1;
+            *per_subject
+                .entry(&index.subjects[*row as usize])
+                .or_default() += 1;
         }
         let subject_rows_max = per_subject.into_values().max().unwrap_or(0);
         let allowed = out.into_iter().collect();

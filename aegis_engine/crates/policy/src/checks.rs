@@ -48,8 +48,7 @@ fn contract(asked: &Asked<'_>, proposal: &Proposal) -> GateResult {
         .zip(&limits.contract)
         .position(|(a, b)| a != b);
     // An evaluation has counts to tell and nothing else; training without values would be one in disguise.
-    let right_kind =
-        trained(asked.parts).is_none() == (values == 0 && proposal.tensors.is_empty());
+    let right_kind = trained(asked.parts).is_none() == (values == 0 && proposal.tensors.is_empty());
     let passed = proposal.tensors == limits.contract && expected == Some(values) && right_kind;
     let difference = differs.map_or_else(String::new, |at| format!(", tensor {at} differs"));
     let expected = expected.map_or_else(|| "too many".to_owned(), |n| n.to_string());
@@ -139,7 +138,11 @@ fn metrics(asked: &Asked<'_>, proposal: &Proposal) -> GateResult {
     // A number about rows needs a permit over those rows.
     let told = proposal.metrics.values().any(|value| *value != 0);
     let permitted = !told || evaluated(asked.parts).is_some();
-    let without = if permitted { "" } else { "; metrics without a permit to evaluate" };
+    let without = if permitted {
+        ""
+    } else {
+        "; metrics without a permit to evaluate"
+    };
     result(
         "metrics",
         others == 0 && permitted,
@@ -155,9 +158,7 @@ fn counts(asked: &Asked<'_>) -> GateResult {
         .iter()
         .any(|part| part.permit.action() == Action::Evaluate && part.facts.require_dp);
     let word = |on: bool, off| if on { "noise" } else { off };
-    let noised = asked
-        .counts
-        .is_some_and(|counts| counts.seed.is_none());
+    let noised = asked.counts.is_some_and(|counts| counts.seed.is_none());
     result(
         "counts",
         noised || !demanded,
@@ -186,11 +187,7 @@ fn secure_aggregation(asked: &Asked<'_>, proposal: &Proposal) -> GateResult {
         .iter()
         .any(|part| part.facts.require_secure_aggregation);
     let passed = proposal.secure_aggregation || !required;
-    let limit = if required {
-        "on"
-    } else {
-        "on or off"
-    };
+    let limit = if required { "on" } else { "on or off" };
     result(
         "secure_aggregation",
         passed,

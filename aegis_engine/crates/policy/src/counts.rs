@@ -88,8 +88,8 @@ impl CountsNoise {
                 continue;
             }
             let most = i64::try_from(scale.saturating_mul(rows)).unwrap_or(i64::MAX);
-            let noise = discrete_gaussian(&mut rng, self.sigma(name).unwrap_or(f64::NAN))
-                .map_err(fault)?;
+            let noise =
+                discrete_gaussian(&mut rng, self.sigma(name).unwrap_or(f64::NAN)).map_err(fault)?;
             *value = (*value).clamp(0, most).saturating_add(noise);
         }
         Ok(())
@@ -118,7 +118,10 @@ mod tests {
             assert!(close(n.sigma("correct"), 2.0 * squares.sqrt()));
             assert!(close(n.sigma("loss_milli"), 20_000.0 * squares.sqrt()));
         }
-        assert!(close(noise(true).sigma("confidence_3"), 2.0 * 5.0_f64.sqrt()));
+        assert!(close(
+            noise(true).sigma("confidence_3"),
+            2.0 * 5.0_f64.sqrt()
+        ));
         assert_eq!(noise(false).sigma("confidence_3"), Some(0.0));
         assert_eq!(noise(true).sigma("weight_of_patient_7"), None);
     }
@@ -144,8 +147,15 @@ mod tests {
         }
         for (name, mean) in [("examples", 100.0), ("correct", 100.0), ("loss_milli", 0.0)] {
             let sd = noise(false).sigma(name).unwrap() / f64::from(trials).sqrt();
-            assert!((sums[name] - mean).abs() < 5.5 * sd, "{name}: {}", sums[name]);
+            assert!(
+                (sums[name] - mean).abs() < 5.5 * sd,
+                "{name}: {}",
+                sums[name]
+            );
         }
-        assert!(sums["confidence_0"].abs() < 1e-9, "a histogram that was not declared tells nothing");
+        assert!(
+            sums["confidence_0"].abs() < 1e-9,
+            "a histogram that was not declared tells nothing"
+        );
     }
 }

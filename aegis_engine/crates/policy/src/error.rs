@@ -80,9 +80,9 @@ impl PolicyError {
             Self::InvalidBundle { .. } => "AEG-P003",
             Self::Divergence { .. } => "AEG-P004",
             Self::Audit(_) => "AEG-P005",
-            Self::Consent(
-                ConsentError::BadPurpose { .. } | ConsentError::BadSubject { .. },
-            ) => "AEG-P013",
+            Self::Consent(ConsentError::BadPurpose { .. } | ConsentError::BadSubject { .. }) => {
+                "AEG-P013"
+            }
             Self::Consent(_) => "AEG-P006",
             Self::Permit(PermitError::Expired { .. }) => "AEG-P007",
             Self::Permit(PermitError::Revoked { .. }) => "AEG-P008",

@@ -19,7 +19,9 @@ const DELTA: u64 = 10_000_000_000;
 const EVALUATIONS: u64 = 100;
 
 /// What the rows are for: a holdout's people may be a training set's people, their budgets are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Models are trained on it.
@@ -142,7 +144,11 @@ impl DatasetFacts {
         for purpose in &self.purposes {
             words::purpose(purpose).map_err(PolicyError::from)?;
         }
-        if let Some(other) = self.approved_columns.iter().find(|c| !self.columns.contains(c)) {
+        if let Some(other) = self
+            .approved_columns
+            .iter()
+            .find(|c| !self.columns.contains(c))
+        {
             return Err(PolicyError::bad(format!(
                 "approved_columns has {other:?}, which is no column; the columns are {}",
                 self.columns.join(", ")
@@ -159,7 +165,9 @@ impl DatasetFacts {
                 "controller has at most 256 bytes and no control characters",
             ));
         }
-        let hex = |text: &String| text.len() == 32 && text.bytes().all(|b| b"0123456789abcdef".contains(&b));
+        let hex = |text: &String| {
+            text.len() == 32 && text.bytes().all(|b| b"0123456789abcdef".contains(&b))
+        };
         if let Some(other) = self.lineages.iter().find(|lineage| !hex(lineage)) {
             return Err(PolicyError::bad(format!(
                 "lineage {other:?} is not 32 lower-case hex digits"

@@ -292,7 +292,8 @@ impl Engine {
         let failed: Vec<GateResult> = gates.iter().filter(|g| !g.passed).cloned().collect();
         if failed.is_empty() {
             let denied = parts.iter().zip(verdicts).find(|(_, v)| !v.allow);
-            let (part, policies) = denied.map_or((first, BTreeSet::new()), |(p, v)| (p, v.policies));
+            let (part, policies) =
+                denied.map_or((first, BTreeSet::new()), |(p, v)| (p, v.policies));
             let what = format!("release of what came of object {}", part.permit.object());
             return Err(self.denied(policies, what));
         }
@@ -487,7 +488,11 @@ fn protection(
     };
     if part.permit.action() == Action::Evaluate {
         return counts.map_or(off, |counts| Protection {
-            dp: if counts.seed.is_some() { "insecure_test" } else { "secure" },
+            dp: if counts.seed.is_some() {
+                "insecure_test"
+            } else {
+                "secure"
+            },
             reservation: part.reservation.clone(),
         });
     }
@@ -500,7 +505,11 @@ fn protection(
         return off;
     }
     Protection {
-        dp: if spent.insecure { "insecure_test" } else { "secure" },
+        dp: if spent.insecure {
+            "insecure_test"
+        } else {
+            "secure"
+        },
         reservation: Some(session.reservation().to_owned()),
     }
 }

@@ -20,19 +20,19 @@ pub mod owner;
 pub mod permit;
 pub mod rows;
 pub mod session;
-pub mod words;
 #[cfg(test)]
 mod tests;
+pub mod words;
 
 pub use bundle::Bundle;
 pub use consent::{ConsentError, ConsentLedger, Flags};
 pub use counts::CountsNoise;
 pub use engine::{Authorized, Engine, Explanation, Request};
 pub use error::PolicyError;
+pub use facts::{DatasetFacts, Role};
 pub use gate::{GateLimits, GateResult, Part, Proposal, Release, TensorSpec};
 pub use owner::owner_permit;
 pub use permit::{Action, Authority, Permit, PermitError, Scope, Witness};
-pub use facts::{DatasetFacts, Role};
 pub use rows::{Class, RowIndex, RowSet, Subject};
 pub use session::DpSession;
 

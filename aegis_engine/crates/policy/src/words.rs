@@ -27,7 +27,10 @@ impl std::fmt::Display for Flaw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Empty => write!(f, "it is empty"),
-            Self::Unnormal => write!(f, "it is not in composed form (NFC), or has space around it"),
+            Self::Unnormal => write!(
+                f,
+                "it is not in composed form (NFC), or has space around it"
+            ),
             Self::Long => write!(f, "it has more than {LONGEST} bytes"),
             Self::Invisible(c) => write!(
                 f,

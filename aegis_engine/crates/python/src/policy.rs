@@ -439,8 +439,10 @@ impl ComplianceEngine {
         secure_aggregation: bool,
     ) -> Result<Release> {
         let log = self.vault.audit();
-        let inner =
-            py.detach(|| self.engine.release_nothing(metrics, secure_aggregation, log))?;
+        let inner = py.detach(|| {
+            self.engine
+                .release_nothing(metrics, secure_aggregation, log)
+        })?;
         Ok(Release { inner })
     }
 }

@@ -373,7 +373,12 @@ impl Vault {
     }
 
     /// A MAC that only this vault can make.
-    fn proof<'py>(&self, py: Python<'py>, domain: &str, data: &[u8]) -> Result<Bound<'py, PyBytes>> {
+    fn proof<'py>(
+        &self,
+        py: Python<'py>,
+        domain: &str,
+        data: &[u8],
+    ) -> Result<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.inner.proof(domain, data)?))
     }
 

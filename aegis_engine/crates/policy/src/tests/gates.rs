@@ -54,7 +54,9 @@ fn limits() -> GateLimits {
     GateLimits {
         contract: tensors(),
         max_norm: 1.75_f64.sqrt(),
-        metrics_allowed: ["examples", "correct", "loss_milli"].map(str::to_owned).into(),
+        metrics_allowed: ["examples", "correct", "loss_milli"]
+            .map(str::to_owned)
+            .into(),
         weight_max: 10,
         min_rows: 5,
     }
@@ -301,7 +303,11 @@ fn an_update_is_private_only_by_what_the_engine_drew_and_noised() {
         let mut case = Case::new(&permit);
         case.session = make(&permit);
         case.epsilon = 0;
-        assert_eq!(denied_by(case.gate(&world, &permit)), ["core.release.dp"], "{name}");
+        assert_eq!(
+            denied_by(case.gate(&world, &permit)),
+            ["core.release.dp"],
+            "{name}"
+        );
         assert_eq!(world.last_record()["dp"], "off", "{name}");
     }
     // Frozen coordinates do not move, so they need no noise.
@@ -675,10 +681,7 @@ fn exact_counts_leave_where_no_privacy_is_asked_for_and_values_never_beside_them
 #[test]
 fn a_release_names_all_permits_it_used_and_each_is_asked_under_its_own_terms() {
     let ask = |world: &World, holdout: &DatasetFacts, epsilon: u64| {
-        let (train, evaluate) = (
-            permit(world),
-            permit_under(world, &evaluation(), holdout),
-        );
+        let (train, evaluate) = (permit(world), permit_under(world, &evaluation(), holdout));
         let own = facts();
         let parts = [
             Part {
@@ -728,9 +731,18 @@ fn a_release_names_all_permits_it_used_and_each_is_asked_under_its_own_terms() {
         .find(|r| r["event"] == "release" && r["decision"] == "allow")
         .unwrap();
     let part = |at: usize, key: &str| record["parts"][at][key].clone();
-    assert_eq!((part(0, "action"), part(1, "action")), ("train".into(), "evaluate".into()));
-    assert_eq!((part(0, "dp"), part(1, "dp")), ("secure".into(), "secure".into()));
-    assert_eq!((part(0, "reservation"), part(1, "reservation")), ("r-1".into(), "h-1".into()));
+    assert_eq!(
+        (part(0, "action"), part(1, "action")),
+        ("train".into(), "evaluate".into())
+    );
+    assert_eq!(
+        (part(0, "dp"), part(1, "dp")),
+        ("secure".into(), "secure".into())
+    );
+    assert_eq!(
+        (part(0, "reservation"), part(1, "reservation")),
+        ("r-1".into(), "h-1".into())
+    );
     assert_eq!(part(1, "epsilon_micro_total"), 3_000_000);
 
     let poor = DatasetFacts {
@@ -756,7 +768,10 @@ fn a_node_without_held_out_rows_tells_zeros_on_record() {
     assert!(release.update().is_empty() && release.metrics().values().all(|v| *v == 0));
     assert_eq!(release.metrics().len(), 2);
     let record = world.last_record();
-    assert_eq!((&record["event"], &record["rows"]), (&"release".into(), &0.into()));
+    assert_eq!(
+        (&record["event"], &record["rows"]),
+        (&"release".into(), &0.into())
+    );
     std::fs::remove_file(world.log.path()).unwrap();
     let unrecorded = world.engine.release_nothing([], true, &world.log);
     assert!(matches!(unrecorded, Err(PolicyError::Audit(_))));
