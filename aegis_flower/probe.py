@@ -1,4 +1,4 @@
-"""Probe: whether a model and its loss treat each record by itself, found out by trying, on made-up rows, before anything is charged.
+"""Probe: whether a model and its loss treat each record by itself, found by trying, on made-up rows, before a charge.
 
 DP-SGD clips the gradient of a record, which says nothing where that gradient depends on other records. A list of layers cannot
 tell; changing the other rows and looking can. All rows here are random and public, so an error's text is told whole.
@@ -67,9 +67,9 @@ def probe(
 ) -> Probed:
     """Tries a model and a loss on made-up rows of the spec's shape, in training mode.
 
-    Refused, by name: outputs or losses of a row that move with other rows, with their order or with how many there are; a loss of a
-    batch that is not the mean of its rows' losses (class weights inside the loss, sums); dtypes and shapes that cannot be trained;
-    without DP as well, buffers that training changes, which stay at the node and are lost.
+    Refused, by name: outputs or losses of a row that move with other rows, with their order or with how many there are; a loss
+    of a batch that is not the mean of its rows' losses (class weights inside the loss, sums); dtypes and shapes that cannot be
+    trained; without DP as well, buffers that training changes, which stay at the node and are lost.
 
     Args:
         model_fn: builds the model.
@@ -187,8 +187,8 @@ def class_weighted(weights: Iterable[float], loss: Loss | None = None) -> Loss:
     """A loss in which each record counts by the weight of its class; the way to train on classes of unequal size.
 
     The weights are public and fixed, and a batch's loss is the sum of weighted losses over the number of records: a record's
-    gradient depends on no other, and the clip bounds it. (A ``weight=`` inside `cross_entropy` divides by the batch's weights, which
-    mixes the records.)
+    gradient depends on no other, and the clip bounds it. (A ``weight=`` inside `cross_entropy` divides by the batch's weights,
+    which mixes the records.)
 
     Args:
         weights: one for each class, in order.

@@ -30,13 +30,18 @@ class Mutant:
 
 
 UNIT = "tests/unit"
-TRAIN, LEDGER, STREAM, GATE = "aegis_flower/train.py", "aegis_flower/ledger.py", "aegis_flower/stream.py", "aegis_flower/gate.py"
+TRAIN, LEDGER, STREAM, GATE = (
+    "aegis_flower/train.py",
+    "aegis_flower/ledger.py",
+    "aegis_flower/stream.py",
+    "aegis_flower/gate.py",
+)
 CLIENT, SAMPLE = "aegis_flower/vault_client.py", "aegis_flower/per_sample.py"
 ACCOUNT, NATIVE = "aegis_flower/accountant.py", "aegis_engine/python/aegis_engine/__init__.py"
 NOISE, POLICY = "aegis_engine/crates/noise/src", "aegis_engine/crates/policy/src"
 WIRING = f"{UNIT}/test_train.py::test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record"
 LONG = f"{UNIT}/test_train.py::test_noise_is_there_in_every_coordinate_of_a_long_vector_and_never_comes_again"
-FAKE = '''
+FAKE = """
 
 _Rng, _Session = Rng, DpSession
 
@@ -52,7 +57,7 @@ class Rng:
         return self._r.poisson_rows(rows, {rate})
 
 
-__all__ = ['''
+__all__ = ["""
 
 
 def fake(noise: str = "self._r.add_gaussian(values, sigma)", rate: str = "rate") -> str:
@@ -70,9 +75,19 @@ AGAIN = (
 )
 
 PYTHON = [
-    Mutant("C02 half the noise of the charge", CLIENT, "cfg, noise_multiplier, seed)", "cfg, noise_multiplier / 2, seed)", WIRING),
     Mutant(
-        "C09 ledger not committed", CLIENT, "            self.node.ledger.commit(trained.reservation)", "            pass", WIRING
+        "C02 half the noise of the charge",
+        CLIENT,
+        "cfg, noise_multiplier, seed)",
+        "cfg, noise_multiplier / 2, seed)",
+        WIRING,
+    ),
+    Mutant(
+        "C09 ledger not committed",
+        CLIENT,
+        "            self.node.ledger.commit(trained.reservation)",
+        "            pass",
+        WIRING,
     ),
     Mutant(
         "C10 buffers leave with the weights",
@@ -175,7 +190,13 @@ PYTHON = [
         f"{UNIT}/test_train.py::test_rows_are_drawn_at_the_rate_to_a_part_in_a_hundred",
     ),
     Mutant("R07 noise repeats every 4096 values", NATIVE, "\n\n__all__ = [", fake(AGAIN), LONG),
-    Mutant("R08 no noise above 2^20 values", NATIVE, "\n\n__all__ = [", fake("len(values) <= 1 << 20 and self._r.add_gaussian(values, sigma)"), LONG),
+    Mutant(
+        "R08 no noise above 2^20 values",
+        NATIVE,
+        "\n\n__all__ = [",
+        fake("len(values) <= 1 << 20 and self._r.add_gaussian(values, sigma)"),
+        LONG,
+    ),
 ]
 
 RUST = [

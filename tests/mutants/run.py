@@ -1,6 +1,6 @@
 """Applies mutants in a copy and shows that each turns its test red. `make test-mutants` runs all; names pick some.
 
-    python tests/mutants/run.py [--python | --rust] [NAME ...]
+python tests/mutants/run.py [--python | --rust] [NAME ...]
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 from mutants import ALL, PYTHON, RUST, Mutant  # noqa: E402 - beside this file
 
-IGNORED = shutil.ignore_patterns(".git", ".venv", "target", "__pycache__", ".mypy_cache", ".ruff_cache", "outputs", "multirun")
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", "target", "__pycache__", ".mypy_cache", ".ruff_cache", "outputs", "multirun"
+)
 
 
 def copied(folder: Path) -> Path:

@@ -16,7 +16,9 @@ def test_each_mutant_has_its_place_and_its_test() -> None:
     for mutant in ALL:
         assert (ROOT / mutant.file).read_text().count(mutant.old) == 1, mutant.name
         test = mutant.test.rpartition("::")[2]
-        where = ROOT / (mutant.test.partition("::")[0] if not mutant.crate else f"aegis_engine/crates/{mutant.crate[6:]}")
+        where = ROOT / (
+            mutant.test.partition("::")[0] if not mutant.crate else f"aegis_engine/crates/{mutant.crate[6:]}"
+        )
         files = [where] if where.is_file() else list(where.rglob("*.rs"))
         assert any(f" {test}(" in file.read_text() for file in files), mutant.name
 

@@ -662,7 +662,9 @@ def test_no_name_becomes_a_path(book: Book, name: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{32}\.record\.jsonl", ledger.path.name)
     before = {p for p in book.folder.parent.rglob("*") if not {"audit", "lineage"} & set(p.parts)}
     ledger.reserve(run="1", round_=1, mechanism=MECHANISM, steps=4, delta=DELTA, budget=10.0)
-    made = {p.name for p in book.folder.parent.rglob("*") if not {"audit", "lineage"} & set(p.parts) and p not in before}
+    made = {
+        p.name for p in book.folder.parent.rglob("*") if not {"audit", "lineage"} & set(p.parts) and p not in before
+    }
     assert made - {"privacy"} == {ledger.path.name, ledger.path.with_suffix(".lock").name}
     assert Ledger(book.vault, name).spent(DELTA).steps == 4
 
