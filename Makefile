@@ -16,7 +16,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ miri: ## Miri on the crate that has the unsafe code (needs a nightly toolchain w
 test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \
 		-p aegis-vault --features failpoints --test crash -- --nocapture
+
+test-hostile: setup ## 100 000 changed messages of a hostile server to a node with strict terms
+	AEGIS_HOSTILE=100000 $(BIN)/pytest -q -s tests/property/test_hostile_server.py
 
 $(TOOLS)/bin/cargo-fuzz:
 	cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@0.13.2

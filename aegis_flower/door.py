@@ -102,9 +102,9 @@ class Outgoing:
             raise TypeError("counts leave only as a Release")
         found = release.metrics()
         rows = max(0, found.get("examples", 0))
-        share = {
-            "loss": found.get("loss_milli", 0) / 1000 / max(1, rows),
-            "accuracy": found.get("correct", 0) / max(1, rows),
+        share = {  # counts may carry noise: cut to where the numbers can lie
+            "loss": max(0.0, found.get("loss_milli", 0) / 1000 / max(1, rows)),
+            "accuracy": min(1.0, max(0.0, found.get("correct", 0) / max(1, rows))),
         }
         return cls(_MADE, content=RecordDict({"metrics": MetricRecord({"num-examples": rows, **share})}))
 

@@ -5,6 +5,8 @@ A SuperNode's operator passes ``--node-config 'aegis-vault="/srv/vault" aegis-ke
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
 from collections import OrderedDict, deque
 from contextvars import ContextVar
@@ -13,7 +15,7 @@ from typing import Any
 
 from flwr.app import Context
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Vault, keys
 from aegis_flower.config import Config
 from aegis_flower.errors import NodeError, WrongVault
 from aegis_flower.ledger import Ledger
@@ -28,7 +30,7 @@ class Node:
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
-        self.vault = Vault.open(str(config.vault), key_file=str(config.key_file))
+        self.vault = Vault.open(str(config.vault), _provider(config))
         if config.vault_id not in (None, self.vault.id.lower()):
             raise WrongVault(
                 f"the vault at {config.vault} has the id {self.vault.id}, the node config's aegis-vault-id is "
@@ -74,7 +76,30 @@ class Node:
         return Ledger(self.vault, dataset, delta=self.terms(dataset)["delta"])
 
 
-_open: dict[tuple[Path, Path], Node] = {}
+def _provider(config: NodeConfig) -> keys.KeyProvider:
+    """Where the node's key is. Nobody is asked: a SuperNode has no terminal.
+
+    Raises:
+        KeyProviderError, NodeError: the key cannot be had.
+    """
+    if config.key is None:
+        return keys.file(str(config.key_file))
+    kind, _, place = config.key.partition(":")
+    try:
+        if kind == "env":
+            return keys.environment(place)
+        if kind == "command":
+            return keys.command(*shlex.split(place))
+        if kind == "keyring":
+            service, _, user = place.partition("/")
+            return keys.keyring(service, user)
+        module, _, token = place.partition(":")
+        return keys.pkcs11(module, token, os.environ.get("AEGIS_PIN", ""))
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        raise NodeError(f"aegis-key: {error}") from None
+
+
+_open: dict[tuple[Path, Path, str | None], Node] = {}
 _lock = threading.Lock()
 # The node whose message is being answered, so that the door can add its audit head to a refusal too.
 current: ContextVar[Node | None] = ContextVar("aegis-node", default=None)
@@ -83,7 +108,7 @@ current: ContextVar[Node | None] = ContextVar("aegis-node", default=None)
 def open_node(context: Context, cfg: Config) -> Node:
     """The node of this context; opened once a process, since opening checks the whole audit chain."""
     config = NodeConfig.from_context(context, cfg)
-    key = (config.vault.resolve(), config.key_file.resolve())
+    key = (config.vault.resolve(), config.key_file.resolve(), config.key)
     with _lock:
         node = _open.get(key)
         if node is None or node.config != config:

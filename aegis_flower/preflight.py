@@ -106,7 +106,7 @@ def _remember(client: VaultClient, key: str, functorch: bool) -> None:
     client.context.state[_RECORD] = ConfigRecord(dict(list(kept.items())[-_KEPT_IN_STATE:]))
 
 
-# -- the data set ------------------------------------------------------------------------------------------------------------------
+# -- the data set ----------------------------------------------------------------------------------------------------------
 
 
 def _check_layout(client: VaultClient, holdout: bool) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def _check_layout(client: VaultClient, holdout: bool) -> tuple[int, int]:
     return features, layout[spec.label][1]
 
 
-# -- the model ---------------------------------------------------------------------------------------------------------------------
+# -- the model -------------------------------------------------------------------------------------------------------------
 
 
 def _check_model(client: VaultClient, parameters: NDArrays, features: int, label_width: int, *, trains: bool) -> bool:

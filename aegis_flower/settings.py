@@ -28,10 +28,12 @@ class Setting:
     Attributes:
         wanted: what a value must be, in words.
         fits: whether a value is that.
+        told: whether an error may repeat a wrong value; not where somebody may have put a key.
     """
 
     wanted: str
     fits: Callable[[Any], bool]
+    told: bool = True
 
 
 def _text(most: int = 4096) -> Setting:
@@ -59,6 +61,14 @@ def _is_uuid(value: Any) -> bool:
         return False
 
 
+_PLACE = Setting(
+    "the place of a key, never the key itself: env:NAME, command:PROGRAM ARGS, keyring:SERVICE/USER or pkcs11:MODULE:TOKEN "
+    "(the PIN is in AEGIS_PIN)",
+    lambda v: (
+        isinstance(v, str) and re.fullmatch(r"(env|command|keyring|pkcs11):\S.*", v) is not None and v.isprintable()
+    ),
+    told=False,
+)
 _FLAG = Setting("true or false, without quotes", lambda v: isinstance(v, bool))
 _KEY = Setting(
     "64 hexadecimal digits", lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-fA-F]{64}", v) is not None
@@ -67,8 +77,9 @@ _KEY = Setting(
 # Every key that a node knows. docs/CONFIG.md has a row for each; an `aegis-` key that is not here is refused.
 KEYS: dict[str, Setting] = {
     "aegis-vault": _text(),
-    "aegis-vault-id": Setting("the vault's id, as `aegis vault stat` prints it", _is_uuid),
+    "aegis-vault-id": Setting("the id that `aegis vault init` printed; vault.json has it", _is_uuid),
     "aegis-key-file": _text(),
+    "aegis-key": _PLACE,
     "aegis-dataset": _text(1024),
     "aegis-name": _text(128),
     "aegis-min-cohort": _whole(2, 2**16),
@@ -102,7 +113,8 @@ def check(given: Mapping[str, Any]) -> None:
                 )
             continue  # another app's own key
         if not setting.fits(value):
-            raise NodeError(f"{key} = {value!r} in the node config must be {setting.wanted}")
+            shown = f" = {value!r}" if setting.told else ""
+            raise NodeError(f"{key}{shown} in the node config must be {setting.wanted}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ class NodeConfig:
 
     Attributes:
         vault: folder of the vault (``aegis-vault``).
-        key_file: 32-byte key file (``aegis-key-file``).
+        key_file: 32-byte key file (``aegis-key-file``); empty where `key` says another place.
         dataset: name of the data set in the vault (``aegis-dataset``).
         name: what the report calls this node (``aegis-name``).
         min_cohort: fewest clients this node masks with (``aegis-min-cohort``).
@@ -125,6 +137,7 @@ class NodeConfig:
         trust: its identity and the roster it accepts (``aegis-identity``, ``aegis-roster``, ``aegis-roster-signer``); None
             takes the server's word for who the other clients are, which ``aegis-trust-server = true`` allows.
         max_evaluations: how often one run may evaluate on its held-out rows (``aegis-max-evaluations``).
+        key: another place of the key (``aegis-key``).
         vault_id: the vault that must lie at `vault` (``aegis-vault-id``); None takes whichever does.
     """
 
@@ -141,6 +154,7 @@ class NodeConfig:
     trust: Trust | None = None
     max_evaluations: int = 1
     vault_id: str | None = None
+    key: str | None = None
 
     @classmethod
     def from_context(cls, context: Context, cfg: Config) -> NodeConfig:
@@ -153,15 +167,17 @@ class NodeConfig:
         if "aegis-vault" not in given and "partition-id" in given and cfg.vault.root:
             given = _of_simulation(given, cfg)
         check(given)
+        if "aegis-key" in given and "aegis-key-file" in given:
+            raise NodeError("the node config has aegis-key and aegis-key-file; a vault has one key, so leave one out")
         for key, example in (("aegis-vault", "/srv/vault"), ("aegis-key-file", "/run/keys/vault.key")):
-            if key not in given:
+            if key not in given and not (key == "aegis-key-file" and "aegis-key" in given):
                 raise NodeError(
                     f"this node's operator has not set {key}; start the SuperNode with "
                     f"--node-config '{key}=\"{example}\" ...'"
                 )
         return cls(
             vault=Path(given["aegis-vault"]),
-            key_file=Path(given["aegis-key-file"]),
+            key_file=Path(given.get("aegis-key-file", "")),
             dataset=given.get("aegis-dataset", cfg.data.name),
             name=given.get("aegis-name", f"node-{context.node_id}"),
             min_cohort=given.get("aegis-min-cohort", 3),
@@ -173,6 +189,7 @@ class NodeConfig:
             trust=Trust.from_config(given),
             max_evaluations=given.get("aegis-max-evaluations", 1),
             vault_id=given["aegis-vault-id"].lower() if "aegis-vault-id" in given else None,
+            key=given.get("aegis-key"),
         )
 
 

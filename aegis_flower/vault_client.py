@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     ModelFn = Callable[[], nn.Module]
     OptimizerFn = Callable[..., torch.optim.Optimizer]
+
+log = logging.getLogger("aegis")
 
 NDArrays = list[npt.NDArray[Any]]
 
@@ -316,6 +319,15 @@ class VaultClient(NumPyClient):
         freed = gate.release(self.node, permits, proposal, limits, secure_aggregation=secure_aggregation)
         if trained.reservation is not None:
             self.node.ledger.commit(trained.reservation)
+        log.info(
+            "aegis: run %d, round %d: an update over %d rows for %s is released%s; ε so far %.3f",
+            self.context.run_id,
+            trained.permit.round,
+            trained.permit.rows,
+            trained.permit.purpose,
+            " for masking" if secure_aggregation else " in clear",
+            proposal.epsilon_total,
+        )
         if counts is not None:
             self.node.holdout_ledger.commit(counts.reservation)
         return freed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -11,6 +13,7 @@ from flwr.serverapp import Grid
 from aegis_flower import wire
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 
+_CODE = re.compile(r"(AEG-[A-Z][0-9]{3})?")
 # Pauses between looks for replies, in seconds: short at first, for the quick steps and for simulations.
 FIRST_PAUSE, LAST_PAUSE = 0.0005, 0.5
 
@@ -90,11 +93,15 @@ class Exchange:
 
 
 def _read(message: Message) -> wire.Reply | None:
-    """The reply in a message; None for whatever else a client sent."""
+    """The reply in a message; None for whatever else a client sent. Its words go to logs and reports, so they are kept plain."""
     try:
-        return wire.Reply.from_content(message.content)
+        reply = wire.Reply.from_content(message.content)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    if reply is None or not _CODE.fullmatch(reply.code):
+        return None
+    plain = "".join(c for c in reply.reason[:300] if c.isprintable())
+    return replace(reply, reason=plain)
 
 
 def explain_error(reason: str) -> str:

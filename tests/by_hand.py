@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,18 @@ class Server:
 
 def model(arrays: Iterable[np.ndarray]) -> ArrayRecord:
     return ArrayRecord({str(i): Array(np.ascontiguousarray(a).reshape(np.shape(a))) for i, a in enumerate(arrays)})
+
+
+def code_heard(reply: Message) -> str:
+    """The code of a reply, which must hold nothing else; empty where it is an answer of the protocol."""
+    if reply.has_error():
+        assert re.fullmatch(r"\[AEG-[A-Z]\d{3}\]", reply.error.reason), reply.error.reason
+        return str(reply.error.reason[1:-1])
+    assert list(reply.content) == [wire.RECORD]
+    record: Mapping[str, Any] = reply.content.config_records[wire.RECORD]
+    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head"}
+    assert record["reason"] == ""
+    assert not (record["code"] and record["payload"])
+    assert record["code"] == "" or re.fullmatch(r"AEG-[A-Z]\d{3}", record["code"])
+    assert len(record["audit-head"]) in (0, 32)
+    return str(record["code"])

@@ -27,9 +27,22 @@ def test_the_tests_named_for_attacks_exist() -> None:
     named = [re.findall(r"`(\w+)`", tests) for _, _, tests in rows]
     assert len(rows) > 20
     assert all(named), "an attack without a test"
+    assert sorted({name for names in named for name in names} - tests_there_are()) == []
+
+
+def test_the_tests_named_beside_claims_exist() -> None:
+    claims = re.findall(r"\*\*Claim\.\*\*.*?(?=\n### |\n## )", PAGE.read_text(), re.DOTALL)
+    assert claims
+    for claim in claims:
+        assert all(f"**{part}" in claim for part in ("Assumptions", "Why", "Tested by")), claim[:80]
+        named = re.findall(r"`(\w+)`", claim.split("**Tested by**")[1])
+        assert named
+        assert sorted(set(named) - tests_there_are()) == []
+
+
+def tests_there_are() -> set[str]:
     sources = [*ROOT.glob("aegis_engine/crates/*/src/**/*.rs"), *ROOT.glob("tests/**/*.py")]
     text = "\n".join(source.read_text() for source in sources)
-    tests = set(re.findall(r"#\[test\](?:\s*#\[[^\]]*\])*\s*fn (\w+)", text)) | set(
+    return set(re.findall(r"#\[test\](?:\s*#\[[^\]]*\])*\s*fn (\w+)", text)) | set(
         re.findall(r"^def (test_\w+)", text, re.MULTILINE)
     )
-    assert sorted({name for names in named for name in names} - tests) == []

@@ -410,7 +410,7 @@ def test_the_binding_tells_models_tasks_and_settings_apart() -> None:
     assert len(others - {base}) == 17
 
 
-# -- what the server tells beside the model ----------------------------------------------------------------------------------------
+# -- what the server tells beside the model --------------------------------------------------------------------------------
 
 
 def trained(nodes: ByHand, **settings: Any) -> Any:

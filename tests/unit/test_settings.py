@@ -21,6 +21,12 @@ GOOD: dict[str, list[Any]] = {
     "aegis-vault": ["/srv/vault"],
     "aegis-vault-id": ["6f1c1cbb-6f9f-4cf7-9f0e-6a5a3c0f2c11", "6F1C1CBB-6F9F-4CF7-9F0E-6A5A3C0F2C11"],
     "aegis-key-file": ["/run/key"],
+    "aegis-key": [
+        "env:VAULT_KEY",
+        "command:/usr/bin/pass show vault",
+        "keyring:aegis/vault",
+        "pkcs11:/usr/lib/p11.so:vault",
+    ],
     "aegis-dataset": ["patients", "ward/1"],
     "aegis-name": ["clinic-1"],
     "aegis-min-cohort": [2, 65536],
@@ -63,6 +69,8 @@ def config(**given: Any) -> NodeConfig:
 
 def with_key(key: str, value: Any) -> dict[str, Any]:
     given = {**WHOLE, key: value}
+    if key == "aegis-key":
+        del given["aegis-key-file"]
     if key in {"aegis-identity", "aegis-roster", "aegis-roster-signer"}:
         given = {
             **given,
@@ -124,7 +132,7 @@ def test_numbers_truth_values_and_text_are_not_taken_for_each_other(key: str, va
         ("aegis-rooster", "aegis-roster"),
         (" aegis-max-norm", "aegis-max-norm"),
         ("aegis.min.cohort", "aegis-min-cohort"),
-        ("aegis-2q", "docs/CONFIG.md"),
+        ("aegis-0123456789-0123456789-0123", "docs/CONFIG.md"),
     ],
 )
 def test_a_key_that_nobody_reads_is_refused_with_what_was_meant(key: str, meant: str) -> None:
@@ -152,6 +160,27 @@ def test_without_a_roster_a_node_starts_only_where_its_operator_says_to_trust_th
         with pytest.raises(NodeError, match="aegis-trust-server = true"):
             config(**{**{k: WHOLE[k] for k in ("aegis-vault", "aegis-key-file")}, **given})
     assert config(**WHOLE).trust is None
+
+
+def test_a_key_may_lie_elsewhere_than_in_a_file_and_an_error_never_repeats_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "5f" * 32
+    vault = Vault.create(str(tmp_path / "a"), bytes.fromhex(secret))
+    vault.govern("core")
+    del vault
+    monkeypatch.setenv("VAULT_KEY", secret)
+    given = {"aegis-vault": str(tmp_path / "a"), "aegis-trust-server": True}
+    for place in ("env:VAULT_KEY", f"command:/bin/echo {secret}"):
+        assert Node(config(**given, **{"aegis-key": place})).vault.governed
+    for wrong in (secret, f"key:{secret}", f"env:{secret}\n"):
+        with pytest.raises(NodeError) as error:
+            config(**given, **{"aegis-key": wrong})
+        assert secret not in str(error.value)
+    with pytest.raises(NodeError, match="leave one out"):
+        config(**given, **{"aegis-key": "env:VAULT_KEY", "aegis-key-file": "/run/key"})
+    with pytest.raises(NodeError, match="has not set aegis-key-file"):
+        config(**given)
 
 
 def test_a_vault_that_was_exchanged_for_another_is_found_by_its_id(tmp_path: Path) -> None:

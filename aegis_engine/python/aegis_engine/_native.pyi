@@ -348,10 +348,10 @@ class Vault:
         It stays when the data set is renamed, re-encrypted or stored anew with any of its people in the same role.
         """
 
-    def lineages(self, dataset: str) -> list[str]:
+    def lineages(self, dataset: str) -> builtins.list[str]:
         """All lineages whose budget a data set spends, the oldest first: a release is charged to each."""
 
-    def lineage_names(self, lineage: str) -> list[str]:
+    def lineage_names(self, lineage: str) -> builtins.list[str]:
         """Names under which earlier versions kept the ledger of a lineage (``privacy/NAME.record.jsonl``); mostly empty."""
 
     def open_object(self, object: str | UUID, permit: Permit | None = None) -> ObjectReader:
