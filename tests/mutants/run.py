@@ -69,8 +69,9 @@ def main(arguments: list[str]) -> int:
                 continue
             red = is_red(mutant, copy)
             survived += not red
-            print("red  " if red else "ALIVE", mutant.name, flush=True)
-    print(f"{survived} survived")
+            sys.stdout.write(f"{'red  ' if red else 'ALIVE'} {mutant.name}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{survived} survived\n")
     return min(survived, 99)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mutants import ALL, PYTHON  # noqa: E402 - beside this file
-from run import ROOT, copied, is_red, run  # noqa: E402
+from mutants import ALL, PYTHON
+from run import ROOT, copied, is_red, run
 
 
 def test_each_mutant_has_its_place_and_its_test() -> None:

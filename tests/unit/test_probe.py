@@ -9,13 +9,13 @@ import pytest
 import torch
 from opacus.layers import DPMultiheadAttention
 from torch import nn
-from torch.nn import functional as F
 
 from aegis_flower.datasets import Spec
 from aegis_flower.errors import AppError
 from aegis_flower.per_sample import clipped_sum, gradients, per_sample
 from aegis_flower.probe import Probed, class_weighted, mean_loss, probe
 
+F = nn.functional
 SPEC = Spec({"x": 4}, "y", 2)
 CPU = torch.device("cpu")
 CE = F.cross_entropy
@@ -86,7 +86,7 @@ MIXING: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", MIXING)
 def test_a_model_that_mixes_records_is_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(AppError, match="GroupNorm|ModuleValidator|single record"):
+    with pytest.raises(AppError, match=r"GroupNorm|ModuleValidator|single record"):
         probe(MIXING[name], CE, SPEC, CPU)
 
 
@@ -104,12 +104,12 @@ LOSSES: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_that_mixes_records_is_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(AppError, match="class_weights|reduction='mean'"):
+    with pytest.raises(AppError, match=r"class_weights|reduction='mean'"):
         probe(lambda: nn.Linear(4, 2), LOSSES[name], SPEC, CPU)
 
 
 def test_a_broadcast_between_outputs_and_labels_is_refused() -> None:
-    with pytest.raises(AppError, match="one shape|same size"):
+    with pytest.raises(AppError, match=r"one shape|same size"):
         probe(lambda: nn.Linear(4, 1), lambda o, y: F.mse_loss(o, y.float()), SPEC, CPU)
 
 

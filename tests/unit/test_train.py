@@ -303,7 +303,7 @@ def test_batch_norm_is_refused_with_the_remedy_and_without_a_step(stream: Stream
 def test_statistics_that_training_would_change_are_refused_without_dp_too(stream: Stream) -> None:
     """They are not sent, so the model would be evaluated with mean 0 and variance 1. Without statistics it trains."""
     kept = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
-    with pytest.raises(AppError, match="0.running_mean.*track_running_stats=False"):
+    with pytest.raises(AppError, match=r"0.running_mean.*track_running_stats=False"):
         run(kept, stream(*some_rows()), 0.0, mode="off")
     none = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2))
     assert run(none, stream(*some_rows()), 0.0, mode="off", sample_rate=1.0, steps_per_round=1).steps == 1
@@ -404,7 +404,7 @@ def test_a_session_counts_what_it_drew_and_noised_and_refuses_the_rest(govern: A
     assert made.spent == (0, 0, 0, False)
     for step in range(1, 4):
         made.draw()
-        with pytest.raises(AegisError, match="never noised|every step"):
+        with pytest.raises(AegisError, match=r"never noised|every step"):
             made.draw()
         with pytest.raises(AegisError, match="another dimension"):
             made.noise(np.zeros(3))
@@ -420,7 +420,7 @@ def test_a_session_counts_what_it_drew_and_noised_and_refuses_the_rest(govern: A
 def test_a_sum_without_room_for_its_noise_is_refused(govern: Any, value: float) -> None:
     _, made = opened(govern)
     made.draw()
-    with pytest.raises(AegisError, match="2\\^22"):
+    with pytest.raises(AegisError, match=r"2\^22"):
         made.noise(np.array([0.0, value, 0.0, 0.0]))
     assert not made.spent[3]
 
