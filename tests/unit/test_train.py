@@ -21,7 +21,7 @@ from torch import nn
 
 from aegis_engine import ComplianceEngine, DpSession, Permit, Rng, Vault
 from aegis_flower import train as training
-from aegis_flower.client import VaultClient, load, weights
+from aegis_flower.client import VaultClient, apply_update, load, weights
 from aegis_flower.config import Config, PrivacyConfig, from_dict
 from aegis_flower.datasets import Spec
 from aegis_flower.errors import AegisError, AppError, BudgetExceeded, GateFailed, PolicyDenied
@@ -670,6 +670,21 @@ def test_what_was_trained_is_the_same_noise_on_no_two_nodes(govern: Any) -> None
         updates.append(c.train_round(START, 1, 2.0).update)
     assert not np.intersect1d(updates[0], updates[1]).size
     assert np.array_equal(updates[0], updates[2])
+
+
+def test_a_parameter_without_dimensions_stays_an_array_all_the_way() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+    model = Scaled()
+    (before,) = weights(model)
+    (after,) = apply_update([before], np.array([0.5], np.float32))
+    assert isinstance(after, np.ndarray)
+    assert (after.shape, after.dtype) == ((), np.float32)
+    load(model, [after])
+    assert float(model.scale) == 2.5
 
 
 def test_a_model_of_another_shape_is_refused_before_it_is_changed() -> None:
