@@ -16,7 +16,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -123,6 +123,9 @@ test-wheels: wheels ## install both wheels into a clean environment elsewhere an
 
 bench-sim: setup ## the inprocess runtime beside a bare torch loop
 	$(BIN)/python benches/sim.py
+
+test-mutants: setup ## applies each mutant of tests/mutants in a copy and shows that its test turns red (make test does two)
+	$(BIN)/python tests/mutants/run.py
 
 bench-secagg: setup ## secure aggregation beside Flower's SecAgg+, same vectors, same run: the goals and a grid (25 minutes)
 	$(BIN)/python benches/secagg.py

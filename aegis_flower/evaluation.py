@@ -1,4 +1,4 @@
-"""Evaluation: a model on every row of a permit. It never fails on data: what cannot be judged counts as wrong, at the largest loss."""
+"""Evaluation: a model on every row of a permit. It never fails on data: what cannot be judged is wrong, at the largest loss."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def evaluate(
 ) -> Evaluated:
     """Evaluates a model on every row of the permit.
 
-    With one output for each row, class 1 is named where it is above 0 (its logit); with several, the largest one, along the second
-    dimension. A row with several labels is right when all of them are.
+    With one output for each row, class 1 is named where it is above 0 (its logit); with several, the largest one, along the
+    second dimension. A row with several labels is right when all of them are.
 
     Args:
         model: the model, which is put into evaluation mode.

@@ -63,8 +63,8 @@ METRIC_MAX = 2**31 - 1
 def means(sums: Mapping[str, int]) -> dict[str, float]:
     """What the sums of `METRICS` say of the model: accuracy, mean loss, rows, calibration.
 
-    The sums may carry noise, so each number is cut to where it can lie. ``calibration-error`` is the expected calibration error over
-    ten bins of confidence (Guo et al. 2017, eq. 5), with the middle of a bin for the confidence in it; it is there where the
+    The sums may carry noise, so each number is cut to where it can lie. ``calibration-error`` is the expected calibration error
+    over ten bins of confidence (Guo et al. 2017, eq. 5), with the middle of a bin for the confidence in it; it is there where the
     histograms are.
     """
     rows = sums.get("examples", 0)

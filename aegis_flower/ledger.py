@@ -234,7 +234,7 @@ class Ledger:
             # PLD gains less than half: where RDP is further above, it would not help.
             if not total <= budget and total <= 2 * budget + 1:
                 total = gate_epsilon(after, self.delta, tight=True)
-        if total <= budget:  # NaN is no such number
+        if math.isfinite(total) and total <= budget:  # an infinite budget is none
             return total
         why = (
             f"this round would bring ε to {total:.3f} of {budget:.3f} (δ={self.delta:g}, unit {UNIT}, spent {spent:.3f})"
@@ -299,14 +299,14 @@ class _Book:
 
     def entries(self) -> list[Entry]:
         """Those under names first."""
-        entries = self._read(self.path.name, lambda entry, previous: self._mac(entry, previous))
+        entries = self._read(self.path.name, self._mac)
         continued = {e["name"]: e for e in entries if e["kind"] == "continue"}
         self._check_head(entries)
         old: list[Entry] = []
         names: list[str] = list(continued) or self._former()
         for name in names:
-            before = self._old(name)
             known = continued.get(name)
+            before = self._old(name, logged=known is None)
             if known is not None and (len(before) != known["entries"] or before[-1]["mac"] != known["last"]):
                 raise self._rolled_back(len(before), known["entries"])
             old += before
@@ -338,18 +338,21 @@ class _Book:
         names = {self._dataset, *self._vault.lineage_names(self.lineage)}
         names |= {str(e["name"]) for e in self._vault.list() if e["id"] == self._dataset}
         try:
-            there = set(os.listdir(self._folder))
+            there = {path.name for path in self._folder.iterdir()}
         except FileNotFoundError:
             return []
         # Compared with what the folder lists, never joined to a path: a name with a slash is in no folder.
         return sorted(name for name in names if f"{name}.{UNIT}.jsonl" in there and name != self.lineage)
 
-    def _old(self, name: str) -> list[Entry]:
+    def _old(self, name: str, *, logged: bool = True) -> list[Entry]:
+        """Entries under a name. `logged`: the log is all that knows how many there must be."""
+
         def mac(entry: Entry, previous: str) -> str:
             return self._vault.mac(_OLD_DOMAIN, f"{name}\n{previous}\n{_body(entry)}".encode()).hex()
 
         entries = self._read(f"{name}.{UNIT}.jsonl", mac)
-        self._check_log(entries, self._vault.audit_find_last(_EVENT, "dataset", name))
+        if logged:
+            self._check_log(entries, self._vault.audit_find_last(_EVENT, "dataset", name))
         return entries
 
     def _read(self, name: str, mac: Any) -> list[Entry]:

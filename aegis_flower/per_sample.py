@@ -93,7 +93,7 @@ _BLOCK = 32  # rows that are turned into float64 at once
 def clipped_sum(per_row: list[torch.Tensor], clip: float) -> list[torch.Tensor]:
     """The sum over the rows, each scaled to an L2 norm of at most `clip` over all parameters together, in float64.
 
-    One record moves the sum by at most the clip and the rounding of float64. A record whose gradient is not finite counts as zero.
+    One record moves the sum by at most the clip and the rounding of float64. A gradient that is not finite counts as zero.
     """
     rows = len(per_row[0])
     sums = [torch.zeros(g.shape[1], dtype=torch.float64, device=g.device) for g in per_row]
@@ -104,5 +104,5 @@ def clipped_sum(per_row: list[torch.Tensor], clip: float) -> list[torch.Tensor]:
         factors = torch.where(finite, (clip / norms.clamp(min=1e-300)).clamp(max=1.0), torch.zeros_like(norms))
         for total, g in zip(sums, block, strict=True):
             # zero times infinity is no zero
-            total += factors @ torch.where(finite[:, None], g, torch.zeros_like(g))
+            total.add_(factors @ torch.where(finite[:, None], g, torch.zeros_like(g)))
     return sums

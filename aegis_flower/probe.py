@@ -1,4 +1,4 @@
-"""Probe: whether a model and its loss treat each record by itself, found out by trying, on made-up rows, before anything is charged.
+"""Probe: whether a model and its loss treat each record by itself, found by trying, on made-up rows, before a charge.
 
 DP-SGD clips the gradient of a record, which says nothing where that gradient depends on other records. A list of layers cannot
 tell; changing the other rows and looking can. All rows here are random and public, so an error's text is told whole.
@@ -67,9 +67,9 @@ def probe(
 ) -> Probed:
     """Tries a model and a loss on made-up rows of the spec's shape, in training mode.
 
-    Refused, by name: outputs or losses of a row that move with other rows, with their order or with how many there are; a loss of a
-    batch that is not the mean of its rows' losses (class weights inside the loss, sums); dtypes and shapes that cannot be trained;
-    without DP as well, buffers that training changes, which stay at the node and are lost.
+    Refused, by name: outputs or losses of a row that move with other rows, with their order or with how many there are; a loss
+    of a batch that is not the mean of its rows' losses (class weights inside the loss, sums); dtypes and shapes that cannot be
+    trained; without DP as well, buffers that training changes, which stay at the node and are lost.
 
     Args:
         model_fn: builds the model.
@@ -187,8 +187,8 @@ def class_weighted(weights: Iterable[float], loss: Loss | None = None) -> Loss:
     """A loss in which each record counts by the weight of its class; the way to train on classes of unequal size.
 
     The weights are public and fixed, and a batch's loss is the sum of weighted losses over the number of records: a record's
-    gradient depends on no other, and the clip bounds it. (A ``weight=`` inside `cross_entropy` divides by the batch's weights, which
-    mixes the records.)
+    gradient depends on no other, and the clip bounds it. (A ``weight=`` inside `cross_entropy` divides by the batch's weights,
+    which mixes the records.)
 
     Args:
         weights: one for each class, in order.
@@ -223,7 +223,7 @@ def mean_loss(loss: Loss, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return value
     if value.shape[0] != len(y):
         raise AppError(
-            f"the loss gives shape {tuple(value.shape)} for {len(y)} records; return the mean over the records, or one number for each"
+            f"the loss gives shape {tuple(value.shape)} for {len(y)} records; return the mean over them, or one number for each"
         )
     return value.flatten(1).mean(1).mean() if value.ndim > 1 else value.mean()
 
@@ -253,7 +253,7 @@ def _runs(model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tens
             _forward(model, loss, batch)[2].backward()  # type: ignore[no-untyped-call]
         except AppError:
             raise
-        except Exception as error:  # whatever the app's code raises
+        except Exception as error:  # noqa: BLE001 - whatever the app's code raises; told below, or by the next kind of rows
             first = first or error
             continue
         finally:
@@ -263,8 +263,8 @@ def _runs(model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tens
         raise AppError("the data have no shape that a model could be tried on")
     kind = str(like_y.dtype).removeprefix("torch.")
     raise AppError(
-        f"the model or the loss fails on rows of shape {tuple(like_x.shape[1:])} ({str(like_x.dtype).removeprefix('torch.')}) with "
-        f"labels of shape {tuple(like_y.shape[1:])} ({kind}): {_told(first)}. Tried on made-up rows; nothing was read or charged"
+        f"the model or the loss fails on rows of shape {tuple(like_x.shape[1:])} ({str(like_x.dtype).removeprefix('torch.')}) "
+        f"with labels of shape {tuple(like_y.shape[1:])} ({kind}): {_told(first)}. These were made-up rows; nothing was read"
     ) from first
 
 
@@ -315,15 +315,15 @@ def _check_buffers(
     if moved:
         raise AppError(
             f"training changes the buffers {', '.join(moved[:5])}, which are not sent and would be lost after each round, so the "
-            "model would be evaluated without them. Take layers that keep no statistics: GroupNorm or LayerNorm for BatchNorm, or "
-            "track_running_stats=False"
+            "model would be evaluated without them. Take layers that keep no statistics: GroupNorm or LayerNorm for BatchNorm, "
+            "or track_running_stats=False"
         )
 
 
 def _check_records(model: nn.Module, loss: Loss, batch: Batch) -> Probed:
     """Whether a record's outputs, loss and gradient are its own."""
     draws_anew = _is_random(model, batch)
-    _check_outputs(model, loss, batch, draws_anew)
+    _check_outputs(model, batch, draws_anew)
     _check_loss(model, loss, batch)
     if draws_anew:  # two passes have two masks, so their gradients cannot be compared
         return Probed()
@@ -359,7 +359,7 @@ MIXES = (
 
 
 @torch.no_grad()
-def _check_outputs(model: nn.Module, loss: Loss, batch: Batch, draws_anew: bool) -> None:
+def _check_outputs(model: nn.Module, batch: Batch, draws_anew: bool) -> None:  # noqa: C901 - one question in three forms
     def outputs(x: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(1)
         return _plain(model, x)
@@ -425,7 +425,7 @@ def _check_loss(model: nn.Module, loss: Loss, batch: Batch) -> None:
 
 LOSS = (
     "so one record moves the gradients of others and its own clip does not bound that. For classes of unequal size take "
-    "class_weights= instead of weight= inside the loss; compare outputs and labels of one shape; contrast records only with public ones"
+    "class_weights= instead of weight= inside the loss; compare outputs and labels of one shape; contrast with public ones only"
 )
 
 

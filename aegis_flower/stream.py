@@ -142,7 +142,7 @@ def _joined(kept: list[str], columns: int) -> np.dtype[np.generic]:
 
 
 def fitting(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch in the types a model takes: features widened to its parameters' floats but never narrowed, float labels as these."""
+    """A batch in the types a model takes: features widened to its parameters' floats, never narrowed; float labels as these."""
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     if x.is_floating_point() and torch.promote_types(x.dtype, wanted) == wanted:
         x = x.to(wanted)

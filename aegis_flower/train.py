@@ -86,8 +86,8 @@ def session(
         reservation: id of the ledger's reservation.
         cfg: clip, rate, steps, divisor.
         noise_multiplier: σ, as it was reserved.
-        insecure_seed: noise anybody can repeat, for ``privacy.noise=insecure_test``. It has the node's number in it, since noise that
-            all nodes share does not average out.
+        insecure_seed: noise anybody can repeat, for ``privacy.noise=insecure_test``. It has the node's number in it, since
+            noise that all nodes share does not average out.
     """
     return DpSession(
         permit,
@@ -119,8 +119,8 @@ def train(
     """Trains `model` in place for ``cfg.steps_per_round`` steps on Poisson batches.
 
     With ``cfg.mode == "example"`` each record's gradient is clipped to L2 norm ``cfg.clip``, the sum is noised and divided by
-    ``cfg.expected_batch``, a public number: the update says nothing of how many rows there are. With ``"off"`` the same batches are
-    used as they are, divided by the expected size over the rows there are.
+    ``cfg.expected_batch``, a public number: the update says nothing of how many rows there are. With ``"off"`` the same batches
+    are used as they are, divided by the expected size over the rows there are.
 
     Guarantees:
         - Noise has standard deviation ``noise_multiplier * clip`` in each coordinate of the summed gradient (Abadi et al. 2016,

@@ -380,7 +380,8 @@ def apply_update(parameters: NDArrays, update: npt.NDArray[np.floating[Any]]) ->
     """Weights plus a flat update."""
     out, at = [], 0
     for a in parameters:
-        out.append((a + update[at : at + a.size].reshape(a.shape)).astype(a.dtype))
+        # numpy makes a number of the sum of two arrays without dimensions
+        out.append(np.asarray(a + update[at : at + a.size].reshape(a.shape), dtype=a.dtype))
         at += a.size
     return out
 

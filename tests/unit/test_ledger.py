@@ -166,10 +166,10 @@ def test_a_delta_that_is_none_is_refused_by_every_way_in(book: Book, delta: floa
 def test_anything_that_is_on_has_an_epsilon_above_zero() -> None:
     """The engine refuses a release at ε 0; a mechanism so weak that the bound is 0 is charged one unit."""
     assert epsilon({Mechanism(1e4, 1e-4): 1}, 1e-2, "rdp") == 1e-6
-    for accountant in ("rdp", "pld"):
+    for which in ("rdp", "pld"):
         for sigma in (0.05, 0.5, 5.0, 1e4):
             for rate in (1e-9, 0.5, 1 - 1e-12, 1.0):
-                assert 0 < epsilon({Mechanism(sigma, rate): 3}, DELTA, accountant) < 1e7
+                assert 0 < epsilon({Mechanism(sigma, rate): 3}, DELTA, which) < 1e7
 
 
 def test_no_accountant_says_less_than_two_tests_an_attacker_can_make() -> None:
@@ -215,7 +215,8 @@ def test_a_thousand_mechanisms_are_composed_by_adding(book: Book) -> None:
     epsilon({**parts, Mechanism(9.5, 0.04): 1}, DELTA, "rdp")
     assert accountant.rdp.cache_info().misses == 1001
     tool = RdpAccountant(list(accountant._WHOLE))
-    assert first == pytest.approx(by_hand(dict(list(parts.items())), DELTA, tool), rel=1e-6)
+    few = dict(list(parts.items())[:10])
+    assert epsilon(few, DELTA, "rdp") == pytest.approx(by_hand(few, DELTA, tool), rel=1e-6)
     assert epsilon(parts, DELTA) == first  # the tight accountant would take minutes, so it is not asked
 
 
@@ -291,7 +292,7 @@ def test_the_first_round_over_budget_leaves_no_file(book: Book) -> None:
 def test_hardly_any_noise_is_refused(book: Book) -> None:
     """A tight accountant runs for long on such a σ: the refusal must not need it."""
     with pytest.raises(BudgetExceeded):
-        book.reserve(mechanism=Mechanism(0.05, 0.25), budget=1e4)
+        book.reserve(mechanism=Mechanism(0.05, 0.25))
 
 
 def test_a_calibrated_run_fits_its_own_epsilon_to_the_last_round(book: Book) -> None:
@@ -500,7 +501,7 @@ def test_an_entry_is_durable_before_anybody_hears_of_it(book: Book, monkeypatch:
     def fsync(descriptor: int) -> None:
         synced(descriptor)
         kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).parent in (book.file.parent, book.folder):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().parent in (book.file.parent, book.folder):
             seen.append(kind)
             assert kind == "folder" or book.file.read_bytes().endswith(b"}\n")
 
@@ -559,20 +560,21 @@ def test_a_looser_delta_than_the_terms_is_refused(book: Book) -> None:
 
 def test_a_stricter_delta_of_one_run_binds_no_other(book: Book) -> None:
     """Accounted at the terms' δ whatever the message says: one cheap round at 1e-12 took two thirds of the budget once."""
-    asked: dict[str, Any] = {"mechanism": Mechanism(3.2, 0.3), "steps": 4, "budget": 6.0}
-    alone = Book(book.folder.parent / "alone") if (book.folder.parent / "alone").mkdir() is None else book
-    granted = []
-    for which, evil in ((alone, False), (book, True)):
-        if evil:
-            taken = which.reserve(run="evil", mechanism=Mechanism(3.2, 0.3), steps=1, delta=1e-12)
-            assert taken.epsilon_total == epsilon({Mechanism(3.2, 0.3): 1}, HALF, "rdp")
-        count = 0
-        with pytest.raises(BudgetExceeded):
-            for round_ in range(1, 200):
-                which.ledger.reserve(run="good", round_=round_, delta=DELTA, **asked)
-                count += 1
-        granted.append(count)
-    assert granted[0] - granted[1] <= 1
+    folder = book.folder.parent / "alone"
+    folder.mkdir()
+    alone = Book(folder)
+    taken = book.reserve(run="evil", mechanism=Mechanism(3.2, 0.3), steps=1, delta=1e-12)
+    assert taken.epsilon_total == epsilon({Mechanism(3.2, 0.3): 1}, HALF, "rdp")
+
+    def granted(which: Book) -> int:
+        for round_ in range(1, 200):
+            try:
+                which.reserve(run="good", round_=round_, mechanism=Mechanism(3.2, 0.3), budget=6.0)
+            except BudgetExceeded:
+                return round_ - 1
+        return 200
+
+    assert 0 <= granted(alone) - granted(book) <= 1
     entries = book.ledger.entries()
     assert (entries[0]["delta"], entries[0]["asked_delta"]) == (DELTA, 1e-12)
 
@@ -659,9 +661,11 @@ def test_no_name_becomes_a_path(book: Book, name: str) -> None:
     ledger = Ledger(book.vault, name)
     assert ledger.path.parent == book.folder / "privacy"
     assert re.fullmatch(r"[0-9a-f]{32}\.record\.jsonl", ledger.path.name)
-    before = {p for p in book.folder.parent.rglob("*") if "audit" not in p.parts}
+    before = {p for p in book.folder.parent.rglob("*") if not {"audit", "lineage"} & set(p.parts)}
     ledger.reserve(run="1", round_=1, mechanism=MECHANISM, steps=4, delta=DELTA, budget=10.0)
-    made = {p.name for p in book.folder.parent.rglob("*") if "audit" not in p.parts and p not in before}
+    made = {
+        p.name for p in book.folder.parent.rglob("*") if not {"audit", "lineage"} & set(p.parts) and p not in before
+    }
     assert made - {"privacy"} == {ledger.path.name, ledger.path.with_suffix(".lock").name}
     assert Ledger(book.vault, name).spent(DELTA).steps == 4
 
