@@ -153,7 +153,7 @@ def _privacy_tile(report: RunReport) -> str:
     return _tile(
         "Privacy loss",
         f"{'≤ ' if worst.source == 'upper_bound' else ''}ε{THIN}{epsilon(spent)}",
-        "by this run",
+        "by this run" if total is not None or budget is None else f"of {number(budget)}",
         meter((total if total is not None else spent) / budget if budget else 0, tone="bad" if over else "eps"),
         "<br>".join(lines),
         tone="bad" if over or not report.run.private else "",
