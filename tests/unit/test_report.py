@@ -385,7 +385,8 @@ def test_a_refusal_is_told_once_with_its_code_wherever_losses_are_told() -> None
     first = replace(example().rounds[0], participants=HOSPITALS[1:], lost=(lost,))
     refusal = Refusal(round=1, code="AEG-B001", reason="no budget left")
     report = example(
-        rounds=(first,), clients=(client("hospital-1", rounds_taken_part=0, refusals=(refusal,)), *example().clients[1:4])
+        rounds=(first,),
+        clients=(client("hospital-1", rounds_taken_part=0, refusals=(refusal,)), *example().clients[1:4]),
     )
     assert printed(report).count("no budget left") == 1
     assert "AEG-B001" in printed(report)
