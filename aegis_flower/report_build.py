@@ -214,6 +214,7 @@ def _where(cfg: Config) -> str:
 def _counts(cfg: Config) -> str:
     names = [
         *gate.COUNTS,
+        # exact counts have them always
         *(f"histogram of {h.name}" for h in gate.HISTOGRAMS if cfg.evaluation.histograms or not _noises(cfg)),
     ]
     return f"counts over held-out rows, which are never trained on: {', '.join(names)} ({_where(cfg)})"

@@ -140,7 +140,7 @@ def epsilon_of_budget(client: ClientReport) -> str:
 def run_epsilon(client: ClientReport) -> str:
     """What the run charged, and whether it is a bound."""
     if client.epsilon is None:
-        return "none stated"
+        return "none"
     return f"≤ {epsilon(client.epsilon)}" if client.source == "upper_bound" else epsilon(client.epsilon)
 
 
