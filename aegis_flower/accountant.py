@@ -149,7 +149,7 @@ def _whole(order: int, sigma: float, rate: float) -> float:
 
 
 def _fraction(order: float, sigma: float, rate: float) -> float:
-    """Log E[((1-q) + q e^((2z-1)/2σ²))^α], z ~ N(0, σ²), by the trapezoidal rule.
+    """log E[((1-q) + q e^((2z-1)/2σ²))^α], z ~ N(0, σ²), by the trapezoidal rule.
 
     The integrand is analytic in a strip of half-width πσ² and decays like a Gaussian, so the rule errs by e^(-2π·πσ²/h) (Trefethen
     and Weideman 2014, theorem 5.1): nothing beside the rounding at this step.
@@ -215,7 +215,7 @@ def _above(z: float) -> float:
 
 
 def _log_above(z: float) -> float:
-    """Log P(N(0,1) > z), or above it where it is below the smallest float."""
+    """log P(N(0,1) > z), or above it where it is below the smallest float."""
     if z < 30:
         return math.log(_above(z))
     return -z * z / 2 - math.log(z) - math.log(2 * math.pi) / 2

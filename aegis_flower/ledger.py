@@ -258,8 +258,7 @@ class Ledger:
 
 def _lineages(vault: Vault, dataset: str) -> list[str]:
     """Ids of those whose budget the data set spends. A name of no data set has a ledger of its own, found by the name's MAC: no
-    name ever becomes a path.
-    """
+    name ever becomes a path."""
     try:
         found = [str(lineage) for lineage in vault.lineages(dataset)]
     except AegisError:

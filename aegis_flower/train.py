@@ -42,8 +42,7 @@ PHYSICAL_BATCH = 256
 
 def _keep_memory() -> None:
     """Has glibc keep large blocks instead of giving each back to the kernel and asking again: a step of an MLP takes a third of
-    the time. Nothing but speed depends on it.
-    """
+    the time. Nothing but speed depends on it."""
     if sys.platform != "linux":
         return
     try:
@@ -191,8 +190,7 @@ class _Step:
 
     def private(self, batch: Rows) -> None:
         """The noised sum of clipped gradients over the public divisor. An empty batch is noise alone; to skip it would break
-        the accounting.
-        """
+        the accounting."""
         trained = [p for p in self.model.parameters() if p.requires_grad]
         sums = [torch.zeros(p.numel(), dtype=torch.float64, device=p.device) for p in trained]
         for x, y in self._parts(batch):

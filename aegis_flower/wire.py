@@ -132,17 +132,12 @@ class Reply:
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Reply | None:
-        """Reads a reply; None where the message is not AEGIS's."""
-        r = content.config_records.get(RECORD)
-        if r is None or "payload" not in r:
+        """Reads a reply; None where the message is not AEGIS's. A client may send anything: nothing is converted here."""
+        r: Mapping[str, Any] = content.config_records.get(RECORD) or {}
+        fields = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
+        if [type(value) for value in fields] != [bytes, str, str, int, bytes] or not 0 <= r["audit-records"] < 1 << 63:
             return None
-        return cls(
-            bytes(r["payload"]),  # type: ignore[arg-type]
-            str(r["code"]),
-            str(r["reason"]),
-            int(r["audit-records"]),  # type: ignore[arg-type]
-            bytes(r["audit-head"]),  # type: ignore[arg-type]
-        )
+        return cls(*fields)
 
 
 def settings(content: RecordDict) -> dict[str, Setting]:
@@ -150,7 +145,7 @@ def settings(content: RecordDict) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for name, record in content.config_records.items():
         if name != RECORD:
-            found.update(record)
+            found.update(record)  # type: ignore[arg-type]
     return found
 
 
