@@ -54,8 +54,8 @@ Groups (GROUP=NAME): {groups}
 
 Keys (GROUP.KEY=VALUE) are in docs/CONFIG.md, and --cfg job prints all of them; a wrong one is refused with its path.
 
-Output: outputs/NAME/TIME/ with report.html, report.json, model.npz and, for simulations, the nodes' vaults. Ctrl-C and SIGTERM end a
-run with its report and its last model; a second one ends it at once.
+Output: outputs/NAME/TIME/ with report.html, report.json, model.npz and, for simulations, the nodes' vaults. Ctrl-C and
+SIGTERM end a run with its report and its last model; a second one ends it at once.
 
 For a sweep with Optuna (hydra/sweeper=optuna) a trial's value is its accuracy: set hydra.sweeper.direction=maximize.
 """
@@ -123,7 +123,9 @@ def _interrupted(error: BaseException, signum: int) -> int:
 
     from aegis_flower import sweep
 
-    typer.echo(f"aegis: interrupted by {signal.Signals(signum).name}" + "".join(f"; {n}" for n in _notes(error)), err=True)
+    typer.echo(
+        f"aegis: interrupted by {signal.Signals(signum).name}" + "".join(f"; {n}" for n in _notes(error)), err=True
+    )
     with contextlib.suppress(Exception):  # the exit code is what a script waits for
         sweep.finish()
     return 128 + signum
@@ -168,7 +170,9 @@ def _run_hydra(arguments: list[str]) -> int:
 
 def _announce(arguments: list[str]) -> None:
     """Says what a sweep will cost, where Hydra's own sweeper takes the choices that the command line names."""
-    if not {"-m", "--multirun"} & set(arguments) or {"--cfg", "-c", "--help", "--hydra-help", "--info"} & set(arguments):
+    if not {"-m", "--multirun"} & set(arguments) or {"--cfg", "-c", "--help", "--hydra-help", "--info"} & set(
+        arguments
+    ):
         return
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -220,12 +224,16 @@ def trial(composed: Any) -> tuple[float, int]:
         report = _job(composed, note, folder, overrides)
     except AegisError as error:
         typer.echo(f"aegis: {error}" + "".join(f"; {n}" for n in _notes(error)) + f" [{error.code}]", err=True)
-        dataclasses.replace(note, status=getattr(error, "status", "failed"), error=str(error), exit_code=exit_code(error)).write(folder)
+        dataclasses.replace(
+            note, status=getattr(error, "status", "failed"), error=str(error), exit_code=exit_code(error)
+        ).write(folder)
         return 0.0, exit_code(error)
     except Exception as error:  # noqa: BLE001 - a sweep goes on, and its table has the trial
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
-        typer.echo(f"aegis: {text} ({where.filename}:{where.lineno})" + "".join(f"; {n}" for n in _notes(error)), err=True)
+        typer.echo(
+            f"aegis: {text} ({where.filename}:{where.lineno})" + "".join(f"; {n}" for n in _notes(error)), err=True
+        )
         dataclasses.replace(note, status="failed", error=text).write(folder)
         return 0.0, 1
     except BaseException as error:
@@ -308,7 +316,9 @@ def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> Run
             if not (folder / JSON_NAME).is_file():
                 raise
         return load_report(folder)  # it says whether the run finished; Flower's exit code does not
-    out.print(f"[bold]{escape(cfg.name)}[/]: {cfg.data.clients} nodes, {cfg.data.name}, {_guarantee(cfg)}", highlight=False)
+    out.print(
+        f"[bold]{escape(cfg.name)}[/]: {cfg.data.clients} nodes, {cfg.data.name}, {_guarantee(cfg)}", highlight=False
+    )
     try:
         with _Progress(cfg, out) as progress:
             report = run_experiment(cfg, folder, overrides=overrides, on_round=progress, **options)
@@ -451,7 +461,9 @@ def privacy_show(
     opened = Vault.open(str(vault), key_file=str(key_file))
     engine = ComplianceEngine(opened)
     decisions = opened.audit_records("authorize")
-    table = Table(title=f"unit {UNIT}, neighbours {NEIGHBOURING}, Poisson sampling, PLD accountant where it is proved, else RDP")
+    table = Table(
+        title=f"unit {UNIT}, neighbours {NEIGHBOURING}, Poisson sampling, PLD accountant where it is proved, else RDP"
+    )
     for column in ("data set", "δ", "ε spent", "ε for a person", "ε budget", "steps", "runs"):
         table.add_column(column, justify="left" if column == "data set" else "right")
     notes = []
@@ -462,7 +474,9 @@ def privacy_show(
         rows = _rows(decisions, dataset)
         person = f"{ledger.spent_by_person(at, rows):.3f} ({rows} rows)" if rows else "not known"
         budget = engine.budget_epsilon(dataset)
-        table.add_row(escape(name), f"{at:g}", f"{spent.epsilon:.3f}", person, f"{budget:g}", str(spent.steps), str(spent.runs))
+        table.add_row(
+            escape(name), f"{at:g}", f"{spent.epsilon:.3f}", person, f"{budget:g}", str(spent.steps), str(spent.runs)
+        )
         with contextlib.suppress(AegisError):
             notes += [
                 f"{name}: {m.steps} steps of {m.kind}, σ={m.noise_multiplier:g}, rate {m.sample_rate:g}, clip {m.clip:g}"

@@ -272,7 +272,7 @@ def _validate(cfg: Config) -> None:
     choice("data.name", *datasets.DATASETS)
     choice("data.partition", "dirichlet", "iid")
     choice("model.kind", "logistic", "mlp", "cnn")
-    check("model.hidden", len(m.hidden) <= 64, "has more than 64 layers")  # noqa: PLR2004
+    check("model.hidden", len(m.hidden) <= 64, "has more than 64 layers")
     check("model.hidden", m.kind != "mlp" or bool(m.hidden), "an mlp needs at least one hidden layer, such as [32]")
     check(
         "model.device",
@@ -312,7 +312,7 @@ def _validate(cfg: Config) -> None:
     choice("secagg.weighting", "uniform", "rows")
     check(
         "secagg.sparse",
-        a.sparse is None or len(a.sparse) == 2,  # noqa: PLR2004
+        a.sparse is None or len(a.sparse) == 2,
         "must be two percentages below 50, colluding and lost, such as [10,10]; null for a complete graph",
     )
     check(
@@ -372,13 +372,13 @@ def _check_texts(cfg: Config) -> None:
                 look(value, f"{path}.")
                 continue
             for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str) and (len(text) > _TEXT_MAX or any(ord(c) < 32 or ord(c) == 127 for c in text)):  # noqa: PLR2004
+                if isinstance(text, str) and (len(text) > _TEXT_MAX or any(ord(c) < 32 or ord(c) == 127 for c in text)):
                     raise ConfigError(path, f"has a control character, or more than {_TEXT_MAX} characters")
-                if isinstance(text, str) and any(0xD800 <= ord(c) <= 0xDFFF for c in text):  # noqa: PLR2004
+                if isinstance(text, str) and any(0xD800 <= ord(c) <= 0xDFFF for c in text):
                     raise ConfigError(path, "is not valid Unicode")
 
     look(cfg, "")
-    if not cfg.name.strip() or "/" in cfg.name or cfg.name in (".", "..") or len(cfg.name.encode()) > 200:  # noqa: PLR2004
+    if not cfg.name.strip() or "/" in cfg.name or cfg.name in (".", "..") or len(cfg.name.encode()) > 200:
         raise ConfigError("name", f"{cfg.name!r} cannot name a folder: no slash, not empty, at most 200 bytes")
     for path, text in (("data.path", cfg.data.path), ("vault.root", cfg.vault.root)):
         if text is not None and not text.strip():
@@ -469,7 +469,11 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> object:
 def _number(kind: Any, value: Any) -> Any:
     """JSON does not tell 3 from 3.0; the hash of a config must not depend on which was written."""
     is_float = kind is float or float in get_args(kind)
-    return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) and _finite(value) else value
+    return (
+        float(value)
+        if is_float and isinstance(value, int) and not isinstance(value, bool) and _finite(value)
+        else value
+    )
 
 
 def explain_hydra(error: Exception) -> ConfigError:
@@ -530,7 +534,9 @@ def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Con
             return from_hydra(hydra_compose("config", overrides=chosen))
     except AegisError:
         raise
-    except Exception as error:  # Hydra's own, OmegaConf's, and what their parsers let through: a bad value, not a bug of ours
+    except (
+        Exception
+    ) as error:  # Hydra's own, OmegaConf's, and what their parsers let through: a bad value, not a bug of ours
         raise explain_hydra(error) from error
     finally:
         GlobalHydra.instance().hydra = previous

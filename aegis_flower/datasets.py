@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -283,6 +284,7 @@ def split(rows: int, cfg: DataConfig, seed: int, index: int) -> Split:
     cut = round(rows * cfg.holdout)
     if not 0 < cut < rows:
         raise ConfigError(
-            "data.holdout", f"{cfg.holdout:g} of a node's {rows} rows leaves {'none to train on' if cut else 'none held out'}"
+            "data.holdout",
+            f"{cfg.holdout:g} of a node's {rows} rows leaves {'none to train on' if cut else 'none held out'}",
         )
     return Split(np.sort(order[:cut]), np.sort(order[cut:]), rng)

@@ -1,4 +1,4 @@
-"""Experiment: provisions a simulation and runs it; a run that ends, however it ends, ends with a report. `aegis run` ends here."""
+"""Experiment: provisions a simulation and runs it; however a run ends, it ends with a report. `aegis run` ends here."""
 
 from __future__ import annotations
 

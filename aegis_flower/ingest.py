@@ -279,7 +279,7 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
         if any(each.name != _LOCK for each in root.iterdir()):
             raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
         source, origin = datasets.load(cfg.data)
-        parts = datasets.partition(source.labels, cfg.data, cfg.seed, _minimum_rows(cfg))
+        parts = datasets.partition(source.labels, cfg.data, cfg.seed, minimum_rows(cfg))
         for index, part in enumerate(parts):
             datasets.split(len(part), cfg.data, cfg.seed, index)  # refuses a holdout of no rows before anything is made
         try:
@@ -323,7 +323,8 @@ def evaluations(cfg: Config) -> int:
     return {"never": 0, "last": 1}.get(cfg.evaluation_rounds, cfg.strategy.rounds + 1)
 
 
-def _minimum_rows(cfg: Config) -> int:
+def minimum_rows(cfg: Config) -> int:
+    """Fewest rows a simulated node gets, so that its terms can be met after holdout and withdrawals."""
     kept = (1 - cfg.data.holdout) * (1 - cfg.data.withdrawn)
     return int(max(cfg.policy.min_rows, cfg.policy.min_subjects) / kept) + 4
 
@@ -332,7 +333,7 @@ def fingerprint(cfg: Config) -> str:
     """What the vaults were made from: a later run with other data must not meet them silently."""
     p = cfg.policy
     terms = (p.granted_purposes, p.basis, p.retention_days, p.min_rows, p.min_subjects, p.budget_epsilon)
-    more = () if p.delta == 1e-5 else (p.delta,)  # roots of versions without the key go on
+    more = () if p.delta == Terms.delta else (p.delta,)  # roots of versions without the key go on
     return repr((cfg.data, cfg.seed, *terms, *more, p.bundle, p.require_dp, p.require_secure_aggregation))
 
 

@@ -55,7 +55,8 @@ class Watch:
 @contextmanager
 def watched() -> Iterator[Watch]:
     """Turns the first signal into `Interrupted`. Elsewhere than in the main thread, where Python lets nobody set handlers, and
-    where a signal is ignored (``nohup``), nothing is changed."""
+    where a signal is ignored (``nohup``), nothing is changed.
+    """
     watch = Watch()
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

@@ -244,9 +244,9 @@ class EvaluationReport:
 class ClientReport:
     """One client (one vault): what it spent, allowed, denied and refused.
 
-    ``epsilon`` is what this run charged to it, for one record; ``epsilon_total`` what all runs charged, both at the δ of the data's
-    terms. Those of a ``person`` hold for whoever has most rows. ``source`` says where they come from: the vault's ledger, or an upper
-    bound from what the server asked for. ``None`` without differential privacy, or where it is not known.
+    ``epsilon`` is what this run charged to it, for one record; ``epsilon_total`` what all runs charged, both at the δ of the
+    data's terms. Those of a ``person`` hold for whoever has most rows. ``source`` says where they come from: the vault's
+    ledger, or an upper bound from what the server asked for. ``None`` without differential privacy, or where it is not known.
     """
 
     node: Name
@@ -494,7 +494,9 @@ _ADDED: Final[dict[str, dict[str, Any]]] = {
     "RunInfo": {"warnings": []},
     "LostClient": {"code": None},
     "ClientReport": {
-        **dict.fromkeys(("source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip")),
+        **dict.fromkeys(
+            ("source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip")
+        ),
         "mechanisms": [],
         "evaluation": None,
     },

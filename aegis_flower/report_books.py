@@ -237,7 +237,9 @@ def differences(cfg: Config, sigma: float, books: list[Book]) -> Iterator[str]:
                 groups.setdefault(text, []).append(book.name)
         wanted = "off" if asked is None else p.noise
         for dp in sorted(book.dp - {wanted}):
-            groups.setdefault(f"released updates with noise {dp!r}, the run's configuration says {wanted!r}", []).append(book.name)
+            groups.setdefault(
+                f"released updates with noise {dp!r}, the run's configuration says {wanted!r}", []
+            ).append(book.name)
     for text, names in groups.items():
         yield f"{', '.join(names)}: {text}"
 
@@ -250,7 +252,7 @@ def _differ(cfg: Config, asked: Mechanism | None, account: Account) -> Iterator[
                 f"the ledger holds {n} steps with σ={m.noise_multiplier:g}, rate {m.sample_rate:g}; the run's configuration "
                 f"says {says}"
             )
-        elif m.clip != asked.clip and m.clip != 1.0:  # entries of earlier versions have no clip
+        elif m.clip not in (asked.clip, 1.0):  # entries of earlier versions have no clip
             yield f"the ledger holds clip {m.clip:g}; the run's configuration says {asked.clip:g}"
     steps = {sum(c.values()) for c in account.by_round.values()} - {cfg.privacy.steps_per_round}
     if asked is not None and steps:

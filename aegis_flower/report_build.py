@@ -199,7 +199,7 @@ def _reason(failure: BaseException | None) -> str | None:
 
 
 def is_private(cfg: Config, read: list[Book]) -> bool:
-    """Whether every release of the run carried secure noise, by the engine's records; by the configuration where there are none."""
+    """Whether every release of the run carried secure noise, by the engine's records; without any, by the configuration."""
     seen = {dp for book in read for dp in book.dp | book.counts_dp}
     return cfg.privacy.mode == "example" and cfg.privacy.noise == "secure" and seen <= {"secure"}
 
@@ -212,7 +212,11 @@ def _where(cfg: Config) -> str:
 
 
 def _counts(cfg: Config) -> str:
-    names = [*gate.COUNTS, *(f"histogram of {h.name}" for h in gate.HISTOGRAMS if cfg.evaluation.histograms or not _noises(cfg))]
+    names = [
+        *gate.COUNTS,
+        # exact counts have them always
+        *(f"histogram of {h.name}" for h in gate.HISTOGRAMS if cfg.evaluation.histograms or not _noises(cfg)),
+    ]
     return f"counts over held-out rows, which are never trained on: {', '.join(names)} ({_where(cfg)})"
 
 
@@ -425,7 +429,7 @@ def majority(cfg: Config) -> float | None:
     """Accuracy of always naming the most frequent class, over the rows that a simulation holds out: those that accuracy is of."""
     try:
         source, _ = datasets.load(cfg.data)
-        parts = datasets.partition(source.labels, cfg.data, cfg.seed, ingest._minimum_rows(cfg))
+        parts = datasets.partition(source.labels, cfg.data, cfg.seed, ingest.minimum_rows(cfg))
         held = [part[datasets.split(len(part), cfg.data, cfg.seed, i).holdout] for i, part in enumerate(parts)]
     except (DataError, ConfigError):
         return None  # the files are gone since the vaults were made

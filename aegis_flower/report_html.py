@@ -74,7 +74,9 @@ def _tiles(report: RunReport) -> str:
         _tile(
             "Accuracy",
             percent(results.accuracy),
-            f"± {percent(min(results.accuracy_sd, 1.0))}" if results.accuracy is not None and results.accuracy_sd else "",
+            f"± {percent(min(results.accuracy_sd, 1.0))}"
+            if results.accuracy is not None and results.accuracy_sd
+            else "",
             meter(results.accuracy, marks) if results.accuracy is not None else meter(0),
             f"without DP <b>{percent(results.accuracy_without_dp)}</b><br>"
             f"majority class <b>{percent(results.majority_class_accuracy)}</b>"
@@ -91,7 +93,9 @@ def _tiles(report: RunReport) -> str:
 def _denied_tile(report: RunReport) -> str:
     """Rows denied; in a deployment the nodes keep that to themselves, and nothing is known."""
     if any(client.rows_denied is None for client in report.clients):
-        return _tile("Rows denied", UNKNOWN, "", meter(0), "the nodes keep their rows to themselves; their audit logs say it")
+        return _tile(
+            "Rows denied", UNKNOWN, "", meter(0), "the nodes keep their rows to themselves; their audit logs say it"
+        )
     by_client = [client.rows_denied or {} for client in report.clients]
     denied = sum(sum(each.values()) for each in by_client)
     policies = {policy for each in by_client for policy, rows in each.items() if rows}
@@ -153,7 +157,7 @@ def _privacy_tile(report: RunReport) -> str:
     return _tile(
         "Privacy loss",
         f"{'≤ ' if worst.source == 'upper_bound' else ''}ε{THIN}{epsilon(spent)}",
-        "by this run",
+        "by this run" if total is not None or budget is None else f"of {number(budget)}",
         meter((total if total is not None else spent) / budget if budget else 0, tone="bad" if over else "eps"),
         "<br>".join(lines),
         tone="bad" if over or not report.run.private else "",
@@ -251,7 +255,9 @@ def _measured(report: RunReport, accuracy: str, loss: str) -> str:
 def _bars(rows: list[tuple[str, float, str]]) -> str:
     """One bar a row, from 0 to 1."""
     label, room = 118.0, 488 - 118.0 - 74
-    parts = [f'<svg viewBox="0 0 488 {px(len(rows) * 34 + 4)}" role="img" aria-label="Accuracy beside what it is compared with">']
+    parts = [
+        f'<svg viewBox="0 0 488 {px(len(rows) * 34 + 4)}" role="img" aria-label="Accuracy beside what it is compared with">'
+    ]
     for index, (name, value, tone) in enumerate(rows):
         y = index * 34 + 4.0
         parts.append(_row_label(name, label - 10, y + 18, 16))
@@ -487,7 +493,10 @@ def _client_table(report: RunReport) -> str:
         )
         cells = [
             (esc(client.node), plural(len(client.refusals), "refusal") if client.refusals else ""),
-            (f'<b class="{"bad" if over else ""}">{spent}</b>', "<br>".join(map(esc, beside)) or esc(guarantee(client))),
+            (
+                f'<b class="{"bad" if over else ""}">{spent}</b>',
+                "<br>".join(map(esc, beside)) or esc(guarantee(client)),
+            ),
             (
                 noise + (f", {esc(client.noise)}" if client.noise else ""),
                 esc(", ".join(each for each in sampling if each)),

@@ -138,14 +138,14 @@ def epsilon_of_budget(client: ClientReport) -> str:
 
 
 def run_epsilon(client: ClientReport) -> str:
-    """This run's ε, and whether it is a bound."""
+    """What the run charged, and whether it is a bound."""
     if client.epsilon is None:
-        return "none stated"
+        return "none"
     return f"≤ {epsilon(client.epsilon)}" if client.source == "upper_bound" else epsilon(client.epsilon)
 
 
 def person(client: ClientReport) -> str:
-    """This run's ε for the person with most rows."""
+    """What the run charged for the person with most rows."""
     if client.epsilon_person is None:
         return DASH
     return epsilon(client.epsilon_person)
@@ -204,10 +204,14 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
         privacy = [("ε largest", f"{bound}{epsilon(spent)}", f"{clean(worst.node)}: {guarantee(worst)}{warning}")]
         if results.epsilon_total_max is not None:
             of = "" if worst.budget_epsilon is None else f" of {number(worst.budget_epsilon)}"
-            privacy.append(("ε of all runs", f"{epsilon(results.epsilon_total_max)}{of}", "the largest total of a ledger"))
+            privacy.append(
+                ("ε of all runs", f"{epsilon(results.epsilon_total_max)}{of}", "the largest total of a ledger")
+            )
         if results.epsilon_person_max is not None:
             most = max((c.rows_per_person or 0 for c in report.clients), default=0)
-            privacy.append(("ε for a person", epsilon(results.epsilon_person_max), f"this run; up to {plural(most, 'row')} each"))
+            privacy.append(
+                ("ε for a person", epsilon(results.epsilon_person_max), f"this run; up to {plural(most, 'row')} each")
+            )
     known = [denied(client) for client in report.clients]
     total = sum(each or 0 for each in known)
     kept = (
@@ -217,7 +221,9 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
     )
     verified, bad, unknown = audit_totals(report.clients)
     notes = [f"not verified: {some(bad)}"] if bad else []
-    notes += [f"{plural(len(unknown), 'log')} to be verified at the nodes, with the heads of this report"] if unknown else []
+    notes += (
+        [f"{plural(len(unknown), 'log')} to be verified at the nodes, with the heads of this report"] if unknown else []
+    )
     return [
         ("accuracy", accuracy(results), rows),
         *privacy,

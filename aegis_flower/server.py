@@ -181,7 +181,9 @@ def _explained(run_id: int, record: RoundRecord, lost: Lost) -> Lost:
     """A loss with the words of its refusal, where the node is of this process; a deployment's server learns codes only."""
     if lost.reason or not lost.code:
         return lost
-    said = [text for round_, _, code, text in refusals(run_id, lost.node) if code == lost.code and round_ == record.round]
+    said = [
+        text for round_, _, code, text in refusals(run_id, lost.node) if code == lost.code and round_ == record.round
+    ]
     return dataclasses.replace(lost, reason=said[-1]) if said else lost
 
 

@@ -456,7 +456,9 @@ def _print(trials: Sequence[Trial], charged: _Charge | None, totals: Sequence[st
         console.print(Text(line, "dim"))
     for trial in trials:
         if trial.report is None:
-            console.print(Text(words.clean(f"{trial.folder.name}: {trial.status}: {trial.error or 'no reason was recorded'}")))
+            console.print(
+                Text(words.clean(f"{trial.folder.name}: {trial.status}: {trial.error or 'no reason was recorded'}"))
+            )
     for line in totals:
         console.print(Text(words.clean(line)))
     if charged is not None:

@@ -107,8 +107,8 @@ class _Charged:
 def totals(trials: Sequence[tuple[Note, RunReport | None]]) -> list[Total]:
     """What the trials over each source of data cost its people, composed over every set of vaults that trials had.
 
-    A sweep over seeds or terms makes new vaults of the same people. A person lies in one vault of each set, to be trained on or held
-    out; the total is the worst that can be.
+    A sweep over seeds or terms makes new vaults of the same people. A person lies in one vault of each set, to be trained on or
+    held out; the total is the worst that can be.
     """
     by_source: dict[str, list[tuple[Note, RunReport | None]]] = {}
     for trial in trials:
@@ -116,7 +116,7 @@ def totals(trials: Sequence[tuple[Note, RunReport | None]]) -> list[Total]:
     return [_total(source, mine) for source, mine in by_source.items()]
 
 
-def _total(source: str, trials: list[tuple[Note, RunReport | None]]) -> Total:
+def _total(source: str, trials: list[tuple[Note, RunReport | None]]) -> Total:  # noqa: PLR0911 - one for each reason
     numbers = tuple(note.number for note, _ in trials)
 
     def unknown(why: str) -> Total:
@@ -147,7 +147,7 @@ def _total(source: str, trials: list[tuple[Note, RunReport | None]]) -> Total:
 
 
 def _charged(root: Path, reports: list[RunReport | None], deltas: set[float]) -> _Charged:
-    """The most that any vault of a root was charged. Of trials that left no report the run is not known, so then all runs count."""
+    """The most that any vault of a root was charged. The run of a trial without a report is not known: then all runs count."""
     from aegis_engine import ComplianceEngine, Vault
 
     runs = {r.run.id for r in reports if r is not None} if all(r is not None for r in reports) else None
@@ -204,7 +204,9 @@ def expected(configs: Sequence[Any]) -> list[str]:
             cost = epsilon(steps, delta)
             text += f": together at most ε {cost:.2f} for a record (δ={delta:g}), beside what evaluations cost held-out rows"
             if cost > budget:
-                text += f"; that is more than the budget {budget:g} of one set of vaults, so later trials on it are refused"
+                text += (
+                    f"; that is more than the budget {budget:g} of one set of vaults, so later trials on it are refused"
+                )
         if without:
             text += f"; {without} of them without DP, which bounds nothing"
         lines.append(text)

@@ -61,7 +61,9 @@ class _Queues:
         self._changed = threading.Condition()
         self._closed = False
         # Daemons: a handler that hangs must not keep a process that was interrupted.
-        self._threads = [threading.Thread(target=self._work, name=f"aegis-node-{i}", daemon=True) for i in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"aegis-node-{i}", daemon=True) for i in range(workers)
+        ]
         for thread in self._threads:
             thread.start()
 

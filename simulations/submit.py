@@ -39,7 +39,9 @@ def submit(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
         RunFailed: the run did not finish; the text has the end of its log.
     """
     if cfg.runtime.kind == "ray" and importlib.util.find_spec("ray") is None:
-        raise ConfigError("runtime.kind", "ray is not installed: pip install 'aegis-flower[ray]', or take runtime=inprocess")
+        raise ConfigError(
+            "runtime.kind", "ray is not installed: pip install 'aegis-flower[ray]', or take runtime=inprocess"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.runtime.kind == "ray":
         _ray(cfg, folder, overrides)

@@ -236,7 +236,7 @@ def test_run_without_arguments_and_with_an_unknown_experiment_exit_with_2(aegis)
 def test_run_help_explains_overrides_groups_and_exit_codes(aegis):
     done = aegis("run", "--help")
     assert done.returncode == 0
-    for text in ("experiment=quickstart", "-m experiment=digits", "fedprox", "Exit codes", "privacy"):
+    for text in ("experiment=quickstart", "-m experiment=digits", "fedprox", "krum", "Exit codes", "privacy"):
         assert text in done.stdout
 
 
@@ -288,6 +288,8 @@ def test_a_refused_trial_does_not_cost_the_sweep(aegis, tmp_path):
     assert "core.purpose" in done.stderr
     reports = {p.parent.name: load_report(p).run.status for p in (tmp_path / "sweep").glob("*/report.json")}
     assert reports == {"0": "finished", "1": "refused"}
+    sweep = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert [t["status"] for t in sweep["trials"]] == ["finished", "refused"], "every trial is in the table"
 
 
 # -- init ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from aegis_flower import (
 from aegis_flower.config import parse_loss
 from aegis_flower.errors import RunFailed
 from aegis_flower.gate import METRIC_MAX, METRICS
-from aegis_flower.ingest import _minimum_rows, provision
+from aegis_flower.ingest import minimum_rows, provision
 from aegis_flower.ledger import Ledger
 from aegis_flower.node import close_nodes
 from aegis_flower.report import load_report
@@ -102,7 +102,7 @@ def test_no_row_of_a_withdrawn_subject_reaches_a_model_and_every_other_row_may(r
     source, _ = datasets.load(cfg.data)
     spec = source.spec
     features = np.concatenate([source.columns[c] for c in spec.columns], axis=1).astype(np.float32)
-    parts = datasets.partition(source.labels, cfg.data, cfg.seed, _minimum_rows(cfg))
+    parts = datasets.partition(source.labels, cfg.data, cfg.seed, minimum_rows(cfg))
     withdrawn = {}
     for node, part in zip(HOSPITALS, parts, strict=True):
         withdrawn[node] = [int(i) for i in part[::9]]

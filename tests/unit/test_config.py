@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import pytest
 
+from aegis_flower import datasets, server
+from aegis_flower.choices import BOUNDS, STRATEGIES
 from aegis_flower.config import (
     ROBUST,
     Config,
@@ -19,6 +23,8 @@ from aegis_flower.config import (
     RuntimeConfig,
     compose,
     from_dict,
+    from_run_config,
+    numbers,
     overrides_from_run_config,
     parse_loss,
 )
@@ -330,14 +336,139 @@ def test_an_open_quote_in_a_run_config_is_a_configuration_error() -> None:
         overrides_from_run_config({"aegis-overrides": "name='half"})
 
 
-def test_what_submit_writes_is_what_the_app_reads() -> None:
-    from pathlib import Path
+@pytest.mark.parametrize(
+    "override",
+    [
+        'policy.purpose="cancer research"',
+        "policy.granted_purposes=[research,'a, b']",
+        "name='Übung'",
+        "vault.root='/srv/my vaults'",
+        """policy.purpose='a "quoted" one'""",
+    ],
+)
+def test_what_submit_writes_comes_through_flowers_own_parser_as_it_was(override: str) -> None:
+    from flwr.common.config import parse_config_args
 
     from aegis_flower.simulations.submit import run_config
 
-    given = ["experiment=digits", "vault.root=/srv/my vaults", "data.clients=4"]
-    carried = run_config(given, Path("/tmp/out"))
-    assert overrides_from_run_config(carried) == ("digits", given[1:])
+    cfg = compose("digits", [override, "data.clients=4"])
+    carried = run_config(cfg, ["experiment=digits", override], Path("/tmp/out put"))
+    text = " ".join(f'{key}="{value}"' for key, value in carried.items())
+    found, overrides, output = from_run_config(parse_config_args([text]))
+    assert found == cfg
+    assert overrides == ["experiment=digits", override]
+    assert output == "/tmp/out put"
+
+
+@pytest.mark.parametrize("carried", ["x", "!!", "eyJhIjoxfQ", "bnVsbA", "W10", "a" * 10_000])
+def test_a_carried_configuration_that_is_none_is_refused(carried: str) -> None:
+    with pytest.raises(ConfigError, match="aegis-config"):
+        from_run_config({"aegis-config": carried})
+
+
+# -- every key, every kind of wrong value -----------------------------------------------------------------------------
+
+
+def leaves(part: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, kind in get_type_hints(type(part)).items():
+        value = getattr(part, name)
+        if dataclasses.is_dataclass(value):
+            found += leaves(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", kind))
+    return found
+
+
+LEAVES = leaves(Config())
+NUMBERS = sorted(path for path, _ in numbers(Config()))
+EXTREMES: list[Any] = [
+    None, True, "", "x", "a/b", "\0", "\x1b[31m", "\ud800", [], {}, [None], [[1]], ["", ""], -1, 0, 1, -(2**63), 2**63, 10**400,
+    1e-300,
+    1e300, -1e300, float("nan"), float("inf"), -float("inf"), 0.5, -0.0, b"x", object(), "9" * 10_000, [1e300], [float("nan")],
+]  # fmt: skip
+
+
+def test_every_number_has_its_bounds_and_every_bound_a_number() -> None:
+    assert sorted(BOUNDS) == NUMBERS
+
+
+@pytest.mark.parametrize("path", [path for path, _ in LEAVES])
+def test_no_value_of_any_key_is_anything_but_taken_or_refused_with_a_path(path: str) -> None:
+    """A refusal may name another key where two contradict each other; it is never another exception."""
+    for value in EXTREMES:
+        refused = None
+        try:
+            cfg = from_dict(nested(path, value))
+        except ConfigError as error:
+            refused = error
+        assert refused.path if refused is not None else len(cfg.sha256) == 64, value
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_number_outside_its_bounds_is_refused_and_both_ends_are_as_said(path: str) -> None:
+    bounds = BOUNDS[path]
+    many = path in ("model.hidden", "secagg.sparse")
+    for value in (bounds.low - 1, bounds.high * 2 + 1, -1e300 if isinstance(bounds.low, float) else -(10**30)):
+        wrong = [value, value] if many else value
+        with pytest.raises(ConfigError) as error:
+            from_dict(nested(path, wrong))
+        assert error.value.path == path
+    assert bounds.holds(bounds.low) is not bounds.open_low
+    assert bounds.holds(bounds.high) is not bounds.open_high
+    assert not bounds.holds(float("nan"))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in LEAVES])
+def test_no_override_of_any_key_is_anything_but_taken_or_refused(path: str) -> None:
+    for text in ("", "null", "true", "-1", "1e400", "nan", "[", "{a: 1}", "${nothing}", "'", "ü", "9" * 400):
+        try:
+            compose(None, [f"{path}={text}"])
+        except ConfigError:
+            continue
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "/etc", "x" * 300, "a\nb"])
+def test_a_name_that_cannot_name_a_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        from_dict({"name": name})
+    assert error.value.path == "name"
+
+
+def test_a_holdout_that_leaves_no_row_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    from aegis_flower.ingest import provision
+
+    root = tmp_path / "vaults"
+    with pytest.raises(ConfigError) as error:
+        provision(compose("quickstart", ["data.holdout=0.001"]), root)
+    assert error.value.path == "data.holdout"
+    assert not [each for each in root.iterdir() if each.name != ".lock"]
+
+
+def test_a_name_that_no_registry_has_is_refused_and_never_another_thing() -> None:
+    with pytest.raises(ConfigError, match="mnist"):
+        datasets.spec("mnist")
+    with pytest.raises(ConfigError, match="mnist"):
+        datasets.load(DataConfig(name="mnist"))
+    with pytest.raises(ConfigError):
+        server.inner_strategy(SimpleNamespace(strategy=SimpleNamespace(name="nothing")))  # type: ignore[arg-type]
+
+
+def test_every_strategy_of_the_registry_is_made_of_its_own_class_and_every_group_file_is_one() -> None:
+    files_ = {name for group, name in GROUPS if group == "strategy"}
+    assert files_ == set(STRATEGIES)
+    for name, known in STRATEGIES.items():
+        made = server.inner_strategy(compose(None, [f"strategy={name}", "data.clients=40"]))
+        assert type(made).__name__ == known.cls
+
+
+def test_help_names_every_choice_of_every_group() -> None:
+    from aegis_flower.cli import run_help
+
+    text = run_help()
+    for group, name in [*GROUPS, *(("experiment", each) for each in EXPERIMENTS)]:
+        part = next(p for p in text.replace("\n", " ").split("·") if f"{group} (" in p)
+        assert name in part, (group, name)
 
 
 def test_a_loss_is_node_round_and_step() -> None:

@@ -15,6 +15,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
 
 from aegis_flower.errors import AppError
+from aegis_flower.simulations import inprocess
 from aegis_flower.simulations.inprocess import InProcessGrid, run_inprocess
 
 
@@ -216,3 +217,34 @@ def test_an_error_of_the_server_app_comes_out() -> None:
 
     with pytest.raises(AppError):
         run_inprocess(server, app_of(count), [{}])
+
+
+def test_a_slow_node_holds_no_thread_that_the_others_wait_for() -> None:
+    release = threading.Event()
+
+    def slow(message: Message, context: Context) -> Message:
+        if context.node_id == 1:
+            release.wait(60)
+        return answer(message, node=context.node_id)
+
+    with grid_of(slow, nodes=5, workers=2) as grid:
+        for _ in range(4):  # its messages pile up in its own queue
+            grid.push_messages([ask(1)])
+        found = values(grid.send_and_receive([ask(n) for n in (2, 3, 4, 5)], timeout=30))
+        assert set(found) == {2, 3, 4, 5}
+        release.set()
+
+
+def test_an_interrupted_grid_waits_for_no_straggler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inprocess, "_PATIENCE", 0.05)
+    release = threading.Event()
+
+    def hang(message: Message, context: Context) -> Message:
+        release.wait(60)
+        return answer(message, node=context.node_id)
+
+    grid = InProcessGrid(app_of(hang), [{}, {}], workers=2)
+    grid.push_messages([ask(1), ask(2), ask(1)])
+    grid.__exit__(KeyboardInterrupt)  # returns, though both handlers hang
+    assert not release.is_set()
+    release.set()

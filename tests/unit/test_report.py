@@ -307,8 +307,8 @@ def test_a_report_that_contradicts_itself_is_refused(message: str, build: Any) -
     [
         ("unknown 'extra'", lambda value: value["run"].update(extra=1)),
         ("missing seed", lambda value: value["run"].pop("seed")),
-        ("schema version 2", lambda value: value.update(schema_version=2)),
-        ("schema_version is True", lambda value: value.update(schema_version=True)),
+        ("schema version 3", lambda value: value.update(schema_version=3)),
+        ("schema version True", lambda value: value.update(schema_version=True)),
         ("rounds is of type dict", lambda value: value.update(rounds={})),
         ("run is of type NoneType", lambda value: value.update(run=None)),
         ("run.name is of type NoneType", lambda value: value["run"].update(name=None)),
@@ -331,6 +331,97 @@ def test_load_refuses_what_is_not_strict_json(text: bytes, tmp_path: Path) -> No
     (tmp_path / "report.json").write_bytes(text)
     with pytest.raises(ReportError, match=r"cannot read the report .*report\.json"):
         load_report(tmp_path)
+
+
+def test_a_report_of_schema_1_is_read_and_what_it_lacks_is_unknown(tmp_path: Path) -> None:
+    path = write_report(example(), tmp_path).json
+    value = json.loads(path.read_text())
+    value["schema_version"] = 1
+    for name in ("warnings",):
+        del value["run"][name]
+    for name in ("accuracy_sd", "epsilon_total_max", "epsilon_person_max", "noised_outputs"):
+        del value["results"][name]
+    for one in value["clients"]:
+        for name in ("source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip"):
+            del one[name]
+        del one["mechanisms"], one["evaluation"]
+    for lost in (each for one in value["rounds"] for each in one["lost"]):
+        del lost["code"]
+    path.write_text(json.dumps(value))
+    assert load_report(path) == example()
+
+
+def deployment() -> RunReport:
+    """What a server can know: bounds, heads of logs it cannot verify, no rows, no budgets."""
+    base = example()
+    clients = tuple(
+        client(
+            f"node-{i}",
+            source="upper_bound",
+            budget_epsilon=None,
+            rows_allowed=None,
+            rows_denied=None,
+            audit=AuditReport(records=7, head="ab" * 32, verified=None),
+        )
+        for i in (1, 2, 3)
+    )
+    rounds = (RoundReport(round=1, participants=("node-1", "node-2", "node-3")),)
+    return replace(base, clients=clients, rounds=rounds)
+
+
+def test_what_a_server_cannot_know_is_shown_as_not_known_and_never_as_no_or_zero() -> None:
+    html, text = render(deployment()), printed(deployment())
+    assert "not verified" not in html.lower() + text.lower()
+    assert "No row was denied" not in html
+    assert "NOT VERIFIED" not in text
+    assert "to be verified at the nodes" in html
+    assert "≤ 2.88" in text
+    rows = next(line for line in text.splitlines() if "rows denied" in line)
+    assert "not known" in rows
+
+
+def test_a_refusal_is_told_once_with_its_code_wherever_losses_are_told() -> None:
+    lost = LostClient(node="hospital-1", step="masked", reason="no budget left", code="AEG-B001")
+    first = replace(example().rounds[0], participants=HOSPITALS[1:], lost=(lost,))
+    refusal = Refusal(round=1, code="AEG-B001", reason="no budget left")
+    report = example(
+        rounds=(first,),
+        clients=(client("hospital-1", rounds_taken_part=0, refusals=(refusal,)), *example().clients[1:4]),
+    )
+    assert printed(report).count("no budget left") == 1
+    assert "AEG-B001" in printed(report)
+    assert Page(render(report)).text.count("no budget left") == 2  # in the table, and in the title of its cell
+
+
+def test_run_and_total_record_and_person_stand_beside_each_other() -> None:
+    clients = tuple(
+        client(node, source="ledger", epsilon_total=5.49, epsilon_person=6.7, epsilon_total_person=11.0,
+               rows_per_person=2, budget_epsilon=10.0)
+        for node in HOSPITALS
+    )  # fmt: skip
+    results = replace(example().results, epsilon_total_max=5.49, epsilon_person_max=6.7, accuracy_sd=0.04)
+    report = example(clients=clients, results=results)
+    for shown in (printed(report), Page(render(report)).text):
+        for number in ("2.88", "5.49", "6.70", "of 10", "± 4.0 %"):
+            assert number in shown, number
+
+
+def test_a_total_below_the_run_is_refused() -> None:
+    with pytest.raises(ReportError, match="below this run's"):
+        example(clients=(client("hospital-1", epsilon_total=1.0),))
+
+
+def test_a_run_that_measured_its_last_model_alone_shows_no_curve_through_one_point() -> None:
+    rounds = tuple(replace(each, accuracy=None, loss=None) for each in example().rounds[:-1])
+    html = render(example(rounds=(*rounds, example().rounds[-1])))
+    assert "Accuracy by round" not in html
+    assert "majority class" in html
+
+
+def test_warnings_stand_above_the_numbers() -> None:
+    report = example(run=replace(example().run, warnings=("hospital-1: the ledger holds 20 steps",)))
+    assert "the ledger holds 20 steps" in Page(render(report)).text
+    assert printed(report).index("the ledger holds 20 steps") < printed(report).index("accuracy")
 
 
 def test_load_of_nothing(tmp_path: Path) -> None:

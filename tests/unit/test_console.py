@@ -1,0 +1,76 @@
+"""Output that fails costs a run nothing; the first signal unwinds, the second one kills; a folder belongs to one run."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from aegis_flower.console import Tolerant, console
+from aegis_flower.files import claim
+from aegis_flower.interrupts import Interrupted, watched
+
+
+def test_what_a_stream_cannot_encode_is_replaced() -> None:
+    raw = io.BytesIO()
+    out = Tolerant(io.TextIOWrapper(raw, encoding="ascii"))
+    out.write("ε ≤ 3\n")
+    out.flush()
+    assert raw.getvalue() == b"? ? 3\n"
+    assert not out.broken
+
+
+def test_a_closed_pipe_breaks_the_stream_and_nothing_else() -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w", encoding="utf-8", buffering=1) as file:
+        os.close(read)
+        out = Tolerant(file)
+        for _ in range(3):
+            out.write("lines nobody reads\n")
+            out.flush()
+        assert out.broken
+        assert not out.isatty()
+        out.write("more\n")
+
+
+def test_a_console_without_any_stream_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    console().print("to nobody")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_unwinds_and_leaves_the_second_to_kill(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with watched() as watch:
+        with pytest.raises(Interrupted) as caught:
+            signal.raise_signal(number)
+        assert caught.value.exit_code == code
+        assert watch.signum == number
+        assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) == before
+
+
+def test_outside_the_main_thread_no_handler_is_touched() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def work() -> None:
+        with watched():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_each_of_many_runs_that_start_at_once_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: claim(tmp_path / "2026-11-28_10-00-00"), range(8)))
+    assert len(set(folders)) == 8
+    assert (tmp_path / "2026-11-28_10-00-00") in folders

@@ -1,0 +1,71 @@
+"""Trials: read back from their folders whatever became of them, and what they cost the same people together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aegis_flower import trials
+from aegis_flower.accountant import Mechanism, epsilon
+from aegis_flower.config import compose
+from aegis_flower.trials import Note, _Charged, _worst
+
+TRAIN, COUNTS = Mechanism(2.0, 0.25), Mechanism(1.5, 1.0, kind="counts")
+
+
+def note(folder: Path, number: int, **changes: object) -> Note:
+    (folder / str(number)).mkdir(parents=True, exist_ok=True)
+    made = replace(Note(number, [f"seed={number}"], str(folder / str(number))), **changes)  # type: ignore[arg-type]
+    made.write(folder / str(number))
+    return made
+
+
+def test_every_trial_is_found_whatever_became_of_it(tmp_path: Path) -> None:
+    for number, status in enumerate(("finished", "failed", "started", "interrupted")):
+        note(tmp_path, number, status=status)
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / trials.FILE).write_text("{")
+    found = trials.read(tmp_path)
+    assert [n.status for n, _ in found] == ["finished", "failed", "started", "interrupted", "failed"]
+    assert all(report is None for _, report in found)
+    assert found[2][0].exit_code == 1, "what never said how it ended did not end well"
+
+
+def test_two_sets_of_vaults_of_the_same_people_are_composed_and_not_the_larger_taken() -> None:
+    one = _Charged(Counter({TRAIN: 40}), Counter({COUNTS: 1}))
+    together = _worst([one, one], 1e-5)
+    assert together == pytest.approx(
+        max(epsilon({TRAIN: 80}, 1e-5), epsilon({TRAIN: 40, COUNTS: 1}, 1e-5), epsilon({COUNTS: 2}, 1e-5))
+    )
+    assert together > epsilon({TRAIN: 40}, 1e-5) * 1.2
+    assert _worst([one], 1e-5) == pytest.approx(max(epsilon({TRAIN: 40}, 1e-5), epsilon({COUNTS: 1}, 1e-5)))
+    assert _worst([one] * 9, 1e-5) >= epsilon({TRAIN: 360}, 1e-5), "beyond what can be tried, everything is added"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"source": "", "root": "x"}, "whose data"),
+        ({"source": "s", "runtime": "deployment"}, "stay with the nodes"),
+        ({"source": "s", "runtime": "inprocess", "root": ""}, "where its vaults are"),
+    ],
+)
+def test_a_total_that_is_not_known_says_why(tmp_path: Path, changes: dict[str, str], why: str) -> None:
+    (total,) = trials.totals([(note(tmp_path, 0, **changes), None)])
+    assert total.epsilon is None
+    assert why in total.why
+
+
+def test_a_sweep_says_beforehand_what_it_will_cost_under_every_override() -> None:
+    base = ["strategy.rounds=1", "privacy.noise_multiplier=2"]
+    configs = [compose("quickstart", [*base, f"seed={s}"]) for s in (1, 2, 3)]
+    (line,) = trials.expected(configs)
+    cost = epsilon({Mechanism(2.0, 0.3): 12}, 1e-5)
+    assert "3 trials on the same people (breast_cancer)" in line
+    assert f"ε {cost:.2f}" in line
+    off = compose("quickstart", ["privacy=off", "policy.require_dp=false"])
+    assert "without DP" in trials.expected([off])[0]
+    assert len(trials.expected([configs[0], compose("digits")])) == 2
