@@ -125,7 +125,8 @@ impl SecAggClient {
         let len = py.detach(|| lock(&self.inner).masked_len(dim))?;
         // masked where Python will read it: the vector is in memory once
         let reply = PyBytes::new_with(py, len, |out| {
-            let masked = py.detach(|| mask(&mut lock(&self.inner), request, &binding, release, out));
+            let masked =
+                py.detach(|| mask(&mut lock(&self.inner), request, &binding, release, out));
             failed = masked.err();
             Ok(())
         })?;

@@ -308,6 +308,13 @@ impl<'a> Attack<'a> {
         let bytes = reply;
         let (mine, reply) = ShareReply::from_bytes(bytes).expect("a share reply");
         assert!(header.round > self.given.round, "rounds only go forward");
+        let (plan, own) = (&parsed.plan, material::sums());
+        assert!(
+            plan.metrics == own.metrics
+                && plan.encoding.metric_max == own.metric_max
+                && plan.encoding.weight_max <= own.weight_max,
+            "the sums are the client's own"
+        );
         assert_eq!(
             mine,
             Header {

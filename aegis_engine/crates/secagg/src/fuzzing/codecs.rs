@@ -7,9 +7,7 @@ use crate::message::{
     UnmaskReply, UnmaskRequest,
 };
 use crate::roster;
-use crate::{
-    ClientLimits, ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster, Sums,
-};
+use crate::{ClientLimits, ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster};
 
 type Again = fn(&[u8]) -> Option<Vec<u8>>;
 
@@ -87,11 +85,7 @@ pub fn codec_seeds() -> Vec<Vec<u8>> {
     seeds.push([&[10], roster.as_bytes()].concat());
     let limits = ClientLimits {
         roster: Some((1..4u64).map(nearly).collect()),
-        sums: Some(Sums {
-            metrics: plan().metrics,
-            metric_max: 10,
-            weight_max: 2,
-        }),
+        sums: Some(material::sums()),
         ..ClientLimits::default()
     };
     let client = ClientRun::new(RUN, NODES[0], limits).expect("randomness");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::message::{Advert, ShareRequest};
-use crate::{ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, Shape, keys};
+use crate::{ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, Shape, Sums, keys};
 
 pub(super) type Bytes = Rc<[u8]>;
 
@@ -27,6 +27,15 @@ pub(super) fn plan() -> Plan {
             metric_max: 10,
         },
         n_max: 6,
+    }
+}
+
+/// What each client lets be summed: the plan's own.
+pub(super) fn sums() -> Sums {
+    Sums {
+        metrics: plan().metrics,
+        metric_max: 10,
+        weight_max: 2,
     }
 }
 
@@ -63,12 +72,13 @@ pub(super) fn identity(place: usize) -> [u8; 32] {
 pub(super) fn fresh(place: usize) -> Bytes {
     let limits = ClientLimits {
         colluding_percent: 0,
+        sums: Some(sums()),
         ..ClientLimits::default()
     };
     let client = ClientRun::with_identity(RUN, NODES[place], limits, &identity(place));
     let mut state = client.expect("randomness").to_bytes().to_vec();
-    // the channel key follows header and identity
-    state[26 + 32..26 + 64].fill(0x40 + u8::try_from(place).expect("six places"));
+    // the channel key follows header, number of answers and identity
+    state[26 + 8 + 32..26 + 8 + 64].fill(0x40 + u8::try_from(place).expect("six places"));
     state.into()
 }
 

@@ -4,6 +4,8 @@ use super::{BINDING, Cohort, RUN, limits, plan};
 use crate::message::ShareRequest;
 use crate::{ClientLimits, ClientRun, Plan, SecAggError, ServerRun, Sums};
 
+type Change = Box<dyn Fn(&mut Plan)>;
+
 fn sums() -> Sums {
     Sums {
         metrics: vec!["examples".into(), "correct".into()],
@@ -67,11 +69,11 @@ fn every_field_of_a_plan_at_its_extremes_is_refused_before_anything_is_made_of_i
         f64::INFINITY,
         f64::NEG_INFINITY,
     ];
-    let mut cases: Vec<Box<dyn Fn(&mut Plan)>> = Vec::new();
+    let mut cases: Vec<Change> = Vec::new();
     for value in numbers {
         cases.push(Box::new(move |plan| plan.encoding.metric_max = value));
         cases.push(Box::new(move |plan| {
-            plan.encoding.weight_max = value.max(51)
+            plan.encoding.weight_max = value.max(51);
         }));
         cases.push(Box::new(move |plan| plan.dim = value));
         let small = u32::try_from(value.min(u64::from(u32::MAX))).unwrap();
