@@ -42,10 +42,6 @@ STAGES = [
     {
         "strategies",
         "strategies.rounds",
-        "strategies.inner",
-        "strategies.schedule",
-        "strategies.refusals",
-        "strategies.clear_reply",
         "strategies.grouping",
         "strategies.cohort",
         "strategies.exchange",
