@@ -157,8 +157,14 @@ def test_an_interrupted_epoch_goes_on_where_it_stopped(stop: int, window: int, s
     first.close()
     second = made()
     second.resume(state)
-    assert seen + order(second) == whole
-    assert second.state()["epoch"] == 1
+    rest = order(second)
+    if len(seen) < len(whole):
+        assert seen + rest == whole
+    else:
+        # After the last batch: the start of the next epoch, not an empty one.
+        assert seen == whole
+        assert sorted(rest) == sorted(whole)
+    assert second.state()["epoch"] == state["epoch"] + 1
 
 
 def test_a_state_of_another_dataset_is_refused(vault: Vault) -> None:
