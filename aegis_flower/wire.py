@@ -132,12 +132,17 @@ class Reply:
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Reply | None:
-        """Reads a reply; None where the message is not AEGIS's. A client may send anything: nothing is converted here."""
-        r: Mapping[str, Any] = content.config_records.get(RECORD) or {}
-        fields = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
-        if [type(value) for value in fields] != [bytes, str, str, int, bytes] or not 0 <= r["audit-records"] < 1 << 63:
+        """Reads a reply; None where the message is not AEGIS's."""
+        r = content.config_records.get(RECORD)
+        if r is None or "payload" not in r:
             return None
-        return cls(*fields)
+        return cls(
+            bytes(r["payload"]),  # type: ignore[arg-type]
+            str(r["code"]),
+            str(r["reason"]),
+            int(r["audit-records"]),  # type: ignore[arg-type]
+            bytes(r["audit-head"]),  # type: ignore[arg-type]
+        )
 
 
 def settings(content: RecordDict) -> dict[str, Setting]:
@@ -145,7 +150,7 @@ def settings(content: RecordDict) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for name, record in content.config_records.items():
         if name != RECORD:
-            found.update(record)  # type: ignore[arg-type]
+            found.update(record)
     return found
 
 
