@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aegis_flower import gate
-from aegis_flower.accountant import SIGMA
 from aegis_flower.config import Config
 from aegis_flower.errors import EvaluationsSpent, OutsideTerms
 from aegis_flower.ledger import Mechanism, gate_epsilon
@@ -89,7 +88,7 @@ def _check_sigma(cfg: Config, sigma: float) -> None:
     if p.noise_multiplier is not None:
         enough = sigma >= p.noise_multiplier
     else:
-        enough = sigma >= SIGMA[0] and _within(cfg, Mechanism(sigma, p.sample_rate))
+        enough = sigma > 0 and _within(cfg, Mechanism(sigma, p.sample_rate))
     if not enough:
         raise OutsideTerms(
             f"the server names σ={sigma:g}, less noise than this app's configuration asks for (privacy.noise_multiplier="

@@ -110,10 +110,12 @@ def run(ctx: typer.Context) -> None:
         except SystemExit:
             raise
         except BaseException as error:
-            # A signal while modules are imported comes out as whatever the import makes of it.
-            if watch.signum is None:
+            # The run watches by itself while it runs; a signal while modules are imported comes out as whatever the import
+            # makes of it.
+            signum = watch.signum or getattr(error, "signum", None)
+            if signum is None:
                 raise
-            code = _interrupted(error, watch.signum)
+            code = _interrupted(error, signum)
     if code:
         raise SystemExit(code)
 

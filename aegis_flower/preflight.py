@@ -71,7 +71,6 @@ def _key(client: VaultClient, parameters: NDArrays, holdout: bool) -> str:
         f"{app.__module__}.{app.__qualname__}",
         [a.shape for a in parameters],
         repr(client.spec),
-        sorted(client.round_config),
         client.node.dataset(holdout),
         holdout,
     )
@@ -157,7 +156,7 @@ def _check_model(client: VaultClient, parameters: NDArrays, features: int, label
             _settings(client, model)
             return probed.functorch
         training.probe(
-            lambda: model, loss, client.spec, device, private=False, features=features, label_width=label_width
+            lambda: model.eval(), loss, client.spec, device, private=False, features=features, label_width=label_width
         )
     except AegisError:
         raise

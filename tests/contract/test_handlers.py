@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from by_hand import START, STRICT, ByHand, Server, config, model
-from by_hand import code_heard as heard
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from aegis_flower import VaultClient, node, wire
@@ -20,6 +19,7 @@ from aegis_flower.door import Door, Outgoing, code_of
 from aegis_flower.errors import AegisError, AppError, PolicyDenied
 
 PACKAGE = Path(__file__).parents[2] / "aegis_flower"
+CODE = re.compile(r"AEG-[A-Z]\d{3}")
 SECRET = "patient-000042 has a tumour"
 OURS = {
     "train.default",
@@ -30,6 +30,22 @@ OURS = {
     "query.aegis_commit",
     "query.aegis_unmask",
 }
+
+
+def heard(reply: Message) -> str:
+    """The code of a reply, which must hold nothing else; empty where it is an answer of the protocol."""
+    if reply.has_error():
+        assert re.fullmatch(r"\[AEG-[A-Z]\d{3}\]", reply.error.reason), reply.error.reason
+        return reply.error.reason[1:-1]
+    records = reply.content
+    assert list(records) == [wire.RECORD]
+    record = records.config_records[wire.RECORD]
+    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head"}
+    assert record["reason"] == ""
+    assert not (record["code"] and record["payload"])
+    assert record["code"] == "" or CODE.fullmatch(str(record["code"]))
+    assert len(bytes(record["audit-head"])) in (0, 32)  # type: ignore[arg-type]
+    return str(record["code"])
 
 
 @pytest.fixture(scope="module")

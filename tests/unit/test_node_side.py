@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_hand import LENIENT, OFF, START, ByHand, Round, Server, config, model, rows
+from by_hand import DIM, LENIENT, OFF, SPEC, START, STRICT, ByHand, Round, Server, config, model, rows
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.client import NumPyClient
 from flwr.serverapp.strategy import FedProx
@@ -19,7 +19,7 @@ from torch import nn
 from aegis_engine import Vault
 from aegis_flower import Terms, VaultClient, aegis_client_app, node, wire
 from aegis_flower.datasets import Spec
-from aegis_flower.errors import LASTING, RequestInvalid
+from aegis_flower.errors import LASTING, AppError, RequestInvalid
 from aegis_flower.gate import METRICS
 from aegis_flower.node import close_nodes
 from aegis_flower.round_config import RoundConfig
@@ -115,6 +115,15 @@ def test_a_model_that_is_not_the_nodes_is_refused_unread(make: Make, arrays: Any
     assert events(nodes) == NOTHING
 
 
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.l, self.u = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.l(x)
+
+
 def batch_norm() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
 
@@ -125,6 +134,7 @@ def broken() -> nn.Module:
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "BatchNorm": {"app": {"model": batch_norm}},
+    "a parameter that forward does not use": {"app": {"model": Unused}},
     "float16": {"app": {"model": lambda: nn.Linear(4, 2).half()}},
     "another model": {"app": {"model": lambda: nn.Linear(4, 3)}, "arrays": START},
     "a model() that fails": {"app": {"model": broken}, "arrays": START},
@@ -200,8 +210,7 @@ def test_a_server_may_ask_for_more_noise_and_never_for_less(make: Make) -> None:
         assert masked(nodes, noise_multiplier=factor * nodes.sigma) == "AEG-N011"
     assert events(nodes) == NOTHING
     assert masked(nodes, noise_multiplier=1.5 * nodes.sigma) == ""
-    opened = node.Node(node.NodeConfig.from_context(nodes.contexts[1], nodes.cfg))
-    entry = opened.ledger.entries()[0]
+    (entry,) = [e for e in node.Node(node.NodeConfig.from_context(nodes.contexts[1], nodes.cfg)).ledger.entries() if e["kind"] == "reserve"]
     assert entry["noise_multiplier"] == pytest.approx(1.5 * nodes.sigma)
 
 
@@ -232,7 +241,7 @@ def test_a_noise_multiplier_outside_all_bounds_spoils_no_ledger(make: Make, sigm
     ],
     ids=["delta", "weights that count rows", "no DP", "seeded noise"],
 )
-def test_what_the_datas_terms_do_not_allow_is_refused_unread(make: Make, overrides: Any, sigma: Any) -> None:
+def test_what_the_datas_terms_do_not_allow_is_refused_unread_and_told_in_a_code(make: Make, overrides: Any, sigma: Any) -> None:
     nodes = make(config(*overrides), number=137)
     assert masked(nodes, noise_multiplier=nodes.sigma if sigma is None else sigma) == "AEG-N011"
     assert events(nodes) == NOTHING
@@ -392,9 +401,7 @@ def test_clients_that_were_sent_different_models_give_no_sum(make: Make) -> None
 def test_the_binding_tells_models_tasks_and_settings_apart() -> None:
     asked = wire.Request(3, b"payload", "train", 2.0)
     base = wire.binding(model(START), asked)
-    assert base == wire.binding(model(START), wire.Request(3, b"other", "train", 2.0)), (
-        "the payload is each client's own"
-    )
+    assert base == wire.binding(model(START), wire.Request(3, b"other", "train", 2.0)), "the payload is each client's own"
     others = {
         wire.binding(model([START[0] + 1e-7, START[1]]), asked),
         wire.binding(model([START[0].T, START[1]]), asked),
@@ -463,8 +470,7 @@ def test_a_client_reads_the_servers_settings_and_cannot_change_them(make: Make) 
 
 
 def test_settings_have_bounds() -> None:
-    many = {str(i): i for i in range(257)}
-    for given in ({"a": float("nan")}, {"a": [1.0, float("inf")]}, many, {"a": "x" * 70_000}, {"k" * 300: 1}):
+    for given in ({"a": float("nan")}, {"a": [1.0, float("inf")]}, {str(i): i for i in range(257)}, {"a": "x" * 70_000}, {"k" * 300: 1}):
         with pytest.raises(RequestInvalid):
             RoundConfig(given)  # type: ignore[arg-type]
 
@@ -529,9 +535,7 @@ def test_a_round_outside_its_bounds_is_refused_and_the_run_goes_on(make: Make, r
     assert evaluated(nodes).codes == {""}
 
 
-def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from aegis_flower import preflight
 
     nodes = make(config(*OFF), nodes=1, terms=LENIENT, holdout=None)
@@ -551,3 +555,7 @@ def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(
 def test_every_metric_of_the_gate_is_in_the_masked_sum(make: Make) -> None:
     nodes = make(config(*OFF), terms=LENIENT, holdout=LENIENT)
     assert sorted(evaluated(nodes).total.metrics) == sorted(METRICS)
+    assert DIM == sum(a.size for a in START)
+    assert SPEC.features == 4
+    assert STRICT.require_dp
+    assert issubclass(AppError, Exception)
