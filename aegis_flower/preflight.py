@@ -155,9 +155,7 @@ def _check_model(client: VaultClient, parameters: NDArrays, features: int, label
             )
             _settings(client, model)
             return probed.functorch
-        training.probe(
-            lambda: model.eval(), loss, client.spec, device, private=False, features=features, label_width=label_width
-        )
+        training.probe(model.eval, loss, client.spec, device, private=False, features=features, label_width=label_width)
     except AegisError:
         raise
     except Exception as error:

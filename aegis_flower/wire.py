@@ -137,7 +137,7 @@ class Reply:
         fields: list[Any] = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
         if [type(value) for value in fields] != [bytes, str, str, int, bytes] or not 0 <= r["audit-records"] < 1 << 63:
             return None
-        return cls(*fields)  # type: ignore[arg-type]
+        return cls(*fields)
 
 
 def settings(content: RecordDict) -> dict[str, Setting]:

@@ -210,7 +210,11 @@ def test_a_server_may_ask_for_more_noise_and_never_for_less(make: Make) -> None:
         assert masked(nodes, noise_multiplier=factor * nodes.sigma) == "AEG-N011"
     assert events(nodes) == NOTHING
     assert masked(nodes, noise_multiplier=1.5 * nodes.sigma) == ""
-    (entry,) = [e for e in node.Node(node.NodeConfig.from_context(nodes.contexts[1], nodes.cfg)).ledger.entries() if e["kind"] == "reserve"]
+    (entry,) = [
+        e
+        for e in node.Node(node.NodeConfig.from_context(nodes.contexts[1], nodes.cfg)).ledger.entries()
+        if e["kind"] == "reserve"
+    ]
     assert entry["noise_multiplier"] == pytest.approx(1.5 * nodes.sigma)
 
 
@@ -241,7 +245,9 @@ def test_a_noise_multiplier_outside_all_bounds_spoils_no_ledger(make: Make, sigm
     ],
     ids=["delta", "weights that count rows", "no DP", "seeded noise"],
 )
-def test_what_the_datas_terms_do_not_allow_is_refused_unread_and_told_in_a_code(make: Make, overrides: Any, sigma: Any) -> None:
+def test_what_the_datas_terms_do_not_allow_is_refused_unread_and_told_in_a_code(
+    make: Make, overrides: Any, sigma: Any
+) -> None:
     nodes = make(config(*overrides), number=137)
     assert masked(nodes, noise_multiplier=nodes.sigma if sigma is None else sigma) == "AEG-N011"
     assert events(nodes) == NOTHING
@@ -401,7 +407,9 @@ def test_clients_that_were_sent_different_models_give_no_sum(make: Make) -> None
 def test_the_binding_tells_models_tasks_and_settings_apart() -> None:
     asked = wire.Request(3, b"payload", "train", 2.0)
     base = wire.binding(model(START), asked)
-    assert base == wire.binding(model(START), wire.Request(3, b"other", "train", 2.0)), "the payload is each client's own"
+    assert base == wire.binding(model(START), wire.Request(3, b"other", "train", 2.0)), (
+        "the payload is each client's own"
+    )
     others = {
         wire.binding(model([START[0] + 1e-7, START[1]]), asked),
         wire.binding(model([START[0].T, START[1]]), asked),
@@ -470,7 +478,13 @@ def test_a_client_reads_the_servers_settings_and_cannot_change_them(make: Make) 
 
 
 def test_settings_have_bounds() -> None:
-    for given in ({"a": float("nan")}, {"a": [1.0, float("inf")]}, {str(i): i for i in range(257)}, {"a": "x" * 70_000}, {"k" * 300: 1}):
+    for given in (
+        {"a": float("nan")},
+        {"a": [1.0, float("inf")]},
+        {str(i): i for i in range(257)},
+        {"a": "x" * 70_000},
+        {"k" * 300: 1},
+    ):
         with pytest.raises(RequestInvalid):
             RoundConfig(given)  # type: ignore[arg-type]
 
@@ -535,7 +549,9 @@ def test_a_round_outside_its_bounds_is_refused_and_the_run_goes_on(make: Make, r
     assert evaluated(nodes).codes == {""}
 
 
-def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aegis_flower import preflight
 
     nodes = make(config(*OFF), nodes=1, terms=LENIENT, holdout=None)
@@ -555,7 +571,7 @@ def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(make: Ma
 def test_every_metric_of_the_gate_is_in_the_masked_sum(make: Make) -> None:
     nodes = make(config(*OFF), terms=LENIENT, holdout=LENIENT)
     assert sorted(evaluated(nodes).total.metrics) == sorted(METRICS)
-    assert DIM == sum(a.size for a in START)
+    assert sum(a.size for a in START) == DIM
     assert SPEC.features == 4
     assert STRICT.require_dp
     assert issubclass(AppError, Exception)
