@@ -1,4 +1,6 @@
-"""Reads a vault folder of format version 1 (keystores of versions 1 and 2) with `cryptography` alone: written from docs/ENCRYPTION.md, not from the engine.
+"""Reads a vault folder with `cryptography` alone: format version 1, keystores of versions 1 and 2.
+
+Written from docs/ENCRYPTION.md, not from the engine.
 
     python decoder.py VAULT --key-hex 00..1f | --passphrase TEXT     lists and checks every object
     python decoder.py VAULT ... --vectors OBJECT                     the derivation chain, as in the document
