@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
@@ -30,6 +31,7 @@ def aegis_client_app(
     model: ModelFn | None = None,
     loss: training.Loss | None = None,
     optimizer: OptimizerFn | None = None,
+    class_weights: Sequence[float] | None = None,
     config: Config | None = None,
 ) -> DoorApp:
     """Makes a Flower `ClientApp` that works under Message-API strategies.
@@ -44,14 +46,38 @@ def aegis_client_app(
         loss: mean-reduced loss of (outputs, labels), for `VaultClient`.
         optimizer: builds the optimiser from parameters (and, if it takes two arguments, the round's settings), for
             `VaultClient`.
+        class_weights: public weights, one for each class: a record's loss counts by that of its class, for `VaultClient`.
         config: the experiment; None composes it from the run config's ``aegis-experiment`` and ``aegis-overrides``.
 
     Raises:
         AppError: `client` is something else, with what to pass instead.
     """
     app = DoorApp()
-    handlers.register(app, _client_factory(client, model, loss, optimizer, config))
+    make = _client_factory(client, model, loss, optimizer, config)
+    if class_weights is not None:
+        make = _weighted(make, client, tuple(class_weights))
+    handlers.register(app, make)
     return app
+
+
+def _weighted(make: ClientFactory, client: Any, weights: tuple[float, ...]) -> ClientFactory:
+    """Clients whose loss, their own or the default, counts each record by its class."""
+    if not (inspect.isclass(client) and issubclass(client, VaultClient)):
+        raise AppError("class_weights goes with a VaultClient class; a client function builds its own loss")
+
+    def made(context: Context) -> VaultClient:
+        one: VaultClient = make(context)
+        plain = one.loss
+
+        def loss() -> training.Loss:
+            from aegis_flower.train import class_weighted
+
+            return class_weighted(weights, plain())
+
+        one.loss = loss  # type: ignore[method-assign]
+        return one
+
+    return made
 
 
 def _client_factory(

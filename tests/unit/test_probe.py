@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from flwr.app import Context, RecordDict
 from opacus.layers import DPMultiheadAttention
 from torch import nn
 
+from aegis_flower import handlers
+from aegis_flower.client import VaultClient, aegis_client_app
+from aegis_flower.config import from_dict
 from aegis_flower.datasets import Spec
 from aegis_flower.errors import AppError
+from aegis_flower.node import close_nodes
 from aegis_flower.per_sample import clipped_sum, gradients, per_sample
 from aegis_flower.probe import Probed, class_weighted, mean_loss, probe
 
@@ -188,6 +193,22 @@ def test_a_loss_with_class_weights_is_the_weighted_sum_over_the_number_of_record
     for bad in ([], [1.0, float("nan")], [1.0, -1.0]):
         with pytest.raises(AppError):
             class_weighted(bad)
+
+
+def test_class_weights_of_the_app_weigh_the_clients_own_loss(govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = govern()
+    seen: list[VaultClient] = []
+    monkeypatch.setattr(handlers, "register", lambda app, make: seen.append(make(context)))
+    where = {"aegis-vault": str(g.folder), "aegis-key-file": str(g.key_file), "aegis-dataset": "tiny"}
+    node_config = {**where, "aegis-trust-server": True}
+    context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config={})
+    aegis_client_app(VaultClient, class_weights=[1.0, 50.0], config=from_dict({}))
+    out, y = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+    by_hand = CE(out, y, reduction="none") * torch.tensor([1.0, 50.0])[y]
+    torch.testing.assert_close(seen[0].loss()(out, y), by_hand)
+    close_nodes()
+    with pytest.raises(AppError, match="class_weights"):
+        aegis_client_app(lambda context: None, class_weights=[1.0])
 
 
 def test_one_record_moves_the_weighted_sum_by_at_most_the_clip() -> None:
