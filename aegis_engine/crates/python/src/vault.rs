@@ -210,7 +210,7 @@ impl Vault {
         facts: &Bound<'_, PyDict>,
         class_of: Option<Vec<u16>>,
         grant: Vec<String>,
-    ) -> Result<(String, Vec<(String, u64, u64)>)> {
+    ) -> Result<(String, Consents)> {
         let data = Bytes::of(data)?;
         let facts: DatasetFacts = serde_json::from_value(to_json(facts)?)
             .map_err(|e| PyValueError::new_err(format!("terms of the data set: {e}")))?;
@@ -598,6 +598,9 @@ impl Vault {
         )
     }
 }
+
+/// By purpose: people who have consent now and had none, people from whom it was withheld.
+type Consents = Vec<(String, u64, u64)>;
 
 /// One person, or several.
 struct One(Vec<String>);
