@@ -70,11 +70,17 @@ fn parquet(dictionary: bool, group: usize) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-/// Bytes that the rows of a batch come to, as Arrow itself counts them but for views.
+/// Bytes that the rows of a batch come to, as Arrow itself counts them.
 fn bytes(batch: &RecordBatch) -> u64 {
-    let of = |array: &ArrayRef| match array.as_string_view_opt() {
-        Some(views) => views.iter().flatten().map(str::len).sum::<usize>() + 16 * views.len(),
-        None => array.to_data().get_slice_memory_size().unwrap(),
+    let own = |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap();
+    let of = |array: &ArrayRef| match array.as_list_opt::<i32>() {
+        // Of the values of a list only those that its rows point to: Arrow counts what a slice shares with others.
+        Some(list) => {
+            let offsets = list.value_offsets();
+            let (start, end) = (offsets[0] as usize, offsets[list.len()] as usize);
+            4 * list.len() + own(&list.values().slice(start, end - start))
+        }
+        None => own(array),
     };
     batch.columns().iter().map(of).sum::<usize>() as u64
 }
