@@ -69,9 +69,10 @@ test-rust: setup ## Rust tests
 miri: ## Miri on the crate that has the unsafe code (needs a nightly toolchain with miri)
 	cd aegis_engine && CARGO_TARGET_DIR=target/miri MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri test --quiet -p aegis-memory
 
-test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random
+test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random; all pairs of operations at once, 10 000 times each
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \
 		-p aegis-vault --features failpoints --test crash -- --nocapture
+	cd aegis_engine && AEGIS_RACE_REPEATS=10000 cargo test --release --quiet -p aegis-vault --test races -- --nocapture
 
 $(TOOLS)/bin/cargo-fuzz:
 	cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@0.13.2

@@ -82,7 +82,8 @@ CALLS = {"store": 40, "rename": 25, "shred": 40, "rotate": 30, "reencrypt": 40}
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize("function", ["pwrite", "write", "fsync", "rename"])
+# Renames go by descriptors, past the C library: a failing one is in `durable.rs`, at the point `file.renaming`.
+@pytest.mark.parametrize("function", ["pwrite", "write", "fsync"])
 @pytest.mark.parametrize("step", CALLS)
 def test_a_failing_disk_says_so_and_loses_nothing(
     tmp_path: Path, shim: Path, step: str, function: str, code: int
@@ -93,7 +94,7 @@ def test_a_failing_disk_says_so_and_loses_nothing(
     for number in range(1, CALLS[step]):
         folder = tmp_path / f"v{number}"
         vault = Vault.create(folder, KEY)
-        kept, other = (str(vault.store_bytes(data, "n")) for data in (KEPT, b"other" * 3000))
+        kept, other = (str(vault.store_bytes(data, name)) for name, data in (("n", KEPT), ("o", b"other" * 3000)))
         del vault
         done = run(
             folder, source, step, other,
@@ -162,6 +163,7 @@ def test_a_read_only_disk_is_named(tmp_path: Path, mount: Path) -> None:
     stored = str(Vault.create(folder, KEY).store_bytes(KEPT, "n"))
     subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
     done = run(folder, tmp_path, "shred", stored)
-    assert "Read-only file system" in done.stdout, done.stdout
+    assert done.stdout.startswith("VaultError AEG-V074"), done.stdout
+    assert "read-only file system" in done.stdout
     subprocess.run(["mount", "-o", "remount,rw", mount], check=True)
     sound(folder, stored, stored)

@@ -58,10 +58,22 @@ def exit_code(error: BaseException) -> int:
     return 1
 
 
+def plain(text: str) -> str:
+    """One line that a terminal only shows: whatever else a name has in it (escapes, line ends, changes of the direction of
+    writing, bytes that are no UTF-8) is written as an escape.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Prints one line."""
+    typer.echo(plain(line), err=err)
+
+
 def fail(error: BaseException) -> NoReturn:
     """Prints one line and ends with the error's exit code."""
     code = getattr(error, "code", "")
-    typer.echo(f"aegis: {error}" + (f" [{code}]" if code else ""), err=True)
+    say(f"aegis: {error}" + (f" [{code}]" if code else ""), err=True)
     raise SystemExit(exit_code(error))
 
 
@@ -88,9 +100,17 @@ def _some(text: str) -> str:
     return text
 
 
+PASSPHRASE_MAX = 4096
+
+
 def _passphrase_fd(number: str) -> keys.KeyProvider:
     with open(int(number), "rb", closefd=False) as source:
-        return keys.passphrase(source.read(4096).rstrip(b"\r\n"))
+        given = source.read(PASSPHRASE_MAX + 3)  # a line end, and one byte that is too many
+    words = given.rstrip(b"\r\n")
+    # Not cut: the rest would not be asked for when the vault is opened.
+    if len(given) == PASSPHRASE_MAX + 3 or len(words) > PASSPHRASE_MAX:
+        raise ValueError(f"the passphrase has more than {PASSPHRASE_MAX} bytes; a key file is given as file:PATH")
+    return keys.passphrase(words)
 
 
 def _pkcs11(place: str) -> keys.KeyProvider:
@@ -117,8 +137,8 @@ _PLACES: dict[str, Callable[[str], keys.KeyProvider]] = {
 
 
 def show(value: Any, lines: list[str], as_json: bool) -> None:
-    """Prints one or the other."""
-    typer.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+    """Prints one or the other; each line stays one, whatever names are in it."""
+    typer.echo(json.dumps(value, indent=2, default=str) if as_json else "\n".join(map(plain, lines)))
 
 
 @contextlib.contextmanager
@@ -127,7 +147,7 @@ def bar(total: int, label: str, *, quiet: bool, least: int = 64 * 2**20) -> Iter
     if quiet or not sys.stderr.isatty() or total < least:
         yield None
         return
-    with typer.progressbar(length=total, label=label, file=sys.stderr) as shown:
+    with typer.progressbar(length=total, label=plain(label), file=sys.stderr) as shown:
         yield lambda done: shown.update(done - shown.pos)
 
 

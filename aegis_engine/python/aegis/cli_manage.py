@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aegis.cli_base import KEY_FORMS, AsJson, Folder, Key, KeyFile, Yes, bar, log_head, provider, show, size
+from aegis.cli_base import KEY_FORMS, AsJson, Folder, Key, KeyFile, Yes, bar, log_head, plain, provider, say, show, size
 from aegis.cli_vault import Object, object_id, opened, vault_app
 from aegis_engine import Vault
 from aegis_engine import doctor as examine
@@ -38,7 +38,7 @@ def vault_rename(
     within = opened(vault, key_file, key)
     found = object_id(within, target)
     within.rename(found, name)
-    typer.echo(f"{found}  {name}")
+    say(f"{found}  {name}")
 
 
 @vault_app.command("rotate")
@@ -53,10 +53,10 @@ def vault_rotate(
     within = opened(vault, key_file, key)
     if new_key is None and new_key_file is None:
         epoch = within.rotate()
-        typer.echo(f"epoch {epoch}, under the same key")
+        say(f"epoch {epoch}, under the same key")
         return
     epoch = within.rotate(provider(new_key_file, new_key, option="--new-key"))
-    typer.echo(f"epoch {epoch}, under the new key; the old one opens nothing any more")
+    say(f"epoch {epoch}, under the new key; the old one opens nothing any more")
 
 
 @vault_app.command("reencrypt")
@@ -102,7 +102,7 @@ def vault_shred(
     found = [object_id(within, given) for given in objects]
     names = ", ".join(f"{one} ({within.stat(one)['name']})" for one in found)
     if not yes:
-        typer.confirm(f"destroy the keys of {names} for ever?", abort=True)
+        typer.confirm(plain(f"destroy the keys of {names} for ever?"), abort=True)
     receipt = within.shred_many(found, require=require)
     _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
 
@@ -122,7 +122,7 @@ def vault_shred_subject(
     about = [entry for entry in within.list() if entry["subject"] == subject]
     if about and not yes:
         names = ", ".join(entry["name"] for entry in about)
-        typer.confirm(f"destroy the keys of {len(about)} objects ({names}) for ever?", abort=True)
+        typer.confirm(plain(f"destroy the keys of {len(about)} objects ({names}) for ever?"), abort=True)
     receipt = within.shred_subject(subject, require=require)
     _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
 
@@ -158,7 +158,7 @@ def vault_backup(
 ) -> None:
     """Backs the keystore up under a recovery key. The copy is on record: no later shred reaches it."""
     opened(vault, key_file, key).backup_keystore(str(target), provider(None, recovery, option="--recovery"))
-    typer.echo(f"keystore backed up to {target}; every later shred receipt lists this copy")
+    say(f"keystore backed up to {target}; every later shred receipt lists this copy")
 
 
 @vault_app.command("restore")
@@ -190,7 +190,7 @@ def vault_restore(
     """
     head = log_head(expect)
     if not yes:
-        typer.confirm(f"replace the keystore of {vault} by the backup?", abort=True)
+        typer.confirm(plain(f"replace the keystore of {vault} by the backup?"), abort=True)
     restored = Vault.restore_keystore(
         str(vault),
         str(backup),
@@ -199,7 +199,7 @@ def vault_restore(
         expect=head,
         accept_lost_log=accept_lost_log,
     )
-    typer.echo(f"vault {restored.id} is at epoch {restored.epoch} with {len(restored.list())} objects")
+    say(f"vault {restored.id} is at epoch {restored.epoch} with {len(restored.list())} objects")
 
 
 @vault_app.command("scrub")
@@ -286,5 +286,5 @@ def vault_bench(
         raise typer.BadParameter(
             f"{size_text!r} is no size; give a number and GiB or MiB, such as 1GiB", param_hint="--size"
         ) from None
-    rows = bench.run(wanted, directory, progress=lambda step: typer.echo(f"... {step}", err=True))
+    rows = bench.run(wanted, directory, progress=lambda step: say(f"... {step}", err=True))
     show([row.as_dict() for row in rows], bench.table(rows), as_json)

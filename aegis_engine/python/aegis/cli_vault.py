@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+import unicodedata
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from aegis_engine.errors import AegisError
 
-from aegis.cli_base import EXIT_CODES, AsJson, Folder, Key, KeyFile, bar, exit_code, provider, show, size
+from aegis.cli_base import EXIT_CODES, AsJson, Folder, Key, KeyFile, bar, exit_code, plain, provider, say, show, size
 from aegis_engine import Vault
 
 vault_app = typer.Typer(
@@ -22,6 +23,10 @@ vault_app = typer.Typer(
 
 Object = Annotated[str, typer.Argument(metavar="OBJECT", help="id of the object, or its name when it is the only one")]
 BLOCK = 4 * 2**20
+# What changes the direction of writing: refused by the engine, as control characters are.
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Names of files that are listed after a failure.
+SHOWN = 20
 
 
 def opened(vault: Path, key_file: Path | None, key: str | None) -> Vault:
@@ -71,9 +76,24 @@ def vault_init(
         made = Vault.create(str(vault), provider(key_file, key))
     if govern:
         made.govern(govern)
-    typer.echo(f"vault {made.id} in {vault}" + (f", governed by {govern}" if govern else ""))
+    say(f"vault {made.id} in {vault}" + (f", governed by {govern}" if govern else ""))
     if make_key:
-        typer.echo(f"key in {key_file}: keep it apart from the vault; without it the data are gone")
+        say(f"key in {key_file}: keep it apart from the vault; without it the data are gone")
+
+
+def _storable(name: str) -> str | None:
+    """The name, with escapes in the place of characters that no object's name may have; that is said. A name that is no
+    UTF-8 is the engine's to refuse.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    shown = plain(name)
+    if shown != name and any(unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in TURNING for c in name):
+        say(f"the name has control characters; they are stored as escapes: {shown}", err=True)
+        return shown
+    return name
 
 
 @vault_app.command("add")
@@ -101,19 +121,29 @@ def vault_add(
         whole = sum(path.stat().st_size for path in paths if path.is_file())
         with bar(whole, f"{len(paths)} files", quiet=as_json) as progress:
             # One commit: a file that is missing or fails leaves nothing behind.
-            ids = into.store_files(paths, subject=subject, verify=verify, progress=progress)
+            try:
+                ids = into.store_files(paths, subject=subject, verify=verify, progress=progress)
+            except (AegisError, OSError):
+                say("nothing was stored, neither of these files:", err=True)
+                for path in paths[:SHOWN]:
+                    say(f"  {path}", err=True)
+                if len(paths) > SHOWN:
+                    say(f"  and {len(paths) - SHOWN} more", err=True)
+                raise
         done = [{"id": str(stored), "name": path.name} for stored, path in zip(ids, paths, strict=True)]
         show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
         return
     for given in files:
         file = Path(given)
-        shown = name or file.name
-        with bar(file.stat().st_size if file.is_file() else 0, shown, quiet=as_json) as progress:
+        shown = _storable(name or file.name)
+        with bar(file.stat().st_size if file.is_file() else 0, shown or given, quiet=as_json) as progress:
             if given == "-":
-                stored = into.store_stream(sys.stdin.buffer, shown, subject=subject, verify=verify, progress=progress)
+                stored = into.store_stream(
+                    sys.stdin.buffer, shown or given, subject=subject, verify=verify, progress=progress
+                )
             else:
-                stored = into.store_file(str(file), name=name, subject=subject, verify=verify, progress=progress)
-        done.append({"id": str(stored), "name": shown})
+                stored = into.store_file(str(file), name=shown, subject=subject, verify=verify, progress=progress)
+        done.append({"id": str(stored), "name": shown or file.name})
     show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
 
 
@@ -186,7 +216,7 @@ def vault_export(
     except BaseException:
         file.unlink(missing_ok=True)  # half an export is of no use, and it is plaintext
         raise
-    typer.echo(f"{size(count)} of plaintext in {file}")
+    say(f"{size(count)} of plaintext in {file}")
 
 
 def _copy(vault: Vault, found: str, out: Any, offset: int, length: int | None, *, quiet: bool) -> int:

@@ -49,9 +49,9 @@ ssize_t pread64(int fd, void *data, size_t len, off64_t at) {
 ssize_t write(int fd, const void *data, size_t len) {
     return below_fd(fd) && fails("write") ? -1 : REAL(write)(fd, data, len);
 }
+int fdatasync(int fd) {
+    return below_fd(fd) && fails("fsync") ? -1 : REAL(fdatasync)(fd);
+}
 int fsync(int fd) {
     return below_fd(fd) && fails("fsync") ? -1 : REAL(fsync)(fd);
-}
-int rename(const char *from, const char *to) {
-    return below(to) && fails("rename") ? -1 : REAL(rename)(from, to);
 }

@@ -97,7 +97,8 @@ fn child_appends_until_killed() {
     let Some(dir) = env::var_os(CHILD) else {
         return;
     };
-    let log = Log::open(dir.as_ref(), ORIGIN).unwrap();
+    let dir: &std::path::Path = dir.as_ref();
+    let log = Log::open(dir, ORIGIN).unwrap();
     for n in 0_u64.. {
         let record = log
             .append(&json!({"n": n, "pad": "x".repeat(5_000)}))

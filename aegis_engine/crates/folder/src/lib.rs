@@ -108,7 +108,8 @@ impl Folder {
     /// Lets nobody but the owner in. False when that is not ours to do.
     pub fn tighten(&self) -> io::Result<bool> {
         let about = rustix::fs::fstat(&self.root.fd)?;
-        if about.st_mode & 0o077 == 0 {
+        let others = about.st_mode & 0o077;
+        if others == 0 {
             return Ok(true);
         }
         match rustix::fs::fchmod(&self.root.fd, Mode::from_raw_mode(0o700)) {

@@ -46,6 +46,18 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.full.cmp(&other.full)
+    }
+}
+
 /// For messages, and for tests that act as somebody else; the crates that use this one do not open it.
 impl AsRef<Path> for Place {
     fn as_ref(&self) -> &Path {
@@ -94,7 +106,12 @@ pub struct Stat {
 }
 
 impl Stat {
-    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // sizes are not negative; types differ by machine
+    // Sizes are not negative, times fit; the types differ by machine.
+    #[allow(
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast
+    )]
     fn of(about: &rustix::fs::Stat) -> Self {
         Self {
             kind: Kind::of(FileType::from_raw_mode(about.st_mode)),
@@ -151,6 +168,7 @@ impl Place {
     }
 
     /// A name in this folder.
+    #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> Self {
         if self.below == Path::new(".") {
             return self.folder.place(name);
@@ -159,6 +177,7 @@ impl Place {
     }
 
     /// The same name with `suffix` behind it.
+    #[must_use]
     pub fn with_suffix(&self, suffix: &str) -> Self {
         let mut name = self.below.clone().into_os_string();
         name.push(suffix);
@@ -166,6 +185,7 @@ impl Place {
     }
 
     /// The folder it is in.
+    #[must_use]
     pub fn parent(&self) -> Self {
         self.folder
             .place(self.below.parent().unwrap_or(Path::new("")))
@@ -235,6 +255,18 @@ impl Place {
     pub fn create_new(&self) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         Ok(File::from(self.reach(flags, PRIVATE_FILE)?))
+    }
+
+    /// Writes a private file whole, in the place of what is there, and makes it durable.
+    pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        use std::io::Write;
+        let tmp = self.with_suffix(".tmp");
+        tmp.unlink()?;
+        let mut file = tmp.create_new()?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        tmp.rename(self)?;
+        self.sync_parent()
     }
 
     /// Opens a folder for listing or syncing.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
+use aegis_folder::Place;
 use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 
 use crate::{PolicyError, hex, sha256};
@@ -11,6 +13,8 @@ use crate::{PolicyError, hex, sha256};
 /// Id of a refusal that no policy decided: Cedar denies what nothing permits.
 pub const DEFAULT_DENY: &str = "core.default_deny";
 
+/// A kept file that is longer is not one of a bundle.
+const KEPT_MAX: u64 = 16 << 20;
 const CORE_SCHEMA: &str = include_str!("../policies/core/schema.cedarschema");
 const CORE: [(&str, &str); 2] = [
     ("core.cedar", include_str!("../policies/core/core.cedar")),
@@ -79,6 +83,34 @@ impl Bundle {
                     .into_owned(),
                 read(path)?,
             ));
+        }
+        let texts: Vec<(&str, &str)> = texts
+            .iter()
+            .map(|(n, t)| (n.as_str(), t.as_str()))
+            .collect();
+        Self::parse(&name, &schema, &texts)
+    }
+
+    /// As [`load`](Self::load), from a folder that is hostile until proved, such as a vault's: plain files only.
+    pub fn load_kept(dir: &Place) -> Result<Self, PolicyError> {
+        let name = dir.file_name().to_string_lossy().into_owned();
+        let broken = |place: &Place, source: std::io::Error| PolicyError::InvalidBundle {
+            bundle: name.clone(),
+            reason: format!("cannot read {}: {source}", place.path().display()),
+        };
+        let read = |place: &Place| {
+            let mut text = String::new();
+            let file = place.open().map_err(|e| broken(place, e))?;
+            let read = file.take(KEPT_MAX).read_to_string(&mut text);
+            read.map(|_| text).map_err(|e| broken(place, e))
+        };
+        let schema = read(&dir.join("schema.cedarschema"))?;
+        let mut texts = Vec::new();
+        for entry in dir.list().map_err(|e| broken(dir, e))? {
+            let file = entry.name.to_string_lossy().into_owned();
+            if Path::new(&file).extension().is_some_and(|e| e == "cedar") {
+                texts.push((file, read(&entry.place)?));
+            }
         }
         let texts: Vec<(&str, &str)> = texts
             .iter()

@@ -1,8 +1,9 @@
 //! Audit logs, read and verified without a vault or a key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aegis_audit::{AuditError, Head, Record};
+use aegis_folder::AsDir;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 
@@ -20,8 +21,8 @@ pub fn shown(record: Record) -> Value {
 }
 
 /// Records for which `keep` holds, oldest first.
-pub fn select(
-    dir: &Path,
+pub fn select<D: AsDir + ?Sized>(
+    dir: &D,
     keep: impl Fn(&Value) -> bool,
 ) -> std::result::Result<Vec<Value>, AuditError> {
     let mut found = Vec::new();

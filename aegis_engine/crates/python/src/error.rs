@@ -111,6 +111,7 @@ fn vault(py: Python<'_>, e: &VaultError) -> PyErr {
         | V::AboutDamaged { .. }
         | V::IntentForged { .. }
         | V::HeadForked { .. }
+        | V::Unfit { .. }
         | V::AuditRollback { .. }
         | V::BlobAuthFailed { .. } => "VaultTampered",
         V::Table { .. } => "TableError",

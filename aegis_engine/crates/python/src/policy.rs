@@ -12,6 +12,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use aegis_folder::Folder;
+
 use crate::audit::select;
 use crate::convert::{float_bytes, floats, uuid};
 use crate::error::Result;
@@ -86,27 +88,22 @@ pub fn bundle(name: &str) -> Result<Bundle> {
 }
 
 /// Keeps a copy of a bundle's files with the vault; the hash in the keystore says whether they are the right ones.
-pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
+pub fn keep(bundle: &Bundle, from: &Path, vault: &Folder) -> Result<()> {
     let io = |source: std::io::Error| VaultError::Io {
         op: "copy policies to",
         path: "policy".into(),
         source,
     };
-    let folder = vault.join("policy");
     let ours = |path: &Path| {
         path.extension()
             .is_some_and(|e| e == "cedar" || e == "cedarschema")
     };
-    fs::create_dir_all(&folder).map_err(io)?;
+    let folder = vault.place("policy");
+    folder.mkdir().map_err(io)?;
     // What a bundle that was replaced left there.
-    for entry in fs::read_dir(&folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if ours(&path)
-            && !path
-                .file_name()
-                .is_some_and(|name| from.join(name).exists())
-        {
-            fs::remove_file(&path).map_err(io)?;
+    for entry in folder.list().map_err(io)? {
+        if ours(Path::new(&entry.name)) && !from.join(&entry.name).exists() {
+            entry.place.unlink().map_err(io)?;
         }
     }
     for entry in fs::read_dir(from).map_err(io)? {
@@ -114,10 +111,11 @@ pub fn keep(bundle: &Bundle, from: &Path, vault: &Path) -> Result<()> {
         if ours(&path)
             && let Some(name) = path.file_name()
         {
-            fs::copy(&path, folder.join(name)).map_err(io)?;
+            let text = fs::read(&path).map_err(io)?;
+            folder.join(name).replace(&text).map_err(io)?;
         }
     }
-    let copied = Bundle::load(&folder)?;
+    let copied = Bundle::load_kept(&folder)?;
     if copied.hash() != bundle.hash() {
         let what = format!(
             "{} changed while it was copied; govern the vault again",
@@ -175,14 +173,14 @@ impl ComplianceEngine {
 
 /// The newest head of the consent ledger that the audit log remembers must lie in the ledger's chain: otherwise an
 /// older ledger was put back, and withdrawals with it.
-fn consent_not_rolled_back(vault: &Path) -> Result<()> {
-    let newest = select(&vault.join("audit"), |body| body["event"] == "consent")?.pop();
+fn consent_not_rolled_back(vault: &Folder) -> Result<()> {
+    let newest = select(&vault.place("audit"), |body| body["event"] == "consent")?.pop();
     let head = newest.and_then(|record| {
         format!("{}:{}", record["records"], record["head"].as_str()?)
             .parse::<aegis_audit::Head>()
             .ok()
     });
-    aegis_audit::verify(&vault.join("consent"), None, head.as_ref())?;
+    aegis_audit::verify(&vault.place("consent"), None, head.as_ref())?;
     Ok(())
 }
 
@@ -210,13 +208,13 @@ impl ComplianceEngine {
         let bundle = if core.hash() == pinned {
             core
         } else {
-            Bundle::load(&vault.path().join("policy"))?
+            Bundle::load_kept(&vault.folder().place("policy"))?
         };
         if bundle.hash() != pinned {
             let what = "the policies beside the vault are not the ones it was put under; restore its policy folder";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         }
-        consent_not_rolled_back(vault.path())?;
+        consent_not_rolled_back(vault.folder())?;
         Ok(Self {
             vault,
             engine: Engine::new(bundle)?,

@@ -172,7 +172,7 @@ impl Vault {
             }
             // A refused bundle leaves no copy.
             if name != "core" {
-                keep(&bundle, Path::new(name), self.inner.path())?;
+                keep(&bundle, Path::new(name), self.inner.folder())?;
             }
             Ok(())
         })
@@ -258,11 +258,11 @@ impl Vault {
 
     /// Data sets of records: name to id.
     fn datasets(&self, py: Python<'_>) -> Result<BTreeMap<String, String>> {
-        let all = py.detach(|| self.inner.list())?;
-        let sets = all
+        let sets = py.detach(|| self.inner.datasets())?;
+        Ok(sets
             .into_iter()
-            .filter(|o| o.attrs.contains_key("aegis.rows"));
-        Ok(sets.map(|o| (o.name, o.id.to_string())).collect())
+            .map(|(name, id)| (name, id.to_string()))
+            .collect())
     }
 
     /// The owner's permit, on a vault without a policy bundle.
@@ -378,7 +378,7 @@ impl Vault {
     }
 
     fn audit_records<'py>(&self, py: Python<'py>, event: &str) -> Result<Bound<'py, PyAny>> {
-        let folder = self.inner.path().join("audit");
+        let folder = self.inner.folder().place("audit");
         let found = py.detach(|| select(&folder, |body| body["event"] == event))?;
         Ok(to_python(py, &Value::Array(found))?)
     }
@@ -390,7 +390,7 @@ impl Vault {
         field: &str,
         value: &str,
     ) -> Result<Option<Bound<'py, PyAny>>> {
-        let folder = self.inner.path().join("audit");
+        let folder = self.inner.folder().place("audit");
         let asked = (event.to_owned(), field.to_owned(), value.to_owned());
         let last = py.detach(|| -> Result<_> {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -472,7 +472,7 @@ impl Vault {
     /// Notes the consent ledger's head in the audit log, so that putting an older ledger back is found
     /// (`ComplianceEngine` looks for it when it is made).
     fn remember_consent(&self) -> Result<()> {
-        let head = aegis_audit::verify(&self.inner.path().join("consent"), None, None)?.head;
+        let head = aegis_audit::verify(&self.inner.folder().place("consent"), None, None)?.head;
         let facts = json!({"records": head.seq, "head": hex(&head.hash)});
         self.inner.audit().record(Event::Consent, facts)?;
         Ok(())

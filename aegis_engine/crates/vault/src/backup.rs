@@ -19,10 +19,10 @@ use crate::files;
 use crate::keystore::{Body, Delta, Entry, KnownCopy};
 use crate::layout::{About, Layout};
 use crate::lock;
+use crate::names;
 use crate::outside;
 use crate::proof::{self, Said};
 use crate::provider::{Kind, Provider};
-use crate::rename::check_name;
 use crate::secret::Secret;
 use crate::shred;
 use crate::trail::{self, Newest, walk};
@@ -62,7 +62,7 @@ impl Vault {
     pub fn backup_keystore(&self, path: &Path, recovery: &Provider) -> Result<()> {
         no_wrapping(recovery)?;
         let label = path.display().to_string();
-        check_name(&label)?;
+        names::check_length(&label)?;
         let auth = Auth::fresh(self.inner.id, recovery)?;
         // Refuses what exists, and shows that the place can be written to, before the copy is put on record.
         let mut file = outside::create_new(path)?;

@@ -17,6 +17,7 @@ use crate::error::{Result, VaultError};
 use crate::header::CHUNK_LOG2;
 use crate::keystore::{Kind, Record};
 use crate::meta::Meta;
+use crate::names;
 use crate::object::ObjectFile;
 use crate::schema::{Layout, RecordSchema};
 use crate::store;
@@ -164,6 +165,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub fn begin(inner: &Arc<Inner>, mut meta: Meta, chunk_log2: u8) -> Result<Self> {
+        names::look(inner, &meta.name)?;
         let mut about = Meta::named(meta.name.clone());
         ROWS_MEDIA_TYPE.clone_into(&mut about.media_type);
         let seed = Seed::fresh()?;

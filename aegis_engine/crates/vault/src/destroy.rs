@@ -40,6 +40,9 @@ impl Vault {
         self.check_level(require)?;
         let exclusive = self.inner.exclusive()?;
         let layout = &self.inner.layout;
+        for secret in [layout.epoch_key(), layout.keystore()] {
+            files::sole(&secret)?;
+        }
         let provider = self.inner.auth().provider.clone();
         let when = now();
         let (objects, copies, mac) = {
@@ -158,7 +161,7 @@ fn is_intent(name: &OsStr) -> bool {
     let name = name.to_str().unwrap_or_default();
     let name = name.strip_suffix(".tmp").unwrap_or(name);
     name.rsplit_once('.').is_some_and(|(stem, kind)| {
-        ["store", "shred", "reencrypt"].contains(&kind) && stem.parse::<Uuid>().is_ok()
+        ["store", "stores", "shred", "reencrypt"].contains(&kind) && stem.parse::<Uuid>().is_ok()
     })
 }
 

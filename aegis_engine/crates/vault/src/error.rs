@@ -350,6 +350,27 @@ pub enum VaultError {
         /// What was being done.
         op: &'static str,
     },
+    /// A live object has that name.
+    #[error(
+        "object {object} is already named {name:?}; choose another name, or shred or rename that object first"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        object: Uuid,
+    },
+    /// Only in vaults from before names were unique.
+    #[error(
+        "several objects are named {name:?}; give the id, or rename all but one: {}",
+        objects.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NameAmbiguous {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        objects: Vec<Uuid>,
+    },
     /// A link, pipe, device or another's file lies in the vault's folder.
     #[error(
         "{path} in the vault's folder is {what}; a vault has only plain files and folders of its own: nothing was followed or changed, restore the folder, or remove that name when it is not the vault's"
@@ -362,7 +383,7 @@ pub enum VaultError {
     },
     /// The vault cannot be written to.
     #[error(
-        "the vault at {} is on a file system that is only for reading: it can be listed, verified and checked; content is not given out, since each read is on record first, and nothing is changed. Mount it for writing, or copy the vault", path.display()
+        "the vault at {} is on a read-only file system, or may only be read: it can be listed, verified and checked; content is not given out, since each read is on record first, and nothing is changed. Mount it for writing, or copy the vault", path.display()
     )]
     ReadOnly {
         /// Where.
@@ -456,6 +477,8 @@ impl VaultError {
             Self::IntentForged { .. } => "AEG-V070",
             Self::Unfit { .. } => "AEG-V073",
             Self::ReadOnly { .. } => "AEG-V074",
+            Self::NameTaken { .. } => "AEG-V075",
+            Self::NameAmbiguous { .. } => "AEG-V076",
             Self::KeystoreFull { .. } => "AEG-V080",
             Self::HeadForked { .. } => "AEG-V081",
             Self::Governed => "AEG-V082",

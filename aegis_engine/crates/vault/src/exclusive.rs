@@ -216,6 +216,8 @@ impl Exclusive<'_> {
     /// As [`ratchet`](Self::ratchet), under another key.
     pub fn ratchet_to(&mut self, auth: Arc<Auth>) -> Result<Destroyed> {
         let Inner { layout, id, .. } = self.inner;
+        // Its overwriting at the end could not be carried out.
+        files::sole(&layout.epoch_key())?;
         let old = self.inner.auth();
         let next = EpochKey::random(self.epoch + 1)?;
         let (envelope, base, audit) = self.seal(&auth, &next)?;

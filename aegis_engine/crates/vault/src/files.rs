@@ -74,6 +74,7 @@ pub(crate) fn rename(from: &Place, to: &Place) -> Result<()> {
 
 /// A rename that counts only once its folder is synced.
 pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
+    fail::point("file.renaming")?;
     from.rename(to).map_err(VaultError::io("rename", to))?;
     fail::point("file.renamed")
 }
@@ -149,6 +150,17 @@ pub(crate) fn overwrite(path: &Place) -> Result<()> {
         fail::point("file.overwriting")?;
     }
     file.sync_all().map_err(VaultError::io("fsync", path))
+}
+
+/// Refuses a secret that has a second name, before anything is done that ends in overwriting it.
+pub(crate) fn sole(path: &Place) -> Result<()> {
+    match path.stat() {
+        Ok(about) if about.kind == Kind::File && about.links > 1 => {
+            let second = Unfit("a file with a second name (hard link)");
+            Err(VaultError::io("overwrite", path)(second.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gets rid of what an interrupted replacement left: overwritten where that touches nothing else, then removed. The name

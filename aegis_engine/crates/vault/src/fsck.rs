@@ -266,7 +266,8 @@ impl Check {
                 continue;
             };
             let mode = about.mode;
-            if mode & 0o077 == 0 || matches!(about.kind, Kind::Other(_)) {
+            let others = mode & 0o077;
+            if others == 0 || matches!(about.kind, Kind::Other(_)) {
                 continue;
             }
             let damage = format!("open to others (mode {mode:o})");
@@ -435,7 +436,7 @@ impl Check {
             let Ok(id) = stem.parse::<Uuid>() else {
                 // What desktops and copying tools leave: no ciphertext of ours.
                 self.tell(
-                    Severity::Note,
+                    Severity::Notice,
                     &path,
                     None,
                     "no object has such a file; the vault does not use it",

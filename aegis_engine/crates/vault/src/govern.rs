@@ -67,6 +67,7 @@ impl Vault {
             state.body.live(object)?;
             state.body.bundle.is_some()
         };
+        self.inner.writable()?;
         if governed {
             return Err(VaultError::PermitRequired {
                 object,

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::keys::WRAPPED;
+use crate::names;
 use crate::secret::Secret;
 
 const LIVE: usize = 16 + 1 + 1 + 16 * 3 + WRAPPED + 32 + 8 + 8 + 2;
@@ -103,6 +104,10 @@ pub(crate) struct Body {
     pub heads: BTreeMap<String, NamedHead>,
     /// Live objects a subject; the key of a subject goes with the last of them.
     uses: HashMap<[u8; 16], u32>,
+    /// Live data objects a name, by [`names::slot`].
+    names: HashMap<u64, u32>,
+    /// Live data objects whose name only their header has.
+    unnamed: u64,
 }
 
 /// What one commit changes. Applying it is a pure insertion; keys that nobody needs any more go by themselves.
@@ -180,6 +185,8 @@ impl Body {
             copies: Vec::new(),
             heads: BTreeMap::new(),
             uses: HashMap::new(),
+            names: HashMap::new(),
+            unnamed: 0,
         })
     }
 
@@ -215,13 +222,45 @@ impl Body {
         self.heads.extend(delta.heads);
     }
 
+    /// Whether a live data object may have that name; false is certain.
+    pub fn may_have(&self, name: &str) -> bool {
+        self.names.contains_key(&names::slot(name))
+    }
+
+    /// Live data objects whose name the keystore does not know.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed
+    }
+
+    fn name(&mut self, record: &Record, gone: bool) {
+        if record.kind != Kind::Data {
+            return;
+        }
+        let Some(name) = &record.name else {
+            self.unnamed = if gone {
+                self.unnamed - 1
+            } else {
+                self.unnamed + 1
+            };
+            return;
+        };
+        let slot = names::slot(name);
+        let count = self.names.entry(slot).or_default();
+        *count = if gone { *count - 1 } else { *count + 1 };
+        if *count == 0 {
+            self.names.remove(&slot);
+        }
+    }
+
     fn put(&mut self, id: Uuid, entry: Entry) {
         if let Entry::Live(record) = &entry {
             *self.uses.entry(record.subject).or_default() += 1;
+            self.name(record, false);
         }
         let Some(Entry::Live(old)) = self.entries.insert(id, entry) else {
             return;
         };
+        self.name(&old, true);
         if let Some(uses) = self.uses.get_mut(&old.subject) {
             *uses -= 1;
             if *uses == 0 {
@@ -498,12 +537,19 @@ impl Reader<'_> {
             copies: delta.copies,
             heads: delta.heads,
             uses: HashMap::new(),
+            names: HashMap::new(),
+            unnamed: 0,
         };
-        let mut uses = HashMap::new();
+        let (mut uses, mut taken, mut unnamed) = (HashMap::new(), HashMap::new(), 0);
         for record in body.records() {
             *uses.entry(record.subject).or_default() += 1;
+            match &record.name {
+                _ if record.kind != Kind::Data => {}
+                Some(name) => *taken.entry(names::slot(name)).or_default() += 1,
+                None => unnamed += 1,
+            }
         }
-        body.uses = uses;
+        (body.uses, body.names, body.unnamed) = (uses, taken, unnamed);
         Some(body)
     }
 

@@ -42,6 +42,7 @@ mod list;
 mod lock;
 mod many;
 mod meta;
+mod names;
 mod object;
 mod outside;
 mod project;

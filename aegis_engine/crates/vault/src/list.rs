@@ -1,11 +1,14 @@
 //! What is in the vault: names and attributes, from authenticated headers.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Result, VaultError};
 use crate::keystore::{Body, Kind, Record};
 use crate::meta::{ObjectInfo, Sealed};
 use crate::object::ObjectFile;
+use crate::store::ROWS_ATTR;
 use crate::vault::{Inner, Vault};
 
 impl Inner {
@@ -52,5 +55,25 @@ impl Vault {
     pub fn stat(&self, object: Uuid) -> Result<ObjectInfo> {
         self.inner
             .looking(|state| self.inner.describe(&state.body, state.body.live(object)?))
+    }
+
+    /// The data sets, by name.
+    ///
+    /// # Errors
+    /// [`VaultError::NameAmbiguous`] when the name of one is another object's, too, whatever that is: which of them is meant
+    /// is not for chance to decide.
+    pub fn datasets(&self) -> Result<BTreeMap<String, Uuid>> {
+        let mut named: BTreeMap<String, (bool, Vec<Uuid>)> = BTreeMap::new();
+        for object in self.list()? {
+            let (is_set, all) = named.entry(object.name).or_default();
+            *is_set |= object.attrs.contains_key(ROWS_ATTR);
+            all.push(object.id);
+        }
+        let sets = named.into_iter().filter(|(_, (is_set, _))| *is_set);
+        sets.map(|(name, (_, objects))| match objects[..] {
+            [one] => Ok((name, one)),
+            _ => Err(VaultError::NameAmbiguous { name, objects }),
+        })
+        .collect()
     }
 }

@@ -20,6 +20,7 @@ use crate::files::{self, Place};
 use crate::header::CHUNK_LOG2;
 use crate::keystore::Kind;
 use crate::meta::Meta;
+use crate::names;
 use crate::outside;
 use crate::secret;
 use crate::store::{self, StoreOptions};
@@ -57,8 +58,19 @@ impl Vault {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        for (_, meta) in items {
-            meta.check()?;
+        for (item, meta) in items {
+            match item {
+                // It gets its file's name.
+                Item::File(path) if meta.name.is_empty() => {
+                    let name = outside::name(path)?;
+                    Meta {
+                        name,
+                        ..meta.clone()
+                    }
+                    .check()?;
+                }
+                _ => meta.check()?,
+            }
         }
         let ids = items
             .iter()
@@ -142,9 +154,7 @@ impl Object<'_> {
             }
             Item::File(path) => {
                 if meta.name.is_empty() {
-                    meta.name = path
-                        .file_name()
-                        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                    meta.name = outside::name(path)?;
                 }
                 let (file, length) = regular(path)?;
                 let mut writer = begin(meta)?;
@@ -167,8 +177,7 @@ impl Object<'_> {
 
 /// Opens a file that can be stored with others. One that says 0 bytes may be one of /proc, and is read like a pipe.
 fn regular(path: &Path) -> Result<(File, u64)> {
-    let about = path.metadata().map_err(VaultError::io("stat", path))?;
-    if !about.is_file() {
+    if !outside::is_file(path)? {
         let what = format!(
             "{} is no regular file; store pipes and devices one by one",
             path.display()
@@ -177,6 +186,13 @@ fn regular(path: &Path) -> Result<(File, u64)> {
     }
     let file = outside::source(path)?;
     let length = file.metadata().map_err(VaultError::io("stat", path))?.len();
+    if outside::made_up(&file) {
+        let what = format!(
+            "the size of {} is not that of its content; store it by itself",
+            path.display()
+        );
+        return Err(VaultError::BadRequest { what });
+    }
     if length == 0 {
         let mut byte = [0];
         if file
@@ -205,6 +221,7 @@ fn read(file: &File, path: &Path, out: &mut [u8]) -> Result<()> {
 /// Renames all files in place and writes all key records in one change.
 fn commit(inner: &Inner, mut objects: Vec<Finished>, intent: &Intent) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
+    names::claim(&mut exclusive, &objects)?;
     // One file of each folder.
     let mut folders = BTreeMap::new();
     for object in &mut objects {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::header::{META_MAX, TAG};
+use crate::names;
 
 /// Padding unit of the plaintext metadata.
 const PAD: usize = 256;
@@ -36,7 +37,9 @@ impl Meta {
         }
     }
 
+    /// What a caller may ask for; an object that is re-encrypted keeps the name it has.
     pub(crate) fn check(&self) -> Result<()> {
+        names::check(&self.name)?;
         match self.attrs.keys().find(|key| key.starts_with(RESERVED)) {
             Some(key) => Err(VaultError::BadRequest {
                 what: format!(

@@ -74,14 +74,9 @@ pub(crate) fn roll(exclusive: &mut Exclusive<'_>) -> Result<()> {
 
 /// A store whose writer is gone: without a keystore record its ciphertext is only waste.
 fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()> {
-    let file = match intent.open() {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(VaultError::io("open", intent)(error)),
-    };
-    if !lock::take(&file) {
+    let Some(_file) = abandoned(intent)? else {
         return Ok(()); // its writer lives
-    }
+    };
     let layout = &exclusive.inner.layout;
     let mut removed = files::remove(&layout.object_tmp(id))?;
     if exclusive.live(id).is_err() {
@@ -100,12 +95,18 @@ fn undo_store(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()>
 
 /// Many stores in one commit, whose writer is gone.
 fn undo_stores(exclusive: &Exclusive<'_>, intent: &Place) -> Result<()> {
-    let Ok(file) = intent.open() else {
-        return Ok(());
-    };
-    if !lock::take(&file) {
+    let Some(_file) = abandoned(intent)? else {
         return Ok(()); // its writer lives
-    }
+    };
     let ids = many::ids(&files::read(intent, INTENT_MAX)?).unwrap_or_default();
     many::undo(exclusive, intent, &ids)
+}
+
+/// The intent, locked, when its writer is gone.
+fn abandoned(intent: &Place) -> Result<Option<std::fs::File>> {
+    match intent.open() {
+        Ok(file) => Ok(lock::take(&file).then_some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(VaultError::io("open", intent)(error)),
+    }
 }

@@ -124,7 +124,9 @@ impl Vault {
         let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, rows_id, seed)?;
         source.copy(&mut writer, None, progress)?;
         let mut data = writer.complete()?;
-        data.record.name.clone_from(&source.record.name);
+        if source.record.name.is_some() {
+            data.record.name.clone_from(&source.record.name);
+        }
         self.replace(&source.record, rows.into_iter().chain([data]).collect())?;
         Ok(new)
     }
@@ -141,7 +143,7 @@ impl Vault {
         let name = now_known.name.clone();
         let gone: Vec<Uuid> = [old.object].into_iter().chain(old.rows).collect();
         for object in &mut new {
-            if object.record.kind == Kind::Data {
+            if object.record.kind == Kind::Data && name.is_some() {
                 object.record.name.clone_from(&name);
             }
             store::place(&mut exclusive, object)?;

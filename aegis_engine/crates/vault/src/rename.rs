@@ -6,18 +6,28 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::fail;
-use crate::keystore::{Entry, NAME_MAX};
+use crate::keystore::{Entry, Kind};
+use crate::names;
 use crate::vault::Vault;
 
 impl Vault {
     /// Gives an object another name; its file stays as it is.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for a name that is empty or longer than 1024 bytes.
+    /// [`VaultError::BadRequest`] for a name that is empty, longer than 1024 bytes, or has control characters;
+    /// [`VaultError::NameTaken`] when another object has it.
     pub fn rename(&self, object: Uuid, name: &str) -> Result<()> {
-        check_name(name)?;
+        names::check(name)?;
         let mut exclusive = self.inner.exclusive()?;
+        exclusive.live(object)?;
+        names::learn(&mut exclusive);
         let mut record = exclusive.live(object)?;
+        if record.kind == Kind::Rows {
+            let what =
+                format!("object {object} is the governance part of a dataset; rename the dataset");
+            return Err(VaultError::BadRequest { what });
+        }
+        names::free(&exclusive, name, object)?;
         let facts = json!({"object": object.to_string(), "epoch": exclusive.epoch});
         self.inner.log.record(Event::Rename, facts)?;
         fail::point("rename.logged")?;
@@ -26,16 +36,4 @@ impl Vault {
         exclusive.commit()?;
         exclusive.done()
     }
-}
-
-/// A name, or the label of a copy.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > NAME_MAX {
-        let what = format!(
-            "a name has 1 to {NAME_MAX} bytes, this one has {}; choose another",
-            name.len()
-        );
-        return Err(VaultError::BadRequest { what });
-    }
-    Ok(())
 }

@@ -46,7 +46,7 @@ struct Tail {
     chain: Option<Chain>,
 }
 
-/// The keystore file, with what can be read of it without a key. The caller holds the lock.
+/// The keystore file, with what can be read of it without a key.
 pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
     let path = layout.keystore();
     if !files::exists(&path)? {

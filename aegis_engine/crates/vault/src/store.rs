@@ -16,6 +16,7 @@ use crate::kdf::{self, Prk};
 use crate::keys;
 use crate::keystore::{Entry, Kind};
 use crate::meta::Meta;
+use crate::names;
 use crate::outside;
 use crate::secret::{self, Secret};
 use crate::vault::{Inner, Vault};
@@ -27,6 +28,7 @@ pub(crate) const ROWS_ATTR: &str = "aegis.rows";
 /// Renames the files in place, then writes all key records in one keystore write: all objects appear, or none.
 pub(crate) fn commit(inner: &Inner, mut objects: Vec<Finished>) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
+    names::claim(&mut exclusive, &objects)?;
     for object in &mut objects {
         place(&mut exclusive, object)?;
     }
@@ -103,6 +105,7 @@ impl Vault {
     /// As [`writer`](Self::writer) with chunks of `2^chunk_log2` bytes, 12 to 24: small chunks for random access.
     pub fn writer_chunked(&self, meta: Meta, chunk_log2: u8) -> Result<ObjectWriter> {
         meta.check()?;
+        names::look(&self.inner, &meta.name)?;
         ObjectWriter::begin(
             &self.inner,
             meta,
@@ -122,14 +125,12 @@ impl Vault {
         options: StoreOptions<'_>,
     ) -> Result<Uuid> {
         if meta.name.is_empty() {
-            meta.name = source
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            meta.name = outside::name(source)?;
         }
         let file = outside::source(source)?;
         let about = file.metadata().map_err(VaultError::io("stat", source))?;
-        // Files of /proc are regular and say 0: read them like a pipe.
-        if !about.is_file() || about.len() == 0 {
+        // Files of /proc are regular and say 0, those of /sys say a page: read them like a pipe.
+        if !about.is_file() || about.len() == 0 || outside::made_up(&file) {
             let mut from = &file;
             return self.store_stream(
                 &mut |out| loop {

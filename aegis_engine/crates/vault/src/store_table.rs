@@ -39,13 +39,11 @@ impl Vault {
         index: &RowIndex,
         facts: &DatasetFacts,
     ) -> Result<Uuid> {
+        if meta.name.is_empty() {
+            meta.name = outside::name(source)?;
+        }
         meta.check()?;
         index.check()?;
-        if meta.name.is_empty() {
-            meta.name = source
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        }
         let open = || outside::source(source);
         let file = open()?;
         let mut head = [0; 4];

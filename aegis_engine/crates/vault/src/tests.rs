@@ -2,11 +2,13 @@
 
 mod bulk;
 mod care;
+mod door;
 mod durable;
 mod folders;
 mod golden;
 mod growth;
 mod manage;
+mod names;
 mod open;
 mod records;
 mod shred;
@@ -17,6 +19,7 @@ mod vectors;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aegis_policy::{Action, Permit};
 use tempfile::TempDir;
@@ -37,9 +40,15 @@ fn vault() -> (TempDir, Vault) {
     (dir, vault)
 }
 
+/// A name that no other object has.
+fn unused() -> Meta {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    Meta::named(format!("n{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
+}
+
 /// Smallest chunks: 4 KiB.
 fn store(vault: &Vault, data: &[u8]) -> Uuid {
-    let mut writer = vault.writer_chunked(Meta::named("n"), 12).unwrap();
+    let mut writer = vault.writer_chunked(unused(), 12).unwrap();
     writer.append(data).unwrap();
     writer.finish().unwrap()
 }

@@ -1,9 +1,10 @@
 //! A vault: open it, and the keystore as this process knows it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use aegis_audit::Log;
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     /// On a file system that is only for reading; decided when it was opened.
     pub read_only: bool,
     state: RwLock<State>,
+    /// Objects of old vaults whose name could not be learned.
+    unnamed: Mutex<HashSet<Uuid>>,
     process: u32,
 }
 
@@ -214,6 +217,7 @@ impl Opening {
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             read_only,
             state: RwLock::new(state),
+            unnamed: Mutex::default(),
             process: std::process::id(),
         };
         let vault = Vault {
@@ -274,6 +278,10 @@ impl Inner {
         Ok(())
     }
 
+    pub fn unnamed(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn lock_wait(&self) -> Duration {
         Duration::from_millis(self.lock_wait_ms.load(Ordering::Relaxed))
     }
@@ -315,7 +323,10 @@ impl Inner {
 
     /// Makes what is on disk what this process knows. The caller holds the lock.
     pub fn refresh(&self) -> Result<()> {
-        let stamp = Stamp::of(&self.layout.keystore())?;
+        let stamp = match Stamp::of(&self.layout.keystore()) {
+            Ok(stamp) => stamp,
+            Err(gone) => return Err(self.destroyed().unwrap_or(gone)),
+        };
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             if state.stamp == stamp || state.follow(&self.layout, stamp)? {

@@ -19,6 +19,7 @@ use crate::keys::{WRAPPED, WriteKeys};
 use crate::keystore::{Kind, Record};
 use crate::lock;
 use crate::meta::{Meta, Sealed};
+use crate::names;
 use crate::secret::{self, Secret};
 use crate::store;
 use crate::vault::{Inner, now};
@@ -125,6 +126,8 @@ pub struct ObjectWriter {
     subject: Option<String>,
     kind: Kind,
     rows: Option<Uuid>,
+    /// Of a data object: into the keystore, too, so that it is known to be taken.
+    name: Option<String>,
     created: u64,
     /// Mapped at the first append: the bulk paths have their own.
     buffer: Option<Pages>,
@@ -226,6 +229,8 @@ impl ObjectWriter {
         let keys = WriteKeys::derive(&dek, &header)?;
         header.commitment = keys.header.commitment;
         let subject = meta.subject.clone();
+        let name = Some(meta.name.clone())
+            .filter(|name| kind == Kind::Data && names::check_length(name).is_ok());
         header.meta = keys
             .header
             .seal_meta(Sealed::new(meta, created).encode()?)?;
@@ -247,6 +252,7 @@ impl ObjectWriter {
             subject,
             kind,
             rows,
+            name,
             created,
             buffer: None,
             filled: 0,
@@ -419,7 +425,7 @@ impl ObjectWriter {
             header_mac: mac,
             length: self.header.length,
             created: self.created,
-            name: None,
+            name: self.name,
         };
         Ok(Finished {
             draft: self.draft,

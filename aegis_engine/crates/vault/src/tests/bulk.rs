@@ -31,7 +31,7 @@ fn a_failing_stream_and_a_stopping_callback_leave_nothing_behind() {
         Ok(out.len())
     };
     let error = vault
-        .store_stream(&mut failing, Meta::named("n"), StoreOptions::default())
+        .store_stream(&mut failing, unused(), StoreOptions::default())
         .unwrap_err();
     assert!(error.to_string().contains("went dead"));
     let file = source(&noise(5 << 20));

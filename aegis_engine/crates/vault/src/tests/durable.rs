@@ -65,7 +65,7 @@ fn a_shred_goes_forward_from_every_step() {
 fn a_store_goes_back_from_every_step() {
     for point in ["store.synced", "store.renamed"] {
         let (_dir, vault, id) = crash(point, |vault, _| {
-            vault.store_bytes(b"lost", Meta::named("n")).map(drop)
+            vault.store_bytes(b"lost", unused()).map(drop)
         });
         assert_eq!(vault.list().unwrap().len(), 1, "{point}");
         assert_eq!(load(&vault, id).unwrap(), b"x", "{point}");
@@ -162,4 +162,26 @@ fn a_forged_shred_intent_destroys_nothing() {
         load(&Vault::open(vault.path(), &provider()).unwrap(), id).unwrap(),
         b"x"
     );
+}
+
+#[test]
+fn a_rename_that_fails_says_so_and_loses_nothing() {
+    type Change = fn(&Vault, Uuid) -> Result<()>;
+    let changes: [(&str, Change); 5] = [
+        ("store", |vault, _| {
+            vault.store_bytes(b"y", unused()).map(drop)
+        }),
+        ("shred", |vault, id| vault.shred(id, None).map(drop)),
+        ("rotate", |vault, _| vault.rotate(None).map(drop)),
+        ("reencrypt", |vault, id| vault.reencrypt(id, None).map(drop)),
+        ("destroy", |vault, _| vault.destroy(None).map(drop)),
+    ];
+    for (what, change) in changes {
+        let (_dir, vault, id) = crash("file.renaming", change);
+        assert_eq!(load(&vault, id).unwrap(), b"x", "{what}");
+        let options = crate::FsckOptions::default();
+        let report = Vault::fsck(vault.path(), &provider(), options).unwrap();
+        assert!(report.clean(), "{what}: {:?}", report.findings);
+        store(&vault, b"and on");
+    }
 }

@@ -150,7 +150,7 @@ fn a_torn_change_was_not_committed_and_the_next_commit_goes_on() {
         let other = Vault::open(vault.path(), &provider()).unwrap();
         assert!(names(&other).contains(&"a".to_owned()));
         let before = names(&other).len();
-        named(&other, "next");
+        named(&other, &format!("next {before}"));
         // A new base: the torn bytes are not kept, and no nonce could have been used twice.
         let now = fs::read(keystore(vault.path())).unwrap();
         assert!(!now.starts_with(&whole[..252]));
@@ -268,7 +268,23 @@ fn many_objects_appear_in_one_commit_or_not_at_all() {
         verify: true,
         ..StoreOptions::default()
     };
-    vault.store_many(&items[..2], verify).unwrap();
+    assert!(matches!(
+        vault.store_many(&items[..2], StoreOptions::default()),
+        Err(VaultError::NameTaken { object, .. }) if object == ids[0]
+    ));
+    let twins = [
+        (Item::Bytes(b"1"), Meta::named("twin")),
+        (Item::Bytes(b"2"), Meta::named("twin")),
+    ];
+    assert!(matches!(
+        vault.store_many(&twins, StoreOptions::default()),
+        Err(VaultError::NameTaken { .. })
+    ));
+    let others = [
+        (Item::File(&file), Meta::named("other")),
+        (Item::Bytes(b"bytes"), Meta::named("another")),
+    ];
+    vault.store_many(&others, verify).unwrap();
     assert_eq!(names(&vault).len(), 6);
     assert_eq!(
         fs::read_dir(vault.inner.layout.journal()).unwrap().count(),

@@ -16,7 +16,7 @@ fn passphrase(text: &[u8]) -> Provider {
 fn about(vault: &Vault, subject: &str, data: &[u8]) -> Uuid {
     let meta = Meta {
         subject: Some(subject.into()),
-        ..Meta::named("n")
+        ..unused()
     };
     vault.store_bytes(data, meta).unwrap()
 }
@@ -122,7 +122,7 @@ fn re_encryption_changes_every_key_and_destroys_the_old_ones() {
         .writer_chunked(
             Meta {
                 subject: Some("p".into()),
-                ..Meta::named("n")
+                ..unused()
             },
             12,
         )

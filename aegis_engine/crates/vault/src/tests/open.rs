@@ -101,14 +101,14 @@ fn a_held_lock_ends_in_locked_with_the_holder() {
     vault.set_lock_wait(Duration::from_millis(30));
     let mut held = lock::exclusive(&vault.inner.layout.lock(), Duration::from_secs(1)).unwrap();
     held.sign();
-    let error = vault.store_bytes(b"x", Meta::named("n")).unwrap_err();
+    let error = vault.store_bytes(b"x", unused()).unwrap_err();
     let me = format!("process {}", std::process::id());
     assert!(
         matches!(&error, VaultError::Locked { by, .. } if *by == me),
         "{error}"
     );
     drop(held);
-    vault.store_bytes(b"x", Meta::named("n")).unwrap();
+    vault.store_bytes(b"x", unused()).unwrap();
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn facts() -> DatasetFacts {
 }
 
 /// Even rows rest on consent, odd ones on a contract; one subject a row.
-fn dataset(vault: &Vault) -> (Uuid, Vec<u8>, RowIndex) {
+pub(super) fn dataset(vault: &Vault) -> (Uuid, Vec<u8>, RowIndex) {
     let data = noise(schema().record_len() * ROWS as usize);
     let class = |basis: &str| Class {
         basis: basis.to_owned(),
@@ -341,7 +341,7 @@ fn governance_rows_are_not_readable_with_a_permit_and_plain_data_not_without() {
     // An ordinary object that only claims to be governance metadata.
     let meta = Meta {
         media_type: crate::ROWS_MEDIA_TYPE.to_owned(),
-        ..Meta::named("n")
+        ..unused()
     };
     let plain = vault.store_bytes(b"x", meta).unwrap();
     assert!(matches!(

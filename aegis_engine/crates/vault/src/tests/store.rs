@@ -76,7 +76,7 @@ fn metadata_survives_a_reopen() {
 #[test]
 fn a_dropped_writer_leaves_nothing() {
     let (_dir, vault) = vault();
-    let mut writer = vault.writer(Meta::named("n")).unwrap();
+    let mut writer = vault.writer(unused()).unwrap();
     writer.write_all(&noise(100)).unwrap();
     let id = writer.id();
     assert!(vault.inner.layout.object_tmp(id).exists());
@@ -93,7 +93,7 @@ fn a_dropped_writer_leaves_nothing() {
 #[test]
 fn a_live_writer_survives_another_open() {
     let (_dir, vault) = vault();
-    let mut writer = vault.writer(Meta::named("n")).unwrap();
+    let mut writer = vault.writer(unused()).unwrap();
     writer.write_all(b"abc").unwrap();
     // Opening rolls the journal, but must see that this writer lives.
     Vault::open(vault.path(), &provider()).unwrap();
@@ -134,11 +134,11 @@ fn objects_of_one_subject_share_its_key_and_others_have_their_own() {
     let (_dir, vault) = vault();
     let person = |name: &str| Meta {
         subject: Some(name.into()),
-        ..Meta::named("n")
+        ..unused()
     };
     let a = vault.store_bytes(b"1", person("p")).unwrap();
     let b = vault.store_bytes(b"2", person("p")).unwrap();
-    let c = vault.store_bytes(b"3", Meta::named("n")).unwrap();
+    let c = vault.store_bytes(b"3", unused()).unwrap();
     let state = vault.inner.current().unwrap();
     let subject = |id| state.body.live(id).unwrap().subject;
     assert_eq!(subject(a), subject(b));
@@ -226,7 +226,7 @@ proptest! {
     fn the_split_of_writes_does_not_matter(sizes in prop::collection::vec(0_usize..6_000, 0..8)) {
         let (_dir, vault) = vault();
         let data = noise(sizes.iter().sum());
-        let mut writer = vault.writer_chunked(Meta::named("n"), 12).unwrap();
+        let mut writer = vault.writer_chunked(unused(), 12).unwrap();
         let mut rest = &data[..];
         for size in sizes {
             writer.write_all(&rest[..size]).unwrap();

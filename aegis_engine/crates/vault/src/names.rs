@@ -1,0 +1,151 @@
+//! Names of objects: what may be one, and that no two live objects have the same.
+//!
+//! A name lies in the object's sealed header, and since version 2 of the keystore in the object's record, too, so that
+//! whether it is taken is known without opening every file. Vaults from before may have two objects of one name, and names
+//! that would be refused now: they stay readable, and are told apart by id.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use uuid::Uuid;
+
+use crate::error::{Result, VaultError};
+use crate::exclusive::Exclusive;
+use crate::keystore::{Body, Entry, Kind, NAME_MAX, Record};
+use crate::vault::Inner;
+use crate::writer::Finished;
+
+/// Invisible characters that let a text show as another one: line separators, and what turns the direction of writing.
+fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The same for `store` and `rename`.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] for a name that is empty, longer than 1024 bytes, or has control characters.
+pub(crate) fn check(name: &str) -> Result<()> {
+    check_length(name)?;
+    if let Some(c) = name.chars().find(|c| deceives(*c)) {
+        let what = format!(
+            "the name {name:?} has a control character ({}); choose another, without line ends, escapes and changes of the \
+             direction of writing",
+            c.escape_unicode()
+        );
+        return Err(VaultError::BadRequest { what });
+    }
+    Ok(())
+}
+
+/// A name, or the label of a copy.
+pub(crate) fn check_length(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_MAX {
+        let what = format!(
+            "a name has 1 to {NAME_MAX} bytes, this one has {}; choose another",
+            name.len()
+        );
+        return Err(VaultError::BadRequest { what });
+    }
+    Ok(())
+}
+
+/// Where it may be looked up; two names in one place are told apart by their records.
+pub(crate) fn slot(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn named<'a>(mut records: impl Iterator<Item = &'a Record>, name: &str) -> Option<Uuid> {
+    records
+        .find(|r| r.kind == Kind::Data && r.name.as_deref() == Some(name))
+        .map(|record| record.object)
+}
+
+/// The live object of that name, as far as the keystore knows names.
+fn holder(body: &Body, name: &str) -> Option<Uuid> {
+    if !body.may_have(name) {
+        return None;
+    }
+    named(body.records(), name)
+}
+
+fn taken(name: &str, object: Uuid) -> VaultError {
+    VaultError::NameTaken {
+        name: name.to_owned(),
+        object,
+    }
+}
+
+/// Before an object is written at all; what counts is [`claim`].
+pub(crate) fn look(inner: &Inner, name: &str) -> Result<()> {
+    match holder(&inner.current()?.body, name) {
+        Some(object) => Err(taken(name, object)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses when a name of `objects` is a live object's, or two of them have one. Under the lock, before the commit.
+pub(crate) fn claim(exclusive: &mut Exclusive<'_>, objects: &[Finished]) -> Result<()> {
+    learn(exclusive);
+    let mut seen = std::collections::HashMap::new();
+    for record in objects.iter().map(|object| &object.record) {
+        let Some(name) = record.name.as_deref().filter(|_| record.kind == Kind::Data) else {
+            continue;
+        };
+        if let Some(first) = seen.insert(name, record.object) {
+            return Err(taken(name, first));
+        }
+        free(exclusive, name, record.object)?;
+    }
+    Ok(())
+}
+
+/// Refuses when another live object than `object` has that name.
+pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, object: Uuid) -> Result<()> {
+    let changed = exclusive
+        .delta
+        .entries
+        .values()
+        .filter_map(|entry| match entry {
+            Entry::Live(record) => Some(&**record),
+            Entry::Shredded { .. } => None,
+        });
+    let found = holder(&exclusive.state().body, name).or_else(|| named(changed, name));
+    match found.filter(|found| *found != object) {
+        Some(other) => Err(taken(name, other)),
+        None => Ok(()),
+    }
+}
+
+/// Puts the names that only the headers have into the keystore, with the next commit: once in the life of a vault from
+/// before. A header that does not open has no name that could be taken.
+pub(crate) fn learn(exclusive: &mut Exclusive<'_>) {
+    let inner = exclusive.inner;
+    let learned: Vec<Record> = {
+        let state = exclusive.state();
+        if state.body.unnamed() == 0 {
+            return;
+        }
+        let mut given_up = inner.unnamed();
+        let unnamed = state.body.records().filter(|record| {
+            record.kind == Kind::Data && record.name.is_none() && !given_up.contains(&record.object)
+        });
+        let mut learned = Vec::new();
+        let mut lost = Vec::new();
+        for record in unnamed {
+            match inner.describe(&state.body, record) {
+                Ok(info) if check_length(&info.name).is_ok() => learned.push(Record {
+                    name: Some(info.name),
+                    ..record.clone()
+                }),
+                _ => lost.push(record.object),
+            }
+        }
+        given_up.extend(lost);
+        learned
+    };
+    for record in learned {
+        exclusive.put(record.object, Entry::Live(Box::new(record)));
+    }
+}

@@ -1,0 +1,409 @@
+//! A folder from somebody else: every name of a vault is a link, a pipe, a device, a folder or a second name of a file outside.
+//! Whatever is done with it, and with whatever key, nothing outside changes and nothing hangs.
+
+#[path = "bin/material.rs"]
+#[allow(dead_code)] // the crash tests use the rest
+mod material;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aegis_policy::Action;
+use aegis_vault::{FsckOptions, Meta, Vault, VaultError};
+use material::{key, store_records};
+use uuid::Uuid;
+
+/// Contents and modes of all that is in a folder; links are not followed.
+type Tree = BTreeMap<PathBuf, (u32, Option<Vec<u8>>)>;
+
+fn tree(folder: &Path) -> Tree {
+    let mut all = Tree::new();
+    let mut left = vec![folder.to_path_buf()];
+    while let Some(path) = left.pop() {
+        let about = fs::symlink_metadata(&path).unwrap();
+        let bytes = about.is_file().then(|| fs::read(&path).unwrap());
+        if about.is_dir() {
+            for entry in fs::read_dir(&path).unwrap() {
+                left.push(entry.unwrap().path());
+            }
+        }
+        all.insert(path, (about.mode(), bytes));
+    }
+    all
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).unwrap();
+        }
+    }
+}
+
+/// What may lie where a name of the vault is expected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Trap {
+    /// A link to a copy of the real thing, outside.
+    LinkToCopy,
+    /// A link to a file, or a folder with files, of somebody else.
+    LinkToTheirs,
+    LinkToNothing,
+    LinkToDevice,
+    Pipe,
+    Folder,
+    /// A second name of a copy of the real file, outside.
+    HardLinkToCopy,
+    /// A second name of somebody else's file.
+    HardLinkToTheirs,
+}
+
+const TRAPS: [Trap; 8] = [
+    Trap::LinkToCopy,
+    Trap::LinkToTheirs,
+    Trap::LinkToNothing,
+    Trap::LinkToDevice,
+    Trap::Pipe,
+    Trap::Folder,
+    Trap::HardLinkToCopy,
+    Trap::HardLinkToTheirs,
+];
+
+struct Scene {
+    dir: tempfile::TempDir,
+    object: Uuid,
+}
+
+impl Scene {
+    fn vault(&self) -> PathBuf {
+        self.dir.path().join("v")
+    }
+    fn outside(&self) -> PathBuf {
+        self.dir.path().join("outside")
+    }
+
+    /// Replaces `name` of the vault; false when it has no such trap.
+    fn set(&self, name: &Path, trap: Trap) -> bool {
+        let (inside, copied) = (self.vault().join(name), self.outside().join("copy"));
+        let real = fs::symlink_metadata(&inside).ok();
+        let is_dir = real.as_ref().is_some_and(fs::Metadata::is_dir);
+        fs::create_dir_all(self.outside().join("theirs/aa")).unwrap();
+        for theirs in [
+            "file",
+            "theirs/users.tmp",
+            "theirs/vault.destroy",
+            "theirs/000001.log",
+            "theirs/aa/letter.enc",
+        ] {
+            fs::write(self.outside().join(theirs), "precious\n".repeat(50)).unwrap();
+        }
+        if is_dir {
+            copy(&inside, &copied);
+        } else if real.is_some() {
+            fs::copy(&inside, &copied).unwrap();
+        }
+        match (is_dir, &real) {
+            (true, _) => fs::remove_dir_all(&inside).unwrap(),
+            (false, Some(_)) => fs::remove_file(&inside).unwrap(),
+            (false, None) => fs::create_dir_all(inside.parent().unwrap()).unwrap(),
+        }
+        let theirs = |folder: bool| self.outside().join(if folder { "theirs" } else { "file" });
+        match trap {
+            Trap::LinkToCopy if real.is_none() => return false,
+            Trap::LinkToCopy => symlink(&copied, &inside).unwrap(),
+            Trap::LinkToTheirs => symlink(theirs(is_dir), &inside).unwrap(),
+            Trap::LinkToNothing => symlink(self.outside().join("nothing"), &inside).unwrap(),
+            Trap::LinkToDevice => symlink("/dev/zero", &inside).unwrap(),
+            Trap::Pipe => rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &inside,
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::from_raw_mode(0o600),
+                0,
+            )
+            .unwrap(),
+            Trap::Folder | Trap::HardLinkToCopy | Trap::HardLinkToTheirs if is_dir => return false,
+            Trap::Folder => copy(&self.outside().join("theirs"), &inside),
+            Trap::HardLinkToCopy if real.is_none() => return false,
+            Trap::HardLinkToCopy => fs::hard_link(&copied, &inside).unwrap(),
+            Trap::HardLinkToTheirs => fs::hard_link(theirs(false), &inside).unwrap(),
+        }
+        true
+    }
+}
+
+/// All that can be done with a folder.
+fn act(vault: &Path, object: Uuid, wrong: bool, what: &str) -> Result<(), VaultError> {
+    let key = if wrong { key(2) } else { key(1) };
+    let open = || Vault::open(vault, &key);
+    let check = |repair| {
+        let options = FsckOptions {
+            repair,
+            ..FsckOptions::default()
+        };
+        Vault::fsck(vault, &key, options).map(drop)
+    };
+    match what {
+        "open" => open().map(drop),
+        "fsck" => check(false),
+        "repair" => check(true),
+        "list" => open()?.list().map(drop),
+        "read" => {
+            let opened = open()?;
+            let permit = opened.owner_permit(object, Action::Read)?;
+            let reader = opened.reader(&std::sync::Arc::new(permit), object)?;
+            reader.read_at(0, &mut [0; 10]).map(drop)
+        }
+        "verify" => open()?.verify(object).map(drop),
+        "store" => open()?.store_bytes(b"new", Meta::named("new")).map(drop),
+        "rename" => open()?.rename(object, "other"),
+        "shred" => open()?.shred(object, None).map(drop),
+        "reencrypt" => open()?.reencrypt(object, None).map(drop),
+        "rotate" => open()?.rotate(None).map(drop),
+        "destroy" => open()?.destroy(None).map(drop),
+        other => panic!("no act {other}"),
+    }
+}
+
+const ACTS: [&str; 12] = [
+    "open",
+    "fsck",
+    "repair",
+    "list",
+    "read",
+    "verify",
+    "store",
+    "rename",
+    "shred",
+    "reencrypt",
+    "rotate",
+    "destroy",
+];
+
+fn template() -> Scene {
+    let dir = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() {
+        "/dev/shm".into()
+    } else {
+        std::env::temp_dir()
+    })
+    .unwrap();
+    let vault = Vault::create(&dir.path().join("v"), &key(1)).unwrap();
+    let object = vault.store_bytes(b"ours", Meta::named("ours")).unwrap();
+    store_records(&vault, "rows", 1).unwrap();
+    vault.consent().grant([1; 16], "research").unwrap();
+    Scene { dir, object }
+}
+
+impl Scene {
+    fn again(&self) -> Self {
+        let dir = tempfile::tempdir_in(self.dir.path().parent().unwrap()).unwrap();
+        copy(&self.vault(), &dir.path().join("v"));
+        for (path, _) in tree(&dir.path().join("v")) {
+            let mode = if path.is_dir() { 0o700 } else { 0o600 };
+            let wanted = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(path, wanted).unwrap();
+        }
+        Self {
+            dir,
+            object: self.object,
+        }
+    }
+
+    /// Every name there is, and every one that only an operation or a crash makes.
+    fn names(&self) -> Vec<PathBuf> {
+        let vault = self.vault();
+        let mut all: Vec<PathBuf> = tree(&vault)
+            .into_keys()
+            .filter(|path| *path != vault)
+            .map(|path| path.strip_prefix(&vault).unwrap().to_path_buf())
+            .collect();
+        let id = self.object;
+        let shard = &id.to_string()[..2];
+        all.extend(
+            [
+                "vault.json.tmp".to_owned(),
+                "keystore.akv.tmp".to_owned(),
+                "epoch.key.tmp".to_owned(),
+                "epoch.key.next".to_owned(),
+                "lost+found".to_owned(),
+                "audit/000001.new".to_owned(),
+                "consent/000001.new".to_owned(),
+                format!("objects/{shard}/{id}.enc.tmp"),
+                "objects/.DS_Store".to_owned(),
+                "journal/vault.destroy".to_owned(),
+                "journal/vault.destroy.tmp".to_owned(),
+            ]
+            .map(PathBuf::from),
+        );
+        let kinds = ["store", "stores", "shred", "shred.tmp", "reencrypt"];
+        all.extend(kinds.map(|kind| PathBuf::from(format!("journal/{id}.{kind}"))));
+        all
+    }
+}
+
+/// Runs `work` on a thread of its own; what takes 30 s hangs.
+fn bounded(what: &str, work: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    let ended = wait.recv_timeout(Duration::from_secs(30));
+    assert!(
+        ended != Err(mpsc::RecvTimeoutError::Timeout),
+        "{what}: hangs"
+    );
+    thread.join().unwrap_or_else(|_| panic!("{what}: panicked"));
+}
+
+fn unchanged(scene: &Scene, before: &Tree, what: &str) {
+    let after = tree(&scene.outside());
+    let gone: Vec<_> = before
+        .iter()
+        .filter(|(path, content)| after.get(*path) != Some(content))
+        .map(|(path, _)| path.file_name().unwrap())
+        .collect();
+    assert!(gone.is_empty(), "{what}: changed outside: {gone:?}");
+    assert_eq!(after.len(), before.len(), "{what}: new files outside");
+}
+
+#[test]
+fn no_name_of_a_vault_leads_out_of_it_or_makes_anything_wait() {
+    let template = template();
+    let mut tries = 0;
+    for name in template.names() {
+        for trap in TRAPS {
+            for what in ACTS {
+                for wrong in [false, true] {
+                    // A wrong key is refused at once: a few acts show it for all.
+                    if wrong && !["open", "repair"].contains(&what) {
+                        continue;
+                    }
+                    let scene = template.again();
+                    if !scene.set(&name, trap) {
+                        continue;
+                    }
+                    let before = tree(&scene.outside());
+                    let text = format!("{} is {trap:?}, {what}, wrong key {wrong}", name.display());
+                    let (vault, object) = (scene.vault(), scene.object);
+                    bounded(&text, move || {
+                        // Whether it works is not the question here.
+                        let _ = act(&vault, object, wrong, what);
+                    });
+                    unchanged(&scene, &before, &text);
+                    tries += 1;
+                }
+            }
+        }
+    }
+    println!("hostile names: {tries} tries, nothing outside changed");
+}
+
+#[test]
+fn a_folder_made_to_look_destroyed_deletes_nothing_that_is_not_provably_its_own() {
+    let template = template();
+    let declare = |scene: &Scene| {
+        let about = scene.vault().join("vault.json");
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&fs::read(&about).unwrap()).unwrap();
+        value["destroyed"] = 1.into();
+        fs::write(about, value.to_string()).unwrap();
+        fs::write(scene.vault().join("journal/vault.destroy"), "00").unwrap();
+    };
+    // Without keystore and secret, as a crash leaves it, and links in every other place.
+    for name in template.names() {
+        for trap in TRAPS {
+            for keyless in [false, true] {
+                let scene = template.again();
+                declare(&scene);
+                if keyless {
+                    fs::remove_file(scene.vault().join("keystore.akv")).unwrap();
+                    fs::remove_file(scene.vault().join("epoch.key")).unwrap();
+                }
+                if !scene.set(&name, trap) {
+                    continue;
+                }
+                let before = tree(&scene.outside());
+                let text = format!(
+                    "destroyed, keyless {keyless}, {} is {trap:?}",
+                    name.display()
+                );
+                for what in ["open", "repair"] {
+                    for wrong in [true, false] {
+                        let (vault, object) = (scene.vault(), scene.object);
+                        bounded(&text, move || {
+                            let _ = act(&vault, object, wrong, what);
+                        });
+                    }
+                }
+                unchanged(&scene, &before, &text);
+            }
+        }
+    }
+    // The vault's own files go, a stranger's stay.
+    let scene = template.again();
+    declare(&scene);
+    for gone in ["keystore.akv", "epoch.key"] {
+        fs::remove_file(scene.vault().join(gone)).unwrap();
+    }
+    let id = scene.object;
+    let shard = scene
+        .vault()
+        .join(format!("objects/{}", &id.to_string()[..2]));
+    let mine = shard.join(format!("{id}.enc"));
+    let foreign = shard.join(format!("{}.enc", Uuid::from_u128(5)));
+    fs::write(&foreign, "of another vault").unwrap();
+    fs::write(shard.join("letter.txt"), "of somebody").unwrap();
+    assert!(matches!(
+        Vault::open(&scene.vault(), &key(9)),
+        Err(VaultError::VaultDestroyed { .. })
+    ));
+    assert!(!mine.exists());
+    assert!(foreign.exists() && shard.join("letter.txt").exists());
+}
+
+#[test]
+fn a_wrong_key_changes_not_a_byte_of_the_folder() {
+    let template = template();
+    for left in [
+        "keystore.akv.tmp",
+        "vault.json.tmp",
+        "journal/x.tmp",
+        "lock",
+    ] {
+        let scene = template.again();
+        fs::write(scene.vault().join(left), "left").unwrap();
+        let before = tree(&scene.vault());
+        for what in ACTS {
+            let error = act(&scene.vault(), scene.object, true, what).unwrap_err();
+            assert_eq!(error.code(), "AEG-V006", "{what}");
+        }
+        assert_eq!(tree(&scene.vault()), before, "{left}");
+    }
+}
+
+#[test]
+fn traps_are_named_with_the_remedy() {
+    let template = template();
+    let scene = template.again();
+    assert!(scene.set(Path::new("keystore.akv"), Trap::LinkToDevice));
+    let error = Vault::open(&scene.vault(), &key(1)).unwrap_err();
+    assert_eq!(error.code(), "AEG-V073");
+    assert!(error.to_string().contains("keystore.akv"), "{error}");
+    let pipe = template.again();
+    assert!(pipe.set(Path::new("vault.json"), Trap::Pipe));
+    let kind = fs::symlink_metadata(pipe.vault().join("vault.json")).unwrap();
+    assert!(kind.file_type().is_fifo());
+    let error = Vault::open(&pipe.vault(), &key(1)).unwrap_err();
+    assert_eq!(error.code(), "AEG-V073", "{error}");
+}
