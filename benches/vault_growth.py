@@ -1,6 +1,6 @@
 """What a vault costs as it grows: `make bench-growth` (`--most 10000` for a look, `--most 1000000` for more).
 
-Vaults of 10^2, 10^3, … small objects (`--bytes`), filled by `store_files` in commits of 1000. What the figures mean:
+Vaults of 10^2, 10^3, … small objects (`--bytes`), filled by `store_many` in commits of 1000. What the figures mean:
   many      one object stored with others in one commit, while the vault was filled
   store     one object stored by itself, at that size: the median of 200
   open      the vault opened; list: all objects listed; fsck: the folder checked. Medians of 3, each divided by the objects
@@ -54,16 +54,19 @@ def sources(folder: Path, count: int, size: int) -> list[Path]:
 
 def grow(folder: Path, files: list[Path], most: int) -> dict[int, dict[str, float]]:
     vault = Vault.create(folder, KEY)
+    contents = [path.read_bytes() for path in files[:BATCH]]
     found: dict[int, dict[str, float]] = {}
     objects, size = 0, 100
     while size <= most:
         begun, before = time.perf_counter(), objects
         while objects < size:
-            batch = files[: min(BATCH, size - objects)]
-            vault.store_files(batch)
+            batch = [(f"{objects + n}.bin", data) for n, data in enumerate(contents[: size - objects])]
+            vault.store_many(batch)
             objects += len(batch)
         many = (time.perf_counter() - begun) / (objects - before)
-        stores = statistics.median(timed(lambda: vault.store_bytes(b"x" * 100, "single")) for _ in range(200))
+        stores = statistics.median(
+            timed(lambda name=f"{size} single {n}": vault.store_bytes(b"x" * 100, name)) for n in range(200)
+        )
         objects += 200
         found[size] = {
             "many": many,

@@ -88,6 +88,7 @@ def test_many_files_are_stored_in_one_commit_in_their_order(vault: Vault, tmp_pa
 
 def test_many_files_with_one_that_is_missing_are_none(vault: Vault, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "key").write_bytes(b"b")
     with pytest.raises(AegisError):
         vault.store_files([tmp_path / "a", tmp_path / "missing"])
     with pytest.raises(VaultError) as error:
@@ -98,7 +99,7 @@ def test_many_files_with_one_that_is_missing_are_none(vault: Vault, tmp_path: Pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        vault.store_files([tmp_path / "a", tmp_path / "a"], progress=stop)
+        vault.store_files([tmp_path / "a", tmp_path / "key"], progress=stop)
     assert vault.list() == []
     assert [p for p in Path(vault.path).rglob("*") if p.suffix in (".enc", ".tmp", ".stores")] == []
 

@@ -100,17 +100,16 @@ pub fn keep(bundle: &Bundle, from: &Path, vault: &Folder) -> Result<()> {
         path: "policy".into(),
         source,
     };
-    let folder = vault.place("policy");
-    folder.mkdir().map_err(io)?;
     let ours = |path: &Path| {
         path.extension()
             .is_some_and(|e| e == "cedar" || e == "cedarschema")
     };
+    let folder = vault.place("policy");
+    folder.mkdir().map_err(io)?;
     // What a bundle that was replaced left there.
     for entry in folder.list().map_err(io)? {
-        let name = Path::new(&entry.name);
-        if ours(name) && !from.join(name).exists() {
-            folder.join(name).unlink().map_err(io)?;
+        if ours(Path::new(&entry.name)) && !from.join(&entry.name).exists() {
+            entry.place.unlink().map_err(io)?;
         }
     }
     for entry in fs::read_dir(from).map_err(io)? {
