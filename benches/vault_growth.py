@@ -118,13 +118,15 @@ def main() -> None:
         say(f"{args.bytes} bytes an object; microseconds an object")
         say("  objects  " + "  ".join(f"{name:>10}" for name in ("many", "store", "open", "list", "fsck")))
         found = grow(folder / "vault", files, args.most)
-        last, before = sorted(found)[-1], sorted(found)[-2]
+        last, before = max(found), sorted(found)[-2]
         ratios = {name: found[last][name] / found[before][name] for name in found[last]}
         say("    ratio  " + "  ".join(f"{value:>10.2f}" for value in ratios.values()))
         worst = max(ratios, key=lambda name: ratios[name])
         say(f"{last} beside {before} objects: at most {ratios[worst]:.2f} ({worst}); the goal is 1.5")
         theirs, ours, ratio = copies(folder, files[: args.files], args.pairs)
-        say(f"{args.files} files together: copy and fsync {theirs:.0f}/s, one commit {ours:.0f}/s: {ratio:.2f}; the goal is 0.5")
+        say(
+            f"{args.files} files together: copy and fsync {theirs:.0f}/s, one commit {ours:.0f}/s: {ratio:.2f}; the goal is 0.5"
+        )
 
 
 if __name__ == "__main__":

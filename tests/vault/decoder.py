@@ -1,4 +1,4 @@
-"""Reads a vault folder of format version 1 (keystores of versions 1 and 2) with `cryptography` alone: written from docs/ENCRYPTION.md, not from the engine.
+"""Reads a vault folder (keystores of versions 1 and 2) with `cryptography` alone: written from docs/ENCRYPTION.md, not the engine.
 
     python decoder.py VAULT --key-hex 00..1f | --passphrase TEXT     lists and checks every object
     python decoder.py VAULT ... --vectors OBJECT                     the derivation chain, as in the document
@@ -291,7 +291,7 @@ class Envelope:
         need(params <= 1024 and zero == 0 and len(raw) >= 252 + params + 16, "keystore: parameters")
         body, rest = struct.unpack_from("<Q", raw, 244)[0], len(raw) - 252 - params
         changes = version == 2 and magic == b"AEGISAKV"
-        need(16 <= body and (body == rest or (changes and body < rest)), "keystore: body length")
+        need(body >= 16 and (body == rest or (changes and body < rest)), "keystore: body length")
         return cls(raw, version, kind, UUID(bytes=raw[16:32]), epoch, generation, raw[252 : 252 + params])
 
     def chain(self, provider_key: bytes, epoch_secret: bytes) -> dict[str, bytes]:

@@ -15,10 +15,10 @@ from uuid import UUID
 import decoder
 import pytest
 from aegis import Vault
+from aegis_engine.errors import VaultTampered
 from aegis_engine.records import Block, Fixed, Rows
 
 from aegis_engine import ComplianceEngine, keys
-from aegis_engine.errors import VaultTampered
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "aegis_engine/crates/vault/vectors"
@@ -51,7 +51,8 @@ def renamed(golden: Path) -> str:
 def test_the_golden_folders_hold_what_was_stored(name: str, golden: Path) -> None:
     vault, told = decoder.Vault(golden / name, **SECRETS[name]), expected(name, golden)
     assert str(vault.id) == told["vault"]
-    assert vault.envelope.version == (1 if golden == GOLDEN else 2) and not vault.torn
+    assert vault.envelope.version == (1 if golden == GOLDEN else 2)
+    assert not vault.torn
     assert (vault.envelope.epoch, vault.generation) == (told["epoch"], told["generation"])
     assert {name: [count, mac.hex()] for name, (count, mac) in vault.body.heads.items()} == told.get("heads", {})
     if golden == GOLDEN2:
@@ -166,7 +167,11 @@ def test_vaults_the_engine_writes_now_read_the_same(tmp_path: Path) -> None:
     assert other.mac("domain", b"x") == vault.mac("domain", b"x")
     assert other.proof("domain", b"x") == vault.proof("domain", b"x")
     vault.commit_head("ledger", 3, b"m" * 32)
-    assert decoder.Vault(tmp_path / "v", key=KEY).body.heads == {"ledger": (3, b"m" * 32)} == {"ledger": vault.head("ledger")}
+    assert (
+        decoder.Vault(tmp_path / "v", key=KEY).body.heads
+        == {"ledger": (3, b"m" * 32)}
+        == {"ledger": vault.head("ledger")}
+    )
     vault.rotate(keys.passphrase("pass ✓"))
     vault.backup_keystore(tmp_path / "backup", keys.raw(b"r" * 32))
     again = decoder.Vault(tmp_path / "v", passphrase="pass ✓")
@@ -412,7 +417,8 @@ def test_the_engine_and_the_decoder_agree_on_torn_and_cut_keystores(copy2: Path)
     assert {str(one["id"]) for one in vault.list()} == set(map(str, decoder.Vault(copy2, key=KEY).body.live))
     vault.rename(renamed(GOLDEN2), "once more")
     again = decoder.Vault(copy2, key=KEY)
-    assert not again.torn and again.read(renamed(GOLDEN2))[0]["name"] == "once more"
+    assert not again.torn
+    assert again.read(renamed(GOLDEN2))[0]["name"] == "once more"
 
 
 def test_a_vault_of_version_1_is_version_2_after_its_first_commit(copy: Path) -> None:
@@ -420,7 +426,8 @@ def test_a_vault_of_version_1_is_version_2_after_its_first_commit(copy: Path) ->
     assert decoder.Vault(copy, key=KEY).envelope.version == 1
     vault.rename(RENAMED, "new name")
     after = decoder.Vault(copy, key=KEY)
-    assert after.envelope.version == 2 and after.read(RENAMED)[0]["name"] == "new name"
+    assert after.envelope.version == 2
+    assert after.read(RENAMED)[0]["name"] == "new name"
     assert {one["id"] for one in expected("key")["objects"]} == set(map(str, after.body.live))
 
 

@@ -77,7 +77,8 @@ def test_many_files_are_stored_in_one_commit_in_their_order(vault: Vault, tmp_pa
         about = vault.stat(one)
         assert (about["name"], about["subject"], about["attrs"]) == (f"{n}.txt", "ann", {"k": "v"})
         assert vault.open_object(one).read() == b"%d" % n * n
-    assert seen == sorted(seen) and seen[-1] == sum(path.stat().st_size for path in paths)
+    assert seen == sorted(seen)
+    assert seen[-1] == sum(path.stat().st_size for path in paths)
     generations = [r["generation"] for r in audit_read(Path(vault.path) / "audit") if r["event"] == "keystore"]
     assert len(generations) == 1
     (stored,) = [r for r in audit_read(Path(vault.path) / "audit") if r["event"] == "store.many"]
@@ -121,7 +122,9 @@ def test_add_of_several_files_stores_all_or_none(tmp_path: Path) -> None:
     assert sorted(one["name"] for one in Vault.open(tmp_path / "v", KEY).list()) == ["a", "b"]
 
 
-@pytest.mark.parametrize("event", [*ENGINE_EVENTS, *PLUGIN_EVENTS, "keystore.x", "shred.", "privacy", "", "a\nb", "x" * 257])
+@pytest.mark.parametrize(
+    "event", [*ENGINE_EVENTS, *PLUGIN_EVENTS, "keystore.x", "shred.", "privacy", "", "a\nb", "x" * 257]
+)
 def test_no_application_records_an_event_of_the_engine(vault: Vault, event: str) -> None:
     with pytest.raises(VaultError) as error:
         vault.record(event, {"generation": 2**63, "objects": [], "decision": "allow"})
@@ -158,7 +161,8 @@ def test_a_head_is_kept_and_an_older_keystore_is_found(vault: Vault, tmp_path: P
     vault.commit_head("ledger", 2, b"b" * 32)
     assert Vault.open(vault.path, KEY).head("ledger") == (2, b"b" * 32)
     vault.commit_head("ledger", 1, b"a" * 32)
-    assert vault.head("ledger") == (2, b"b" * 32) and vault.head("other") is None
+    assert vault.head("ledger") == (2, b"b" * 32)
+    assert vault.head("other") is None
     with pytest.raises(VaultTampered) as error:
         vault.commit_head("ledger", 2, b"c" * 32)
     assert error.value.code == "AEG-V081"
@@ -182,7 +186,8 @@ def test_a_log_that_was_cut_behind_a_head_is_found(vault: Vault) -> None:
 
 def test_proofs_belong_to_a_domain_and_a_vault(vault: Vault, tmp_path: Path) -> None:
     proof = vault.proof("consent", b"data")
-    assert len(proof) == 32 and vault.check_proof("consent", b"data", proof)
+    assert len(proof) == 32
+    assert vault.check_proof("consent", b"data", proof)
     assert not vault.check_proof("consent", b"other", proof)
     assert not vault.check_proof("other", b"data", proof)
     assert not Vault.create(tmp_path / "w", KEY).check_proof("consent", b"data", proof)
@@ -204,7 +209,7 @@ def bundle(folder: Path) -> Path:
     """The core bundle under another name, so with another hash."""
     source = Path(__file__).resolve().parents[2] / "aegis_engine/crates/policy/policies/core"
     shutil.copytree(source, folder)
-    one = sorted(folder.glob("*.cedar"))[0]
+    one = min(folder.glob("*.cedar"))
     one.write_text(one.read_text() + "\n// another\n")
     return folder
 
