@@ -1,4 +1,4 @@
-"""Reads a vault folder (keystores of versions 1 and 2) with `cryptography` alone: written from docs/ENCRYPTION.md, not the engine.
+"""Reads vault folders (keystores of versions 1 and 2) with `cryptography` alone: written from docs/ENCRYPTION.md, not the engine.
 
     python decoder.py VAULT --key-hex 00..1f | --passphrase TEXT     lists and checks every object
     python decoder.py VAULT ... --vectors OBJECT                     the derivation chain, as in the document
