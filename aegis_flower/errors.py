@@ -162,7 +162,7 @@ LASTING: frozenset[str] = frozenset(
         *("AEG-B001", "AEG-B002", "AEG-B003", "AEG-C001", "AEG-D001", "AEG-F001", "AEG-O001"),
         *("AEG-N011", "AEG-N012", "AEG-N013", "AEG-N014", "AEG-N015", "AEG-N016", "AEG-N018"),
         *("AEG-P001", "AEG-P002", "AEG-P003", "AEG-P010"),
-        *("AEG-S021", "AEG-S022", "AEG-S030", "AEG-S031", "AEG-S032", "AEG-S033", "AEG-S035", "AEG-S036"),
+        *("AEG-S021", "AEG-S022", "AEG-S023", "AEG-S030", "AEG-S031", "AEG-S032", "AEG-S033", "AEG-S035", "AEG-S036"),
         *("AEG-V001", "AEG-V002", "AEG-V006", "AEG-V013", "AEG-V014", "AEG-V015", "AEG-V022", "AEG-V036", "AEG-V038"),
     }
 )

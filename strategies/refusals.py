@@ -7,8 +7,7 @@ from collections.abc import Collection
 from aegis_flower import errors
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 
-# Codes of refusals that the same request meets again in every later round.
-LASTING = errors.LASTING | {"AEG-S023"}
+LASTING = errors.LASTING
 SHOWN = 5
 
 

@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 def shredded(folder: Path) -> tuple[str, str, Path, dict[str, object]]:
     """(gone, kept, copy of the folder from before, receipt)."""
     vault = Vault.create(folder, KEY)
-    gone, kept = (str(vault.store_bytes(DATA + one, "n", subject="ann")) for one in (b"1", b"2"))
+    gone, kept = (str(vault.store_bytes(DATA + one, one.decode(), subject="ann")) for one in (b"1", b"2"))
     del vault
     copy = folder.parent / "copy"
     shutil.copytree(folder, copy)

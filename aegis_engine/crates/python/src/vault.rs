@@ -24,12 +24,17 @@ use crate::keys::KeyProvider;
 use crate::policy::{Permit, action, bundle, keep};
 use crate::readers::RecordReader;
 
+/// Event, field, value.
+type Asked = (String, String, String);
+/// Where a search ended, and the newest record until there.
+type Found = (Cursor, Option<Record>);
+
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct Vault {
     pub inner: aegis_vault::Vault,
     key: Mutex<KeyProvider>,
     /// What was found in the log before, and where that search ended: the next one goes on there.
-    found: Mutex<HashMap<(String, String, String), (Cursor, Option<Record>)>>,
+    found: Mutex<HashMap<Asked, Found>>,
 }
 
 impl Vault {

@@ -43,12 +43,12 @@ pub(crate) struct Scratch(Option<Pages>);
 
 impl Scratch {
     fn take(&mut self, len: usize) -> Result<&mut [u8]> {
-        let pages = match self.0.take().filter(|pages| pages.len() >= len) {
-            Some(pages) => pages,
-            None => {
-                let size = len.next_power_of_two().max(4096);
-                Pages::new(size).map_err(VaultError::memory(size))?
-            }
+        let known = self.0.take().filter(|pages| pages.len() >= len);
+        let pages = if let Some(pages) = known {
+            pages
+        } else {
+            let size = len.next_power_of_two().max(4096);
+            Pages::new(size).map_err(VaultError::memory(size))?
         };
         Ok(&mut self.0.insert(pages)[..len])
     }

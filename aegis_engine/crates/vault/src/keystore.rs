@@ -540,7 +540,12 @@ impl Reader<'_> {
             names: HashMap::new(),
             unnamed: 0,
         };
-        let (mut uses, mut taken, mut unnamed) = (HashMap::new(), HashMap::new(), 0);
+        let many = body.entries.len();
+        let (mut uses, mut taken, mut unnamed) = (
+            HashMap::with_capacity(many),
+            HashMap::with_capacity(many),
+            0,
+        );
         for record in body.records() {
             *uses.entry(record.subject).or_default() += 1;
             match &record.name {

@@ -231,14 +231,14 @@ impl Opening {
         let vault = Vault {
             inner: Arc::new(inner),
         };
-        let long = vault.inner.known().is_far_behind(&vault.inner.log.mark());
-        if !read_only && (older || long || !follows || recover::needed(layout)?) {
+        let behind = vault.inner.known().is_far_behind(&vault.inner.log.mark());
+        if !read_only && (older || behind || !follows || recover::needed(layout)?) {
             let mut exclusive = vault.inner.exclusive_holding(held)?;
             if older {
                 exclusive.accept(newest)?;
             }
             recover::roll(&mut exclusive)?;
-            if long {
+            if behind {
                 exclusive.commit()?;
             }
             held = exclusive.finish()?;

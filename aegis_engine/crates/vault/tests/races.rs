@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Barrier;
 
-use aegis_policy::{Action, Bundle};
+use aegis_policy::{Action, Bundle, Change};
 use aegis_vault::{FsckOptions, Item, Meta, Result, StoreOptions, Vault, VaultError};
 use material::{key, store_records};
 use tempfile::TempDir;
@@ -131,13 +131,12 @@ const OPERATIONS: [Operation; 26] = [
         Ok(())
     }),
     operation("consent", |p| {
-        let consent = p.vault.consent();
-        let changed = consent
-            .grant([1; 16], "research")
-            .and_then(|_| consent.withdraw([1; 16], "research"));
-        changed
-            .map(drop)
-            .map_err(|e| aegis_policy::PolicyError::from(e).into())
+        let person = ["ann".to_owned()];
+        for change in [Change::Grant, Change::Withdraw] {
+            p.vault
+                .change_consent(change, &person, Some("research"), true)?;
+        }
+        Ok(())
     }),
     operation("record", |p| {
         p.vault.record("app.note", serde_json::Map::new()).map(drop)
