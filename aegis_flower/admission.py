@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis_flower import gate
 from aegis_flower.config import Config
-from aegis_flower.errors import EvaluationsSpent, OutsideTerms
+from aegis_flower.errors import ConfigError, EvaluationsSpent, OutsideTerms
 from aegis_flower.ledger import Mechanism, gate_epsilon
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ def _check_sigma(cfg: Config, sigma: float) -> None:
     if p.noise_multiplier is not None:
         enough = sigma >= p.noise_multiplier
     else:
-        enough = sigma > 0 and _within(cfg, Mechanism(sigma, p.sample_rate))
+        try:
+            enough = sigma > 0 and _within(cfg, Mechanism(sigma, p.sample_rate, p.clip))
+        except ConfigError as error:  # of a σ that no mechanism of this node has
+            raise OutsideTerms(f"the server names σ={sigma:g}: {error}") from None
     if not enough:
         raise OutsideTerms(
             f"the server names σ={sigma:g}, less noise than this app's configuration asks for (privacy.noise_multiplier="

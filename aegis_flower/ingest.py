@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ __all__ = [
     "ingest_report",
     "provision",
 ]
+
+
+class MissingValuesWarning(UserWarning):
+    """Rows were taken that have NaN or infinite values."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def ingest(
     terms: Terms,
     *,
     role: Literal["train", "holdout"] | None = None,
-    allow_missing: bool = False,
+    allow_missing: bool | None = None,
     erased: Literal["refuse", "drop"] = "refuse",
 ) -> str:
     """Stores rows as a governed data set and, where they rest on consent, records it for everybody who never withdrew it.
@@ -85,7 +90,8 @@ def ingest(
         terms: the steward's terms.
         role: what the rows are for; ``holdout`` for names that end in ``.holdout``, else ``train``. Budgets of the two are
             kept apart.
-        allow_missing: takes NaN and infinite values.
+        allow_missing: whether NaN and infinite values are taken: not where it is False, without a word where it is True; by
+            default they are taken and a warning counts them. In training such a row has no say, in an evaluation it is wrong.
         erased: what becomes of rows of people who are erased: ``refuse`` all, or ``drop`` these rows.
 
     Returns:
@@ -109,7 +115,7 @@ def ingest_report(
     terms: Terms,
     *,
     role: Literal["train", "holdout"] | None = None,
-    allow_missing: bool = False,
+    allow_missing: bool | None = None,
     erased: Literal["refuse", "drop"] = "refuse",
 ) -> IngestReport:
     """As `ingest`; returns what was done."""
@@ -127,10 +133,13 @@ def ingest_report(
     missing = {column: n for column, array in arrays.items() if (n := _missing(array))}
     if missing and not allow_missing:
         told = ", ".join(f"{column}: {n}" for column, n in missing.items())
-        raise DataError(
+        words = (
             f"{name}: values that are NaN or infinite ({told}); fill them or leave their rows out, or say allow_missing=True "
             "when the model can take them"
         )
+        if allow_missing is False:
+            raise DataError(words)
+        warnings.warn(words, MissingValuesWarning, stacklevel=3)
     if erased not in ("refuse", "drop"):
         raise DataError(f"{name}: erased={erased!r} is not possible; take 'refuse' or 'drop'")
     kept = np.ones(len(people), dtype=bool)
@@ -267,8 +276,11 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
         )
         for i in range(cfg.data.clients)
     ]
+    marker = root / "provisioned"
+    made_here = {_LOCK, "keys", *(node.name for node in nodes)}
+    if root.is_dir() and not marker.is_file() and any(each.name not in made_here for each in root.iterdir()):
+        raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
     with _only_one(root):
-        marker = root / "provisioned"
         if marker.is_file():
             if marker.read_text() != fingerprint(cfg):
                 raise DataError(

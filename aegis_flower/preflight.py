@@ -40,8 +40,7 @@ def check(client: VaultClient, parameters: NDArrays, *, trains: bool, evaluates:
             from aegis_flower.train import Probed
 
             client.probed = Probed(functorch)
-            if client.round_config.custom:
-                _settings(client)
+            _settings(client)  # of this message: those that passed before were other ones
     if evaluates and client.node.has_holdout:
         _once(client, parameters, holdout=True)
 

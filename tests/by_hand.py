@@ -88,9 +88,10 @@ class ByHand:
             root = folder / f"node-{i}"
             vault = Vault.create(str(root), key_file=f"{root}.key", make_key=True)
             vault.govern("core")
-            ingest(vault, "patients", make(i, number), [f"p{j}" for j in range(number)], terms)
+            ingest(vault, "patients", make(i, number), [f"p{j}" for j in range(number)], terms, allow_missing=True)
             if holdout is not None:
-                ingest(vault, "patients.holdout", make(100 + i, held), [f"h{j}" for j in range(held)], holdout)
+                people = [f"h{j}" for j in range(held)]
+                ingest(vault, "patients.holdout", make(100 + i, held), people, holdout, allow_missing=True)
             given = {
                 "aegis-vault": str(root),
                 "aegis-key-file": f"{root}.key",

@@ -27,7 +27,7 @@ def test_the_tests_named_for_attacks_exist() -> None:
     named = [re.findall(r"`(\w+)`", tests) for _, _, tests in rows]
     assert len(rows) > 20
     assert all(named), "an attack without a test"
-    assert sorted({name for names in named for name in names} - tests_there_are()) == []
+    assert sorted({name for names in named for name in names} - known_tests()) == []
 
 
 def test_the_tests_named_beside_claims_exist() -> None:
@@ -37,10 +37,10 @@ def test_the_tests_named_beside_claims_exist() -> None:
         assert all(f"**{part}" in claim for part in ("Assumptions", "Why", "Tested by")), claim[:80]
         named = re.findall(r"`(\w+)`", claim.split("**Tested by**")[1])
         assert named
-        assert sorted(set(named) - tests_there_are()) == []
+        assert sorted(set(named) - known_tests()) == []
 
 
-def tests_there_are() -> set[str]:
+def known_tests() -> set[str]:
     sources = [*ROOT.glob("aegis_engine/crates/*/src/**/*.rs"), *ROOT.glob("tests/**/*.py")]
     text = "\n".join(source.read_text() for source in sources)
     return set(re.findall(r"#\[test\](?:\s*#\[[^\]]*\])*\s*fn (\w+)", text)) | set(

@@ -17,7 +17,7 @@ from aegis.cli_base import exit_code
 from aegis_engine.errors import AegisError, AuditTampered
 
 from aegis_engine import ComplianceEngine, Vault, audit_read
-from aegis_flower.ingest import Terms, ingest, ingest_report
+from aegis_flower.ingest import MissingValuesWarning, Terms, ingest, ingest_report
 
 KEY = bytes(32)
 PEOPLE = ["patient-7", "Jos\u00e9", "M\u00fcller", "O'Brien", "p1", "p2"]
@@ -216,10 +216,14 @@ def test_nothing_is_stored_and_nobody_consents_when_something_is_wrong(
 
 def test_missing_values_are_counted_by_column_and_taken_on_request(vault: Vault) -> None:
     columns = {"x": np.array([1.0, np.nan, np.inf]), "y": np.zeros(3)}
+    people, terms = ["a", "b", "c"], Terms(purposes=["research"])
     with pytest.raises(AegisError, match="x: 2"):
-        ingest(vault, "d", columns, ["a", "b", "c"], Terms(purposes=["research"]))
-    report = ingest_report(vault, "d", columns, ["a", "b", "c"], Terms(purposes=["research"]), allow_missing=True)
+        ingest(vault, "d", columns, people, terms, allow_missing=False)
+    assert vault.list() == []
+    with pytest.warns(MissingValuesWarning, match="x: 2"):
+        report = ingest_report(vault, "d", columns, people, terms)
     assert report.missing == {"x": 2}
+    ingest(vault, "e", columns, people, terms, allow_missing=True)
 
 
 def test_plain_lists_are_columns(vault: Vault) -> None:

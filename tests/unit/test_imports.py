@@ -17,9 +17,10 @@ ENGINE = ROOT / "aegis_engine" / "python"
 # Each line may import from the lines above it, and within itself. A new module takes its place here.
 STAGES = [
     {"errors", "files"},
+    {"choices"},
     {"config"},
     {"accountant", "datasets"},
-    {"models"},
+    {"models", "terms"},
     {"ingest", "ledger", "trust"},
     {"settings"},
     {"node"},
@@ -57,23 +58,27 @@ STAGES = [
     {"server"},
     {
         "certs",
+        "console",
+        "interrupts",
         "report",
         "report_text",
         "report_svg",
         "report_style",
         "report_html",
-        "sweep_report",
         "simulations",
         "simulations.inprocess",
         "simulations.deployment",
     },
+    {"report_books"},
+    {"report_build", "trials"},
+    {"sweep_report"},
     {"experiment", "simulations.submit"},
     {"sweep"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}
 # Imports inside a function that go the other way, each with its reason beside it in the source.
-BACKWARD = {("server", "experiment")}
+BACKWARD = {("config", "datasets"), ("server", "experiment"), ("server", "simulations.inprocess")}
 
 
 def modules() -> dict[str, Path]:

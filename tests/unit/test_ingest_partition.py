@@ -221,7 +221,7 @@ def test_the_terms_are_sealed_with_the_data(govern: Any) -> None:
 
 
 def small(*overrides: str) -> Config:
-    return compose("quickstart", ["data.clients=3", "data.limit=200", "data.withdrawn=0.1", *overrides])
+    return compose("quickstart", ["data.clients=3", "data.limit=240", "data.withdrawn=0.1", *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -249,8 +249,8 @@ def test_each_node_has_its_own_vault_key_rows_and_withdrawals(hospitals: tuple[P
             seen = engine.explain(dataset, action=action, purpose="research")
             stored += seen["rows"] + sum(seen["denied"].values())
             allowed += seen["rows"]
-    assert stored == 200
-    assert allowed == pytest.approx(180, abs=6)  # a tenth of each set's people, rounded
+    assert stored == 240
+    assert allowed == pytest.approx(216, abs=6)  # a tenth of each set's people, rounded
 
 
 def test_keys_can_be_read_by_their_owner_alone(hospitals: tuple[Path, list[Any]]) -> None:
@@ -272,7 +272,7 @@ def test_provisioning_twice_reuses_vaults_consents_and_spent_budget(hospitals: t
 
 
 @pytest.mark.parametrize(
-    "other", ["data.limit=190", "seed=1", "data.withdrawn=0.2", "policy.budget_epsilon=99", "policy.basis=contract"]
+    "other", ["data.limit=230", "seed=1", "data.withdrawn=0.2", "policy.budget_epsilon=99", "policy.basis=contract"]
 )
 def test_vaults_of_other_data_or_terms_are_not_met_silently(hospitals: tuple[Path, list[Any]], other: str) -> None:
     with pytest.raises(DataError, match=r"vault\.root"):

@@ -126,14 +126,21 @@ def test_store_refuses_the_names_that_rename_refuses(tmp_path: Path) -> None:
     assert len(vault.list()) == 1
 
 
-def test_a_name_is_one_live_objects(tmp_path: Path) -> None:
+def test_plain_objects_may_share_a_name_and_a_data_set_shares_it_with_nobody(tmp_path: Path) -> None:
+    from aegis_flower.ingest import Terms, ingest
+
     vault = Vault.create(tmp_path / "v", KEY)
     first = vault.store_bytes(b"1", "a")
-    with pytest.raises(VaultError, match=str(first)) as refused:
-        vault.store_bytes(b"2", "a")
+    assert vault.store_bytes(b"2", "a") != first
+    vault.govern("core")
+    patients = ingest(vault, "patients", {"x": [1.0, 2.0]}, ["p", "q"], Terms(["research"], min_rows=1, min_subjects=1))
+    for taken in (lambda: vault.store_bytes(b"x", "patients"), lambda: vault.rename(first, "patients")):
+        with pytest.raises(VaultError, match=patients) as refused:
+            taken()
+        assert code_of(refused) == "AEG-V075"
+    with pytest.raises(VaultError) as refused:
+        vault.rename(patients, "a")
     assert code_of(refused) == "AEG-V075"
-    vault.shred(first)
-    vault.store_bytes(b"2", "a")
 
 
 def test_names_are_printed_and_never_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

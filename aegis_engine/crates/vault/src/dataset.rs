@@ -214,7 +214,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub fn begin(inner: &Arc<Inner>, mut meta: Meta, chunk_log2: u8) -> Result<Self> {
-        names::look(inner, &meta.name)?;
+        names::look(inner, &meta.name, names::Asker::Dataset)?;
         let mut about = Meta::named(meta.name.clone());
         ROWS_MEDIA_TYPE.clone_into(&mut about.media_type);
         let seed = Seed::fresh()?;

@@ -1,4 +1,4 @@
-//! Names of objects: what may be one, and that no two live objects have the same.
+//! Names of objects: what may be one, and that no live object has the name of a dataset, which nodes are configured by.
 //!
 //! A name lies in the object's sealed header, and since version 2 of the keystore in the object's record, too, so that
 //! whether it is taken is known without opening every file. Vaults from before may have two objects of one name, and names
@@ -56,18 +56,43 @@ pub(crate) fn slot(name: &str) -> u64 {
     hasher.finish()
 }
 
-fn named<'a>(mut records: impl Iterator<Item = &'a Record>, name: &str) -> Option<Uuid> {
+/// Who asks for a name. A dataset is chosen by its name, so it has it alone; plain objects may share one and are told apart
+/// by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Plain,
+    Dataset,
+}
+
+impl Asker {
+    pub fn of(record: &Record) -> Self {
+        match record.rows {
+            Some(_) => Self::Dataset,
+            None => Self::Plain,
+        }
+    }
+
+    fn minds(self, other: &Record) -> bool {
+        self == Self::Dataset || Self::of(other) == Self::Dataset
+    }
+}
+
+fn named<'a>(
+    mut records: impl Iterator<Item = &'a Record>,
+    name: &str,
+    asker: Asker,
+) -> Option<Uuid> {
     records
-        .find(|r| r.kind == Kind::Data && r.name.as_deref() == Some(name))
+        .find(|r| r.kind == Kind::Data && r.name.as_deref() == Some(name) && asker.minds(r))
         .map(|record| record.object)
 }
 
-/// The live object of that name, as far as the keystore knows names.
-fn holder(body: &Body, name: &str) -> Option<Uuid> {
+/// The live object that stands in the way, as far as the keystore knows names.
+fn holder(body: &Body, name: &str, asker: Asker) -> Option<Uuid> {
     if !body.may_have(name) {
         return None;
     }
-    named(body.records(), name)
+    named(body.records(), name, asker)
 }
 
 fn taken(name: &str, object: Uuid) -> VaultError {
@@ -78,31 +103,34 @@ fn taken(name: &str, object: Uuid) -> VaultError {
 }
 
 /// Before an object is written at all; what counts is [`claim`].
-pub(crate) fn look(inner: &Inner, name: &str) -> Result<()> {
-    match holder(&inner.current()?.body, name) {
+pub(crate) fn look(inner: &Inner, name: &str, asker: Asker) -> Result<()> {
+    match holder(&inner.current()?.body, name, asker) {
         Some(object) => Err(taken(name, object)),
         None => Ok(()),
     }
 }
 
-/// Refuses when a name of `objects` is a live object's, or two of them have one. Under the lock, before the commit.
+/// Refuses when a name of `objects` is taken. Under the lock, before the commit.
 pub(crate) fn claim(exclusive: &mut Exclusive<'_>, objects: &[Finished]) -> Result<()> {
     learn(exclusive);
-    let mut seen = std::collections::HashMap::new();
+    let mut seen: std::collections::HashMap<&str, &Record> = std::collections::HashMap::new();
     for record in objects.iter().map(|object| &object.record) {
         let Some(name) = record.name.as_deref().filter(|_| record.kind == Kind::Data) else {
             continue;
         };
-        if let Some(first) = seen.insert(name, record.object) {
-            return Err(taken(name, first));
+        if let Some(first) = seen.insert(name, record)
+            && Asker::of(record).minds(first)
+        {
+            return Err(taken(name, first.object));
         }
-        free(exclusive, name, record.object)?;
+        free(exclusive, name, record)?;
     }
     Ok(())
 }
 
-/// Refuses when another live object than `object` has that name.
-pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, object: Uuid) -> Result<()> {
+/// Refuses when that name is another live object's, and one of the two is a dataset.
+pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, record: &Record) -> Result<()> {
+    let asker = Asker::of(record);
     let changed = exclusive
         .delta
         .entries
@@ -111,8 +139,14 @@ pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, object: Uuid) -> Resul
             Entry::Live(record) => Some(&**record),
             Entry::Shredded { .. } => None,
         });
-    let found = holder(&exclusive.state().body, name).or_else(|| named(changed, name));
-    match found.filter(|found| *found != object) {
+    let other = |r: &&Record| r.object != record.object;
+    let body = &exclusive.state().body;
+    let found = if body.may_have(name) {
+        named(body.records().filter(other), name, asker)
+    } else {
+        None
+    };
+    match found.or_else(|| named(changed.filter(other), name, asker)) {
         Some(other) => Err(taken(name, other)),
         None => Ok(()),
     }

@@ -15,7 +15,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::BadRequest`] for a name that is empty, longer than 1024 bytes, or has control characters;
-    /// [`VaultError::NameTaken`] when another object has it.
+    /// [`VaultError::NameTaken`] when another object has it and one of the two is a dataset.
     pub fn rename(&self, object: Uuid, name: &str) -> Result<()> {
         names::check(name)?;
         let mut exclusive = self.inner.exclusive()?;
@@ -27,7 +27,7 @@ impl Vault {
                 format!("object {object} is the governance part of a dataset; rename the dataset");
             return Err(VaultError::BadRequest { what });
         }
-        names::free(&exclusive, name, object)?;
+        names::free(&exclusive, name, &record)?;
         let facts = json!({"object": object.to_string(), "epoch": exclusive.epoch});
         self.inner.log.record(Event::Rename, facts)?;
         fail::point("rename.logged")?;

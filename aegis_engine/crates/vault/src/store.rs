@@ -123,7 +123,7 @@ impl Vault {
     /// As [`writer`](Self::writer) with chunks of `2^chunk_log2` bytes, 12 to 24: small chunks for random access.
     pub fn writer_chunked(&self, meta: Meta, chunk_log2: u8) -> Result<ObjectWriter> {
         meta.check()?;
-        names::look(&self.inner, &meta.name)?;
+        names::look(&self.inner, &meta.name, names::Asker::Plain)?;
         ObjectWriter::begin(
             &self.inner,
             meta,

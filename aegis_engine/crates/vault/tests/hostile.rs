@@ -200,7 +200,7 @@ fn template() -> Scene {
     let vault = Vault::create(&dir.path().join("v"), &key(1)).unwrap();
     let object = vault.store_bytes(b"ours", Meta::named("ours")).unwrap();
     store_records(&vault, "rows", 1).unwrap();
-    vault.consent().grant([1; 16], "research").unwrap();
+    vault.consent().unwrap().grant([1; 16], "research").unwrap();
     Scene { dir, object }
 }
 

@@ -292,6 +292,22 @@ fn dropping_any_policy_changes_a_decision() {
         let bundle =
             Bundle::parse("mutant", core.schema(), &[("rest.cedar", &rest.join("\n"))]).unwrap();
         assert_eq!(bundle.ids().len(), core.ids().len() - 1);
+        if id == "core.erased" {
+            // No bundle can let the erased in: without the policy the engine itself says no.
+            let erased = Rows(
+                class("vital_interests", None),
+                Flags {
+                    erased: true,
+                    ..Flags::default()
+                },
+            );
+            let verdict = verdict(&bundle, &erased, "train").unwrap();
+            assert_eq!(
+                (verdict.allow, verdict.policies),
+                (false, ["engine.erased".to_owned()].into())
+            );
+            continue;
+        }
         assert_ne!(decisions(&bundle), whole, "nobody misses {id}");
     }
 }

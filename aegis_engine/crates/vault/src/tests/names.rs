@@ -86,12 +86,14 @@ fn store_and_rename_take_the_same_names() {
 }
 
 #[test]
-fn a_live_object_has_its_name_alone_and_a_shredded_one_gives_it_back() {
+fn a_dataset_has_its_name_alone_and_a_shredded_one_gives_it_back() {
     let (_dir, vault) = vault();
-    let first = bytes(&vault, "a").unwrap();
-    let second = bytes(&vault, "b").unwrap();
+    let first = set(&vault, "a");
+    let plain = bytes(&vault, "b").unwrap();
+    let second = set(&vault, "other");
     for error in [
         bytes(&vault, "a").unwrap_err(),
+        vault.rename(plain, "a").unwrap_err(),
         vault.rename(second, "a").unwrap_err(),
     ] {
         assert!(
@@ -99,27 +101,26 @@ fn a_live_object_has_its_name_alone_and_a_shredded_one_gives_it_back() {
             "{error}"
         );
     }
+    assert!(
+        matches!(vault.rename(second, "b"), Err(VaultError::NameTaken { object, .. }) if object == plain)
+    );
     vault.rename(first, "a").unwrap();
     let first = vault.reencrypt(first, None).unwrap();
     assert!(bytes(&vault, "a").is_err(), "the new object has it");
     vault.rename(first, "c").unwrap();
-    let third = bytes(&vault, "a").unwrap();
-    vault.shred(third, None).unwrap();
+    vault.rename(second, "a").unwrap();
+    vault.shred(second, None).unwrap();
     bytes(&vault, "a").unwrap();
     // Another process sees the same.
     let other = Vault::open(vault.path(), &provider()).unwrap();
     assert!(
         matches!(bytes(&other, "c"), Err(VaultError::NameTaken { object, .. }) if object == first)
     );
-    // Two writers that both began before the other was there: the second to finish is refused.
-    let (mut left, mut right) = (
-        vault.writer(Meta::named("late")).unwrap(),
-        other.writer(Meta::named("late")).unwrap(),
-    );
-    left.append(b"1").unwrap();
-    right.append(b"2").unwrap();
-    left.finish().unwrap();
-    assert!(matches!(right.finish(), Err(VaultError::NameTaken { .. })));
+    // A writer that began before the dataset had the name is refused when it finishes.
+    let mut late = other.writer(Meta::named("late")).unwrap();
+    late.append(b"1").unwrap();
+    set(&vault, "late");
+    assert!(matches!(late.finish(), Err(VaultError::NameTaken { .. })));
     assert_eq!(
         fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
         0
@@ -127,18 +128,30 @@ fn a_live_object_has_its_name_alone_and_a_shredded_one_gives_it_back() {
 }
 
 #[test]
+fn plain_objects_may_share_a_name() {
+    let (_dir, vault) = vault();
+    let (one, two) = (bytes(&vault, "x").unwrap(), bytes(&vault, "x").unwrap());
+    assert_ne!(one, two);
+    let three = bytes(&vault, "y").unwrap();
+    vault.rename(three, "x").unwrap();
+    assert_eq!(load(&vault, two).unwrap(), b"x");
+}
+
+#[test]
 fn a_name_that_only_the_header_has_is_taken_too_and_is_learned_once() {
     let (_dir, vault) = vault();
-    let old = bytes(&vault, "old").unwrap();
+    let old = set(&vault, "old");
+    // The header of the shared material has another name than the rename gave.
     force(&vault, old, None);
     let other = Vault::open(vault.path(), &provider()).unwrap();
     assert_eq!(other.inner.known().body.unnamed(), 1);
+    let name = other.stat(old).unwrap().name;
     assert!(
-        matches!(bytes(&other, "old"), Err(VaultError::NameTaken { object, .. }) if object == old)
+        matches!(bytes(&other, &name), Err(VaultError::NameTaken { object, .. }) if object == old)
     );
     bytes(&other, "new").unwrap();
     assert_eq!(other.inner.known().body.unnamed(), 0);
-    assert_eq!(other.stat(old).unwrap().name, "old");
+    assert_eq!(other.stat(old).unwrap().name, name);
 }
 
 #[test]
