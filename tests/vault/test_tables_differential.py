@@ -371,7 +371,7 @@ def test_the_files_own_name_says_what_it_is(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_is_answered_as_one_that_is_not_approved(tmp_path: Path) -> None:
     one = Vault.create(tmp_path / "v", bytes(32))
     one.govern("core")
-    one.consent_grant(["p0"], "research")
+    one.consent_grant(["p0"], "research", unknown_ok=True)
     (tmp_path / "t.csv").write_bytes(b"a,b\n1,2\n")
     stored = one.store_table(
         tmp_path / "t.csv", subjects=["p0"], classes=[("consent", None, False)], facts=facts(["a", "b"])
