@@ -119,8 +119,9 @@ def entry(at: int, change: Callable[[int], int]) -> Edit:
 def name(text: bytes) -> Edit:
     def edit(case: Case) -> None:
         at = case.at + 174
-        assert case.body[at : at + 2] == b"\0\0"
-        case.body[at : at + 2] = struct.pack("<H", len(text)) + text
+        old = struct.pack("<H", 1) + b"a"
+        assert case.body[at : at + 3] == old
+        case.body[at : at + 3] = struct.pack("<H", len(text)) + text
 
     return edit
 
@@ -134,10 +135,16 @@ def label(text: bytes) -> Edit:
 
 
 def heads(*names: bytes) -> Edit:
+    def head(name: bytes, count: int, mac: bytes) -> bytes:
+        return struct.pack("<H", len(name)) + name + struct.pack("<Q", count) + mac
+
     def edit(case: Case) -> None:
-        assert case.body[-4:] == bytes(4)
-        one = [struct.pack("<H", len(name)) + name + struct.pack("<Q", 1) + bytes(32) for name in names]
-        case.body[-4:] = struct.pack("<I", len(names)) + b"".join(one)
+        """These heads before those that every vault has."""
+        own = [head(name.encode(), *value) for name, value in case.vault.body.heads.items()]
+        old = struct.pack("<I", len(own)) + b"".join(own)
+        assert case.body.endswith(old)
+        new = [*(head(name, 1, bytes(32)) for name in names), *own]
+        case.body[-len(old) :] = struct.pack("<I", len(new)) + b"".join(new)
 
     return edit
 
