@@ -1,7 +1,7 @@
 //! The discrete Gaussian, exactly: integer noise for counts (Canonne, Kamath and Steinke 2020, arXiv 2004.00010).
 //!
 //! No float takes part: probabilities are fractions of whole numbers, and each coin is an exact comparison with a uniform
-//! whole number. N_Z(0, sigma²) added to an integer query of sensitivity D is D²/(2 sigma²)-zero-concentrated private
+//! whole number. `N_Z(0, sigma²)` added to an integer query of sensitivity D is D²/(2 sigma²)-zero-concentrated private
 //! (theorem 4 there), as the continuous Gaussian is, and its Rényi divergences are no larger.
 
 use chacha20::ChaCha20Rng;
@@ -15,7 +15,7 @@ const SIGMAS: std::ops::RangeInclusive<f64> = 0.05..=1.0e11;
 const FINE: f64 = 4096.0;
 const PARTS: u128 = 256;
 
-/// A sample of N_Z(0, s²) with s the least fraction of 1/256 (of whole numbers beyond 4096) at or above `sigma`.
+/// A sample of `N_Z(0, s²)` with s the least fraction of 1/256 (of whole numbers beyond 4096) at or above `sigma`.
 pub fn discrete_gaussian(rng: &mut Rng, sigma: f64) -> Result<i64, NoiseError> {
     if !SIGMAS.contains(&sigma) {
         return Err(NoiseError::BadSigma { sigma });

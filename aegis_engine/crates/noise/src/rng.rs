@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn key_and_buffer_are_zeroized_on_drop() {
         const fn assert_zeroized<T: zeroize::ZeroizeOnDrop>() {}
+        const KEYED: fn(&Zeroizing<[u8; 32]>) -> ChaCha20Rng = keyed;
         assert_zeroized::<ChaCha20Rng>();
         assert_zeroized::<Wiped>();
-        const KEYED: fn(&Zeroizing<[u8; 32]>) -> ChaCha20Rng = keyed;
         let mut one = KEYED(&Zeroizing::new([0; 32]));
         let mut other = Rng::insecure_test(0);
         assert_eq!(one.next_u64(), other.stream().unwrap().next_u64());

@@ -12,6 +12,7 @@ use uuid::Uuid;
 const ROWS: u32 = 1_000_000;
 const SUBJECTS: u32 = 100_000;
 
+#[expect(clippy::too_many_lines, reason = "one script, read from top to bottom")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let log = Log::open(&dir.path().join("audit"), "example")?;

@@ -16,7 +16,7 @@ pub const LOSS_CAP: RangeInclusive<u64> = 1..=1_000_000;
 ///
 /// One record adds at most 1 to `examples`, 1 to `correct`, the cap to `loss_milli`, and 1 to one bin of each histogram.
 /// With each metric divided by what one record can add, the whole moves by at most √3 without histograms and √5 with
-/// them. Each metric gets N_Z(0, (z · √3 or √5 · scale)²), so the release is that of a Gaussian mechanism with noise
+/// them. Each metric gets `N_Z(0, (z · √3 or √5 · scale)²)`, so the release is that of a Gaussian mechanism with noise
 /// multiplier z on one query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CountsNoise {

@@ -213,6 +213,10 @@ impl Engine {
     /// # Errors
     /// [`PolicyError::GateFailed`] with all gates when one failed; [`PolicyError::Denied`] when only the policies
     /// object. Either way the record is in the log and the update goes nowhere.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a session ends with its release"
+    )]
     pub fn gate(
         &self,
         parts: &[Part<'_>],
@@ -430,7 +434,7 @@ impl Engine {
             weight: proposal.weight,
         };
         let object = permit.object().to_string();
-        let asker = Asker::new(
+        let policies = Asker::new(
             self.bundle(),
             permit.run(),
             permit.node(),
@@ -442,7 +446,7 @@ impl Engine {
             Action::Evaluate => "release_counts",
             _ => "release_update",
         };
-        asker.update(action, &permit.id().to_string(), &measured.context()?)
+        policies.update(action, &permit.id().to_string(), &measured.context()?)
     }
 }
 

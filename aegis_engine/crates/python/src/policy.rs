@@ -409,12 +409,12 @@ impl ComplianceEngine {
                 .iter()
                 .zip(&facts)
                 .map(|(permit, facts)| {
-                    let evaluates = permit.action() == Action::Evaluate;
+                    let of_holdout = permit.action() == Action::Evaluate;
                     Part {
                         permit,
                         facts,
-                        reservation: counts_reservation.clone().filter(|_| evaluates),
-                        epsilon_micro_total: if evaluates { evaluated } else { trained },
+                        reservation: counts_reservation.clone().filter(|_| of_holdout),
+                        epsilon_micro_total: if of_holdout { evaluated } else { trained },
                     }
                 })
                 .collect();

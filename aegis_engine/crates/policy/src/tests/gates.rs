@@ -608,7 +608,8 @@ fn counts_leave_with_the_engines_noise_and_never_as_they_are() {
 
 #[test]
 fn each_fault_of_an_evaluation_is_refused() {
-    let told: Vec<(&str, fn(&mut Told))> = vec![
+    type Change = fn(&mut Told);
+    let told: Vec<(&str, Change)> = vec![
         ("budget", |t| t.reservation = None),
         ("budget", |t| t.epsilon = 0),
         ("budget", |t| t.epsilon = 8_000_001),
@@ -624,7 +625,7 @@ fn each_fault_of_an_evaluation_is_refused() {
         change(&mut case);
         assert_eq!(failed(case.gate(&world, &permit)), [name]);
     }
-    let bad: Vec<fn(&mut Told)> = vec![
+    let bad: Vec<Change> = vec![
         |t| t.noise.as_mut().unwrap().z = 0.0,
         |t| t.noise.as_mut().unwrap().z = 1e-155,
         |t| t.noise.as_mut().unwrap().z = f64::NAN,
