@@ -184,10 +184,20 @@ class SecureAggregation(Strategy):
             )
         except _Stopped:
             result = self._result
+            self._measure_last(grid, evaluate_config or ConfigRecord())
         finally:
             self._started = False
         result.evaluate_metrics_clientapp = dict(sorted(self._result.evaluate_metrics_clientapp.items()))
         return result
+
+    def _measure_last(self, grid: Grid, config: ConfigRecord) -> None:
+        """A run that stops ends with the rounds it had: its last model is measured where the schedule measures the last one."""
+        trained = [r.round for r in self.rounds if r.task == "train" and not r.failed]
+        if trained:
+            self._last = trained[-1]
+            self.aggregate_evaluate(
+                self._last, list(self.configure_evaluate(self._last, self._result.arrays, config, grid))
+            )
 
     def _note(
         self, evaluate: Callable[[int, ArrayRecord], MetricRecord | None], server_round: int, arrays: ArrayRecord

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aegis_engine import clip_l2, encode_update
-from aegis_flower import VaultClient, aegis_client_app, compose, run_experiment
+from aegis_flower import VaultClient, aegis_client_app, compose, datasets, run_experiment
 from aegis_flower.gate import METRICS
 from aegis_flower.ingest import provision
 from aegis_flower.server import initial_arrays
@@ -37,15 +37,21 @@ class Seen:
 
 
 def watched_app(cfg, seen):
-    """The experiment's ClientApp with a forward hook on the model that notes each row it is given."""
+    """The experiment's ClientApp with a forward hook on the model that notes each row of the data that it is given.
+
+    The made-up rows that a node tries a model on are no data.
+    """
     lock = threading.Lock()
+    source, _ = datasets.load(cfg.data)
+    features = np.concatenate([source.columns[c] for c in source.spec.columns], axis=1).astype(np.float32)
+    data = {row.tobytes() for row in features}
 
     class WatchedClient(VaultClient):
         def model(self):
             model = super().model()
 
             def note(module, inputs):
-                rows = {row.tobytes() for row in inputs[0].detach().cpu().numpy().astype(np.float32)}
+                rows = {row.tobytes() for row in inputs[0].detach().cpu().numpy().astype(np.float32)} & data
                 with lock:
                     (seen.train if module.training else seen.evaluate)[self.node.config.name] |= rows
 

@@ -213,7 +213,7 @@ def test_a_run_from_any_folder_prints_its_result_and_leaves_a_report(aegis, tmp_
     ("override", "texts"),
     [
         ("privacy.epsilom=3", ["privacy.epsilom", "did you mean privacy.epsilon?"]),
-        ("privacy.epsilon=-1", ["privacy.epsilon", "must be positive"]),
+        ("privacy.epsilon=-1", ["privacy.epsilon", "must be above 0"]),
         ("privacy.epsilon=much", ["privacy.epsilon", "much"]),
         ("strategy.name=fedagv", ["strategy.name", "did you mean 'fedavg'?"]),
         ("runtime.lose=[1@1:lunch]", ["runtime.lose", "NODE@ROUND:STEP"]),

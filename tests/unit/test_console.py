@@ -45,6 +45,8 @@ def test_a_console_without_any_stream_prints_nothing(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_signal_unwinds_and_leaves_the_second_to_kill(number: signal.Signals, code: int) -> None:
+    # What runs in the background may have been started with SIGINT ignored, which stays so.
+    started_with = signal.signal(number, signal.default_int_handler)
     before = signal.getsignal(number)
     with watched() as watch:
         with pytest.raises(Interrupted) as caught:
@@ -53,6 +55,7 @@ def test_the_first_signal_unwinds_and_leaves_the_second_to_kill(number: signal.S
         assert watch.signum == number
         assert signal.getsignal(number) is signal.SIG_DFL
     assert signal.getsignal(number) == before
+    signal.signal(number, started_with)
 
 
 def test_outside_the_main_thread_no_handler_is_touched() -> None:

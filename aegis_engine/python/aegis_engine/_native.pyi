@@ -644,7 +644,7 @@ class Vault:
     def consent_erase_many(self, subjects: Sequence[str], *, unknown_ok: bool = False) -> int:
         """`consent_erase` for several people."""
 
-    def consent_erased(self, subjects: Sequence[str]) -> list[bool]:
+    def consent_erased(self, subjects: Sequence[str]) -> builtins.list[bool]:
         """Which of these people are erased."""
 
     def erase_person(self, subject: str, *, require: str | None = None) -> dict[str, Any]:
