@@ -33,7 +33,7 @@ class Seen:
 
     @property
     def nothing(self):
-        return not self.train and not self.evaluate
+        return not any(self.train.values()) and not any(self.evaluate.values())
 
 
 def watched_app(cfg, seen):

@@ -181,7 +181,7 @@ def test_a_run_over_budget_is_refused_before_data_is_read(run):
 
 
 def test_when_the_budget_ends_in_mid_run_the_earlier_rounds_stay(run):
-    report, folder, _ = run("strategy.rounds=4", "policy.budget_epsilon=2.4")
+    report, folder, _ = run("strategy.rounds=4", "policy.budget_epsilon=2.4", "evaluation.epsilon=1")
     assert report.run.status == "finished"
     sizes = [len(r.participants) for r in report.rounds]
     assert sizes[0] == 5

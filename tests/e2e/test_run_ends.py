@@ -21,6 +21,8 @@ SMALL = ["strategy.rounds=2", "privacy.noise_multiplier=20", "tracking.html=fals
 def _start(folder, *overrides):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AEGIS_", "FLWR_", "HYDRA_"))}
     environment |= {"FLWR_TELEMETRY_ENABLED": "0", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    # A test run in the background may have SIGINT ignored, which children would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "aegis", "run", "experiment=quickstart", "hydra.run.dir=out", *overrides],
         cwd=folder,
@@ -28,8 +30,6 @@ def _start(folder, *overrides):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in the background may have SIGINT ignored, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
