@@ -155,7 +155,7 @@ def test_the_commands_name_what_was_tampered_with_and_exit_with_5(spoiled, aegis
     flip(ledger, 20, 1)
     done = aegis("privacy", "show", vault, key_file=key)
     assert (done.returncode, done.stdout) == (5, "")
-    assert f"{ledger.name}, line 1" in done.stderr
+    assert f"{ledger.name!r}, line 1" in done.stderr
     assert "AEG-B002" in done.stderr
     flip(ledger, 20, 1)
 
