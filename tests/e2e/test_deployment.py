@@ -42,7 +42,9 @@ def test_a_supernode_killed_in_mid_run_leaves_the_correct_mean_of_the_others(rec
     run.run(kill_in_mid_run, timeout=800)
     assert run.report["run"]["status"] == "finished"
     first, second, evaluation = run.rounds
-    assert first["failed"].startswith("[AEG-S015] not enough clients: 2 remain, 3 are needed"), "of three, all must answer"
+    assert first["failed"].startswith("[AEG-S015] not enough clients: 2 remain, 3 are needed"), (
+        "of three, all must answer"
+    )
     assert [(x["node"], x["step"]) for x in first["lost"]] == [(run.node_ids[2], "masked")]
     assert (second["failed"], second["participants"]) == ("", sorted(run.node_ids[:2]))
     assert evaluation["participants"] == sorted(run.node_ids[:2])
