@@ -51,6 +51,8 @@ _MARK = "AEGIS_DEPLOYMENT"
 # own, 3 s between two looks for a message, is fixed and decides how long a round trip takes.
 _TASK_POLL_SECONDS = "0.25"
 _CLI_SECONDS = 120.0
+_PORT_TRIES = 5
+_PORT_TAKEN = re.compile(r"address already in use|Failed to bind to address", re.IGNORECASE)
 _GRACE_SECONDS = 4.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -134,6 +136,10 @@ class _Process:
     def text(self) -> str:
         return _ANSI.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
 
+    def port_was_taken(self) -> bool:
+        """Whether it ended because another program listens on its port."""
+        return self.popen.poll() is not None and _PORT_TAKEN.search(self.text()) is not None
+
     def error(self, what: str) -> DeploymentError:
         tail = "\n".join(self.text().splitlines()[-15:])
         return DeploymentError(f"{self.name} {what}; its log is {self.log}, ending in:\n{tail}")
@@ -205,6 +211,30 @@ class _Processes:
                 raise process.error("was not ready in time")
             time.sleep(0.1)
 
+    def listen(
+        self, start: Callable[[int], _Process], ready: Callable[[_Process], bool], deadline: float, first: _Process
+    ) -> _Process:
+        """Wait for ``first``; while another program took its port before it could, ``start`` it on another one.
+
+        Between finding a port free and the process listening on it lie seconds, and anybody may take it in them.
+
+        Raises:
+            DeploymentError: as :meth:`wait_until`, or every one of ``_PORT_TRIES`` ports was taken meanwhile.
+        """
+        process = first
+        for left in reversed(range(_PORT_TRIES)):
+            try:
+                self.wait_until(partial(ready, process), process, deadline)
+            except DeploymentError:
+                if left == 0 or not process.port_was_taken():
+                    raise
+                self.kill(process)
+                process.log.rename(process.log.with_suffix(f".{process.popen.pid}.log"))
+                process = start(_free_port())
+            else:
+                break
+        return process
+
     def kill(self, process: _Process) -> None:
         """End the process and its group at once, as a crash or a power cut would."""
         if process in self._running:
@@ -250,12 +280,6 @@ class _SuperLink:
         self._certificates = certificates
         self._runs = 0
         self.port = _free_port()
-        connection: dict[str, str | bool] = {"address": f"{_HOST}:{self.port}"}
-        if certificates is None:
-            connection["insecure"] = True
-        else:
-            connection["root-certificates"] = str(certificates.ca)
-        self._config = tomli_w.dumps({"superlink": {"default": "aegis", "aegis": connection}})
 
     def start(self, *options: str, extra: Mapping[str, str] | None = None) -> None:
         """Start the SuperLink and wait until its HTTP API answers (TLS verified)."""
@@ -266,18 +290,30 @@ class _SuperLink:
             security = ["--ssl-ca-certfile", str(files.ca), "--ssl-certfile", str(files.certificate)]
             security += ["--ssl-keyfile", str(files.key)]
             scheme, verify = "https", ssl.create_default_context(cafile=str(files.ca))
-        command = ["flower-superlink", "--host", _HOST, "--port", str(self.port)]
-        command += ["--disable-runtime-dependency-installation", *security, *options]
-        process = self._processes.start("superlink", command, extra)
 
-        def answers() -> bool:
+        def at(port: int) -> _Process:
+            self.port = port
+            command = ["flower-superlink", "--host", _HOST, "--port", str(port)]
+            command += ["--disable-runtime-dependency-installation", *security, *options]
+            return self._processes.start("superlink", command, extra)
+
+        def answers(process: _Process) -> bool:
             url = f"{scheme}://{_HOST}:{self.port}/health"
             try:
-                return httpx.get(url, verify=verify, trust_env=False, timeout=1.0).is_success
+                healthy = httpx.get(url, verify=verify, trust_env=False, timeout=1.0).is_success
             except httpx.TransportError:
                 return False
+            return healthy and process.popen.poll() is None  # who has the port may answer like a SuperLink
 
-        self._processes.wait_until(answers, process, time.monotonic() + _CLI_SECONDS)
+        self._processes.listen(at, answers, time.monotonic() + _CLI_SECONDS, at(self.port))
+
+    def _connection(self) -> str:
+        connection: dict[str, str | bool] = {"address": f"{_HOST}:{self.port}"}
+        if self._certificates is None:
+            connection["insecure"] = True
+        else:
+            connection["root-certificates"] = str(self._certificates.ca)
+        return tomli_w.dumps({"superlink": {"default": "aegis", "aegis": connection}})
 
     def flwr(self, name: str, *arguments: str, timeout: float = _CLI_SECONDS) -> tuple[int, str]:
         """Run one ``flwr`` command to its end; return its exit code and output.
@@ -287,7 +323,7 @@ class _SuperLink:
         """
         home = self._processes.folder / name
         home.mkdir(exist_ok=True)
-        (home / "config.toml").write_text(self._config, encoding="utf-8")
+        (home / "config.toml").write_text(self._connection(), encoding="utf-8")
         process = self._processes.start(name, ["flwr", *arguments])
         try:
             code = process.popen.wait(timeout)
@@ -422,17 +458,23 @@ class Deployment:
                 message = f"the key of node {index} was not registered (exit code {code}, log {log}): {text}"
                 raise DeploymentError(message)
         deadline = time.monotonic() + self._startup_timeout
-        for index, node in enumerate(self.nodes):
-            command = self._supernode_command(index, node, superlink.port, certificates, keys[index] if keys else None)
-            self._supernodes.append(processes.start(f"node-{index}", command))
-        for process in self._supernodes:
-            processes.wait_until(partial(_is_online, process), process, deadline)
+
+        def at(index: int, port: int) -> _Process:
+            key = keys[index] if keys else None
+            command = self._supernode_command(index, port, superlink.port, certificates, key)
+            return processes.start(f"node-{index}", command)
+
+        starts = [partial(at, index) for index in range(len(self.nodes))]
+        self._supernodes = [start(_free_port()) for start in starts]
+        for index, (start, process) in enumerate(zip(starts, self._supernodes, strict=True)):
+            self._supernodes[index] = processes.listen(start, _is_online, deadline, process)
         self.node_ids = [_node_id(process) for process in self._supernodes]
 
     def _supernode_command(
-        self, index: int, node: NodeSpec, port: int, certificates: Certificates | None, key: NodeKey | None
+        self, index: int, port: int, superlink: int, certificates: Certificates | None, key: NodeKey | None
     ) -> list[str]:
-        command = ["flower-supernode", "--superlink", f"{_HOST}:{port}", "--host", _HOST, "--port", str(_free_port())]
+        node = self.nodes[index]
+        command = ["flower-supernode", "--superlink", f"{_HOST}:{superlink}", "--host", _HOST, "--port", str(port)]
         command += ["--insecure"] if certificates is None else ["--root-certificates", str(certificates.ca)]
         if key is not None:
             command += ["--auth-supernode-private-key", str(key.private)]
@@ -519,9 +561,14 @@ def ray_run(
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, below those that the system gives to connections and to bind(0)."""
+    for _ in range(100):
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((_HOST, port))
+            return port
+    message = f"none of 100 ports of {_HOST} between 10000 and 31999 was free"
+    raise DeploymentError(message)
 
 
 def _is_online(process: _Process) -> bool:

@@ -169,7 +169,7 @@ impl Vault {
             usize::try_from(file.header.length)
                 .unwrap_or(usize::MAX)
         ]);
-        let mut sealed = bulk::scratch(file.header.chunk())?;
+        let mut sealed = bulk::scratch(file.header.widest())?;
         for (index, plain) in (0..file.header.chunks).zip(content.chunks_mut(file.header.chunk())) {
             let sealed = file.sealed(index, &mut sealed)?;
             chunk::open(&key, index, file.is_last(index), sealed, plain)

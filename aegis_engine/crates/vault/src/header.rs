@@ -71,6 +71,11 @@ impl Header {
         usize::try_from(self.length - index * self.chunk() as u64).unwrap_or(0)
     }
 
+    /// Plaintext bytes of its largest chunk: what memory for any one of them needs.
+    pub fn widest(&self) -> usize {
+        self.chunk_len(0)
+    }
+
     /// Where chunk `index` starts in the file.
     pub fn chunk_at(&self, index: u64) -> u64 {
         HEADER as u64 + index * (self.chunk() + TAG) as u64

@@ -166,7 +166,7 @@ impl RecordReader {
             let known = self.caches().pop();
             let mut cache = match known {
                 Some(cache) => cache,
-                None => Cache::new(self.unlocked.file.header.chunk())?,
+                None => Cache::new(self.unlocked.file.header.widest())?,
             };
             for at in order {
                 let record = &mut out[at * self.record_len..(at + 1) * self.record_len];
@@ -235,7 +235,7 @@ impl Cache {
             } else {
                 // The memory of the chunk that goes is used again; it is cleared on drop at the latest.
                 let mut plain = if self.chunks.len() < CACHE {
-                    bulk::scratch(unlocked.file.header.chunk())?
+                    bulk::scratch(unlocked.file.header.widest())?
                 } else {
                     self.chunks.remove(0).plain
                 };

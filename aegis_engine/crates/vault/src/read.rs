@@ -275,7 +275,7 @@ impl ObjectReader {
         match known {
             Some(scratch) => Ok(scratch),
             None => Ok(Scratch {
-                sealed: bulk::scratch(self.unlocked.file.header.chunk())?,
+                sealed: bulk::scratch(self.unlocked.file.header.widest())?,
                 plain: None,
                 index: None,
             }),
@@ -315,7 +315,7 @@ impl ObjectReader {
                 let known = scratch.index.take();
                 let mut plain = match scratch.plain.take() {
                     Some(plain) => plain,
-                    None => bulk::scratch(header.chunk())?,
+                    None => bulk::scratch(header.widest())?,
                 };
                 if known != Some(index) {
                     self.unlocked

@@ -396,6 +396,16 @@ impl Inner {
         })
     }
 
+    /// What became of files outside the lock, where a destroyed vault is not an error of the disk.
+    pub fn unless_destroyed<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match error {
+            VaultError::Io { .. } | VaultError::ObjectMissing { .. } => {
+                self.destroyed().unwrap_or(error)
+            }
+            other => other,
+        })
+    }
+
     /// The keystore on disk. The caller holds the lock.
     pub fn load(&self) -> Result<State> {
         let known = self.auth();

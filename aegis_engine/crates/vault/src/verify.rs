@@ -93,7 +93,7 @@ fn check(
 ) -> Result<()> {
     let header = &file.header;
     bulk::check_all(
-        header.chunk(),
+        header.widest(),
         header.chunks,
         threads,
         progress,

@@ -14,7 +14,7 @@ use crate::bulk::{self, Progress, Target};
 use crate::error::{Result, VaultError};
 use crate::fail;
 use crate::files::{self, Place};
-use crate::header::{HEADER, Header};
+use crate::header::{HEADER, Header, TAG};
 use crate::keys::{WRAPPED, WriteKeys};
 use crate::keystore::{Kind, Record};
 use crate::lock;
@@ -24,6 +24,9 @@ use crate::secret::{self, Secret};
 use crate::store;
 use crate::vault::{Inner, now};
 use crate::verify;
+
+/// Where a writer's memory starts to grow from.
+const LEAST_BUFFER: usize = 4096;
 
 /// Everything random of one object; tests fix it.
 pub(crate) struct Seed {
@@ -69,7 +72,7 @@ impl Intent {
     fn write(inner: &Inner, path: Place, bytes: &[u8]) -> Result<Self> {
         // Recovery holds the vault's lock exclusively: between its creation and its own lock it cannot see the intent.
         let held = lock::shared(&inner.layout.lock(), inner.lock_wait())?;
-        let locked = files::write_synced(&path, bytes)?;
+        let locked = inner.unless_destroyed(files::write_synced(&path, bytes))?;
         if !lock::take(&locked) {
             return Err(VaultError::Closed); // a fresh random id: nobody else can hold it
         }
@@ -241,8 +244,10 @@ impl ObjectWriter {
             renamed: false,
         };
         let path = inner.layout.object_tmp(object);
-        files::create_dir(&path.parent())?;
-        let file = path.create_new().map_err(VaultError::io("create", &path))?;
+        let file = inner.unless_destroyed(
+            files::create_dir(&path.parent())
+                .and_then(|()| path.create_new().map_err(VaultError::io("create", &path))),
+        )?;
         Ok(Self {
             draft,
             file,
@@ -272,29 +277,41 @@ impl ObjectWriter {
         self.header.object
     }
 
-    /// Space for at least one byte. One byte beyond the chunk tells that more follows.
-    fn spare(&mut self) -> Result<&mut [u8]> {
+    /// Space for at least one byte, for `wanted` where the chunk has it. One byte beyond the chunk tells that more follows.
+    fn spare(&mut self, wanted: usize) -> Result<&mut [u8]> {
         if self.failed {
             return Err(VaultError::Closed);
         }
         let chunk = self.header.chunk();
         if self.filled > chunk {
-            let carry = self.buffer()?[chunk];
+            let carry = self.buffer(chunk)?[chunk];
             self.seal(chunk, false)?;
-            self.buffer()?[0] = carry;
+            self.buffer(chunk)?[0] = carry;
             self.filled = 1;
         }
         let filled = self.filled;
-        Ok(&mut self.buffer()?[filled..=chunk])
+        let buffer = self.buffer(filled.saturating_add(wanted))?;
+        let end = buffer.len().min(chunk + 1);
+        Ok(&mut buffer[filled..end])
     }
 
-    /// A chunk and its tag; a full chunk is sealed only when more follows, so that the last one is known.
-    fn buffer(&mut self) -> Result<&mut Pages> {
-        let fresh = match self.buffer.take() {
-            Some(known) => known,
-            None => bulk::scratch(self.header.chunk())?,
+    /// `room` bytes and a tag, at most a chunk and a tag; a full chunk is sealed only when more follows, so that the last
+    /// one is known. Small objects get small memory: to clear a whole chunk costs more than to seal a few bytes.
+    fn buffer(&mut self, room: usize) -> Result<&mut Pages> {
+        let known = self.buffer.take();
+        let room = room.min(self.header.chunk());
+        let buffer = match known {
+            Some(known) if known.len() >= room + TAG => known,
+            known => {
+                let size = room.next_power_of_two().max(LEAST_BUFFER);
+                let mut grown = bulk::scratch(size.min(self.header.chunk()))?;
+                if let Some(known) = known {
+                    grown[..self.filled].copy_from_slice(&known[..self.filled]);
+                }
+                grown
+            }
         };
-        Ok(self.buffer.insert(fresh))
+        Ok(self.buffer.insert(buffer))
     }
 
     fn advance(&mut self, n: usize) {
@@ -305,7 +322,7 @@ impl ObjectWriter {
     fn seal(&mut self, len: usize, last: bool) -> Result<()> {
         // Stays set when anything below fails: a half-written object cannot be finished.
         self.failed = true;
-        self.buffer()?;
+        self.buffer(len)?;
         let Some(mut data) = self.buffer.take() else {
             return Err(VaultError::Closed);
         };
@@ -321,7 +338,7 @@ impl ObjectWriter {
     /// Copies all of `data`.
     pub fn append(&mut self, mut data: &[u8]) -> Result<()> {
         while !data.is_empty() {
-            let spare = self.spare()?;
+            let spare = self.spare(data.len())?;
             let n = spare.len().min(data.len());
             spare[..n].copy_from_slice(&data[..n]);
             self.advance(n);
@@ -406,7 +423,7 @@ impl ObjectWriter {
         }
         if !self.sealed {
             if self.filled > self.header.chunk() {
-                self.spare()?;
+                self.spare(1)?;
             }
             self.seal(self.filled, true)?;
         }
@@ -456,8 +473,9 @@ impl ObjectWriter {
         let path = self.draft.inner.layout.object_tmp(self.header.object);
         let header = self.header.clone();
         let verifier = WriteKeys::derive(&self.dek, &header)?.into_verifier();
+        let inner = Arc::clone(&self.draft.inner);
         let finished = self.complete()?;
-        verify::read_back(
+        let read = verify::read_back(
             &path,
             &Header {
                 length: finished.record.length,
@@ -465,7 +483,8 @@ impl ObjectWriter {
                 ..header
             },
             &verifier,
-        )?;
+        );
+        inner.unless_destroyed(read)?;
         Ok(finished)
     }
 
