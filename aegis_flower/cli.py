@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from aegis.cli_base import EXIT_CODES, exit_code, fail
+from aegis.cli_base import EXIT_CODES, Key, KeyFile, exit_code, fail, provider
 
 from aegis_flower.console import console, tolerate
 from aegis_flower.errors import AegisError, ConfigError, DataError, ReportError, RunFailed
@@ -421,10 +421,14 @@ class _Progress:
             self._show(record)
 
     def _show(self, record: RoundRecord) -> None:
-        rows = record.metrics.get("examples", 0)
+        from aegis_flower.gate import means
+
         before = "" if record.task == "evaluate" else "before it "
-        share = min(1.0, max(0.0, record.metrics["correct"] / rows)) if rows > 0 else None
+        found = means(record.metrics)
+        share = found.get("accuracy")
         note = f"{before}accuracy {share:.3f}" if share is not None else ""
+        if found and share is None:  # a number is predicted
+            note = f"{before}loss {found['loss']:.3f}"
         if share is not None and self._cfg.privacy.mode == "example":
             from aegis_flower.report_build import accuracy_sd
 
@@ -441,9 +445,8 @@ class _Progress:
 
 def privacy_show(
     vault: Annotated[Path, typer.Argument(metavar="VAULT", help="folder of the vault")],
-    key_file: Annotated[
-        Path, typer.Option("--key-file", "-k", envvar="AEGIS_KEY_FILE", help="file with the vault's key")
-    ],
+    key_file: KeyFile = None,
+    key: Key = None,
     delta: Annotated[
         float | None, typer.Option(help="δ at which ε is stated; by default that of each data set's terms")
     ] = None,
@@ -460,14 +463,14 @@ def privacy_show(
         within("--delta", delta, DELTA)
     tolerate()
     out = console()
-    opened = Vault.open(str(vault), key_file=str(key_file))
+    opened = Vault.open(str(vault), provider(key_file, key))
     engine = ComplianceEngine(opened)
     decisions = opened.audit_records("authorize")
     table = Table(
         title=f"unit {UNIT}, neighbours {NEIGHBOURING}, Poisson sampling, PLD accountant where it is proved, else RDP"
     )
     for column in ("data set", "δ", "ε spent", "ε for a person", "ε budget", "steps", "runs"):
-        table.add_column(column, justify="left" if column == "data set" else "right")
+        table.add_column(column, justify="left" if column == "data set" else "right", overflow="fold")
     notes = []
     for name, dataset in sorted(opened.datasets().items()):
         at = delta if delta is not None else float(engine.terms(dataset).get("delta", 1e-5))

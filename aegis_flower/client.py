@@ -56,6 +56,7 @@ def aegis_client_app(
     make = _client_factory(client, model, loss, optimizer, config)
     if class_weights is not None:
         make = _weighted(make, client, tuple(class_weights))
+    app.make = make
     handlers.register(app, make)
     return app
 

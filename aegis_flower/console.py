@@ -12,8 +12,27 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+# Signs of ours in ASCII, for streams that are not UTF-8: what reads along there seldom agrees on the rest.
+_ASCII = str.maketrans(
+    {
+        "ε": "eps",
+        "δ": "delta",
+        "σ": "sigma",
+        "≤": "<=",
+        "±": "+/-",
+        "·": "-",
+        "–": "-",
+        "\u202f": " ",
+        "…": "...",
+        "✕": "x",
+        "§": "S.",
+    }
+)
+
+
 class Tolerant:
-    """A text stream in front of another: characters it cannot encode become ``?``, and after an error it writes nothing more.
+    """A text stream in front of another: on one that is not UTF-8, signs are words and what it cannot encode becomes ``?``; after
+    an error it writes nothing more.
 
     A closed pipe (``| head``) or a full disk under the log file is a reader's matter, not the run's.
     """
@@ -24,6 +43,9 @@ class Tolerant:
 
     def write(self, text: str) -> int:
         """Writes as much as can be."""
+        length = len(text)
+        if not self.encoding.lower().startswith("utf"):
+            text = text.translate(_ASCII)
         if not self.broken and self._stream is not None:
             try:
                 self._stream.write(text)
@@ -33,7 +55,7 @@ class Tolerant:
                     self._stream.write(text.encode(encoding, "replace").decode(encoding, "replace"))
             except (OSError, ValueError):  # ValueError: the stream was closed
                 self._break()
-        return len(text)
+        return length
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Writes each."""

@@ -96,16 +96,17 @@ class Outgoing:
         return cls(_MADE, content=RecordDict({wire.ARRAYS: ArrayRecord(arrays), "metrics": metrics}))
 
     @classmethod
-    def counts(cls, release: Release) -> Outgoing:
-        """Released counts over held-out rows in clear, as Flower's strategies read them: rows, loss, accuracy."""
+    def counts(cls, release: Release, *, classes: bool = True) -> Outgoing:
+        """Released counts over held-out rows in clear, as Flower's strategies read them: rows, loss, accuracy of classes."""
         if type(release) is not Release:
             raise TypeError("counts leave only as a Release")
         found = release.metrics()
         rows = max(0, found.get("examples", 0))
         share = {  # counts may carry noise: cut to where the numbers can lie
             "loss": max(0.0, found.get("loss_milli", 0) / 1000 / max(1, rows)),
-            "accuracy": min(1.0, max(0.0, found.get("correct", 0) / max(1, rows))),
         }
+        if classes:
+            share["accuracy"] = min(1.0, max(0.0, found.get("correct", 0) / max(1, rows)))
         return cls(_MADE, content=RecordDict({"metrics": MetricRecord({"num-examples": rows, **share})}))
 
     @classmethod
@@ -169,6 +170,8 @@ def _reply(out: Outgoing, message: Message, context: Context) -> Message:
 
 class DoorApp(ClientApp):
     """A Flower `ClientApp` whose handlers, those that are registered later included, answer through the door."""
+
+    make: Callable[[Context], Any] | None = None  # what builds the client, for a server in the same process
 
     def __init__(self) -> None:
         super().__init__()

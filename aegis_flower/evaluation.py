@@ -24,11 +24,13 @@ class Evaluated:
         loss: summed over the rows, each cut to [0, loss_max].
         confidence: probability of what it named, by row, in no order that a caller may rely on.
         right: whether that was the label, by row; nowhere where labels are not whole numbers.
+        classes: whether the model names classes; of one that predicts a number only the loss says something.
     """
 
     loss: float
     confidence: npt.NDArray[np.float32]
     right: npt.NDArray[np.bool_]
+    classes: bool = True
 
 
 @torch.no_grad()
@@ -39,6 +41,8 @@ def evaluate(
     device: torch.device,
     batch: int = 512,
     loss_max: float = 10.0,
+    *,
+    classes: bool = True,
 ) -> Evaluated:
     """Evaluates a model on every row of the permit.
 
@@ -52,6 +56,7 @@ def evaluate(
         device: where to compute.
         batch: rows at once; changes no result.
         loss_max: a row's loss counts as at most this, and a loss that is not finite as this.
+        classes: whether the labels are classes; else no row is right, and there is no confidence.
     """
     model.to(device).eval()
     each = by_record(loss)
@@ -71,7 +76,9 @@ def evaluate(
         confidence[at : at + len(y)] = torch.nan_to_num(sure.float(), nan=0.0).clamp(0, 1).numpy()
         right[at : at + len(y)] = (correct & kept).numpy()
         x.zero_()
-    return Evaluated(total, confidence, right)
+    if not classes:
+        confidence, right = np.zeros_like(confidence), np.zeros_like(right)
+    return Evaluated(total, confidence, right, classes)
 
 
 def by_record(loss: Loss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
 
-from aegis_flower import report, report_build
+from aegis_flower import report, report_build, report_text
 from aegis_flower.client import aegis_client_app
 from aegis_flower.config import CARRIED, Config, carry, parse_loss
 from aegis_flower.console import Tolerant
@@ -201,7 +201,11 @@ def _print_round(record: RoundRecord) -> None:
 
 def _headline(written: report.RunReport) -> str:
     r = written.results
-    accuracy = f"{r.accuracy:.4f}" if r.accuracy is not None else "unknown"
-    accuracy += f" ± {r.accuracy_sd:.4f}" if r.accuracy_sd else ""
+    found = f"accuracy {r.accuracy:.4f}" if r.accuracy is not None else "accuracy unknown"
+    found += f" ± {r.accuracy_sd:.4f}" if r.accuracy_sd else ""
+    if r.accuracy is None and r.loss is not None:
+        found = f"loss {r.loss:.4f}"
     rows = "an unknown number of" if r.test_rows is None else r.test_rows
-    return f"run {written.run.status}, accuracy {accuracy} over {rows} held-out rows"
+    worst = report_text.most_spent(written.clients)
+    spent = f", ε {report_text.run_epsilon(worst)} a record" if worst is not None else ""
+    return f"run {written.run.status}, {found} over {rows} held-out rows{spent}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from aegis_flower.node import Node
 if TYPE_CHECKING:
     from aegis_flower.train import Evaluated
 
+log = logging.getLogger("aegis")
 Shapes = list[tuple[str, tuple[int, ...]]]
 
 
@@ -65,17 +67,16 @@ def means(sums: Mapping[str, int]) -> dict[str, float]:
 
     The sums may carry noise, so each number is cut to where it can lie. ``calibration-error`` is the expected calibration error
     over ten bins of confidence (Guo et al. 2017, eq. 5), with the middle of a bin for the confidence in it; it is there where the
-    histograms are.
+    histograms are. Where the model predicts a number there is neither of them: no row has a confidence, and none is right.
     """
     rows = sums.get("examples", 0)
     if rows <= 0:
         return {}
-    told = {
-        "accuracy": min(1.0, max(0.0, sums["correct"] / rows)),
-        "loss": max(0.0, sums["loss_milli"] / 1000 / rows),
-        "test-rows": float(rows),
-    }
     sure, right = CONFIDENCE.read(sums), CONFIDENT_AND_RIGHT.read(sums)
+    told = {"loss": max(0.0, sums["loss_milli"] / 1000 / rows), "test-rows": float(rows)}
+    # none right and bins that are there and empty: nobody named a class
+    if any(sure) or sums.get("correct") or ("correct" in sums and CONFIDENCE.names[0] not in sums):
+        told["accuracy"] = min(1.0, max(0.0, sums["correct"] / rows))
     if any(sure):
         gaps = [abs(r - n * (i + 0.5) / len(sure)) for i, (n, r) in enumerate(zip(sure, right, strict=True))]
         told["calibration-error"] = min(1.0, sum(gaps) / rows)
@@ -140,13 +141,13 @@ def counts_mechanism(config: Config, delta: float) -> Mechanism:
 
 
 def counted(found: Evaluated, *, histograms: bool) -> dict[str, int]:
-    """The metrics of an evaluation, exact, by the names of `METRICS`; bins are zero without `histograms`."""
+    """The metrics of an evaluation, exact, by the names of `METRICS`; bins are zero without `histograms` and without classes."""
     bins = {**CONFIDENCE.count(found.confidence), **CONFIDENT_AND_RIGHT.count(found.confidence[found.right])}
     return {
         "examples": len(found.right),
         "correct": int(found.right.sum()),
         "loss_milli": round(found.loss * 1000),
-        **(bins if histograms else dict.fromkeys(bins, 0)),
+        **(bins if histograms and found.classes else dict.fromkeys(bins, 0)),
     }
 
 
@@ -154,6 +155,8 @@ def release(
     node: Node, permits: Permit | Sequence[Permit], proposal: Proposal, limits: Limits, *, secure_aggregation: bool
 ) -> Release:
     """Clips the update, runs every gate and asks the policies of each data set that a permit opened.
+
+    An update that is not finite leaves as zeros: whether a node refuses must not depend on a row.
 
     A release names all permits it used: the one trained on (``release_update``) first, then the one evaluated on
     (``release_counts``). The engine clips to ``limits.max_norm`` (the update is already noised: clipping is post-processing),
@@ -166,8 +169,13 @@ def release(
     """
     own = node.config.max_norm
     max_norm = limits.max_norm if own is None else min(limits.max_norm, own)
-    if proposal.update.size and np.isfinite(proposal.update).all():
-        clip_l2(proposal.update, max_norm)
+    if proposal.update.size:
+        # Weights can be chosen to overflow on some rows and on no others: a refusal would tell the server which there are.
+        norm = clip_l2(proposal.update, max_norm)  # makes zeros of what is not finite
+        if not np.isfinite(norm):
+            log.warning(
+                "aegis: the update is not finite, so zeros take its place; lower model.learning_rate, or ask the researcher to"
+            )
     counts = proposal.counts
     return node.engine.gate(
         [permits] if isinstance(permits, Permit) else list(permits),

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from aegis_engine import Release
-from aegis_flower import admission, preflight, wire
+from aegis_flower import wire
 from aegis_flower.door import DoorApp, Outgoing
 from aegis_flower.errors import AppError, RequestInvalid
 from aegis_flower.mask import Masker
 from aegis_flower.round_config import RoundConfig
-from aegis_flower.vault_client import NDArrays, VaultClient, numpy_client
+from aegis_flower.vault_client import VaultClient, numpy_client
 
 ClientFactory = Callable[[Context], Any]
 
@@ -31,7 +30,7 @@ NO_VAULT = (
     "secure aggregation needs a VaultClient on every node (its vault seals the round's secrets), this app has a {}: derive "
     "the client from VaultClient, or use the strategy without SecureAggregation"
 )
-_SEALED = ("fit", "evaluate", "release", "release_evaluation")
+_SEALED = ("fit", "evaluate", "respond", "release", "release_evaluation")
 EXAMPLES = "num-examples"
 
 
@@ -105,27 +104,8 @@ def _masked(make: ClientFactory, message: Message, context: Context) -> Outgoing
     masker = _masker(client)
     masker.check_masked(request.payload, dim)
     arrays = content.array_records[wire.ARRAYS]
-    freed = _answer(client, request, parameters, list(arrays), masked=True)
+    freed = client.respond(request, parameters, list(arrays), masked=True)
     return masker.masked_input(request.payload, freed, dim, wire.binding(arrays, request, settings))
-
-
-def _answer(
-    client: VaultClient, request: wire.Request, parameters: NDArrays, names: list[str], *, masked: bool
-) -> Release:
-    """Admission, preflight, permits, budget, rows, gates: in this order."""
-    trains = request.task == "train"
-    evaluates = request.evaluate or not trains
-    admission.admit(client, request.task, request.noise_multiplier, evaluates=evaluates, masked=masked)
-    preflight.check(client, parameters, trains=trains, evaluates=evaluates)
-    if evaluates:
-        client.prepare_evaluation(request.round)
-    if not trains:
-        return client.release_evaluation(parameters, request.round, secure_aggregation=masked)
-    trained = client.train_round(parameters, request.round, request.noise_multiplier)
-    # After training, so that a refused budget reads nothing; it is the received model that is evaluated.
-    counts = client.evaluate_counts(parameters, request.round)[0] if evaluates else {}
-    shapes = [(name, tuple(a.shape)) for name, a in zip(names, parameters, strict=True)]
-    return client.release(trained, shapes, counts, secure_aggregation=masked)
 
 
 # -- messages of Flower's own strategies ---------------------------------------------------------------------------------------
@@ -160,18 +140,14 @@ def _plain_vault(client: VaultClient, message: Message, task: str) -> Outgoing:
     settings = wire.settings(content)
     parameters = wire.model(content)
     client.round_config = RoundConfig(settings)
-    # what Flower's strategies say in their own words, held to the bounds of AEGIS's request
-    given = {
-        "round": settings.get("server-round", settings.get("round", 1)),
-        "payload": b"",
-        "task": task,
-        "noise-multiplier": settings.get("noise-multiplier", 0.0) if task == "train" else 0.0,
-        "evaluate": False,
-    }
-    request = wire.Request.from_content(RecordDict({wire.RECORD: ConfigRecord(given)}))
+    # what Flower's strategies say in their own words
+    round_ = settings.get("server-round", settings.get("round", 1))
+    request = wire.Request.plain(task, round_, settings.get("noise-multiplier", 0.0) if task == "train" else 0.0)
     arrays = content.array_records[wire.ARRAYS]
-    freed = _answer(client, request, parameters, list(arrays), masked=False)
-    return Outgoing.update(freed, parameters, arrays) if task == "train" else Outgoing.counts(freed)
+    freed = client.respond(request, parameters, list(arrays), masked=False)
+    if task == "train":
+        return Outgoing.update(freed, parameters, arrays)
+    return Outgoing.counts(freed, classes=client.predicts_classes)
 
 
 def _plain_config(settings: Mapping[str, Any]) -> dict[str, Any]:

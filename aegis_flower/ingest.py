@@ -121,6 +121,8 @@ def ingest_report(
     """As `ingest`; returns what was done."""
     name = _named(vault, name)
     its_role = _role(name, role)
+    if not hasattr(columns, "items"):
+        raise DataError(f"{name}: give columns by name, as a dict or a DataFrame, not a {type(columns).__name__}")
     arrays = {column: _column(name, column, values) for column, values in columns.items()}
     people = _people(name, subjects)
     lengths = {len(array) for array in arrays.values()} | {len(people)}

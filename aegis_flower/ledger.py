@@ -105,8 +105,9 @@ class Ledger:
         self._dataset = dataset
         self.delta = TERMS_DELTA if delta is None else delta
         within("terms.delta", self.delta, DELTA)
-        self.lineages = _lineages(vault, dataset)
-        self._books = [_Book(vault, lineage, dataset) for lineage in self.lineages]
+        found = _lineages(vault, dataset)
+        self.lineages = found or [vault.mac(_NAMELESS, dataset.encode()).hex()[:32]]
+        self._books = [_Book(vault, lineage, dataset, nameless=not found) for lineage in self.lineages]
 
     @property
     def path(self) -> Path:
@@ -257,14 +258,18 @@ class Ledger:
 
 
 def _lineages(vault: Vault, dataset: str) -> list[str]:
-    """Ids of those whose budget the data set spends. A name of no data set has a ledger of its own, found by the name's MAC: no
+    """Ids of those whose budget the data set spends. Of a name of no data set, none: its ledger is found by the name's MAC, as no
     name ever becomes a path.
+
+    Raises:
+        AegisError: there is such a data set, but it does not say whose it is: nobody's budget is not a fresh one.
     """
     try:
-        found = [str(lineage) for lineage in vault.lineages(dataset)]
+        return [str(lineage) for lineage in vault.lineages(dataset)]
     except AegisError:
-        found = []
-    return found or [vault.mac(_NAMELESS, dataset.encode()).hex()[:32]]
+        if any(dataset in (e["name"], e["id"]) for e in vault.list()):
+            raise
+        return []
 
 
 def _steps(entries: list[Entry], run: str | None = None) -> Counter[Mechanism]:
@@ -291,8 +296,8 @@ def _spent(entries: list[Entry], account: Any, run: str | None = None) -> float:
 class _Book:
     """The file of one lineage, and what earlier versions kept under names."""
 
-    def __init__(self, vault: Vault, lineage: str, dataset: str) -> None:
-        self._vault, self.lineage, self._dataset = vault, lineage, dataset
+    def __init__(self, vault: Vault, lineage: str, dataset: str, *, nameless: bool) -> None:
+        self._vault, self.lineage, self._dataset, self._nameless = vault, lineage, dataset, nameless
         self._folder = Path(vault.path) / "privacy"
         self.path = self._folder / f"{lineage}.{UNIT}.jsonl"
         self._head = f"privacy/{lineage}"
@@ -334,15 +339,8 @@ class _Book:
         )
 
     def _former(self) -> list[str]:
-        """Names under which an earlier version kept entries of these people, as far as there are such files."""
-        names = {self._dataset, *self._vault.lineage_names(self.lineage)}
-        names |= {str(e["name"]) for e in self._vault.list() if e["id"] == self._dataset}
-        try:
-            there = {path.name for path in self._folder.iterdir()}
-        except FileNotFoundError:
-            return []
-        # Compared with what the folder lists, never joined to a path: a name with a slash is in no folder.
-        return sorted(name for name in names if f"{name}.{UNIT}.jsonl" in there and name != self.lineage)
+        """Names under which an earlier version kept entries of these people; of a lineage that this version made, none."""
+        return [self._dataset] if self._nameless else self._vault.lineage_names(self.lineage)
 
     def _old(self, name: str, *, logged: bool = True) -> list[Entry]:
         """Entries under a name. `logged`: the log is all that knows how many there must be."""
@@ -350,9 +348,14 @@ class _Book:
         def mac(entry: Entry, previous: str) -> str:
             return self._vault.mac(_OLD_DOMAIN, f"{name}\n{previous}\n{_body(entry)}".encode()).hex()
 
-        entries = self._read(f"{name}.{UNIT}.jsonl", mac)
+        file = f"{name}.{UNIT}.jsonl"
+        # Compared with what the folder lists, never joined to a path: a name with a slash is in no folder.
+        there = self._folder.is_dir() and any(path.name == file for path in self._folder.iterdir())
+        entries = self._read(file, mac) if there else []
         if logged:
-            self._check_log(entries, self._vault.audit_find_last(_EVENT, "dataset", name))
+            # A charge of this version names a lineage as well, and may be of other people under the same name.
+            of_name = (r for r in self._vault.audit_records(_EVENT) if r.get("dataset") == name and "lineage" not in r)
+            self._check_log(entries, max(of_name, key=lambda record: int(record["seq"]), default=None))
         return entries
 
     def _read(self, name: str, mac: Any) -> list[Entry]:

@@ -5,6 +5,7 @@ A SuperNode's operator passes ``--node-config 'aegis-vault="/srv/vault" aegis-ke
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import threading
@@ -21,6 +22,7 @@ from aegis_flower.errors import NodeError, WrongVault
 from aegis_flower.ledger import Ledger
 from aegis_flower.settings import NodeConfig
 
+log = logging.getLogger("aegis")
 HOLDOUT = ".holdout"
 __all__ = ["HOLDOUT", "Node", "NodeConfig", "close_nodes", "current", "note_refusal", "open_node", "refusals"]
 
@@ -38,6 +40,15 @@ class Node:
             )
         self.engine = ComplianceEngine(self.vault)
         self._datasets = {str(entry["name"]): str(entry["id"]) for entry in self.vault.list()}
+        others = [name for name in self._datasets if name.endswith(HOLDOUT)]
+        if config.dataset in self._datasets and others and not self.has_holdout:
+            log.warning(
+                "aegis: %s has no held-out rows: %r is not in the vault, %s is; rename it if it belongs to %r, which was renamed",
+                config.name,
+                config.dataset + HOLDOUT,
+                ", ".join(map(repr, others)),
+                config.dataset,
+            )
 
     def dataset(self, holdout: bool = False) -> str:
         """Object id of the node's data set, or of its holdout.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
 from torch import nn
 
 from aegis_flower.errors import AppError
+
+# Opacus gives the root logger a handler when it is imported, and every line of Flower's would be printed twice.
+_handlers = list(logging.root.handlers)
+from opacus import GradSampleModule  # noqa: E402
+from opacus.validators import ModuleValidator  # noqa: E402
+
+logging.root.handlers[:] = _handlers
 
 # Inputs need no gradients; torch remarks on that once for every hook that Opacus sets.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)

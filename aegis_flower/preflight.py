@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord
 
+from aegis_flower import admission
 from aegis_flower.errors import AegisError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def check(client: VaultClient, parameters: NDArrays, *, trains: bool, evaluates:
             _settings(client)  # of this message: those that passed before were other ones
     if evaluates and client.node.has_holdout:
         _once(client, parameters, holdout=True)
+        if not client.predicts_classes and admission.counts_are_noised(
+            client.config, client.node.terms(client.node.dataset(True))
+        ):
+            raise DataMismatch(
+                "the client predicts a number (its Spec has one class), and under noise the count of right rows, which is none, "
+                "would be taken for an accuracy near 0; measure no model (evaluation.rounds=never, or "
+                "SecureAggregation(evaluate='never')), or override evaluate_counts() to count what is near enough and "
+                "predicts_classes to be True"
+            )
 
 
 def _once(client: VaultClient, parameters: NDArrays, *, holdout: bool) -> bool:
@@ -173,7 +183,7 @@ def _built(client: VaultClient, parameters: NDArrays) -> nn.Module:
     if own != [a.shape for a in parameters]:
         raise ModelMismatch(
             f"the server's model has shapes {[a.shape for a in parameters]}, this client's has {own}; build the same model on "
-            "both sides"
+            "both sides: aegis_server_app(model=...) takes it"
         )
     return model
 
@@ -206,11 +216,16 @@ def _device(client: VaultClient) -> torch.device:
 
 
 def _settings(client: VaultClient, model: nn.Module | None = None) -> None:
-    """Builds the optimiser once, so that it reads its settings of the message; whatever nobody read is refused."""
+    """Builds the optimiser once and takes a step of zeros, so that it reads its settings of the message; whatever nobody read is
+    refused.
+    """
     model = model or client.model()
     _loss(client)
     try:
-        client.optimizer(model.parameters())
+        optimizer = client.optimizer(model.parameters())
+        for p in model.parameters():
+            p.grad = p.detach().new_zeros(p.shape) if p.requires_grad else None
+        optimizer.step()
     except AegisError:
         raise
     except Exception as error:

@@ -653,11 +653,11 @@ def print_report(report: RunReport, console: Console) -> None:
 
 
 def _client_table(report: RunReport) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("client")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("client", overflow="fold")  # a name that was cut is no name
     for title in ("ε run", "ε total", "ε person", "allowed", "denied", "rounds"):
-        table.add_column(title, justify="right")
-    table.add_column("audit")
+        table.add_column(title, justify="right", no_wrap=title != "ε total")
+    table.add_column("audit", overflow="fold")
     for client in report.clients:
         state, colour = words.audit_state(client.audit)
         table.add_row(

@@ -141,11 +141,11 @@ def write(
         rounds=tuple(_rounds(cfg, outcome, names, read)),
         clients=tuple(clients),
         results=report.ResultsReport(
-            accuracy=_ratio(final, "correct"),
+            accuracy=_accuracy(final),
             accuracy_sd=accuracy_sd(cfg, last, read) if last is not None else None,
             majority_class_accuracy=majority(cfg) if nodes else None,
             accuracy_without_dp=without_dp,
-            loss=_loss(final),
+            loss=gate.means(final).get("loss"),
             test_rows=max(0, final["examples"]) if "examples" in final else None,
             epsilon_max=_largest(c.epsilon for c in clients),
             epsilon_total_max=_largest(c.epsilon_total for c in clients),
@@ -265,15 +265,8 @@ def measured(record: RoundRecord) -> bool:
     return record.metrics.get("examples", 0) > 0
 
 
-def _ratio(metrics: dict[str, int], key: str) -> float | None:
-    """Counts may have noise: a share is cut to where it can lie."""
-    rows = metrics.get("examples", 0)
-    return min(1.0, max(0.0, metrics[key] / rows)) if rows > 0 else None
-
-
-def _loss(metrics: dict[str, int]) -> float | None:
-    rows = metrics.get("examples", 0)
-    return max(0.0, metrics["loss_milli"] / 1000 / rows) if rows > 0 else None
+def _accuracy(metrics: dict[str, int]) -> float | None:
+    return gate.means(metrics).get("accuracy")
 
 
 def accuracy_sd(cfg: Config, record: RoundRecord, read: list[Book]) -> float | None:
@@ -288,7 +281,7 @@ def accuracy_sd(cfg: Config, record: RoundRecord, read: list[Book]) -> float | N
     if not read and _noises(cfg):
         with contextlib.suppress(ConfigError):
             z = gate.counts_mechanism(cfg, cfg.privacy.delta).noise_multiplier
-    share = _ratio(record.metrics, "correct")
+    share = _accuracy(record.metrics)
     if not z or share is None:
         return None
     clients = len([b for b in read if b.counts_noise]) or len(record.participants)
@@ -314,8 +307,8 @@ def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Boo
             spent = _bound(cfg, outcome, asked)
         yield report.RoundReport(
             round=r.round,
-            accuracy=_ratio(metrics, "correct"),
-            loss=_loss(metrics),
+            accuracy=_accuracy(metrics),
+            loss=gate.means(metrics).get("loss"),
             epsilon_max=spent,
             participants=tuple(_name(names, n) for n in r.participants),
             lost=tuple(

@@ -224,8 +224,15 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
     notes += (
         [f"{plural(len(unknown), 'log')} to be verified at the nodes, with the heads of this report"] if unknown else []
     )
+    found = ("accuracy", accuracy(results), rows)
+    if results.accuracy is None and results.loss is not None:  # a number is predicted
+        found = (
+            "loss",
+            number(results.loss, 3),
+            "" if results.test_rows is None else plural(results.test_rows, "test row"),
+        )
     return [
-        ("accuracy", accuracy(results), rows),
+        found,
         *privacy,
         kept,
         ("audit", f"{verified} of {len(report.clients)} verified" if verified or bad else UNKNOWN, "; ".join(notes)),

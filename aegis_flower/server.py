@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from aegis_flower.ledger import calibrate
 from aegis_flower.node import refusals
 from aegis_flower.strategies import Bucketed, ClearAggregation, RoundRecord, SecureAggregation
 from aegis_flower.strategies.rounds import Lost
+from aegis_flower.vault_client import VaultClient
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,7 +147,8 @@ def run_server(
         grid: Flower's grid.
         outcome: filled as the run goes on: rounds, and the newest model.
         on_round: called after each round.
-        model: builds the app's own model in place of the configured one; the clients build the same.
+        model: builds the app's own model in place of the configured one; the clients build the same. None takes the configured
+            one, and in one process the one that the app's client builds.
         extra: further arguments of `SecureAggregation`.
 
     Raises:
@@ -163,7 +167,7 @@ def run_server(
                 raised.append(error)
 
     strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
-    outcome.arrays = start = initial_arrays(cfg, model)
+    outcome.arrays = start = initial_arrays(cfg, model or _clients_model(grid))
     outcome.strategy = strategy
     _keep_models(strategy, outcome, raised)
     result = strategy.start(grid, start, num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline)
@@ -175,6 +179,24 @@ def run_server(
         refusal = next((f"[{x.code}] {x.reason}".strip() for x in lost if x.code), None)  # more than "0 clients remain"
         first = refusal or next((r.failed for r in outcome.rounds if r.failed), lost[0].reason if lost else "no client")
         raise RunFailed(f"no round gave a model; first reason: {first}")
+
+
+def _clients_model(grid: Grid) -> ModelFn | None:
+    """The model that the app's client builds for itself, where it can be asked: in one process."""
+    from aegis_flower.simulations.inprocess import InProcessGrid
+
+    if not isinstance(grid, InProcessGrid) or (make := getattr(grid.app, "make", None)) is None:
+        return None
+    try:
+        client = make(grid.context(next(iter(grid.get_node_ids()))))
+        if not isinstance(client, VaultClient) or not client.torch_model:
+            return None
+        if client.model_fn is None and type(client).model is VaultClient.model:
+            return None
+        client.model()
+    except Exception:  # noqa: BLE001 - the nodes say it, in the first round
+        return None
+    return client.model
 
 
 def _explained(run_id: int, record: RoundRecord, lost: Lost) -> Lost:
@@ -202,6 +224,18 @@ def _keep_models(strategy: AnyStrategy, outcome: Outcome, raised: list[Exception
     strategy.aggregate_train = kept  # type: ignore[method-assign]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Flower's lines off the screen of one's own process, which has a line of ours for each round."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def aegis_server_app(config: Config | None = None, model: ModelFn | None = None) -> ServerApp:
     """The `ServerApp` of an experiment, for `flwr run`.
 
@@ -223,8 +257,12 @@ def aegis_server_app(config: Config | None = None, model: ModelFn | None = None)
         cfg = config or cfg
         folder = Path(output or f"aegis-runs/{grid.run.run_id}")
         kind = cfg.runtime.kind
-        runtime = "inprocess" if isinstance(grid, InProcessGrid) else "deployment" if kind == "inprocess" else kind
-        with server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round):
+        here = isinstance(grid, InProcessGrid)
+        runtime = "inprocess" if here else "deployment" if kind == "inprocess" else kind
+        with (
+            server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
+            _quiet() if here else nullcontext(),
+        ):
             run_server(cfg, grid, outcome, on_round, model=model)
 
     return app

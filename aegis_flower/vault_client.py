@@ -22,7 +22,7 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 
 from aegis_engine import DpSession, Permit, Release, Rng
-from aegis_flower import admission, datasets, gate
+from aegis_flower import admission, datasets, gate, preflight, wire
 from aegis_flower.config import Config
 from aegis_flower.door import codes_only
 from aegis_flower.errors import AppError, ModelMismatch, OutsideTerms
@@ -59,9 +59,10 @@ class Trained:
     @property
     def update(self) -> npt.NDArray[np.float32]:
         """Flat float32 difference."""
-        return np.concatenate(
-            [np.asarray(a - b, dtype=np.float32).ravel() for a, b in zip(self.after, self.before, strict=True)]
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # the gate makes zeros of what is not finite
+            return np.concatenate(
+                [np.asarray(a - b, dtype=np.float32).ravel() for a, b in zip(self.after, self.before, strict=True)]
+            )
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class VaultClient(NumPyClient):
         self.spec = datasets.spec(config.data.name)
         self.round_config = RoundConfig()
         self.probed: training.Probed | None = None
+        self._permit: Permit | None = None
         self._evaluation: Evaluation | None = None
 
     def model(self) -> nn.Module:
@@ -137,6 +139,11 @@ class VaultClient(NumPyClient):
         return torch.optim.SGD(parameters, lr=cfg.learning_rate if rate is None else rate, momentum=cfg.momentum)
 
     @property
+    def predicts_classes(self) -> bool:
+        """Whether the model names classes. One that predicts a number has a loss over held-out rows and no accuracy."""
+        return self.spec.classes > 1
+
+    @property
     def proximal_mu(self) -> float:
         """FedProx's μ: the message's, else the configured one."""
         sent = self.round_config.proximal_mu
@@ -151,20 +158,55 @@ class VaultClient(NumPyClient):
     def fit(self, parameters: NDArrays, config: dict[str, Any]) -> tuple[NDArrays, int, dict[str, Any]]:
         """Trains one round and gives the release in clear. Only data whose terms allow that may be used so."""
         with codes_only("train"):
-            round_, sigma = int(config["round"]), float(config["noise_multiplier"])
-            admission.admit(self, "train", sigma, evaluates=False, masked=False)
-            shapes = [(str(i), a.shape) for i, a in enumerate(parameters)]
-            freed = self.release(self.train_round(parameters, round_, sigma), shapes, {}, secure_aggregation=False)
+            asked = wire.Request.plain("train", int(config["round"]), float(config["noise_multiplier"]))
+            freed = self.respond(asked, parameters, [str(i) for i in range(len(parameters))], masked=False)
             update = np.frombuffer(freed.update(), dtype=np.float32)
         return apply_update(parameters, update), freed.weight, {}
 
     def evaluate(self, parameters: NDArrays, config: dict[str, Any]) -> tuple[float, int, dict[str, Any]]:
         """Evaluates on the holdout and gives the release in clear. Only data whose terms allow that may be used so."""
         with codes_only("evaluate"):
-            admission.admit(self, "evaluate", 0.0, evaluates=True, masked=False)
-            found = self.release_evaluation(parameters, int(config["round"]), secure_aggregation=False).metrics()
+            asked = wire.Request.plain("evaluate", int(config["round"]), 0.0)
+            found = self.respond(asked, parameters, [], masked=False).metrics()
         rows = max(1, found["examples"])
-        return found["loss_milli"] / 1000 / rows, max(0, found["examples"]), {"accuracy": found["correct"] / rows}
+        told = {"accuracy": found["correct"] / rows} if self.predicts_classes else {}
+        return found["loss_milli"] / 1000 / rows, max(0, found["examples"]), told
+
+    def respond(self, asked: wire.Request, parameters: NDArrays, names: list[str], *, masked: bool) -> Release:
+        """Admission, preflight, permits, budget, rows, gates: in this order, whoever asks.
+
+        Args:
+            asked: what the message asks for.
+            parameters: the model it brought.
+            names: of its arrays, in order.
+            masked: whether the answer leaves under masks.
+        """
+        trains = asked.task == "train"
+        evaluates = asked.evaluate or not trains
+        admission.admit(self, asked.task, asked.noise_multiplier, evaluates=evaluates, masked=masked)
+        preflight.check(self, parameters, trains=trains, evaluates=evaluates)
+        # Every permit before any charge: a refusal of one costs the budget of neither.
+        self._permit = self._permitted("train", asked.round) if trains else None
+        if evaluates:
+            self.prepare_evaluation(asked.round)
+        if not trains:
+            return self.release_evaluation(parameters, asked.round, secure_aggregation=masked)
+        trained = self.train_round(parameters, asked.round, asked.noise_multiplier)
+        # After training, so that a refused budget reads nothing; it is the received model that is evaluated.
+        counts = self.evaluate_counts(parameters, asked.round)[0] if evaluates else {}
+        shapes = [(name, tuple(a.shape)) for name, a in zip(names, parameters, strict=True)]
+        return self.release(trained, shapes, counts, secure_aggregation=masked)
+
+    def _permitted(self, action: str, round_: int, *, holdout: bool = False) -> Permit:
+        """A permit for as many rows and people as the terms ask for at least; the gate would say so, too, but after a charge."""
+        permit = self.authorize(action, round_, holdout=holdout)
+        terms = self.node.terms(permit.object)
+        if permit.rows < terms["min_rows"] or permit.subjects < terms["min_subjects"]:
+            raise OutsideTerms(
+                f"{permit.rows} rows of {permit.subjects} people may be used, the data's terms ask for {terms['min_rows']} rows "
+                f"of {terms['min_subjects']} people; nothing was read and nothing charged"
+            )
+        return permit
 
     def authorize(self, action: str, round_: int, *, holdout: bool = False) -> Permit:
         """Asks the compliance engine for a permit over the node's data set.
@@ -197,8 +239,8 @@ class VaultClient(NumPyClient):
         from aegis_flower.stream import PermitDataset
 
         cfg = self.config.privacy
-        permit = self.authorize("train", round_)
-        terms = self._enough(permit)
+        permit, self._permit = self._permit or self._permitted("train", round_), None
+        terms = self.node.terms(permit.object)
         model = self.model()
         load(model, parameters)
         seed = self._insecure_seed(round_)
@@ -237,16 +279,6 @@ class VaultClient(NumPyClient):
         text = f"{self.config.seed}:{round_}:{self.context.node_id}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
-    def _enough(self, permit: Permit) -> dict[str, Any]:
-        """The gate would say so, too, but after the round was charged."""
-        terms = self.node.terms(permit.object)
-        if permit.rows < terms["min_rows"] or permit.subjects < terms["min_subjects"]:
-            raise OutsideTerms(
-                f"{permit.rows} rows of {permit.subjects} people may be used, the data's terms ask for {terms['min_rows']} rows "
-                f"of {terms['min_subjects']} people; nothing was read and nothing charged"
-            )
-        return terms
-
     def prepare_evaluation(self, round_: int) -> Evaluation | None:
         """Permit and, where the data ask for it, budget of one evaluation; None where there are no held-out rows.
 
@@ -255,8 +287,8 @@ class VaultClient(NumPyClient):
         """
         if not self.node.has_holdout:
             return None
-        permit = self.authorize("evaluate", round_, holdout=True)
-        terms, cfg = self._enough(permit), self.config
+        permit = self._permitted("evaluate", round_, holdout=True)
+        terms, cfg = self.node.terms(permit.object), self.config
         counts = None
         if admission.counts_are_noised(cfg, terms):
             mechanism = gate.counts_mechanism(cfg, terms["delta"])
@@ -290,7 +322,9 @@ class VaultClient(NumPyClient):
         model = self.model()
         load(model, parameters)
         device = models.device(cfg.model.device)
-        found = training.evaluate(model, self.loss(), data, device, loss_max=cfg.evaluation.loss_max)
+        found = training.evaluate(
+            model, self.loss(), data, device, loss_max=cfg.evaluation.loss_max, classes=self.predicts_classes
+        )
         # exact counts cost nothing, so the histograms come with them
         return gate.counted(found, histograms=leave.counts is None or leave.counts.histograms), leave.permit
 

@@ -67,6 +67,16 @@ class Request:
         )
 
     @classmethod
+    def plain(cls, task: str, round_: Any, sigma: Any) -> Request:
+        """What a message of Flower's own strategies asks for, held to the same bounds.
+
+        Raises:
+            RequestInvalid: names the field.
+        """
+        given = {"round": round_, "payload": b"", "task": task, "noise-multiplier": sigma, "evaluate": False}
+        return cls.from_content(RecordDict({RECORD: ConfigRecord(given)}))
+
+    @classmethod
     def from_content(cls, content: RecordDict) -> Request:
         """Reads a request as a node must: every field there, of its type and within its bounds, and none beside them.
 

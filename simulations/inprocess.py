@@ -165,6 +165,11 @@ class InProcessGrid(Grid):
         self._run = run
 
     @property
+    def app(self) -> ClientApp:
+        """The app every node runs."""
+        return self._app
+
+    @property
     def run(self) -> Run:
         """The run's description."""
         return self._run

@@ -135,8 +135,8 @@ class ClearAggregation(Strategy):
             value = found.get(name)
             if isinstance(value, float):
                 record.metrics[count] = round(value * rows * scale)
-        if not {"correct", "loss_milli"} <= record.metrics.keys():
-            record.metrics = {}  # these are read together
+        if "loss_milli" not in record.metrics:
+            record.metrics = {}  # a model that predicts numbers has no accuracy; nothing has no loss
         seconds = time.monotonic() - self._since
         record.seconds = {"total": seconds}
         self._finish(record)

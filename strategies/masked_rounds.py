@@ -80,6 +80,7 @@ class MaskedRounds:
     observer: Callable[[int, int, bytes], None] | None = None
     advertised: set[int] = field(default_factory=set)
     groups: list[Group] = field(default_factory=list)
+    _twins: dict[int, int] = field(default_factory=dict)
     _planned: list[Group] = field(default_factory=list)
     _number: int = 0
 
@@ -103,8 +104,11 @@ class MaskedRounds:
         started = time.monotonic()
         new = {n: wire.Request(record.round) for n in contents if n not in self.advertised}
         for node, payload in self._trip(grid, record, wire.ADVERTISE, new):
-            if _take(record, node, "advertise", self.base.add_advert, payload) is not _REFUSED:
+            before = _take(record, node, "advertise", self.base.add_advert, payload)
+            if before is not _REFUSED:
                 self.advertised.add(node)
+                if before is not None:
+                    self._twins[before] = node
         asks = self._begin(record, [n for n in contents if n in self.advertised])
         where = self._where()
         for node, payload in self._trip(
@@ -160,13 +164,18 @@ class MaskedRounds:
                     self.groups.append(fresh)
                     asks.update(dict.fromkeys(fresh.nodes, fresh.request))
                     if fresh.failed is None:
-                        reason = f"it takes part only with more clients than the {len(wanted)} there are"
-                        record.lost += [Lost(n, "share", reason) for n in wanted[: self.most] if n not in fresh.nodes]
+                        left = [n for n in wanted[: self.most] if n not in fresh.nodes]
+                        record.lost += [Lost(n, "share", self._why_left_out(n, len(wanted))) for n in left]
                     continue
             self.groups.append(plan)
             asks.update({n: plan.request for n in plan.server.missing if n in there})
         self._fail_when_all_have()
         return asks
+
+    def _why_left_out(self, node: int, there: int) -> str:
+        if (twin := self._twins.get(node)) is not None:
+            return f"node {twin} gave keys under the same identity, which has one seat: give each node an identity of its own"
+        return f"it takes part only with more clients than the {there} there are"
 
     def _draw_up(self, nodes: list[int], number: int) -> Group:
         server = self.base.fork()

@@ -7,6 +7,7 @@ import sys
 import uuid
 
 import pytest
+from aegis import cli
 
 from aegis_flower.report import load_report
 
@@ -144,6 +145,53 @@ def test_usage_errors_exit_with_2_and_say_what_to_give(aegis, vault):
     _fails(aegis("vault", "add", folder, "missing.csv", key_file=key), 1, "missing.csv")
 
 
+def test_a_plain_file_is_not_added_where_nobody_could_ever_read_it(aegis, tmp_path):
+    folder, key = tmp_path / "vault", tmp_path / "key"
+    assert aegis("vault", "init", folder, "--make-key", "--govern", "core", key_file=key).returncode == 0
+    (tmp_path / "a.csv").write_text("amount\n12\n")
+    error = " ".join(aegis("vault", "add", folder, "a.csv", key_file=key).stderr.replace("│", "").split())
+    assert "governed" in error
+    assert "ingest" in error
+    assert json.loads(aegis("vault", "ls", folder, "--json", key_file=key).stdout) == []
+
+
+def test_a_rotation_makes_the_new_key_on_request_and_overwrites_none(aegis, vault, tmp_path):
+    folder, key, object_id = vault
+    new = tmp_path / "new.key"
+    for wrong in (["--make-key"], ["--make-key", "--new-key", "env:X"], ["--make-key", "--new-key-file", key]):
+        assert aegis("vault", "rotate", folder, *wrong, key_file=key).returncode == USAGE
+    assert aegis("vault", "rotate", folder, "--make-key", "--new-key-file", new, key_file=key).returncode == 0
+    assert new.stat().st_mode & 0o777 == 0o600
+    assert object_id in aegis("vault", "ls", folder, key_file=new).stdout
+    _fails(aegis("vault", "ls", folder, key_file=key), 1, "AEG-V006")
+
+
+def test_the_versions_are_told(aegis):
+    told = aegis("--version").stdout
+    assert all(f"{name} " in told for name in ("aegis-flower-engine", "aegis-flower", "flwr"))
+
+
+def test_without_the_plugin_its_commands_say_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(cli.importlib.metadata, "entry_points", lambda **_: ())
+    for command in cli.PLUGIN:
+        monkeypatch.setattr(sys, "argv", ["aegis", command, "x"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == USAGE
+        assert "pip install aegis-flower" in capsys.readouterr().err
+
+
+def test_every_command_of_the_plugin_is_known_to_the_engine():
+    import typer
+
+    from aegis_flower.cli import register
+
+    app = typer.Typer()
+    register(app)
+    names = [c.name for c in app.registered_commands] + [g.name for g in app.registered_groups]
+    assert sorted(names) == sorted(cli.PLUGIN)
+
+
 # -- audit, doctor ------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +252,8 @@ def test_a_run_from_any_folder_prints_its_result_and_leaves_a_report(aegis, tmp_
     assert spent.returncode == 0
     client = next(c for c in report.clients if c.node == "hospital-1")
     assert f"{client.epsilon:.3f}" in spent.stdout
+    where = f"file:{vaults / 'keys' / 'hospital-1.key'}"
+    assert aegis("privacy", "show", vaults / "hospital-1", "--key", where).stdout == spent.stdout
     assert "breast_cancer" in spent.stdout
     kept = f"{client.audit.records}:{client.audit.head}"
     assert aegis("audit", "verify", vaults / "hospital-1", "--expect", kept).returncode == 0

@@ -141,6 +141,18 @@ def test_a_robust_rule_over_groups_is_that_rule_on_the_means_of_the_groups(drive
     assert [r.trips for r in strategy.rounds] == [4, 2]
 
 
+def test_every_group_counts_alike_whatever_its_clients_say_they_weigh(drive):
+    """Node 1's group has lost a client, and would count less if it went by weights."""
+    strategy = Bucketed(FedAvg(**EVERYONE), group_size=4, cohort=CLIENTS, weight_max=1)
+    start, final, plain = drive(strategy, lose=[(0, 2, "masked")])
+    expected = start.astype(np.float64)
+    for record in strategy.rounds:
+        assert len(record.groups) == 3
+        expected += np.mean([np.mean([plain[record.round, n] for n in g], axis=0) for g in record.groups], axis=0)
+    assert sorted(len(g) for g in strategy.rounds[1].groups) == [3, 4, 4]
+    assert np.abs(final - expected).max() <= 2 * step(strategy) + 1e-6
+
+
 def test_a_false_client_moves_the_mean_and_not_the_median_over_groups(drive):
     nodes = {1}
     medians = Bucketed(FedMedian(**EVERYONE), group_size=3, cohort=CLIENTS, weight_max=1, max_norm=40.0)

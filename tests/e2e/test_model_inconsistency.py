@@ -147,6 +147,26 @@ def test_with_a_commit_step_the_clients_themselves_refuse(configs: Any, commit: 
     assert all(r.failed for r in strategy.rounds)
 
 
+def test_an_inner_strategy_that_sends_different_models_trains_nobody(configs: Any) -> None:
+    """A server that is honest and a strategy that is not fit for sums: found before a client is asked for anything."""
+
+    class Uneven(FedAvg):
+        def configure_train(self, *args: Any) -> Any:
+            messages = list(super().configure_train(*args))
+            content = RecordDict(dict(messages[0].content))
+            other_model(content)
+            messages[0].content = content
+            return messages
+
+    strategy = SecureAggregation(Uneven(), cohort=len(NODES), join_deadline=1, weight_max=1)
+    with InProcessGrid(aegis_client_app(config=CFG), configs, run_id=RUN + 65) as grid:
+        result = strategy.start(grid, initial_arrays(CFG), num_rounds=1, timeout=60)
+    (record,) = strategy.rounds
+    assert "different models or settings" in record.failed
+    assert record.trips == 0
+    assert not result.arrays
+
+
 # -- the server that reads everything ---------------------------------------------------------------------------------------
 
 

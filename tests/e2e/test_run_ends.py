@@ -11,9 +11,11 @@ import pytest
 
 from aegis_engine import ComplianceEngine, Vault
 from aegis_flower import VaultClient, aegis_client_app, compose, run_experiment
-from aegis_flower.ledger import Ledger
+from aegis_flower.ledger import Ledger, Mechanism, epsilon
 from aegis_flower.report import load_report
-from aegis_flower.report_build import MISMATCH, unnoised
+from aegis_flower.report_build import MISMATCH, clients_seen_by_server, unnoised
+from aegis_flower.server import Outcome
+from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 SMALL = ["strategy.rounds=2", "privacy.noise_multiplier=20", "tracking.html=false"]
 
@@ -96,6 +98,43 @@ def test_an_app_that_trains_otherwise_than_the_run_says_is_shown_to(tmp_path):
     assert MISMATCH in report.run.labels
     assert any("9 steps for a round" in w for w in report.run.warnings)
     assert {c.steps for c in report.clients} == {18}
+
+
+def test_a_run_that_spent_more_than_was_asked_for_says_what_it_spent(tmp_path):
+    asked = ["privacy.epsilon=0.5", "privacy.noise_multiplier=1.0", "policy.budget_epsilon=100"]
+    report = run_experiment(compose("quickstart", [*SMALL, *asked]), tmp_path / "run")
+    root = tmp_path / "run" / "vaults"
+    assert report.run.status == "finished"
+    for client in report.clients:
+        vault = Vault.open(str(root / client.node), key_file=str(root / "keys" / f"{client.node}.key"))
+        spent = Ledger(vault, "breast_cancer").spent(1e-5).epsilon
+        assert client.epsilon == pytest.approx(spent)
+        assert spent > 1.0, "more than twice what was asked for"
+    assert report.results.epsilon_max == pytest.approx(max(c.epsilon for c in report.clients))
+
+
+def test_privacy_show_says_of_each_data_set_what_its_ledger_says_held_out_rows_too(aegis, tmp_path):
+    run_experiment(compose("quickstart", SMALL), tmp_path / "run")
+    root = tmp_path / "run" / "vaults"
+    key = root / "keys" / "hospital-1.key"
+    done = aegis("privacy", "show", root / "hospital-1", key_file=key)
+    assert done.returncode == 0, done.stderr
+    vault = Vault.open(str(root / "hospital-1"), key_file=str(key))
+    for name in ("breast_cancer", "breast_cancer.holdout"):
+        (row,) = [line.split() for line in done.stdout.splitlines() if name in line.split() and "ε" not in line]
+        spent = Ledger(vault, name).spent(1e-5).epsilon
+        assert spent > 0.01
+        assert f"{spent:.3f}" in row
+        assert "(1" in row, "rows of the person with most of them"
+
+
+def test_what_a_server_says_of_nodes_it_cannot_read_is_the_most_they_can_have_spent():
+    cfg = compose("quickstart", ["privacy.epsilon=0.5", "privacy.noise_multiplier=1.0"])
+    rounds = [RoundRecord(1, participants=[1, 2]), RoundRecord(2, participants=[1], lost=[Lost(2, "masked", "")])]
+    found = clients_seen_by_server(cfg, Outcome(cfg, 1.0, rounds=rounds))
+    most = epsilon({Mechanism(1.0, cfg.privacy.sample_rate, cfg.privacy.clip): 2 * cfg.privacy.steps_per_round}, 1e-5)
+    assert most > 1.0
+    assert [(c.node, c.source, c.epsilon) for c in found] == [(f"node-{n}", "upper_bound", most) for n in (1, 2)]
 
 
 def test_run_and_total_differ_when_vaults_are_used_again(tmp_path):

@@ -57,6 +57,16 @@ def test_a_planned_cohort_that_could_lose_nobody_more_makes_room_for_a_fresh_one
     assert [(r.failed, len(r.participants), r.trips) for r in rounds[:3]] == [("", 5, 4), ("", 3, 3), ("", 3, 2)]
 
 
+def test_fewer_than_the_smallest_cohort_give_no_sum_where_the_threshold_is_met(tmp_path):
+    """Four of five could unmask; the run asks for five."""
+    cfg = compose("quickstart", ["strategy.rounds=2", "secagg.min_cohort=5", *PLAIN])
+    nodes = provision(cfg, tmp_path / "vaults")
+    lose = [(3, 1, "masked")]
+    first, *_ = drive(cfg, build_strategy(cfg, 0.0), [node.node_config for node in nodes], lose=lose)
+    assert first.failed.startswith("[AEG-S015]")
+    assert first.participants == []
+
+
 def test_a_sparse_graph_sums_and_bears_the_loss_it_is_drawn_up_for(tmp_path):
     cfg = compose("quickstart", ["strategy.rounds=2", "data.clients=12", "policy.min_rows=20", *PLAIN])
     nodes = provision(cfg, tmp_path / "vaults")
@@ -126,7 +136,7 @@ def test_a_node_that_asks_for_the_same_policy_refuses_a_cohort_without_it(with_s
 def rounds(tmp_path):
     """Runs two rounds of five nodes, the first `members` of which are in the roster."""
 
-    def run(members, *, known_to_the_server=True, expired=False, serial=1):
+    def run(members, *, known_to_the_server=True, expired=False, serial=1, twins=False):
         cfg = compose("quickstart", ["strategy.rounds=2", *PLAIN])
         nodes = provision(cfg, tmp_path / "vaults")
         signer = Identity.create(str(tmp_path / f"operator-{serial}-{expired}"))
@@ -159,6 +169,8 @@ def rounds(tmp_path):
             }
             for i, node in enumerate(nodes)
         ]
+        if twins:  # a mistake of the operator's
+            configs[4]["aegis-identity"] = configs[0]["aegis-identity"]
         return drive(cfg, strategy, configs)
 
     return run
@@ -166,6 +178,14 @@ def rounds(tmp_path):
 
 def test_members_of_a_roster_sum_as_others_do(rounds):
     assert [len(r.participants) for r in rounds(5)] == [5, 5]
+
+
+def test_two_nodes_with_one_identity_are_told_so(rounds):
+    for record in rounds(5, twins=True):
+        assert len(record.participants) == 4
+        (lost,) = record.lost
+        assert lost.node in (1, 5)
+        assert f"node {6 - lost.node} gave keys under the same identity" in lost.reason
 
 
 def test_a_node_outside_the_roster_is_left_out(rounds):

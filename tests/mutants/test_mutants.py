@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from mutants import ALL, PYTHON
-from run import ROOT, copied, is_red, run
+from run import GREEN, RED, ROOT, copied, mutated, run
 
 
 def test_each_mutant_has_its_place_and_its_test() -> None:
@@ -27,5 +27,5 @@ def test_each_mutant_has_its_place_and_its_test() -> None:
 def test_a_mutant_turns_its_test_red(tmp_path: Path, number: str) -> None:
     (mutant,) = [m for m in PYTHON if m.name.startswith(number)]
     copy = copied(tmp_path)
-    assert run(mutant, copy) == 0
-    assert is_red(mutant, copy)
+    assert run(mutant, copy) == GREEN
+    assert mutated(mutant, copy) == RED

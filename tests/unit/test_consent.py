@@ -187,6 +187,8 @@ X = {"x": np.zeros(2, np.float32)}
         ("a\\b", X, ["a", "b"]),
         ("", X, ["a", "b"]),
         ("d", {}, ["a", "b"]),
+        ("d", None, ["a", "b"]),
+        ("d", np.zeros((2, 3)), ["a", "b"]),
         ("d", {"x": np.zeros(0)}, []),
         ("d", X, ["a", ""]),
         ("d", X, ["a", "b\0"]),
@@ -222,6 +224,23 @@ def test_missing_values_are_counted_by_column_and_taken_on_request(vault: Vault)
         report = ingest_report(vault, "d", columns, people, terms)
     assert report.missing == {"x": 2}
     ingest(vault, "e", columns, people, terms, allow_missing=True)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int16, np.uint16, np.float16, "M8[s]", "U3", object])
+def test_a_kind_of_value_that_cannot_be_kept_is_refused_with_the_kinds_that_can(vault: Vault, dtype: Any) -> None:
+    terms, columns = Terms(purposes=["research"]), {"x": np.zeros(2, dtype)}
+    with pytest.raises(AegisError, match=r"d\.x: dtype .* cannot be stored; take f32, f64, i32, i64 or u8") as error:
+        ingest(vault, "d", columns, ["a", "b"], terms)
+    assert error.value.code == "AEG-D001"
+    assert vault.list() == []
+
+
+def test_a_data_frame_a_series_and_a_tensor_are_columns(vault: Vault) -> None:
+    pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    frame = pandas.DataFrame({"age": [1.0, 2.0], "ill": [0, 1]})
+    for name, columns in (("a", frame), ("b", {"age": frame["age"], "x": torch.ones(2, 3)})):
+        dataset = ingest(vault, name, columns, ["a", "b"], Terms(purposes=["research"]))
+        assert rows(vault, dataset) == 2
 
 
 def test_plain_lists_are_columns(vault: Vault) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +18,15 @@ from aegis_flower.files import claim
 from aegis_flower.interrupts import Interrupted, watched
 
 
-def test_what_a_stream_cannot_encode_is_replaced() -> None:
+@pytest.mark.parametrize(("encoding", "clinic"), [("ascii", b"M?ller"), ("latin-1", b"M\xfcller")])
+def test_signs_are_words_where_a_stream_is_not_utf_8_and_what_it_cannot_encode_is_replaced(
+    encoding: str, clinic: bytes
+) -> None:
     raw = io.BytesIO()
-    out = Tolerant(io.TextIOWrapper(raw, encoding="ascii"))
-    out.write("ε ≤ 3\n")
+    out = Tolerant(io.TextIOWrapper(raw, encoding=encoding))
+    assert out.write("ε ≤ 3 ± 1 · Müller 測\n") == 21
     out.flush()
-    assert raw.getvalue() == b"? ? 3\n"
+    assert raw.getvalue() == b"eps <= 3 +/- 1 - " + clinic + b" ?\n"
     assert not out.broken
 
 
@@ -77,3 +82,10 @@ def test_each_of_many_runs_that_start_at_once_has_a_folder_of_its_own(tmp_path: 
         folders = list(pool.map(lambda _: claim(tmp_path / "2026-11-28_10-00-00"), range(8)))
     assert len(set(folders)) == 8
     assert (tmp_path / "2026-11-28_10-00-00") in folders
+
+
+def test_training_gives_no_logger_a_second_handler() -> None:
+    """Opacus gives the root logger one when it is imported: every line of Flower's was printed twice."""
+    code = "import logging, flwr.supercore.logger, aegis_flower.train; print(logging.root.handlers)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["[]"]

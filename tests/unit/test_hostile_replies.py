@@ -122,6 +122,61 @@ def test_a_payload_of_whatever_bytes_loses_its_sender_alone(payload: bytes, step
         machine.finish()
 
 
+class Says(Answers):
+    """A grid whose nodes give these replies to the one message, whoever was asked."""
+
+    def __init__(self, *said: tuple[int, dict[str, Any]]) -> None:
+        super().__init__(RecordDict())
+        self.said = said
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        (ask,) = messages
+        ids = super().push_messages([ask])
+        self.replies = []
+        for node, fields in self.said:
+            reply = Message(RecordDict({wire.RECORD: ConfigRecord({**GOOD, **fields})}), reply_to=ask)
+            reply.metadata.__dict__["_src_node_id"] = node
+            self.replies.append(reply)
+        return ids
+
+
+def heard(trips: Exchange, *said: tuple[int, dict[str, Any]]) -> tuple[list[tuple[int, bytes]], list[tuple[int, str]]]:
+    """What an exchange with node 2 gives, and whom it has lost with which code."""
+    noted = RoundRecord(1)
+    came = list(trips.replies(Says(*said), [Message(RecordDict(), 2, wire.SHARE)], noted))  # type: ignore[arg-type]
+    return came, [(x.node, x.code) for x in noted.lost]
+
+
+def test_a_node_whose_log_went_back_or_was_rewritten_is_lost() -> None:
+    trips = Exchange(0.05)
+
+    def at(records: int, head: bytes) -> Any:
+        return heard(trips, (2, {"audit-records": records, "audit-head": head * 32}))
+
+    taken, lost = ([(2, b"x")], []), ([], [(2, "AEG-A001")])
+    assert at(5, b"a") == at(5, b"a") == at(6, b"b") == taken
+    assert at(5, b"a") == at(6, b"c") == lost
+    assert trips.checkpoints == {2: (6, b"b" * 32)}
+    assert at(7, b"d") == taken, "what it cannot show is what was kept"
+
+
+def test_an_answer_of_somebody_who_was_not_asked_or_that_comes_twice_is_not_taken() -> None:
+    assert heard(Exchange(0.05), (3, {})) == ([], [(2, "")])
+    assert heard(Exchange(0.05), (2, {}), (2, {"payload": b"other"})) == ([(2, b"x")], [])
+    trips = Exchange(0.05)
+    assert heard(trips, (3, {"audit-records": 9})) == ([], [(2, "")])
+    assert trips.checkpoints == {}
+
+
+def test_words_of_a_client_are_short_and_printable() -> None:
+    noted = RoundRecord(1)
+    said = (2, {"code": "AEG-P001", "reason": "\x1b[31mred\n" + "x" * 1000 + "\u202e"})
+    assert not list(Exchange(0.05).replies(Says(said), [Message(RecordDict(), 2, wire.SHARE)], noted))  # type: ignore[arg-type]
+    (one,) = noted.lost
+    assert (one.code, one.reason) == ("AEG-P001", ("[31mred" + "x" * 1000)[: len(one.reason)])
+    assert len(one.reason) <= 300
+
+
 # -- replies in clear -------------------------------------------------------------------------------------------------------
 
 

@@ -36,8 +36,8 @@ STAGES = [
     {"memory"},
     {"mask"},
     {"admission"},
-    {"vault_client"},
     {"preflight"},
+    {"vault_client"},
     {"handlers"},
     {"client"},
     {

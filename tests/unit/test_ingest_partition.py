@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from aegis_engine import ComplianceEngine, Vault
 from aegis_flower import datasets
+from aegis_flower import ingest as ingestion
 from aegis_flower.config import Config, DataConfig, compose
 from aegis_flower.errors import DataError
 from aegis_flower.ingest import Terms, ingest, provision
@@ -289,3 +292,18 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="not empty"):
         provision(small(), tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_runs_that_make_the_same_vaults_at_once_make_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "vaults"
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: provision(small(), root), range(2)))
+    assert made[0] == made[1]
+    assert all("breast_cancer" in opened(node).datasets() for node in made[0])
+    monkeypatch.setattr(ingestion, "_WAIT", 0.0)
+    with (root / ingestion._LOCK).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another run is making these vaults"):
+            provision(small(), root)

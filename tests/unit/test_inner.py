@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAvg, FedProx, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
 from aegis_flower.errors import ConfigError
-from aegis_flower.strategies import Bucketed, SecureAggregation
+from aegis_flower.strategies import Bucketed, RoundRecord, SecureAggregation
 from aegis_flower.strategies.inner import COMPARE_REPLIES, FIXED, NEED_ONLY_THE_MEAN
 
 EXPORTED: list[type[Strategy]] = [
@@ -212,6 +212,8 @@ def test_fraction_evaluate_is_kept_to_or_refused() -> None:
         SecureAggregation(FedAvg(fraction_evaluate=0.5))
     half = SecureAggregation(FedAvg(fraction_evaluate=0.5), evaluate="last", min_cohort=2)
     assert len(half._measuring(list(range(10)))) == 5
+    few = SecureAggregation(FedAvg(fraction_evaluate=0.1), evaluate="last", min_cohort=4)
+    assert len(few._measuring(list(range(10)))) == 4
     for options in ({"evaluate": "last"}, {"evaluate_rounds": [1]}):
         with pytest.raises(ConfigError, match="contradict"):
             SecureAggregation(FedAvg(fraction_evaluate=0.0), **options)
@@ -219,3 +221,16 @@ def test_fraction_evaluate_is_kept_to_or_refused() -> None:
         SecureAggregation(FedAvg(), evaluate="never", evaluate_rounds=[1])
     with pytest.raises(ConfigError, match="one of auto, last, every, never"):
         SecureAggregation(FedAvg(), evaluate="sometimes")
+
+
+def test_without_a_new_model_no_held_out_row_is_touched() -> None:
+    class Nobody:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError("the clients were asked")
+
+    strategy = SecureAggregation(FedAvg(), evaluate="last", evaluate_rounds=[1])
+    strategy._last = 1
+    strategy.rounds.append(RoundRecord(1, failed="[AEG-S015] too few"))
+    assert list(strategy.configure_evaluate(1, ArrayRecord(), ConfigRecord(), Nobody())) == []  # type: ignore[arg-type]
+    assert strategy.aggregate_evaluate(1, []) is None
+    assert len(strategy.rounds) == 1

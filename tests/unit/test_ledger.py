@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -234,6 +236,13 @@ def test_counts_of_a_person_move_by_each_of_her_rows() -> None:
     assert person_epsilon({one: 1}, DELTA, 10**6) == float("inf")
 
 
+def test_counts_are_held_to_the_accountant_that_is_proved_for_them() -> None:
+    """Their noise is discrete: the tight accountant of the continuous Gaussian says less than is proved for it."""
+    one = {Mechanism(3.0, 1.0, kind="counts"): 1}
+    assert epsilon(one, DELTA) == epsilon(one, DELTA, "rdp") > epsilon({Mechanism(3.0, 1.0): 1}, DELTA)
+    assert gate_epsilon(one, DELTA, tight=True) == gate_epsilon(one, DELTA, tight=False)
+
+
 def test_the_noise_of_counts_is_the_least_for_its_epsilon() -> None:
     made = counts_mechanism(1.0, DELTA, loss_max=5.0)
     assert (made.kind, made.sample_rate, made.clip) == ("counts", 1.0, 5.0)
@@ -241,6 +250,20 @@ def test_the_noise_of_counts_is_the_least_for_its_epsilon() -> None:
     assert gate_epsilon({Mechanism(made.noise_multiplier * 0.999, 1.0, kind="counts"): 1}, DELTA, tight=False) > 1.0
     with pytest.raises(ConfigError, match=r"evaluation\.epsilon"):
         counts_mechanism(1e-9, DELTA)
+
+
+def test_a_round_that_the_quick_bound_grants_loads_no_tight_accountant(tmp_path: Path) -> None:
+    """In a deployment each message is a process of its own, and the import alone takes half a second."""
+    code = f"""
+import sys
+from aegis_engine import Vault
+from aegis_flower.ledger import Ledger, Mechanism
+ledger = Ledger(Vault.create({str(tmp_path / "v")!r}, bytes(32)), "d")
+ledger.reserve(run="1", round_=1, mechanism=Mechanism(2.0, 0.25), steps=4, delta=1e-5, budget=10.0)
+print(sorted({{"dp_accounting", "scipy", "torch"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
 
 
 # -- reserve and commit -------------------------------------------------------------------------------------------------
@@ -699,9 +722,11 @@ def test_rows_of_two_lineages_charge_both(govern: Any) -> None:
     Ledger(g.vault, "tiny").reserve(run="1", round_=2, budget=10.0, **{**asked, "steps": 40})
     most = epsilon({MECHANISM: 44}, DELTA)
     assert ledger.spent(DELTA).epsilon == most
+    again = ledger.reserve(run="1", round_=3, budget=100.0, **asked)
+    assert again.epsilon_total == epsilon({MECHANISM: 48}, HALF, "rdp"), "a release tells what the poorer has spent"
     with pytest.raises(BudgetExceeded):  # the poorer of the two decides
-        ledger.reserve(run="1", round_=3, budget=most, **asked)
-    assert Ledger(g.vault, "strangers").spent(DELTA).steps == 4
+        ledger.reserve(run="1", round_=4, budget=most, **asked)
+    assert Ledger(g.vault, "strangers").spent(DELTA).steps == 8
 
 
 def test_an_entry_spliced_in_from_a_fork_is_found(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aegis_engine.errors import VaultError, VaultTampered
+from aegis_engine.errors import AegisError, VaultError, VaultTampered
 
 from aegis_engine import Vault
 from aegis_flower.ingest import Terms, ingest
+from aegis_flower.ledger import Ledger
 
 TERMS = Terms(purposes=["research"])
 
@@ -112,3 +113,13 @@ def test_no_person_and_no_lineage_is_read_from_the_register_without_the_key(vaul
     raw = b"".join(f.read_bytes() for f in (Path(vault.path) / "lineage").iterdir())
     assert b"patient-7" not in raw
     assert vault.lineage("a").encode() not in raw
+
+
+def test_a_data_set_that_cannot_say_whose_it_is_has_no_fresh_budget(vault: Vault) -> None:
+    take_in(vault, "a", ["p", "q"])
+    for file in Path(vault.path, "objects").rglob("*.enc"):
+        data = bytearray(file.read_bytes())
+        data[-5] ^= 1
+        file.write_bytes(data)
+    with pytest.raises(AegisError):
+        Ledger(Vault.open(vault.path, key=bytes(32)), "a")

@@ -19,8 +19,8 @@ from torch import nn
 from aegis_engine import Vault
 from aegis_flower import Terms, VaultClient, aegis_client_app, node, wire
 from aegis_flower.datasets import Spec
-from aegis_flower.errors import LASTING, AppError, RequestInvalid
-from aegis_flower.gate import METRICS
+from aegis_flower.errors import LASTING, AegisError, AppError, RequestInvalid
+from aegis_flower.gate import METRICS, means
 from aegis_flower.node import close_nodes
 from aegis_flower.round_config import RoundConfig
 
@@ -135,6 +135,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "a loss of sums": {"app": {"loss": nn.CrossEntropyLoss(reduction="sum")}},
     "weights in the loss": {"app": {"loss": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 50.0]))}},
     "an optimizer that fails": {"app": {"optimizer": lambda p: torch.optim.SGD(p, lr=-1.0)}},
+    "an optimizer that wants the loss itself": {"app": {"optimizer": torch.optim.LBFGS}},
     "a column that is not there": {"spec": Spec({"z": 4}, "y", 2)},
     "a column of another width": {"spec": Spec({"x": 3}, "y", 2)},
     "a label that is not there": {"spec": Spec({"x": 4}, "label", 2)},
@@ -316,6 +317,10 @@ def test_the_operator_gives_a_run_more_evaluations_and_the_holdouts_terms_fewer(
     assert [evaluated(nodes, server).codes for _ in range(3)] == [{""}, {""}, {"AEG-N012"}]
     nodes = make(node={"aegis-max-evaluations": 0})
     assert evaluated(nodes).codes == {"AEG-N012"}
+    own = Terms(["research"], min_rows=2, min_subjects=2, budget_epsilon=100.0, max_evaluations=1)
+    nodes = make(node={"aegis-max-evaluations": 5}, holdout=own)
+    server = Server(nodes.cfg)
+    assert [evaluated(nodes, server).codes for _ in range(2)] == [{""}, {"AEG-N012"}]
 
 
 def test_held_out_rows_are_counted_with_an_update_only_when_that_is_asked(make: Make) -> None:
@@ -339,6 +344,30 @@ def test_the_holdouts_own_terms_are_asked_on_every_path(make: Make, task: str) -
     assert events(nodes)["privacy.reserve"] == events(nodes)["release"] == 0
 
 
+@pytest.mark.parametrize(("strict", "code"), [("terms", "AEG-N011"), ("holdout", "AEG-P001")])
+def test_a_permit_that_is_refused_costs_the_budget_of_neither_data_set(make: Make, strict: str, code: str) -> None:
+    few = {"min_rows": 2, "min_subjects": 2, "budget_epsilon": 12.0}
+    terms = {"terms": Terms(["research"], **few), "holdout": Terms(["research"], **few)}
+    terms[strict] = Terms(["research"], **(few | {"min_rows": 500, "min_subjects": 500}))
+    nodes = make(**terms)
+    found = nodes.round_(Server(nodes.cfg), [1, 2, 3], noise_multiplier=nodes.sigma, evaluate=True)
+    assert found.codes == {code}
+    assert events(nodes)["privacy.reserve"] == events(nodes)["release"] == 0
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate"])
+def test_a_client_that_is_called_directly_is_tried_before_it_is_charged_as_well(make: Make, call: str) -> None:
+    nodes = make(config("evaluation.epsilon=1.0"), terms=LENIENT, holdout=LENIENT)
+    client = VaultClient(
+        node.Node(node.NodeConfig.from_context(nodes.contexts[1], nodes.cfg)), nodes.cfg, nodes.contexts[1]
+    )
+    client.spec, client.model_fn = SPEC, broken
+    with pytest.raises(AegisError) as error:
+        getattr(client, call)(START, {"round": 1, "noise_multiplier": nodes.sigma})
+    assert error.value.code == "AEG-N015"
+    assert events(nodes) == NOTHING
+
+
 def test_a_holdout_whose_budget_is_spent_refuses_before_the_update_is_charged(make: Make) -> None:
     nodes = make(holdout=Terms(["research"], min_rows=2, min_subjects=2, budget_epsilon=0.1))
     found = nodes.round_(Server(nodes.cfg), [1, 2, 3], noise_multiplier=nodes.sigma, evaluate=True)
@@ -353,6 +382,61 @@ def test_where_neither_run_nor_data_ask_for_privacy_counts_are_exact_and_not_lim
         found = evaluated(nodes, server)
         assert (found.total.metrics["examples"], found.total.metrics["loss_milli"]) == (36, 3 * 8318)
     assert events(nodes)["privacy.reserve"] == 0
+
+
+def test_held_out_rows_that_a_rename_left_behind_are_named_in_the_nodes_log(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = make(config(*OFF), nodes=1, terms=LENIENT, holdout=LENIENT)
+    vault = nodes.vault(1)
+    vault.rename(vault.datasets()["patients"], "people")
+    nodes.contexts[1].node_config["aegis-dataset"] = "people"
+    assert nodes.plain(1, "evaluate").content.metric_records["metrics"]["num-examples"] == 0
+    assert "'people.holdout' is not in the vault, 'patients.holdout' is" in caplog.text
+    caplog.clear()
+    vault = nodes.vault(1)
+    vault.rename(vault.datasets()["patients.holdout"], "people.holdout")
+    close_nodes()
+    assert nodes.plain(1, "evaluate").content.metric_records["metrics"]["num-examples"] == 12
+    assert "held-out rows" not in caplog.text
+
+
+# A number is predicted: the sum of the row's values.
+NUMBER: dict[str, Any] = {
+    "spec": Spec({"x": 4}, "y", 1),
+    "app": {"model": lambda: nn.Linear(4, 1), "loss": lambda o, y: nn.functional.mse_loss(o[:, 0], y)},
+    "columns": lambda i, n: {"x": rows(n, i)["x"], "y": rows(n, i)["x"].sum(1)},
+}
+NOTHING_YET = [np.zeros((1, 4), np.float32), np.zeros(1, np.float32)]
+
+
+def test_a_model_that_predicts_a_number_has_a_loss_and_no_accuracy(make: Make) -> None:
+    nodes = make(config(*OFF), terms=LENIENT, holdout=LENIENT, **NUMBER)
+    found = nodes.round_(Server(nodes.cfg, dim=5), [1, 2, 3], NOTHING_YET, task="evaluate")
+    assert found.codes == {""}
+    told = means(found.total.metrics)
+    losses = [
+        min(float(y) ** 2, nodes.cfg.evaluation.loss_max) for i in (101, 102, 103) for y in rows(12, i)["x"].sum(1)
+    ]
+    assert told == {"loss": pytest.approx(np.mean(losses), abs=1e-3), "test-rows": 36.0}
+    reply = nodes.plain(1, "evaluate", NOTHING_YET)
+    assert set(reply.content.metric_records["metrics"]) == {"num-examples", "loss"}
+
+
+def test_a_noised_accuracy_of_a_model_that_predicts_a_number_is_refused_by_name(make: Make) -> None:
+    class Near(VaultClient):
+        """Counts for itself what is near enough."""
+
+        predicts_classes = True  # type: ignore[assignment]
+
+    nodes = make(**NUMBER)
+    server = Server(nodes.cfg, dim=5)
+    assert nodes.round_(server, [1, 2, 3], NOTHING_YET, task="evaluate").codes == {"AEG-N014"}
+    assert "evaluation.rounds=never" in node.refusals(1, 1)[-1][3]
+    assert events(nodes) == NOTHING
+    assert nodes.round_(server, [1, 2, 3], NOTHING_YET, noise_multiplier=nodes.sigma).codes == {""}
+    nodes = make(client=Near, **NUMBER)
+    assert nodes.round_(Server(nodes.cfg, dim=5), [1, 2, 3], NOTHING_YET, task="evaluate").codes == {""}
 
 
 def test_a_node_without_held_out_rows_gives_zeros_and_the_others_are_counted(make: Make, tmp_path: Path) -> None:
@@ -381,6 +465,24 @@ def test_an_evaluation_never_fails_on_data(make: Make, value: float) -> None:
         assert found.codes == {""}
         assert found.total.metrics["examples"] == 36
         nodes.new_run(1)
+
+
+def test_weights_that_overflow_on_some_rows_are_answered_like_any_other(make: Make) -> None:
+    """Without DP such a row makes the whole update not finite; a refusal would be one bit about this node beside the sum."""
+
+    def spoiled(i: int, n: int) -> Any:
+        columns = rows(n, i)
+        if i == 1:
+            columns["x"][3] = 30.0  # the one node with such a row
+        return columns
+
+    nodes = make(config(*OFF, "privacy.sample_rate=1"), terms=LENIENT, holdout=None, columns=spoiled)
+    above = [np.float32([[1e37] * 4, [-1e37] * 4]), START[1]]
+    found = nodes.round_(Server(nodes.cfg), [1, 2, 3], above)
+    assert found.codes == {""}
+    assert np.isfinite(np.frombuffer(found.total.mean())).all()
+    last = [nodes.vault(n).audit_records("release")[-1] for n in (1, 2)]
+    assert [r["decision"] for r in last] == ["allow", "allow"]
 
 
 # -- one model, one setting for all ----------------------------------------------------------------------------------------------

@@ -597,6 +597,25 @@ def test_terminal_shows_hostile_text_as_text() -> None:
     assert "[red]" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_name_of_a_client_is_cut_in_a_terminal(width: int) -> None:
+    node = "node-6101958825135798762"
+    out = io.StringIO()
+    report = example(clients=(*(client(name) for name in HOSPITALS), client(node)))
+    print_report(report, Console(file=out, width=width, force_terminal=True, color_system=None))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    start = next(i for i, line in enumerate(lines) if line.startswith(" client "))
+    column = lines[start].index("run") - (2 if "ε run" in lines[start] else 0)
+    names = "".join(line[:column].strip() for line in lines[start + 2 : lines.index("", start)])
+    assert names == "".join(HOSPITALS) + node
+    assert "…" not in out.getvalue()
+
+
+def test_the_loss_stands_where_a_number_is_predicted() -> None:
+    results = replace(example().results, accuracy=None, loss=0.25)
+    assert words.headline(example(results=results))[0] == ("loss", "0.25", f"10{words.THIN}000 test rows")
+
+
 def test_many_clients_and_rounds_stay_a_page(tmp_path: Path) -> None:
     nodes = tuple(f"node-{number:03}" for number in range(200))
     lost = (LostClient(node=nodes[-1], step="masked", reason="late"),)

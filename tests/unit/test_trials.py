@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
-from aegis_flower import trials
+from aegis_flower import cli, trials
 from aegis_flower.accountant import Mechanism, epsilon
 from aegis_flower.config import compose
+from aegis_flower.errors import ConfigError
 from aegis_flower.trials import Note, _Charged, _worst
 
 TRAIN, COUNTS = Mechanism(2.0, 0.25), Mechanism(1.5, 1.0, kind="counts")
@@ -69,3 +74,58 @@ def test_a_sweep_says_beforehand_what_it_will_cost_under_every_override() -> Non
     off = compose("quickstart", ["privacy=off", "policy.require_dp=false"])
     assert "without DP" in trials.expected([off])[0]
     assert len(trials.expected([configs[0], compose("digits")])) == 2
+
+
+@pytest.mark.parametrize(
+    ("became", "value", "code", "status"),
+    [
+        (SimpleNamespace(results=SimpleNamespace(accuracy=0.75)), 0.75, 0, "finished"),
+        (SimpleNamespace(results=SimpleNamespace(accuracy=None)), 0.0, 0, "finished"),
+        (ConfigError("seed", "no"), 0.0, 2, "failed"),
+        (ZeroDivisionError("of somebody's"), 0.0, 1, "failed"),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_a_trial_has_a_value_for_a_sweeper_and_a_note_whatever_it_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, became: Any, value: float, code: int, status: str
+) -> None:
+    """Optuna wants a float; a trial that raised was in no table."""
+    run = SimpleNamespace(
+        runtime=SimpleNamespace(output_dir=str(tmp_path / "sweep" / "3")),
+        overrides=SimpleNamespace(task=["seed=3"]),
+        mode=RunMode.MULTIRUN,
+        job=SimpleNamespace(num=3),
+        sweep=SimpleNamespace(dir=str(tmp_path / "sweep")),
+    )
+
+    def job(*_: Any) -> Any:
+        if isinstance(became, Exception):
+            raise became
+        return became
+
+    monkeypatch.setattr(HydraConfig, "get", lambda: run)
+    monkeypatch.setattr(cli, "_noted", lambda _, note, *more: note)
+    monkeypatch.setattr(cli, "_job", job)
+    assert cli.trial(None) == (value, code)
+    ((note, report),) = trials.read(tmp_path / "sweep")
+    assert (note.number, note.overrides, note.status, note.exit_code) == (3, ["seed=3"], status, code)
+    assert report is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "promised"),
+    [
+        ([], "ε ≤ 3 a record"),
+        (["privacy.noise_multiplier=0.8"], "ε ≤ 21."),
+        (["privacy.noise=insecure_test", "policy.require_dp=false"], "NOT PRIVATE"),
+        (["privacy=off", "policy.require_dp=false"], "NOT PRIVATE"),
+    ],
+)
+def test_the_first_line_promises_what_the_noise_keeps(overrides: list[str], promised: str) -> None:
+    cfg = compose("quickstart", overrides)
+    line = cli._guarantee(cfg)
+    assert promised in line
+    assert ("ε ≤" in line) == ("NOT PRIVATE" not in line)
+    if cfg.privacy.noise_multiplier:
+        kept = epsilon({Mechanism(0.8, cfg.privacy.sample_rate, cfg.privacy.clip): cfg.total_steps}, cfg.privacy.delta)
+        assert float(line.split()[2]) >= kept

@@ -107,6 +107,17 @@ def test_fsck_names_and_mends_and_scrub_reads_everything(vault: Vault) -> None:
         Vault.fsck(folder, bytes(range(32)))
 
 
+def test_a_strangers_file_is_a_notice_and_no_damage(vault: Vault) -> None:
+    vault.store_bytes(b"x", "n")
+    folder = Path(vault.path)
+    for name in ("objects/.DS_Store", "objects/.nfs000001", ".sync-conflict"):
+        (folder / name).write_text("of a desktop")
+    found = Vault.fsck(folder, KEY)
+    assert found["clean"]
+    assert {f["severity"] for f in found["findings"]} == {"notice"}
+    assert len(vault.list()) == 1
+
+
 def test_the_doctor_names_what_the_machine_weakens(vault: Vault) -> None:
     topics = {fact["topic"]: fact for fact in doctor(vault.path)}
     assert {"file system", "swap", "core dumps", "locked memory", "shred level"} <= set(topics)

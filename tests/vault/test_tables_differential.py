@@ -283,6 +283,41 @@ def test_metadata_that_is_no_text_does_not_hide_the_data(tmp_path: Path) -> None
     assert found.schema.metadata == {b"stats": b"?\x04??", b"kept": "é".encode()}
 
 
+def test_files_of_old_writers_are_read_or_refused_by_name() -> None:
+    """What apache/parquet-testing keeps of them, made by hand: rows that the footer does not count, lists of another element type
+    (old fastparquet), chunks whose size leaves out the header of the dictionary (PARQUET-816).
+    """
+    out = io.BytesIO()
+    plain: dict[str, Any] = {"store_schema": False, "compression": "none", "write_statistics": False}
+    pq.write_table(pa.table({"a": [7, 7, 8]}), out, **plain)
+    raw = out.getvalue()
+    (length,) = struct.unpack("<I", raw[-8:-4])
+
+    def with_footer(*changes: tuple[bytes, bytes]) -> str:
+        footer = raw[-8 - length : -8]
+        for old, new in changes:
+            assert footer.count(old) == 1, (old, footer)
+            footer = footer.replace(old, new)
+        return str(
+            vault().store_bytes(raw[: -8 - length] + footer + struct.pack("<I", len(footer)) + b"PAR1", "x.parquet")
+        )
+
+    uncounted = with_footer((b"\x16\x06\x19", b"\x16\x00\x19"))
+    assert pa.table(vault().table(uncounted)).to_pylist() == [{"a": 7}, {"a": 7}, {"a": 8}]
+    with pytest.raises(TableError, match="old versions of fastparquet") as caught:
+        vault().table(with_footer((b"\x195\x00\x06\x10", b"\x196\x00\x06\x10")))
+    assert caught.value.code == "AEG-V064"
+    by = pq.ParquetFile(io.BytesIO(raw)).metadata.created_by.encode()
+    mr = b"parquet-mr version 1.2.8"
+    cut = with_footer(
+        (bytes([len(by)]) + by, bytes([len(mr)]) + mr),
+        (b"\x16t\x16t&D&\x08", b"\x16t\x16" + bytes([116 - 2 * 4]) + b"&D&\x08"),
+    )
+    with pytest.raises(TableError, match="PARQUET-816") as caught:
+        vault().table(cut).to_numpy()
+    assert caught.value.code == "AEG-V064"
+
+
 def test_a_name_that_is_there_twice_is_two_columns(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1, 2]), pa.array([3, 4]), pa.array(["x", "y"])], ["a", "a", "a"])
     pq.write_table(twice, tmp_path / "t.parquet")

@@ -34,11 +34,35 @@ app.add_typer(identity_app, name="identity")
 app.add_typer(roster_app, name="roster")
 
 
+PLUGIN = ("run", "privacy", "report", "init", "certs")
+
+
+def _print_versions(wanted: bool) -> None:
+    if wanted:
+        names = ("aegis-flower-engine", "aegis-flower", "flwr")
+        typer.echo(", ".join(f"{name} {_version(name) or 'not installed'}" for name in names))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_versions, is_eager=True, help="say which versions are installed"),
+    ] = False,
+) -> None:
+    del version
+
+
 def main() -> None:
     """Entry point."""
     _check_not_shadowed()
-    for entry in importlib.metadata.entry_points(group="aegis.commands"):
+    entries = importlib.metadata.entry_points(group="aegis.commands")
+    for entry in entries:
         entry.load()(app)
+    if not entries and sys.argv[1:2] and sys.argv[1] in PLUGIN:
+        typer.echo(f"aegis: `aegis {sys.argv[1]}` is of the plugin: pip install aegis-flower", err=True)
+        raise SystemExit(2)
     try:
         app()
     except (AegisError, OSError) as error:

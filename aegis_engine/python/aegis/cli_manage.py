@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ class Level(enum.StrEnum):
 Require = Annotated[Level | None, typer.Option(help="fail unless this level is reached")]
 
 
-@vault_app.command("rename")
+@vault_app.command("rename", rich_help_panel="Make, fill, look")
 def vault_rename(
     vault: Folder,
     target: Object,
@@ -41,16 +42,34 @@ def vault_rename(
     say(f"{found}  {name}")
 
 
-@vault_app.command("rotate")
+def _make_key(file: Path) -> None:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise typer.BadParameter(f"{file} exists; choose a new file", param_hint="--new-key-file") from None
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(os.urandom(32))
+        out.flush()
+        os.fsync(descriptor)
+
+
+@vault_app.command("rotate", rich_help_panel="Keys")
 def vault_rotate(
     vault: Folder,
     key_file: KeyFile = None,
     key: Key = None,
     new_key_file: Annotated[Path | None, typer.Option(help="file with the new key")] = None,
     new_key: Annotated[str | None, typer.Option(metavar="WHERE", help=f"the new key: {KEY_FORMS}")] = None,
+    make_key: Annotated[
+        bool, typer.Option("--make-key", help="make a new random key in the new key file first")
+    ] = False,
 ) -> None:
     """Puts the vault under another key, or under a fresh root of the same key. No data is written."""
+    if make_key and (new_key_file is None or new_key is not None):
+        raise typer.BadParameter("--make-key writes a key file; name it with --new-key-file", param_hint="--make-key")
     within = opened(vault, key_file, key)
+    if make_key and new_key_file is not None:
+        _make_key(new_key_file)
     if new_key is None and new_key_file is None:
         epoch = within.rotate()
         say(f"epoch {epoch}, under the same key")
@@ -59,7 +78,7 @@ def vault_rotate(
     say(f"epoch {epoch}, under the new key; the old one opens nothing any more")
 
 
-@vault_app.command("reencrypt")
+@vault_app.command("reencrypt", rich_help_panel="Keys")
 def vault_reencrypt(
     vault: Folder,
     objects: Annotated[list[str], typer.Argument(metavar="OBJECTS...", help="ids or names")],
@@ -87,7 +106,7 @@ def _receipt(receipt: dict[str, Any], what: str, as_json: bool) -> None:
     show(receipt, lines, as_json)
 
 
-@vault_app.command("shred")
+@vault_app.command("shred", rich_help_panel="Erase")
 def vault_shred(
     vault: Folder,
     objects: Annotated[list[str], typer.Argument(metavar="OBJECTS...", help="ids or names; all of them or none")],
@@ -107,7 +126,7 @@ def vault_shred(
     _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
 
 
-@vault_app.command("shred-subject")
+@vault_app.command("shred-subject", rich_help_panel="Erase")
 def vault_shred_subject(
     vault: Folder,
     subject: Annotated[str, typer.Argument(help="the person, as given when the objects were added")],
@@ -127,7 +146,7 @@ def vault_shred_subject(
     _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
 
 
-@vault_app.command("erase-person")
+@vault_app.command("erase-person", rich_help_panel="Erase")
 def vault_erase_person(
     vault: Folder,
     subject: Annotated[str, typer.Argument(help="the person, as given when the data were taken in")],
@@ -147,7 +166,7 @@ def vault_erase_person(
     _receipt(receipt, told, as_json)
 
 
-@vault_app.command("destroy")
+@vault_app.command("destroy", rich_help_panel="Erase")
 def vault_destroy(
     vault: Folder,
     key_file: KeyFile = None,
@@ -168,7 +187,7 @@ def vault_destroy(
     _receipt(receipt, f"destroyed vault {within.id} with {len(receipt['objects'])} objects", as_json)
 
 
-@vault_app.command("backup")
+@vault_app.command("backup", rich_help_panel="Keys")
 def vault_backup(
     vault: Folder,
     target: Annotated[Path, typer.Argument(help="new file for the keystore backup; not on the vault's disk")],
@@ -181,7 +200,7 @@ def vault_backup(
     say(f"keystore backed up to {target}; every later shred receipt lists this copy")
 
 
-@vault_app.command("restore")
+@vault_app.command("restore", rich_help_panel="Keys")
 def vault_restore(
     vault: Folder,
     backup: Annotated[Path, typer.Argument(help="the keystore backup")],
@@ -222,7 +241,7 @@ def vault_restore(
     say(f"vault {restored.id} is at epoch {restored.epoch} with {len(restored.list())} objects")
 
 
-@vault_app.command("scrub")
+@vault_app.command("scrub", rich_help_panel="Check")
 def vault_scrub(
     vault: Folder,
     key_file: KeyFile = None,
@@ -240,7 +259,7 @@ def vault_scrub(
     raise SystemExit(5 if damaged else 0)
 
 
-@vault_app.command("fsck")
+@vault_app.command("fsck", rich_help_panel="Check")
 def vault_fsck(
     vault: Folder,
     key_file: KeyFile = None,
@@ -269,7 +288,7 @@ def vault_fsck(
     raise SystemExit(0 if report["clean"] else 5)
 
 
-@vault_app.command("doctor")
+@vault_app.command("doctor", rich_help_panel="Check")
 def vault_doctor(
     vault: Annotated[Path, typer.Argument(metavar="VAULT", help="a vault, or the folder it shall lie in")],
     as_json: AsJson = False,
@@ -285,7 +304,7 @@ def vault_doctor(
     show(facts, [*lines, *(notes or ["nothing to complain about"])], as_json)
 
 
-@vault_app.command("bench")
+@vault_app.command("bench", rich_help_panel="Check")
 def vault_bench(
     size_text: Annotated[str, typer.Option("--size", help="size of the object, such as 1GiB or 256MiB")] = "1GiB",
     directory: Annotated[

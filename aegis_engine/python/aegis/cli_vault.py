@@ -49,7 +49,7 @@ def object_id(vault: Vault, given: str) -> str:
     )
 
 
-@vault_app.command("init")
+@vault_app.command("init", rich_help_panel="Make, fill, look")
 def vault_init(
     vault: Folder,
     key_file: KeyFile = None,
@@ -96,7 +96,7 @@ def _storable(name: str) -> str | None:
     return name
 
 
-@vault_app.command("add")
+@vault_app.command("add", rich_help_panel="Make, fill, look")
 def vault_add(
     vault: Folder,
     files: Annotated[
@@ -115,6 +115,12 @@ def vault_add(
     if "-" in files and name is None:
         raise typer.BadParameter("standard input has no name; give one", param_hint="--name")
     into = opened(vault, key_file, key)
+    if into.governed:
+        raise typer.BadParameter(
+            "this vault is governed, and a plain file in it has no terms: nobody could ever read it. Take rows in by "
+            "aegis_flower.ingest.ingest and tables by Vault.store_table, which ask for them; keep plain files in another vault",
+            param_hint="VAULT",
+        )
     done = []
     if len(files) > 1:
         paths = [Path(given) for given in files]
@@ -147,7 +153,7 @@ def vault_add(
     show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
 
 
-@vault_app.command("ls")
+@vault_app.command("ls", rich_help_panel="Make, fill, look")
 def vault_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
     """Lists the objects of a vault."""
     entries = opened(vault, key_file, key).list()
@@ -155,7 +161,7 @@ def vault_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: 
     show(entries, rows or ["(empty)"], as_json)
 
 
-@vault_app.command("stat")
+@vault_app.command("stat", rich_help_panel="Make, fill, look")
 def vault_stat(
     vault: Folder, target: Object, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False
 ) -> None:
@@ -163,10 +169,10 @@ def vault_stat(
     within = opened(vault, key_file, key)
     entry = within.stat(object_id(within, target))
     shown = {**entry, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["created"]))}
-    show(shown, [f"{k + ':':<13} {v}" for k, v in shown.items()], as_json)
+    show(shown, [f"{k + ':':<13} {'-' if v is None or v == {} else v}" for k, v in shown.items()], as_json)
 
 
-@vault_app.command("cat")
+@vault_app.command("cat", rich_help_panel="Make, fill, look")
 def vault_cat(
     vault: Folder,
     target: Object,
@@ -186,7 +192,7 @@ def vault_cat(
     sys.stdout.buffer.flush()
 
 
-@vault_app.command("export")
+@vault_app.command("export", rich_help_panel="Make, fill, look")
 def vault_export(
     vault: Folder,
     target: Object,
@@ -240,7 +246,7 @@ def _copy(vault: Vault, found: str, out: Any, offset: int, length: int | None, *
     return done
 
 
-@vault_app.command("verify")
+@vault_app.command("verify", rich_help_panel="Make, fill, look")
 def vault_verify(
     vault: Folder,
     target: Annotated[

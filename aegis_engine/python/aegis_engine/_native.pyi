@@ -869,6 +869,9 @@ class RecordStream:
     def fill(self, stride: int, out: Buffer) -> int:
         """Fills `out` with records of `stride` bytes; gives how many, fewer only at the end."""
 
+    def redeem(self) -> None:
+        """Redeems the permits of what `fill` gave last once more: it is handed on record by record."""
+
     def next_record(self) -> SecretBuffer | None:
         """The next record of any size; None at the end."""
 

@@ -239,16 +239,22 @@ class VaultDataset:
                     yield memoryview(record)
             else:
                 while (batch := self._fill(stream, self._step())) is not None:
-                    left = self._length(batch)
+                    left = first = self._length(batch)
                     for record in self._split(batch):
                         left -= 1
                         # Another iteration may have begun meanwhile.
                         if self._stream is stream:
                             self._held = left
+                        if left + 1 < first and self._permit is not None:
+                            self._redeem(stream)  # `_fill` did for the first
                         yield record
             ended = True
         finally:
             self._leave(stream, ended=ended)
+
+    def _redeem(self, stream: Any) -> None:
+        """Once more, for the records that a plain iteration holds."""
+        stream.redeem()
 
     def _step(self) -> int:
         """Records that a plain iteration takes from the stream at once."""

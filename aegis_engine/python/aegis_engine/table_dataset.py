@@ -251,6 +251,10 @@ class TableDataset(VaultDataset):
 
     def _fill(self, stream: Any, size: int) -> Any:
         # A block is decoded in one piece and given out in parts: each part redeems the permits again.
+        self._redeem(stream)
+        return stream.fill(size)
+
+    def _redeem(self, stream: Any) -> None:
         permits = self._permit.values() if isinstance(self._permit, Mapping) else [self._permit]
         try:
             for permit in permits:
@@ -259,7 +263,6 @@ class TableDataset(VaultDataset):
         except AegisError:
             self.close()
             raise
-        return stream.fill(size)
 
     def _length(self, batch: Any) -> int:
         return len(next(iter(batch.values())))

@@ -7,7 +7,7 @@
     reason = "statistics of small counts; grids are exact"
 )]
 
-use aegis_noise::{Rng, add_gaussian, gaussian, grid, poisson_rows};
+use aegis_noise::{Plan, Rng, Session, add_gaussian, gaussian, grid, poisson_rows};
 
 const N: usize = 200_000;
 /// Two-sided quantile of the normal distribution at alpha 1e-6.
@@ -195,6 +195,80 @@ fn it_is_the_sum_that_is_rounded_and_never_the_value() {
         let mean = steps.iter().sum::<f64>() / N as f64;
         let sd = (part * (1.0 - part) / N as f64).sqrt();
         assert!((mean - part).abs() < Z * sd, "{mean} for {part}");
+    }
+}
+
+/// The noised sum of one step of a seeded session.
+fn step(seed: u64, sums: &[f64], sigma: f64, clip: f64) -> Vec<f64> {
+    let plan = Plan {
+        sigma,
+        clip,
+        rate: 0.5,
+        steps: 1,
+        expected_batch: 1.0,
+        dim: sums.len() as u64,
+        rows: 1,
+    };
+    let mut session = Session::insecure_test(plan, seed).unwrap();
+    session.draw().unwrap();
+    session
+        .noise(sums)
+        .unwrap()
+        .into_iter()
+        .map(f64::from)
+        .collect()
+}
+
+#[test]
+fn what_a_session_gives_is_the_sum_with_normal_noise_on_the_grid() {
+    let (sigma, clip) = (1.5, 0.2);
+    let grid = grid(sigma * clip).unwrap();
+    // Far below the noise, where f32 is finer than the grid: on the grid is what was put there.
+    let sums: Vec<f64> = (0..N).map(|i| (i as f64).sin() * 1e-7 + 1e-3).collect();
+    let noised = step(21, &sums, sigma, clip);
+    assert!(noised.iter().all(|sum| (sum / grid).fract() == 0.0));
+    let noise: Vec<_> = noised.iter().zip(&sums).map(|(a, b)| a - b).collect();
+    assert_normal(&noise, sigma * clip);
+}
+
+#[test]
+fn a_session_rounds_the_sum_with_its_noise_and_never_the_sum_before() {
+    let grid = grid(1.0).unwrap();
+    for part in [0.25, 0.4, 0.75] {
+        let (zero, moved) = (
+            step(22, &vec![0.0; N], 1.0, 1.0),
+            step(22, &vec![part * grid; N], 1.0, 1.0),
+        );
+        let steps: Vec<_> = zero
+            .iter()
+            .zip(&moved)
+            .map(|(a, b)| (b - a) / grid)
+            .collect();
+        assert!(steps.iter().all(|step| *step == 0.0 || *step == 1.0));
+        let mean = steps.iter().sum::<f64>() / N as f64;
+        let sd = (part * (1.0 - part) / N as f64).sqrt();
+        assert!((mean - part).abs() < Z * sd, "{mean} for {part}");
+    }
+}
+
+#[test]
+fn a_session_draws_each_row_with_its_rate() {
+    for rate in [0.01, 0.3, 0.9] {
+        let plan = Plan {
+            sigma: 1.0,
+            clip: 1.0,
+            rate,
+            steps: 1,
+            expected_batch: 1.0,
+            dim: 1,
+            rows: N as u64,
+        };
+        let drawn = Session::new(plan).unwrap().draw().unwrap().len() as f64;
+        let (n, sd) = (N as f64, (N as f64 * rate * (1.0 - rate)).sqrt());
+        assert!(
+            (drawn - n * rate).abs() < Z * sd,
+            "{drawn} of {N} at {rate}"
+        );
     }
 }
 

@@ -161,6 +161,11 @@ impl RecordStream {
         py.detach(|| self.with(|stream| stream.fill(stride, out.as_mut_slice())))
     }
 
+    /// Redeems the permits of what `fill` gave last once more: it is handed on record by record.
+    fn redeem(&self) -> Result<()> {
+        self.with(aegis_vault::RecordStream::redeem)
+    }
+
     /// The next record of any size; None at the end.
     fn next_record(&self, py: Python<'_>) -> Result<Option<SecretBuffer>> {
         let next = py.detach(|| self.with(aegis_vault::RecordStream::next_record))?;

@@ -119,6 +119,8 @@ pub struct RecordStream {
     group: Option<Group>,
     /// The source whose permit ended, or whose block could not be read: nothing is given out any more.
     ended: Option<u32>,
+    /// Whose records the last call gave out.
+    given: Vec<u32>,
     /// Groups taken so far.
     groups: u64,
     position: u64,
@@ -184,6 +186,7 @@ impl RecordStream {
             window,
             group: None,
             ended: None,
+            given: Vec::new(),
             groups,
             position: options.position - skip,
             threads,
@@ -315,11 +318,26 @@ impl RecordStream {
         done
     }
 
+    /// Redeems the permits of what the last call gave out once more: for a caller that holds many records and hands them on
+    /// one by one. When one has ended, nothing is given out any more.
+    pub fn redeem(&mut self) -> Result<()> {
+        for source in std::mem::take(&mut self.given) {
+            if let Err(error) = self.shared.records.admit(source) {
+                self.end(source);
+                return Err(error);
+            }
+            self.given.push(source);
+        }
+        Ok(())
+    }
+
     fn take(&mut self, stride: usize, out: &mut [u8]) -> Result<usize> {
         let wanted = out.len() / stride.max(1);
         let mut done = 0;
+        self.given.clear();
         while done < wanted {
             let Some(group) = self.current()? else { break };
+            let sources = group.sources.clone();
             let n = (wanted - done).min(group.order.len() - group.used);
             let target = out[done * stride..(done + n) * stride].chunks_mut(stride);
             for ((block, record), target) in
@@ -336,6 +354,9 @@ impl RecordStream {
             group.used += n;
             done += n;
             self.position += n as u64;
+            self.given.extend(sources);
+            self.given.sort_unstable();
+            self.given.dedup();
         }
         Ok(done)
     }

@@ -1,0 +1,83 @@
+"""The README's own model on own data: it runs as it stands, and ends with what one wants to know."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from aegis_flower import VaultClient, aegis_client_app, aegis_server_app, compose, run_experiment, run_inprocess
+from aegis_flower.cli import simulate
+from aegis_flower.errors import RunFailed
+from aegis_flower.ingest import provision
+from aegis_flower.node import close_nodes
+from aegis_flower.report import load_report
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readmes_own_model_ends_with_accuracy_epsilon_and_a_saved_model(tmp_path):
+    (script,) = re.findall(r'```python\n("""Three clinics.*?)```', README.read_text(), re.DOTALL)
+    (tmp_path / "own_model.py").write_text(script)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AEGIS_", "FLWR_", "HYDRA_"))}
+    done = subprocess.run(
+        [sys.executable, "own_model.py"],
+        cwd=tmp_path,
+        env={**environment, "FLWR_TELEMETRY_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "nothing of Flower's, and nothing twice"
+    *rounds, result, report = done.stdout.splitlines()
+    assert len(rounds) == 6, "a line for each round, and one for the evaluation"
+    found = re.fullmatch(
+        r"aegis: run finished, accuracy (\d\.\d+) ± \d\.\d+ over \d+ held-out rows, ε ≤ (\S+) a record", result
+    )
+    assert found, result
+    assert float(found[1]) > 0.75, "half of the clinics' rows are ill"
+    assert 2 < float(found[2]) <= 3
+    assert report == "aegis: report clinics/report.json"
+    written = load_report(tmp_path / "clinics" / "report.json")
+    assert (written.run.status, written.run.runtime) == ("finished", "inprocess")
+    with np.load(tmp_path / "clinics" / "model.npz") as model:
+        assert [model[k].shape for k in model.files] == [(16, 4), (16,), (2, 16), (2,)]
+
+
+def test_a_model_that_the_client_builds_itself_is_the_one_the_server_starts_from_in_one_process(tmp_path):
+    class Own(VaultClient):
+        def model(self):
+            return nn.Sequential(nn.Linear(30, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    cfg = compose("quickstart", ["strategy.rounds=1", "privacy.noise_multiplier=20", "tracking.html=false"])
+    report = run_experiment(cfg, tmp_path / "run", client_app=aegis_client_app(Own))
+    assert report.run.status == "finished"
+    with np.load(tmp_path / "run" / "model.npz") as model:
+        assert [model[k].shape for k in model.files] == [(8, 30), (8,), (2, 8), (2,)]
+
+
+REFUSED = ["strategy.rounds=2", "privacy.noise_multiplier=20", "tracking.html=false", "policy.purpose=marketing"]
+
+
+def test_a_projects_run_without_a_model_ends_with_the_exit_code_of_aegis_run(tmp_path, capsys):
+    assert simulate("quickstart", REFUSED, tmp_path) == 3
+    assert "core.purpose" in capsys.readouterr().err
+    (report,) = tmp_path.glob("*/report.json")
+    assert load_report(report).run.status == "refused"
+    assert simulate("quickstart", ["privacy.epsilom=3"], tmp_path) == 2
+
+
+def test_an_app_whose_rounds_gave_no_model_fails_and_leaves_its_report(tmp_path):
+    cfg = compose("quickstart", REFUSED)
+    nodes = [dict(n.node_config) for n in provision(cfg, tmp_path / "vaults")]
+    out = tmp_path / "out"
+    with pytest.raises(RunFailed, match="no round gave a model"):
+        run_inprocess(aegis_server_app(cfg), aegis_client_app(config=cfg), nodes, run_config={"aegis-output": str(out)})
+    close_nodes()
+    assert load_report(out / "report.json").run.status == "refused"
