@@ -48,6 +48,8 @@ def admit(client: VaultClient, task: str, sigma: float, *, evaluates: bool, mask
         terms = node.terms(node.dataset(holdout=True))
         _check_terms(cfg, terms, masked)
         _check_evaluations(client, terms)
+    elif evaluates:  # zeros, which in clear tell that this node holds nothing out: by the terms of what it has
+        _check_terms(cfg, node.terms(node.dataset()), masked)
 
 
 def counts_are_noised(cfg: Config, terms: Mapping[str, Any]) -> bool:

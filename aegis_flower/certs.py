@@ -3,8 +3,8 @@
 For demonstrations, tests and a first deployment. A production federation takes its server certificate from the
 authority its organisations already trust; the node keys made here are what Flower 1.41 wants in either case.
 
-Everything is written once: no function of this module replaces a file that exists, and every file is created with
-mode 0600, so a private key is never readable by others, not even for a moment.
+Everything is written once: no function of this module replaces a file that exists, and every private key is
+created with mode 0600, so it is never readable by others, not even for a moment. Certificates and public keys may be handed out.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def make_certificates(
         .sign(ca_key, hashes.SHA256())
     )
 
-    _write_new(files.ca, ca.public_bytes(Encoding.PEM))
-    _write_new(files.certificate, certificate.public_bytes(Encoding.PEM))
+    _write_new(files.ca, ca.public_bytes(Encoding.PEM), _PUBLIC)
+    _write_new(files.certificate, certificate.public_bytes(Encoding.PEM), _PUBLIC)
     _write_new(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return files
 
@@ -143,7 +143,7 @@ def make_node_keys(folder: str | os.PathLike[str], count: int) -> list[NodeKey]:
         key = ec.generate_private_key(ec.SECP384R1())
         _write_new(files.private, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        _write_new(files.public, public + b"\n")
+        _write_new(files.public, public + b"\n", _PUBLIC)
     return keys
 
 
@@ -196,7 +196,10 @@ def _refuse_existing(*files: Path) -> None:
             raise KeyFileExists(message)
 
 
-def _write_new(file: Path, content: bytes) -> None:
-    """Create ``file`` readable by its owner only; O_EXCL makes the refusal to overwrite hold in a race, too."""
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+_PUBLIC = 0o644  # what is handed out is readable by who hands it out
+
+
+def _write_new(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Create ``file``, by default readable by its owner only; O_EXCL makes the refusal to overwrite hold in a race, too."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
         stream.write(content)

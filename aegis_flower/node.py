@@ -1,6 +1,6 @@
 """Node: what the operator configures, never the researcher. Opens the vault and its compliance engine.
 
-A SuperNode's operator passes ``--node-config 'aegis-vault="/srv/vault" aegis-key-file="/run/keys/vault.key" ...'``.
+A SuperNode's operator passes ``--node-config node.toml``, a file with ``aegis-vault``, ``aegis-key-file`` and others (README).
 """
 
 from __future__ import annotations

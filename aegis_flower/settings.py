@@ -172,8 +172,8 @@ class NodeConfig:
         for key, example in (("aegis-vault", "/srv/vault"), ("aegis-key-file", "/run/keys/vault.key")):
             if key not in given and not (key == "aegis-key-file" and "aegis-key" in given):
                 raise NodeError(
-                    f"this node's operator has not set {key}; start the SuperNode with "
-                    f"--node-config '{key}=\"{example}\" ...'"
+                    f'this node\'s operator has not set {key}; write {key} = "{example}" into the file that the SuperNode gets '
+                    "by --node-config"
                 )
         return cls(
             vault=Path(given["aegis-vault"]),

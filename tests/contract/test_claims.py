@@ -58,3 +58,19 @@ def test_every_row_says_how_it_is_known_and_the_tests_it_names_exist(page: str, 
         named |= {q.split()[1] for q in quoted if re.fullmatch(r"\w+\.rs \w+", q)}
         assert named <= names, f"{page}, {row[0]}: no test {named - names}"
         assert named or files_named or WITHOUT.search(known), f"{page}, {row[0]}: says not how it is known"
+
+
+FINDINGS = sorted((ROOT / "docs/findings").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", FINDINGS, ids=lambda p: p.name)
+def test_every_test_that_a_table_of_findings_names_exists(page: Path) -> None:
+    names, files = _tests()
+    named = set(re.findall(r"\b(\w+\.(?:rs|py))::(\w+)", page.read_text()))
+    assert len(named) >= 50
+    missing = {f"{file}::{name}" for file, name in named if file not in files or name not in names}
+    assert not missing
+
+
+def test_there_are_tables_of_the_findings() -> None:
+    assert FINDINGS

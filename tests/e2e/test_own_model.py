@@ -1,5 +1,6 @@
 """The README's own model on own data: it runs as it stands, and ends with what one wants to know."""
 
+import logging
 import os
 import re
 import subprocess
@@ -18,6 +19,16 @@ from aegis_flower.node import close_nodes
 from aegis_flower.report import load_report
 
 README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def levels():
+    """What a project's script sets for its own process."""
+    loggers = [logging.getLogger(name) for name in ("aegis", "flwr")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def test_the_readmes_own_model_ends_with_accuracy_epsilon_and_a_saved_model(tmp_path):

@@ -92,6 +92,11 @@ class Going:
         asked = wire.Request(**self.asked, payload=message)
         return kind, RecordDict({**(self.content if model else {}), wire.RECORD: asked.to_record()})
 
+    def follow(self, meant: bool) -> None:
+        """Goes on without the engine's server where the node took another message than was meant."""
+        if not meant:
+            self.server = None
+
     def serve(self, work: Callable[[SecAggServer], Any], otherwise: Any = None) -> Any:
         """Does something with the engine's server, which refuses what became of a round that it did not run."""
         if self.server is None:
@@ -209,9 +214,8 @@ class Run:
 
     def _took(self, going: Going, request: bytes, shares: bytes) -> None:
         """The node shared for a request, which is not always the one that was meant."""
-        if request != going.request:
-            going.server, going.request = None, request
-        going.shares = shares
+        going.follow(request == going.request)
+        going.request, going.shares = request, shares
         self.round = max(self.round, read(request)["round"])
 
     def _mask(self, going: Going) -> Generator[Step, tuple[RecordDict, wire.Reply], tuple[bytes, Left | None]]:
@@ -239,6 +243,7 @@ class Run:
         sent, answer = yield going.step(wire.MASKED, request, model=True)
         if answer.code:
             return b"", None
+        going.follow(payload(sent) == request)
         left = self.world.truth.left
         there = [k["node"] for k in read(payload(sent))["keys"]]
         bits = sum(1 << i for i, n in enumerate(cohort) if n in there)
@@ -277,6 +282,7 @@ class Run:
         sent, answer = yield going.step(wire.COMMIT, request)
         if answer.code:
             return None
+        going.follow(payload(sent) == request)
         going.sets = read(payload(sent))["sets"]
         going.serve(lambda s: self._committed(s, going, answer.payload))
         return going.sets
@@ -309,6 +315,7 @@ class Run:
         sent, answer = yield going.step(wire.UNMASK, request)
         if answer.code or self.over:
             return None
+        going.follow(read(payload(sent))["sets"] == ask["sets"])
         going.serve(lambda s: self._finish(s, going, left, answer.payload))
         shares = read(answer.payload)["next"]
         if not shares or following is None:

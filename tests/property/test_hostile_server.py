@@ -426,5 +426,5 @@ def test_nothing_leaves_a_strict_node_but_codes_and_what_was_charged(hostile: Ho
     assert hostile.masked > 0, "the honest part of it worked"
     assert hostile.world.sums > 0, "and to its end"
     assert hostile.parsed() > 0.7
-    if NUMBER >= 20_000:
+    if NUMBER >= 50_000:  # the rarest comes once in 5000
         assert hostile.seen.keys() >= CODES, f"never reached: {sorted(CODES - hostile.seen.keys())}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
+import sys
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -358,6 +360,44 @@ def test_what_submit_writes_comes_through_flowers_own_parser_as_it_was(override:
     assert found == cfg
     assert overrides == ["experiment=digits", override]
     assert output == "/tmp/out put"
+
+
+def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from aegis_flower.simulations import submit
+
+    monkeypatch.setattr(submit.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'aegis-flower\[ray\]'"):
+        submit.submit(compose("quickstart", ["runtime=ray"]), tmp_path / "out", [])
+    assert not (tmp_path / "out").exists()
+
+
+def test_flowers_helpers_are_those_of_this_environment_and_paths_do_not_depend_on_the_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from aegis_flower.simulations import deployment, submit
+
+    monkeypatch.chdir(tmp_path)
+    started: list[Any] = []
+    done = SimpleNamespace(returncode=0, ok=True, log="")
+
+    def run(command: list[str], **options: Any) -> Any:
+        started.append((command, options["env"]))
+        (tmp_path / "out" / "report.json").write_text("{}")
+        return done
+
+    monkeypatch.setattr(submit.subprocess, "run", run)
+    submit.submit(compose("quickstart", ["runtime=deployment"]), Path("out"), [])
+    ((command, environment),) = started
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert Path(command[0]).parent == Path(sys.executable).parent
+
+    carried: list[Any] = []
+    monkeypatch.setattr(deployment, "ray_run", lambda app, given, *more, **options: carried.append(given) or done)
+    cfg = compose("quickstart", ["runtime=ray", "vault.root=./v", "data.clients=3"])
+    submit.submit(cfg, Path("out"), [])
+    found, _, output = from_run_config(carried[0])
+    assert (found.vault.root, output) == (str(tmp_path / "v"), str(tmp_path / "out"))
+    assert (tmp_path / "v" / "hospital-1").is_dir()
 
 
 @pytest.mark.parametrize("carried", ["x", "!!", "eyJhIjoxfQ", "bnVsbA", "W10", "a" * 10_000])

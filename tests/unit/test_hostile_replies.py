@@ -125,9 +125,9 @@ def test_a_payload_of_whatever_bytes_loses_its_sender_alone(payload: bytes, step
 class Says(Answers):
     """A grid whose nodes give these replies to the one message, whoever was asked."""
 
-    def __init__(self, *said: tuple[int, dict[str, Any]]) -> None:
+    def __init__(self, *said: tuple[int, dict[str, Any]], stale: bool = False) -> None:
         super().__init__(RecordDict())
-        self.said = said
+        self.said, self.stale = said, stale
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         (ask,) = messages
@@ -136,14 +136,19 @@ class Says(Answers):
         for node, fields in self.said:
             reply = Message(RecordDict({wire.RECORD: ConfigRecord({**GOOD, **fields})}), reply_to=ask)
             reply.metadata.__dict__["_src_node_id"] = node
+            if self.stale:
+                reply.metadata.__dict__["_reply_to_message_id"] = "one of an earlier trip"
             self.replies.append(reply)
         return ids
 
 
-def heard(trips: Exchange, *said: tuple[int, dict[str, Any]]) -> tuple[list[tuple[int, bytes]], list[tuple[int, str]]]:
+def heard(
+    trips: Exchange, *said: tuple[int, dict[str, Any]], stale: bool = False
+) -> tuple[list[tuple[int, bytes]], list[tuple[int, str]]]:
     """What an exchange with node 2 gives, and whom it has lost with which code."""
     noted = RoundRecord(1)
-    came = list(trips.replies(Says(*said), [Message(RecordDict(), 2, wire.SHARE)], noted))  # type: ignore[arg-type]
+    grid: Any = Says(*said, stale=stale)
+    came = list(trips.replies(grid, [Message(RecordDict(), 2, wire.SHARE)], noted))
     return came, [(x.node, x.code) for x in noted.lost]
 
 
@@ -165,6 +170,12 @@ def test_an_answer_of_somebody_who_was_not_asked_or_that_comes_twice_is_not_take
     assert heard(Exchange(0.05), (2, {}), (2, {"payload": b"other"})) == ([(2, b"x")], [])
     trips = Exchange(0.05)
     assert heard(trips, (3, {"audit-records": 9})) == ([], [(2, "")])
+    assert trips.checkpoints == {}
+
+
+def test_an_answer_to_an_earlier_message_is_not_taken_for_one_to_this() -> None:
+    trips = Exchange(0.05)
+    assert heard(trips, (2, {}), stale=True) == ([], [(2, "")])
     assert trips.checkpoints == {}
 
 
@@ -297,6 +308,8 @@ def test_uniform_gives_each_client_one_vote_whatever_it_says_of_its_rows() -> No
     result, strategy = clear(metrics(num_examples=10**9), weighting="uniform", evaluate="never")
     np.testing.assert_allclose(result.arrays["w"].numpy(), START["w"] + (1 + 2 + 3) / 3, rtol=1e-6)
     assert strategy.rounds[0].weight == 3
+    result, _ = clear(metrics(num_examples=0), weighting="uniform", evaluate="never")
+    np.testing.assert_allclose(result.arrays["w"].numpy(), START["w"] + (1 + 2 + 3) / 3, rtol=1e-6)
     result, _ = clear(None, weighting="rows", evaluate="never")
     np.testing.assert_allclose(result.arrays["w"].numpy(), START["w"] + (10 + 40 + 90) / 60, rtol=1e-6)
 

@@ -20,6 +20,7 @@ from aegis_flower.config import Config, DataConfig, compose
 from aegis_flower.errors import DataError
 from aegis_flower.ingest import Terms, ingest, provision
 from aegis_flower.ledger import Ledger, Mechanism
+from aegis_flower.report_build import majority
 
 TERMS = Terms(["research"])
 
@@ -307,3 +308,22 @@ def test_two_runs_that_make_the_same_vaults_at_once_make_them_once(
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another run is making these vaults"):
             provision(small(), root)
+
+
+def test_the_largest_class_is_that_of_the_rows_that_accuracy_is_of(hospitals: tuple[Path, list[Any]]) -> None:
+    """It was that of all rows, beside an accuracy over the held-out ones."""
+    cfg = small()
+    source, _ = datasets.load(cfg.data)
+    whole = np.bincount(source.labels).max() / len(source)
+    parts = datasets.partition(source.labels, cfg.data, cfg.seed, ingestion.minimum_rows(cfg))
+    chosen = [part[datasets.split(len(part), cfg.data, cfg.seed, i).holdout] for i, part in enumerate(parts)]
+    rows = [len(one) for one in chosen]
+    for node, count in zip(hospitals[1], rows, strict=True):
+        vault = opened(node)
+        seen = ComplianceEngine(vault).explain(
+            vault.datasets()["breast_cancer.holdout"], action="evaluate", purpose="research"
+        )
+        assert seen["rows"] + sum(seen["denied"].values()) == count
+    held = source.labels[np.concatenate(chosen)]
+    assert majority(cfg) == pytest.approx(np.bincount(held).max() / len(held))
+    assert majority(cfg) != pytest.approx(whole)

@@ -306,6 +306,14 @@ def test_a_round_over_budget_is_refused_and_nothing_is_written(book: Book) -> No
     assert error.value.code == "AEG-B001"
 
 
+def test_a_budget_is_held_to_its_last_digit(book: Book) -> None:
+    both = gate_epsilon({MECHANISM: 8}, DELTA, tight=True)
+    book.reserve(round_=1, budget=both)
+    with pytest.raises(BudgetExceeded):
+        book.reserve(round_=2, budget=both * (1 - 1e-9))
+    book.reserve(round_=2, budget=both)
+
+
 def test_the_first_round_over_budget_leaves_no_file(book: Book) -> None:
     with pytest.raises(BudgetExceeded):
         book.reserve(steps=400, budget=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -391,6 +392,7 @@ def test_held_out_rows_that_a_rename_left_behind_are_named_in_the_nodes_log(
     vault = nodes.vault(1)
     vault.rename(vault.datasets()["patients"], "people")
     nodes.contexts[1].node_config["aegis-dataset"] = "people"
+    caplog.set_level(logging.WARNING, "aegis")
     assert nodes.plain(1, "evaluate").content.metric_records["metrics"]["num-examples"] == 0
     assert "'people.holdout' is not in the vault, 'patients.holdout' is" in caplog.text
     caplog.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,11 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from aegis_flower import cli, trials
+from aegis_flower import cli, sweep, trials
 from aegis_flower.accountant import Mechanism, epsilon
 from aegis_flower.config import compose
 from aegis_flower.errors import ConfigError
+from aegis_flower.interrupts import Interrupted
 from aegis_flower.trials import Note, _Charged, _worst
 
 TRAIN, COUNTS = Mechanism(2.0, 0.25), Mechanism(1.5, 1.0, kind="counts")
@@ -129,3 +132,48 @@ def test_the_first_line_promises_what_the_noise_keeps(overrides: list[str], prom
     if cfg.privacy.noise_multiplier:
         kept = epsilon({Mechanism(0.8, cfg.privacy.sample_rate, cfg.privacy.clip): cfg.total_steps}, cfg.privacy.delta)
         assert float(line.split()[2]) >= kept
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_sweep_is_summed_up_with_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """Hydra's own callbacks do not run after an interrupt."""
+    note(tmp_path, 0, status="finished")
+    note(tmp_path, 1, status="interrupted", exit_code=code)
+
+    def interrupted(arguments: list[str]) -> int:
+        raise Interrupted(number)
+
+    monkeypatch.setattr(sweep, "_open", [tmp_path])
+    monkeypatch.setattr(cli, "tolerate", lambda: None)
+    monkeypatch.setattr(cli, "_run_hydra", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(SimpleNamespace(args=["-m", "experiment=quickstart"]))  # type: ignore[arg-type]
+    assert ended.value.code == code
+    told = json.loads((tmp_path / "sweep.json").read_text())
+    assert [t["status"] for t in told["trials"]] == ["finished", "interrupted"]
+
+
+def test_a_signal_while_modules_are_imported_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The import makes of it what it likes: an ImportError of 111 lines, once."""
+
+    def importing(arguments: list[str]) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("half a module") from None
+        return 0
+
+    started_with = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what runs in the background
+    monkeypatch.setattr(cli, "tolerate", lambda: None)
+    monkeypatch.setattr(cli, "_run_hydra", importing)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.run(SimpleNamespace(args=["experiment=quickstart"]))  # type: ignore[arg-type]
+    finally:
+        signal.signal(signal.SIGINT, started_with)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "aegis: interrupted by SIGINT\n"
