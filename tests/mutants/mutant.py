@@ -16,6 +16,7 @@ class Mutant:
         new: what takes its place.
         test: what must fail then.
         crate: the crate of a Rust file.
+        refused: what the compiler says where the test is a bound that does not hold.
     """
 
     name: str
@@ -24,3 +25,4 @@ class Mutant:
     new: str
     test: str
     crate: str = ""
+    refused: str = ""

@@ -343,11 +343,13 @@ RUST = [
         "type Wiped = Box<[u8; 32]>;",
         "key_and_buffer_are_zeroized_on_drop",
         "aegis-noise",
+        refused="the trait `ZeroizeOnDrop` is not implemented",
     ),
     Mutant(
         "N19 a step without noise is whole",
         f"{NOISE}/session.rs",
-        "            && self.noised == self.drawn\n",
+        "            && self.noised == self.drawn\n"
+        "            && self.drawn.checked_mul(self.plan.dim) == Some(self.coordinates)\n",
         "",
         "a_session_that_noised_each_drawn_step_once_is_whole",
         "aegis-noise",
@@ -381,6 +383,8 @@ RUST = [
 # What the review lists and no test can tell from the right thing: why.
 EQUIVALENT = {
     "R00": "the review's control: a wrapper around the generator that changes nothing",
+    "N19 without its first line": "each noised step adds its coordinates, so their number says how many were noised as well",
+    "P09 in `premises`": "the permit is looked at there for the sake of the record, and taken afterwards, which says no as well",
     "N12": "one of the clip's margins: rounding towards zero keeps the bound by itself, and the bound is checked at the end",
 }
 

@@ -456,9 +456,9 @@ RUST = [
     ),
     Mutant(
         "P09 a permit releases twice",
-        f"{POLICY}/gate.rs",
-        "            if part.permit.released() {",
-        "            if false {",
+        f"{POLICY}/permit.rs",
+        "!self.released.swap(true, Ordering::AcqRel)",
+        "!self.released.swap(false, Ordering::AcqRel)",
         "a_permit_releases_once_only_in_force_only_for_training_and_only_under_its_bundle",
         "aegis-policy",
     ),

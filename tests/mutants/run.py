@@ -65,7 +65,8 @@ def run(mutant: Mutant, copy: Path) -> str:
         )
     done = subprocess.run(command, cwd=where, env=env, capture_output=True, text=True, check=False)
     if mutant.crate:
-        ran, failed = re.search(r"test result: ok\. [1-9]", done.stdout), "test result: FAILED" in done.stdout
+        ran = re.search(r"test result: ok\. [1-9]", done.stdout) is not None
+        failed = "test result: FAILED" in done.stdout or bool(mutant.refused and mutant.refused in done.stderr)
     else:
         ran, failed = done.returncode == 0, done.returncode == 1
     if not (ran or failed):

@@ -447,6 +447,9 @@ impl Check {
             if tmp && (writing.contains(&id) || files::exists(&self.layout.store_intent(id))?) {
                 continue; // its writer lives: dead ones were rolled back
             }
+            if tmp && !files::exists(&path)? {
+                continue; // its writer gave it up since the folder was listed: the file goes before the intent
+            }
             let known = exclusive.entry(id);
             let in_place = self.layout.object(id) == path;
             match known {
