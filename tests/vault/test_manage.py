@@ -84,7 +84,7 @@ def test_a_destroyed_vault_says_so(vault: Vault) -> None:
     receipt = vault.destroy()
     assert receipt["objects"] == [str(stored)]
     for again in (vault.list, lambda: Vault.open(vault.path, KEY), lambda: Vault.new(vault.path, KEY)):
-        with pytest.raises(errors.VaultDestroyed, match="was destroyed"):
+        with pytest.raises(errors.VaultDestroyed, match=r"was destroyed at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ; "):
             again()
 
 

@@ -72,4 +72,5 @@ pub use format::MAX_PAYLOAD;
 pub use head::{Head, ParseHeadError, Record};
 pub use mark::Mark;
 pub use read::{Cursor, Records, read, read_from};
+pub use time::utc;
 pub use verify::{Report, verify};

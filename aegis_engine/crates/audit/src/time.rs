@@ -11,10 +11,23 @@ pub(crate) fn now() -> String {
     )
 }
 
-/// Civil date of a day number, after Hinnant, "chrono-compatible low-level date algorithms": years of 365.2425 days
-/// that start on 1 March, so that the leap day is the last of its year.
+/// With milliseconds, as records hold it.
 fn rfc3339(since: Duration) -> String {
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let seconds = utc(since.as_secs());
+    format!(
+        "{}.{:03}Z",
+        seconds.trim_end_matches('Z'),
+        since.subsec_millis()
+    )
+}
+
+/// Seconds since 1970 as RFC 3339 in UTC, for people: `2026-11-28T16:14:08Z`.
+///
+/// The civil date of a day number, after Hinnant, "chrono-compatible low-level date algorithms": years of 365.2425 days
+/// that start on 1 March, so that the leap day is the last of its year.
+#[must_use]
+pub fn utc(since: u64) -> String {
+    let (days, second) = (since / 86_400, since % 86_400);
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era =
@@ -28,13 +41,8 @@ fn rfc3339(since: Duration) -> String {
         shifted_month - 9
     };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second, milli) = (
-        second / 3_600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis(),
-    );
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]
@@ -53,5 +61,11 @@ mod tests {
         ] {
             assert_eq!(rfc3339(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[test]
+    fn any_number_has_a_date() {
+        assert_eq!(utc(1_795_838_798), "2026-11-28T04:06:38Z");
+        assert_eq!(utc(u64::MAX), "584554051223-11-09T07:00:15Z");
     }
 }

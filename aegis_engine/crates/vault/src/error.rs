@@ -127,7 +127,7 @@ pub enum VaultError {
         object: Uuid,
     },
     /// The object's keys were destroyed on purpose.
-    #[error("object {object} was shredded at {when} (unix time); it cannot be read any more")]
+    #[error("object {object} was shredded at {}; it cannot be read any more", aegis_audit::utc(*when))]
     ObjectShredded {
         /// Which object.
         object: Uuid,
@@ -187,7 +187,7 @@ pub enum VaultError {
     )]
     SubjectNotFound,
     /// The whole vault was destroyed on purpose.
-    #[error("the vault at {} was destroyed at {when} (unix time); nothing in it can be read any more", path.display())]
+    #[error("the vault at {} was destroyed at {}; nothing in it can be read any more", path.display(), aegis_audit::utc(*when))]
     VaultDestroyed {
         /// Where.
         path: PathBuf,

@@ -130,7 +130,10 @@ impl ParquetTable {
 
     /// What a decoder's message comes to.
     fn undecodable(&self, reason: &str) -> TableError {
-        if reason.contains("EOF") && footer::cuts_dictionaries(self.metadata.metadata()) {
+        let short = ["EOF", "fill whole buffer"]; // by where in a page the bytes end
+        if short.iter().any(|end| reason.contains(end))
+            && footer::cuts_dictionaries(self.metadata.metadata())
+        {
             return TableError::Unsupported {
                 what: "a column chunk that leaves out the header of its dictionary (PARQUET-816, parquet-mr before 1.2.9)"
                     .to_owned(),
