@@ -76,13 +76,12 @@ def _blocks(markdown: str) -> Iterator[tuple[int, str]]:
             continue
         if not line.strip():
             yield from flush()
-            inside_item = inside_item and bool(held)
-            blank = True
             continue
-        blank = at == 1 or not lines[at - 2].strip()
-        if line.startswith("    ") and blank and not inside_item and not _ITEM.match(line):
-            lines[at - 1] = ""  # indented code goes on to the next line that is not indented
+        after_blank = at == 1 or not lines[at - 2].strip()
+        if line.startswith("    ") and after_blank and not inside_item and not _ITEM.match(line):
+            lines[at - 1] = ""  # code by indent: its next line follows a blank one, too
             continue
+        inside_item = inside_item and (not after_blank or line.startswith("  "))
         if re.match(r"^#{1,6}\s", line):
             yield from flush()
             inside_item = False
