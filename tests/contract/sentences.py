@@ -1,7 +1,10 @@
 """Counts long sentences in the documents. `python tests/contract/sentences.py --list` prints them.
 
-A sentence is prose: code blocks, HTML, front matter and headings are left out. A list item and a table's cell are each read by themselves.
+A sentence is prose: code blocks, HTML, front matter and headings are left out. A list item and a cell of a table are each read
+by themselves.
 """
+
+# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -44,61 +47,57 @@ def _plain(text: str) -> str:
     return _ABBREVIATION.sub(r"\1", re.sub(r"<[^>]+>", " ", text))
 
 
+def _prose(markdown: str) -> Iterator[str]:
+    """The lines, blank where they are no prose: front matter, fenced code, comments, headings."""
+    lines = markdown.splitlines()
+    if lines and lines[0] == "---" and "---" in lines[1:]:
+        lines[: lines.index("---", 1) + 1] = [""] * (lines.index("---", 1) + 1)
+    fence = ""
+    comment = False
+    for line in lines:
+        mark = re.match(r"\s*(```+|~~~+)", line)
+        starts = not fence and line.lstrip().startswith("<!--")
+        if fence or mark or comment or starts or re.match(r"#{1,6}\s", line):
+            yield ""
+        else:
+            yield line
+        if fence:
+            fence = "" if mark and mark[1].startswith(fence) else fence
+        elif mark:
+            fence = mark[1]
+        elif comment or starts:
+            comment = "-->" not in line
+
+
+def _without_indented_code(lines: Iterator[str]) -> Iterator[str]:
+    """The lines, blank where a block is code because it is indented behind a blank line outside a list."""
+    blank, item = True, False
+    for line in lines:
+        if not line.strip():
+            blank = True
+            yield ""
+        elif blank and not item and line.startswith("    "):
+            yield ""  # still behind a blank line, for the next one
+        else:
+            item = bool(_ITEM.match(line)) or (item and (not blank or line.startswith("  ")))
+            blank = False
+            yield line
+
+
 def _blocks(markdown: str) -> Iterator[tuple[int, str]]:
     """Paragraphs, list items and cells, each with its first line."""
     held: list[str] = []
     start = 0
-    fence = ""
-    comment = False
-
-    def flush() -> Iterator[tuple[int, str]]:
-        if held:
+    for at, line in enumerate([*_without_indented_code(_prose(markdown)), ""], 1):
+        row = line.lstrip().startswith("|")
+        if held and (row or not line.strip() or _ITEM.match(line)):
             yield start, " ".join(held)
             held.clear()
-
-    lines = markdown.splitlines()
-    if lines and lines[0] == "---" and "---" in lines[1:]:
-        end = lines.index("---", 1)
-        lines[: end + 1] = [""] * (end + 1)
-    inside_item = False
-    for at, line in enumerate(lines, 1):
-        mark = re.match(r"^\s*(```+|~~~+)", line)
-        if fence:
-            fence = "" if mark and mark[1].startswith(fence) else fence
-            continue
-        if mark:
-            yield from flush()
-            fence = mark[1]
-            continue
-        if comment or line.lstrip().startswith("<!--"):
-            yield from flush()
-            comment = "-->" not in line
-            continue
-        if not line.strip():
-            yield from flush()
-            continue
-        after_blank = at == 1 or not lines[at - 2].strip()
-        if line.startswith("    ") and after_blank and not inside_item and not _ITEM.match(line):
-            lines[at - 1] = ""  # code by indent: its next line follows a blank one, too
-            continue
-        inside_item = inside_item and (not after_blank or line.startswith("  "))
-        if re.match(r"^#{1,6}\s", line):
-            yield from flush()
-            inside_item = False
-            continue
-        if line.lstrip().startswith("|"):
-            yield from flush()
-            if not _RULE.match(line):
-                for cell in re.split(r"(?<!\\)\|", line.strip().strip("|")):
-                    yield at, cell.strip()
-            continue
-        if _ITEM.match(line):
-            yield from flush()
-            inside_item = True
-        if not held:
-            start = at
-        held.append(_ITEM.sub("", line).strip().lstrip("> "))
-    yield from flush()
+        if row and not _RULE.match(line):
+            yield from ((at, cell.strip()) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|")))
+        elif line.strip() and not row:
+            start = start if held else at
+            held.append(_ITEM.sub("", line).strip().lstrip("> "))
 
 
 def sentences(markdown: str) -> Iterator[Sentence]:
