@@ -158,7 +158,7 @@ class ClearAggregation(Strategy):
             except Bad as error:
                 lost[node] = Lost(node, step, f"the reply is none to what was asked: {error}", "AEG-F001")
         for node in sorted(self._asked - good.keys()):
-            record.lost.append(lost.get(node) or Lost(node, step, "no reply in time"))
+            record.lose(lost.get(node) or Lost(node, step, "no reply in time"))
         record.participants = sorted(good)
         return [good[node] for node in record.participants]
 

@@ -11,6 +11,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from aegis_flower import wire
+from aegis_flower.steps import Step
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 
 _CODE = re.compile(r"(AEG-[A-Z][0-9]{3})?")
@@ -35,7 +36,7 @@ class Exchange:
         if not messages:
             return
         record.trips += 1
-        step = messages[0].metadata.message_type.rpartition("_")[2]
+        step = str(Step.of(messages[0].metadata.message_type) or messages[0].metadata.message_type)
         asked = {m.metadata.dst_node_id for m in messages}
         reasons: dict[int, tuple[str, str]] = {}
         unheard = f"no reply within {self.deadline:g} s"
@@ -62,7 +63,7 @@ class Exchange:
                 yield node, reply.payload
         for node in sorted(asked):
             code, reason = reasons.get(node, ("", unheard))
-            record.lost.append(Lost(node, step, reason, code))
+            record.lose(Lost(node, step, reason, code))
 
     def _arrivals(self, grid: Grid, messages: list[Message]) -> Iterator[Message]:
         """Replies as they come, until all have or the deadline is over."""

@@ -125,7 +125,7 @@ class MaskedRounds:
         messages = []
         for node, group in sorted(inside.items()):
             if node not in contents:
-                record.lost.append(Lost(node, "masked", "it is not there any more"))
+                record.lose(Lost(node, "masked", "it is not there any more"))
                 continue
             ask = replace(request, payload=group.server.masked_request(node))
             content = RecordDict({**contents[node], wire.RECORD: ask.to_record()})
@@ -165,10 +165,12 @@ class MaskedRounds:
                     asks.update(dict.fromkeys(fresh.nodes, fresh.request))
                     if fresh.failed is None:
                         left = [n for n in wanted[: self.most] if n not in fresh.nodes]
-                        record.lost += [Lost(n, "share", self._why_left_out(n, len(wanted))) for n in left]
+                        for n in left:
+                            record.lose(Lost(n, "share", self._why_left_out(n, len(wanted))))
                     continue
             self.groups.append(plan)
             asks.update({n: plan.request for n in plan.server.missing if n in there})
+        record.cohort = len({node for group in self.groups for node in group.nodes})
         self._fail_when_all_have()
         return asks
 
@@ -216,7 +218,7 @@ class MaskedRounds:
             try:
                 asks[node] = wire.Request(record.round, group.server.unmask_request(node, riding))
             except NotEnoughClients as error:  # too few around it signed; the others may be enough
-                record.lost.append(Lost(node, "unmask", str(error), error.code))
+                record.lose(Lost(node, "unmask", str(error), error.code))
         for node, payload in self._trip(grid, record, wire.UNMASK, asks):
             share = _take(record, node, "unmask", survivors[node].server.add_unmask, payload)
             if isinstance(share, bytes) and node in nexts:
@@ -226,7 +228,7 @@ class MaskedRounds:
         self._going(lambda g: sums.append(g.server.finish()))
         for holder, owner in (pair for s in sums for pair in s.false_shares):
             reason = f"its share of node {owner}'s secret is false, unless node {owner} gave it a false one; left out"
-            record.lost.append(Lost(holder, "unmask", reason, "AEG-S018"))
+            record.lose(Lost(holder, "unmask", reason, "AEG-S018"))
         record.seconds["unmask"] = time.monotonic() - started
         record.groups_failed = [f"[{g.failed.code}] {g.failed}" for g in self.groups if g.failed is not None]
         self._fail_when_all_have()
@@ -315,5 +317,5 @@ def _take(record: RoundRecord, node: int, step: str, add: Callable[[int, bytes],
     try:
         return add(node, payload)
     except AegisError as error:
-        record.lost.append(Lost(node, step, str(error), error.code))
+        record.lose(Lost(node, step, str(error), error.code))
         return _REFUSED

@@ -19,7 +19,6 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from aegis_engine import SecAggServer, SecAggSum
 from aegis_flower import wire
-from aegis_flower.client import apply_update
 from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
 from aegis_flower.gate import METRIC_MAX, METRICS, means
 from aegis_flower.strategies.cohort import alive, cohort_grid, join
@@ -30,6 +29,7 @@ from aegis_flower.strategies.masked_rounds import CONFIG, InputCheck, MaskedRoun
 from aegis_flower.strategies.refusals import lasting, summary
 from aegis_flower.strategies.rounds import RoundRecord
 from aegis_flower.strategies.schedule import Schedule
+from aegis_flower.weights import apply_update
 
 log = logging.getLogger("aegis")
 _GIVES = {"train": "model", "evaluate": "metrics"}

@@ -14,9 +14,10 @@ import pytest
 from by_hand import START, STRICT, ByHand, Server, config, model
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from aegis_flower import VaultClient, node, wire
+from aegis_flower import VaultClient, wire
 from aegis_flower.door import Door, Outgoing, code_of
 from aegis_flower.errors import AegisError, AppError, PolicyDenied
+from aegis_flower.node import node
 
 PACKAGE = Path(__file__).parents[2] / "aegis_flower"
 CODE = re.compile(r"AEG-[A-Z]\d{3}")

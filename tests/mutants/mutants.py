@@ -16,8 +16,8 @@ TRAIN, LEDGER, STREAM, GATE = (
     "aegis_flower/stream.py",
     "aegis_flower/gate.py",
 )
-CLIENT, SAMPLE = "aegis_flower/vault_client.py", "aegis_flower/per_sample.py"
-BUILD, ENDS = "aegis_flower/report_build.py", "tests/e2e/test_run_ends.py"
+CLIENT, SAMPLE = "aegis_flower/client/vault_client.py", "aegis_flower/per_record/losses.py"
+BUILD, ENDS = "aegis_flower/report/collect.py", "tests/e2e/test_run_ends.py"
 ACCOUNT, NATIVE = "aegis_flower/accountant.py", "aegis_engine/python/aegis_engine/__init__.py"
 NOISE, POLICY = "aegis_engine/crates/noise/src", "aegis_engine/crates/policy/src"
 WIRING = f"{UNIT}/test_train.py::test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record"

@@ -25,9 +25,9 @@ from aegis_engine import encode_update
 from aegis_flower import SecureAggregation, VaultClient, aegis_client_app, compose, wire
 from aegis_flower.client import Trained
 from aegis_flower.gate import METRICS
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes, open_node
+from aegis_flower.node.node import close_nodes, open_node
 from aegis_flower.simulations.inprocess import InProcessGrid
+from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import exchange, masked_rounds
 from aegis_flower.strategies.secure_aggregation import METRIC_MAX
 from aegis_flower.train import TrainResult

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from aegis_flower.errors import DeploymentError
-from aegis_flower.simulations import deployment
-from aegis_flower.simulations.deployment import _Process, _Processes
+from aegis_flower.simulations.flower import deployment
+from aegis_flower.simulations.flower.deployment import _Process, _Processes
 
 HOST = "127.0.0.1"
 
