@@ -18,7 +18,7 @@ from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
 from aegis_flower.node.node import refusals
-from aegis_flower.strategies import Bucketed, ClearAggregation, RoundRecord, SecureAggregation
+from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecord, SecureAggregation
 from aegis_flower.strategies.rounds import Lost
 
 if TYPE_CHECKING:
@@ -103,17 +103,19 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
             on_round=on_round,
         )
     a = cfg.secagg
+    plan = Plan(
+        max_norm=cfg.strategy.max_norm,
+        value_bits=a.value_bits,
+        weight_max=a.weight_max if a.weighting == "rows" else 1,  # the ring is only as wide as the weights there can be
+        min_cohort=a.min_cohort,
+        cohort=cfg.data.clients,
+        join_deadline=cfg.runtime.join_deadline,
+        deadline=cfg.runtime.round_deadline,
+        commit=a.commit,
+        sparse=(a.sparse[0], a.sparse[1]) if a.sparse else None,
+        shard_size=a.shard_size,
+    )
     options: dict[str, Any] = {
-        "max_norm": cfg.strategy.max_norm,
-        "value_bits": a.value_bits,
-        # the ring is only as wide as the weights there can be
-        "weight_max": a.weight_max if a.weighting == "rows" else 1,
-        "min_cohort": a.min_cohort,
-        "cohort": cfg.data.clients,
-        "join_deadline": cfg.runtime.join_deadline,
-        "deadline": cfg.runtime.round_deadline,
-        "commit": a.commit,
-        "sparse": tuple(a.sparse) if a.sparse else None,
         "noise_multiplier": sigma,
         "evaluate": cfg.evaluation_rounds,
         "evaluate_rounds": last,
@@ -121,8 +123,8 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         **extra,
     }
     if cfg.strategy.name in ROBUST:
-        return Bucketed(inner, group_size=cfg.strategy.group_size, **options)
-    return SecureAggregation(inner, shard_size=a.shard_size, **options)
+        return Bucketed(inner, plan, group_size=cfg.strategy.group_size, **options)
+    return SecureAggregation(inner, plan, **options)
 
 
 def run_server(

@@ -17,9 +17,17 @@ from torch import nn
 from aegis_engine import DpSession, Permit, Rng
 from aegis_flower.configs import PrivacyConfig
 from aegis_flower.errors import AppError
-from aegis_flower.per_record.evaluation import Evaluated, evaluate
-from aegis_flower.per_record.losses import Loss, check_model, clipped_sum, gradients, per_sample
-from aegis_flower.per_record.probe import Probed, class_weighted, examined, mean_loss, probe
+from aegis_flower.per_record.checks import Probed
+from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate
+from aegis_flower.per_record.losses import (
+    Loss,
+    check_model,
+    clipped_sum,
+    gradients,
+    mean_loss,
+    per_sample,
+)
+from aegis_flower.per_record.probe import examined, probe
 from aegis_flower.stream import PermitDataset, PoissonSampler, Rows, fitting
 
 __all__ = [

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from aegis_flower.errors import ConfigError
 from aegis_flower.strategies.clear_reply import Bad, Read, alike, mean_of, read
-from aegis_flower.strategies.exchange import explain_error
+from aegis_flower.strategies.masked.exchange import explain_error
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 from aegis_flower.strategies.schedule import Schedule
 

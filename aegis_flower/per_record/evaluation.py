@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from aegis_flower.errors import AppError
 from aegis_flower.per_record.losses import Loss
 from aegis_flower.stream import PermitDataset, fitting
 
@@ -140,3 +141,26 @@ def _named(out: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 def _classes(y: torch.Tensor) -> bool:
     """Whether float labels are the two classes of a logit."""
     return bool(((y == 0) | (y == 1)).all())
+
+
+def class_weighted(weights: Iterable[float], loss: Loss | None = None) -> Loss:
+    """A loss in which each record counts by the weight of its class; the way to train on classes of unequal size.
+
+    The weights are public and fixed, and a batch's loss is the sum of weighted losses over the number of records: a record's
+    gradient depends on no other, and the clip bounds it. (A ``weight=`` inside `cross_entropy` divides by the batch's weights,
+    which mixes the records.)
+
+    Args:
+        weights: one for each class, in order.
+        loss: of (outputs, labels); by default cross-entropy.
+    """
+    table = torch.tensor([float(w) for w in weights])
+    if not (len(table) and torch.isfinite(table).all() and (table >= 0).all()):
+        raise AppError("class weights must be numbers that are not negative, one for each class")
+    each = by_record(loss or nn.functional.cross_entropy)
+
+    def weighted(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        chosen = table.to(device=out.device, dtype=out.dtype)[y.long()]
+        return each(out, y) * chosen
+
+    return weighted

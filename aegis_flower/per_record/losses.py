@@ -112,3 +112,23 @@ def clipped_sum(per_row: list[torch.Tensor], clip: float) -> list[torch.Tensor]:
             # zero times infinity is no zero
             total.add_(factors @ torch.where(finite[:, None], g, torch.zeros_like(g)))
     return sums
+
+
+def mean_loss(loss: Loss, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The mean over the records, of a loss that gives one number for all or one for each.
+
+    Raises:
+        AppError: it gives something else.
+    """
+    value = loss(out, y)
+    if not isinstance(value, torch.Tensor):
+        raise AppError(
+            f"the loss gives a {type(value).__name__}; return a tensor: the mean over the records, or one number for each"
+        )
+    if value.ndim == 0:
+        return value
+    if value.shape[0] != len(y):
+        raise AppError(
+            f"the loss gives shape {tuple(value.shape)} for {len(y)} records; return the mean over them, or one number for each"
+        )
+    return value.flatten(1).mean(1).mean() if value.ndim > 1 else value.mean()

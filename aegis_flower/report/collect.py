@@ -381,7 +381,7 @@ def _secagg(cfg: Config, outcome: Outcome) -> report.SecAggReport:
         return report.SecAggReport(enabled=cfg.secagg.enabled and s is None)
     return report.SecAggReport(
         enabled=True,
-        profile="D" if s.sparse else "S",
+        profile="D" if s.plan.sparse else "S",
         threshold=s.threshold or None,
         cohort=max((r.cohort for r in outcome.rounds), default=0),
         ring_bits=s.ring_bits or None,

@@ -74,7 +74,7 @@ def drive(tmp_path):
 
 def step(strategy):
     """One quantisation step of a value, which no mean can miss by more than half of."""
-    return strategy.max_norm / (2 ** (strategy.value_bits - 1) - 1)
+    return strategy.plan.max_norm / (2 ** (strategy.plan.value_bits - 1) - 1)
 
 
 def test_shards_add_up_to_the_mean_over_all_in_the_same_two_trips(drive):

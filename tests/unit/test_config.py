@@ -376,7 +376,8 @@ def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch: pytes
 def test_flowers_helpers_are_those_of_this_environment_and_paths_do_not_depend_on_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from aegis_flower.simulations.flower import deployment, submit
+    from aegis_flower.simulations import submit
+    from aegis_flower.simulations.flower import deployment
 
     monkeypatch.chdir(tmp_path)
     started: list[Any] = []

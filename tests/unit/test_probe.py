@@ -16,8 +16,10 @@ from aegis_flower.configs import from_dict
 from aegis_flower.data import Spec
 from aegis_flower.errors import AppError
 from aegis_flower.node.node import close_nodes
-from aegis_flower.per_record.losses import clipped_sum, gradients, per_sample
-from aegis_flower.per_record.probe import Probed, class_weighted, mean_loss, probe
+from aegis_flower.per_record.checks import Probed
+from aegis_flower.per_record.evaluation import class_weighted
+from aegis_flower.per_record.losses import clipped_sum, gradients, mean_loss, per_sample
+from aegis_flower.per_record.probe import probe
 
 F = nn.functional
 SPEC = Spec({"x": 4}, "y", 2)

@@ -27,8 +27,8 @@ from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, AppError, BudgetExceeded, GateFailed, PolicyDenied
 from aegis_flower.ingest import Terms, ingest
 from aegis_flower.node.node import Node, NodeConfig
+from aegis_flower.per_record.checks import Probed
 from aegis_flower.per_record.losses import clipped_sum as sum_of_clipped
-from aegis_flower.per_record.probe import Probed
 from aegis_flower.stream import PermitDataset
 from aegis_flower.train import TrainResult, evaluate, per_sample, train
 

@@ -14,14 +14,13 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from aegis_flower import sweep
 from aegis_flower.accountant import Mechanism, epsilon
 from aegis_flower.cli import run as command
 from aegis_flower.cli import trial as cli
 from aegis_flower.configs import compose
 from aegis_flower.errors import ConfigError
 from aegis_flower.interrupts import Interrupted
-from aegis_flower.sweep import trials
+from aegis_flower.sweep import callback, trials
 from aegis_flower.sweep.trials import Note, _Charged, _worst
 
 TRAIN, COUNTS = Mechanism(2.0, 0.25), Mechanism(1.5, 1.0, kind="counts")
@@ -148,7 +147,7 @@ def test_an_interrupted_sweep_is_summed_up_with_what_it_had(
     def interrupted(arguments: list[str]) -> int:
         raise Interrupted(number)
 
-    monkeypatch.setattr(sweep, "_open", [tmp_path])
+    monkeypatch.setattr(callback, "_open", [tmp_path])
     monkeypatch.setattr(command, "tolerate", lambda: None)
     monkeypatch.setattr(command, "_run_hydra", interrupted)
     with pytest.raises(SystemExit) as ended:
