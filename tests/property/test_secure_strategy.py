@@ -24,12 +24,11 @@ from secure import runs
 from aegis_engine import encode_update
 from aegis_flower import SecureAggregation, VaultClient, aegis_client_app, compose, wire
 from aegis_flower.client import Trained
-from aegis_flower.gate import METRICS
+from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.node.node import close_nodes, open_node
 from aegis_flower.simulations.inprocess import InProcessGrid
 from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies.masked import closing, exchange
-from aegis_flower.strategies.secure_aggregation import METRIC_MAX
 from aegis_flower.train import TrainResult
 
 NODES, ROUNDS, DIM = 7, 3, 5
