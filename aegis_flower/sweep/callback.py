@@ -50,7 +50,7 @@ def finish() -> None:
 
 
 def summarise(folder: Path) -> None:
-    """Writes ``sweep.json``, ``sweep.html`` and ``sweep.png``, prints the table, and notes the trials' exit codes."""
+    """Writes ``sweep.json``, ``sweep.html`` and, with matplotlib, ``sweep.png``; prints the table, notes exit codes."""
     from aegis_flower.sweep.report import Trial, write_sweep
 
     found = trials.read(folder)
@@ -71,7 +71,8 @@ def summarise(folder: Path) -> None:
     ]
     out = console()
     paths = write_sweep(shown, folder, console=out, totals=trials.totals(found))
-    out.print(f"plot: {paths.png}", highlight=False, soft_wrap=True)
+    where = paths.png or "in the page; a PNG needs matplotlib: pip install 'aegis-flower[plots]'"
+    out.print(f"plot: {where}", highlight=False, markup=False, soft_wrap=True)
     out.print(f"page: {paths.html}", highlight=False, soft_wrap=True)
 
 

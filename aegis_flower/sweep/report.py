@@ -27,7 +27,7 @@ from aegis_flower.report import words
 from aegis_flower.report.page import charts as svg
 from aegis_flower.report.page import parts, style
 from aegis_flower.report.write import write_reports
-from aegis_flower.sweep.plot import Plot, Trial, epsilon_of, guarantees, plot, png, varied
+from aegis_flower.sweep.plot import Plot, Trial, epsilon_of, guarantees, plot, varied
 from aegis_flower.sweep.trials import Total
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ class _Charge:
 
 @dataclass(frozen=True, slots=True)
 class SweepPaths:
-    """Where a sweep was written."""
+    """Where a sweep was written; `png` is None without matplotlib."""
 
     json: Path
     html: Path
-    png: Path
+    png: Path | None
 
 
 def write_sweep(
@@ -78,7 +78,7 @@ def write_sweep(
     totals: Sequence[Total] = (),
     console: Console | None = None,
 ) -> SweepPaths:
-    """Write the three files of a sweep into `folder` and print its table to `console`.
+    """Writes the files of a sweep into `folder` and prints its table to `console`.
 
     Args:
         trials: in their order; what became of each is shown.
@@ -107,10 +107,13 @@ def write_sweep(
         for each in totals
     ]
     chart = plot(trials)
-    paths = SweepPaths(json=folder / "sweep.json", html=folder / "sweep.html", png=folder / "sweep.png")
+    drawn = _drawn(chart)
+    paths = SweepPaths(
+        json=folder / "sweep.json", html=folder / "sweep.html", png=folder / "sweep.png" if drawn is not None else None
+    )
     write_reports(
         {
-            paths.png: png(chart),
+            **({paths.png: drawn} if paths.png is not None and drawn is not None else {}),
             paths.html: _page(trials, chart, charged, notes).encode(),
             paths.json: _json(trials, folder, charged, totals),
         }
@@ -118,6 +121,17 @@ def write_sweep(
     if console is not None:
         _print(trials, charged, notes, console)
     return paths
+
+
+def _drawn(chart: Plot) -> bytes | None:
+    """The PNG, where matplotlib is installed."""
+    try:
+        from aegis_flower.sweep.png import png
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        return None
+    return png(chart)
 
 
 def _charge(trials: Sequence[Trial], epsilon: float | None, delta: float | None) -> _Charge | None:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,15 @@ def test_many_series_become_one(tmp_path: Path) -> None:
     trials = [trial(0.5 + i / 100, 1.0 + i, model=f"m{i}") for i in range(9)]
     assert [each.label for each in sweep_plot.plot(trials).series] == ["trials"]
     written(trials, tmp_path)
+
+
+def test_without_matplotlib_the_page_has_the_plot_and_there_is_no_png(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "aegis_flower.sweep.png", raising=False)
+    paths = write_sweep(BY_EPSILON, tmp_path)
+    assert paths.png is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sweep.html", "sweep.json"]
+    assert "<svg" in paths.html.read_text()
