@@ -186,18 +186,21 @@ def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None, totals
 
 
 def _page(trials: Sequence[Trial], drawn: Plot, charged: _Charge | None, totals: Sequence[str] = ()) -> str:
-    chart = svg.line_chart(
-        drawn.series,
-        drawn.rules,
-        title=f"Accuracy against {drawn.x_label}",
-        x_label=drawn.x_label,
-        show_x=drawn.show_x,
-        show_y=words.percent,
-        show_tick=words.percent_short,
-        whole_x=drawn.x_label == "trial",
-        at_most=1.0,
-        width=1016,
-        height=380,
+    chart = svg.in_two_widths(
+        lambda width: svg.line_chart(
+            drawn.series,
+            drawn.rules,
+            title=f"Accuracy against {drawn.x_label}",
+            x_label=drawn.x_label,
+            show_x=drawn.show_x,
+            show_y=words.percent,
+            show_tick=words.percent_short,
+            whole_x=drawn.x_label == "trial",
+            at_most=1.0,
+            width=width,
+            height=380 if width > svg.NARROW else 236,
+        ),
+        1016,
     )
     total = str(charged) if charged is not None else "; ".join(totals) or "no total is stated"
     notes = [words.esc(each) for each in (*drawn.guarantees, *totals)]

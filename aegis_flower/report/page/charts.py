@@ -31,6 +31,18 @@ class Rule:
     tone: str
 
 
+# Width of a letter of 12 px in the widest of the fonts that the page may get (DejaVu Sans): a label must not be cut off.
+_PLAIN, _BOLD = 7.4, 8.2
+_TICK = 20.0  # px from one number under the axis to the next, at least
+NARROW = 304.0  # px that a card has on a screen of 390
+
+
+def in_two_widths(draw: Callable[[float], str], width: float = 488) -> str:
+    """What `draw` makes for a wide page and for a phone; the style sheet shows one. Scaled down, letters could not be read."""
+    wide = draw(width)
+    return f'<div class="broad">{wide}</div><div class="narrow">{draw(NARROW)}</div>' if wide else ""
+
+
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     """At most about `most` round numbers that cover [low, high], in steps of 1, 2, 2.5 or 5 times a power of ten."""
     span = high - low
@@ -67,12 +79,12 @@ def line_chart(
     y_ticks = [each for each in nice_ticks(min(ys), max(ys), 4) if each <= at_most + 1e-9]
     top_value = max(y_ticks[-1], *ys)
     xs = [x for each in series for x, _ in each.points]
-    x_ticks = _x_ticks(xs, whole_x=whole_x)
-    x_low, x_high = min(*x_ticks, *xs), max(*x_ticks, *xs)
     tick_text = show_tick or show_y
     ends = _end_labels(series, rules, show_y, tick_text)
     left = 14 + 6.4 * max(len(tick_text(each)) for each in y_ticks)
-    right = width - 14 - 6.3 * max(len(text) for text, _, _ in ends)
+    right = width - 14 - max(len(text) * (_BOLD if "strong" in tone else _PLAIN) for text, _, tone in ends)
+    x_ticks = _x_ticks(xs, max(2, int((right - left) / _TICK)), whole_x=whole_x)
+    x_low, x_high = min(*x_ticks, *xs), max(*x_ticks, *xs)
     top, bottom = 12.0, height - 40.0
     y_span = (top_value - y_ticks[0]) or 1.0
     x_span = (x_high - x_low) or 1.0
@@ -150,11 +162,13 @@ def _end_labels(
     return [(text if len(text) <= 26 else f"{text[:25]}…", value, tone) for text, value, tone in ends]  # noqa: PLR2004
 
 
-def _x_ticks(values: Sequence[float], *, whole_x: bool) -> list[float]:
+def _x_ticks(values: Sequence[float], room: int, *, whole_x: bool) -> list[float]:
+    """Numbers under the axis, at most about `room` of them."""
     low, high = min(values), max(values)
     if not whole_x:
-        return nice_ticks(low, high, 5)
-    step = next(each for each in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if (high - low) / each <= 12)  # noqa: PLR2004
+        return nice_ticks(low, high, min(5, room))
+    most = min(12, room)
+    step = next(each for each in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if (high - low) / each <= most)
     return [each for each in range(int(low), int(high) + 1) if each % step == 0 or step == 1] or [low]
 
 

@@ -96,7 +96,7 @@ def render(report: RunReport, *, json_sha256: str) -> str:
             f'<p class="lead">{_lead(report)}</p>{"".join(banners)}</header>',
             tiles(report),
             plots(report),
-            card("Who took part", "One cell a client and round. Hover for the reason.", participation(report)),
+            card("Who took part", "One cell per client and round. Hover for the reason.", participation(report)),
             card("Clients", "What each client spent, let into training and put on record.", client_table(report)),
             '<div class="two">',
             card("What is not protected by noise", "The ε above says nothing about these.", unprotected(report)),

@@ -68,7 +68,7 @@ border:1px solid var(--line);border-radius:12px}
 .card{min-width:0;background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 22px 20px;
 margin-bottom:20px}
 .two>.card{margin-bottom:0}.two{margin-bottom:20px}
-.plot{margin-top:14px}.plot>svg{display:block;width:100%;height:auto}.wide{display:block;height:auto;min-width:100%}
+.plot{margin-top:14px}.plot>svg,.broad>svg,.narrow>svg{display:block;width:100%;height:auto}.narrow{display:none}.wide{display:block;height:auto;min-width:100%}
 .plot details{margin-top:14px}
 svg text{font-family:inherit;font-variant-numeric:tabular-nums}
 .grid{stroke:var(--line);stroke-width:1}.tick{font-size:12px;fill:var(--soft)}.row{font-size:12.5px;fill:var(--ink)}
@@ -126,9 +126,10 @@ line-height:1.5}
 footer{margin:24px 4px 0;font-size:13px;color:var(--soft)}
 @media(max-width:820px){.two{grid-template-columns:minmax(0,1fr)}.tiles{grid-template-columns:1fr 1fr}
 .tile:nth-child(3){border-left:0}
-.tile:nth-child(n+3){border-top:1px solid var(--line)}.plot{overflow-x:auto}.plot>svg{min-width:340px}
+.tile:nth-child(n+3){border-top:1px solid var(--line)}.plot{overflow-x:auto}
 .events,.clients,.trials{min-width:660px}}
-@media(max-width:460px){.tiles{grid-template-columns:1fr}.tile+.tile{border-left:0;border-top:1px solid var(--line)}
+@media(max-width:460px){.broad{display:none}.narrow{display:block}
+.tiles{grid-template-columns:1fr}.tile+.tile{border-left:0;border-top:1px solid var(--line)}
 .over{flex-wrap:wrap}.over code{margin-left:0;width:100%}}
 @media print{body{background:none}.card,.tiles{break-inside:avoid}}
 """.strip()
