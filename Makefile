@@ -17,7 +17,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: check docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -27,6 +27,23 @@ demo: setup ## set up, then run the quickstart: five hospitals, with and without
 	$(BIN)/aegis run experiment=quickstart compare=true
 
 test: setup test-rust lint test-python test-wheels ## set up and run every test
+
+# Under a minute after `make setup`: no build, no clippy, no deployment, no federated run.
+check: ## what to run before a commit: formatters, ruff, mypy, fast tests
+	cd aegis_engine && cargo fmt --check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -x tests/contract tests/unit/test_settings.py tests/unit/test_inner.py tests/unit/test_grouping.py \
+		tests/unit/test_roster.py --ignore tests/contract/test_handlers.py
+
+# In an environment of its own: the plugin does not need mkdocs.
+DOCS := .cache/docs
+docs: $(UV) ## build the documents as a site into .cache/site; a broken link fails
+	$(UV) venv --quiet --allow-existing $(DOCS)
+	$(UV) pip install --quiet --python $(DOCS)/bin/python $$($(BIN)/python -c \
+		'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 
 setup: $(VENV)/.installed ## make .venv with everything, build the engine
 
