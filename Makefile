@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+OLDEST := $(abspath .cache/oldest)
 ENGINE_SOURCES := $(shell find aegis_engine \( -name target -o -name __pycache__ \) -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
 # Nothing here talks to the network but package installation.
 # uv trusts what the system trusts, as pip and cargo do: hospitals have proxies with certificates of their own.
@@ -16,7 +17,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: check docs test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: check docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -54,7 +55,13 @@ $(VENV)/.locked: requirements.lock | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.locked pyproject.toml $(ENGINE_SOURCES)
+# The oldest Flower that pyproject.toml allows, in front of the locked one on PYTHONPATH: everything else is shared.
+$(OLDEST)/.installed: requirements-oldest.lock $(VENV)/.locked
+	rm -rf $(OLDEST)
+	$(UV) pip install --quiet --python $(BIN)/python --target $(OLDEST) --no-deps --require-hashes -r requirements-oldest.lock
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.locked $(OLDEST)/.installed pyproject.toml $(ENGINE_SOURCES)
 	cd aegis_engine && ../$(BIN)/maturin develop --release --quiet --uv
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
@@ -90,6 +97,10 @@ test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \
 		-p aegis-vault --features failpoints --test crash -- --nocapture
 	cd aegis_engine && AEGIS_RACE_REPEATS=10000 cargo test --release --quiet -p aegis-vault --test races -- --nocapture
+
+test-matrix: setup ## the tests that meet Flower, with the oldest and the newest Flower that pyproject.toml allows
+	PYTHONPATH=$(OLDEST) $(BIN)/pytest -q tests/unit tests/e2e tests/property
+	$(BIN)/pytest -q tests/unit tests/e2e tests/property
 
 test-hostile: setup ## 100 000 changed messages of a hostile server to a node with strict terms
 	AEGIS_HOSTILE=100000 $(BIN)/pytest -q -s tests/property/test_hostile_server.py

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aegis_flower.client import VaultClient as VaultClient
     from aegis_flower.client import aegis_client_app as aegis_client_app
-    from aegis_flower.config import Config as Config
-    from aegis_flower.config import compose as compose
+    from aegis_flower.configs import Config as Config
+    from aegis_flower.configs import compose as compose
     from aegis_flower.experiment import run_experiment as run_experiment
     from aegis_flower.ingest import Terms as Terms
     from aegis_flower.ledger import Ledger as Ledger
-    from aegis_flower.server import aegis_server_app as aegis_server_app
+    from aegis_flower.server_app import aegis_server_app as aegis_server_app
     from aegis_flower.simulations.inprocess import InProcessGrid as InProcessGrid
     from aegis_flower.simulations.inprocess import run_inprocess as run_inprocess
     from aegis_flower.strategies import Bucketed as Bucketed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aegis_flower.stream import PermitDataset as PermitDataset
 
 _WHERE = {
-    "Config": "config",
+    "Config": "configs",
     "InProcessGrid": "simulations.inprocess",
     "Ledger": "ledger",
     "PermitDataset": "stream",
@@ -33,8 +33,8 @@ _WHERE = {
     "Terms": "ingest",
     "VaultClient": "client",
     "aegis_client_app": "client",
-    "aegis_server_app": "server",
-    "compose": "config",
+    "aegis_server_app": "server_app",
+    "compose": "configs",
     "run_experiment": "experiment",
     "run_inprocess": "simulations.inprocess",
 }

@@ -2,7 +2,7 @@
 
 What a handler returns is an `Outgoing`, and an `Outgoing` is made only from a `Release` of the engine's gates, by the
 engine's own protocol state machine, or from a code. `DoorApp` registers no handler past it, and no exception: the server
-reads a code, the words stay in the node's log and in this process (`aegis_flower.node.refusals`).
+reads a code, the words stay in the node's log and in this process (`aegis_flower.node.node.refusals`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from aegis_engine import Release, SecAggClient
-from aegis_flower import node as nodes
 from aegis_flower import wire
 from aegis_flower.errors import AegisError, AppError
+from aegis_flower.node import node as nodes
+from aegis_flower.steps import Step
 
 log = logging.getLogger("aegis")
 
@@ -33,7 +34,6 @@ _CODE = re.compile(r"AEG-[A-Z][0-9]{3}")
 _HERE = Path(__file__).parent
 _LIBRARIES = {Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib", "platlib")}
 _MADE: Final = object()
-_STEPS = ("advertise", "share", "masked", "commit", "unmask")
 
 
 @final
@@ -70,7 +70,7 @@ class Outgoing:
         Raises:
             SecAggError: it refuses.
         """
-        if type(client) is not SecAggClient or step not in _STEPS:
+        if type(client) is not SecAggClient or (known := Step.named(step)) is None or not known.protocol:
             raise TypeError("a protocol message is made by the engine's SecAggClient")
         if step == "advertise":
             return cls(_MADE, payload=client.advertise())
@@ -153,7 +153,8 @@ class Door:
 
 def _reply(out: Outgoing, message: Message, context: Context) -> Message:
     """The message of an `Outgoing`. Protocol steps carry the node's audit head, of which the server is the first witness."""
-    if not message.metadata.message_type.rpartition(".")[2].startswith("aegis_"):
+    step = Step.of(message.metadata.message_type)
+    if step is None or not step.protocol:
         if out.content is not None:
             return Message(out.content, reply_to=message)
         code = out.code or UNKNOWN
@@ -239,7 +240,7 @@ def words_of(error: BaseException) -> str:
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
         file = Path(frame.filename)
-        if file.parent != _HERE and not any(file.is_relative_to(folder) for folder in _LIBRARIES):
+        if not file.is_relative_to(_HERE) and not any(file.is_relative_to(folder) for folder in _LIBRARIES):
             where = f" ({frame.filename}:{frame.lineno} in {frame.name})"
     return f"{type(error).__name__}: {error}{where}"
 
@@ -262,7 +263,7 @@ def _refused(error: BaseException, message: Message, context: Context) -> Outgoi
         words = words_of(error)
         log.warning("aegis: refused %s: [%s] %s", kind, out.code, words)
         log.debug("aegis: %s", out.code, exc_info=error)
-        nodes.note_refusal(context.run_id, context.node_id, (_round(message), kind.rpartition("_")[2], out.code, words))
+        nodes.note_refusal(context.run_id, context.node_id, (_round(message), Step.of(kind) or kind, out.code, words))
     except Exception:  # noqa: BLE001, S110 - an error whose own text cannot be made must not become another answer
         pass
     return out

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
 
-from aegis_flower import report, report_build, report_text
+from aegis_flower import report
 from aegis_flower.client import aegis_client_app
-from aegis_flower.config import CARRIED, Config, carry, parse_loss
-from aegis_flower.console import Tolerant
+from aegis_flower.configs import CARRIED, Config, carry, parse_loss
 from aegis_flower.errors import ConfigError, ReportError, RunFailed
-from aegis_flower.ingest import SimulatedNode, provision
 from aegis_flower.interrupts import watched
-from aegis_flower.node import close_nodes
-from aegis_flower.report_build import Clock, versions
-from aegis_flower.report_build import clients_seen_by_server as _clients_seen_by_server
-from aegis_flower.server import OnRound, Outcome, aegis_server_app, noise_multiplier, run_server
+from aegis_flower.node.node import close_nodes
+from aegis_flower.report import collect
+from aegis_flower.report.collect import Clock, versions
+from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
+from aegis_flower.server import OnRound, Outcome, noise_multiplier, run_server
+from aegis_flower.server_app import server_report
 from aegis_flower.simulations.inprocess import run_inprocess
-from aegis_flower.strategies import RoundRecord
+from aegis_flower.simulations.provision import SimulatedNode, provision
 
 if TYPE_CHECKING:
     from aegis_flower.server import ModelFn
 
-__all__ = ["_clients_seen_by_server", "aegis_server_app", "run_experiment", "server_report", "versions"]
+__all__ = ["_clients_seen_by_server", "run_experiment", "server_report", "versions"]
 
 
 def run_experiment(
@@ -92,7 +90,7 @@ def run_experiment(
         except BaseException as error:  # noqa: BLE001 - a report first; raised again below
             failure = error
         try:
-            written = report_build.write(cfg, folder, overrides, outcome, nodes, clock, failure, without)
+            written = collect.write(cfg, folder, overrides, outcome, nodes, clock, failure, without)
         except ReportError as error:
             if failure is None or isinstance(failure, RunFailed):
                 raise
@@ -159,53 +157,3 @@ def _without_dp(cfg: Config, client_app: Any, model: ModelFn | None) -> float | 
             tracking=dataclasses.replace(cfg.tracking, html=False),
         )
         return run_experiment(other, Path(name), client_app=client_app, model=model).results.accuracy
-
-
-@contextmanager
-def server_report(
-    cfg: Config, folder: Path, overrides: Sequence[str], context: Context, *, runtime: str | None = None
-) -> Iterator[tuple[Outcome, OnRound | None]]:
-    """Collects what a deployment's server knows and writes its report, however the run ends.
-
-    Rows, ledgers and logs stay with the nodes; of those the report says nothing.
-    """
-    clock = Clock()
-    outcome = Outcome(cfg, noise_multiplier(cfg), run_id=context.run_id)
-    failure: BaseException | None = None
-    since = time.monotonic()
-    with watched():
-        try:
-            yield outcome, _print_round
-        except BaseException as error:  # a report first
-            failure = error
-            raise
-        finally:
-            clock.train = time.monotonic() - since
-            written = report_build.write(cfg, folder, overrides, outcome, [], clock, failure, runtime=runtime)
-            _say(_headline(written))
-            _say(f"report {folder / report.JSON_NAME}")
-
-
-def _say(text: str) -> None:
-    """For `flwr run --stream`, which shows the app's output. A closed pipe is no reason to stop."""
-    out = Tolerant(sys.stdout)
-    out.write(f"aegis: {text}\n")
-    out.flush()
-
-
-def _print_round(record: RoundRecord) -> None:
-    lost = f", lost {[(x.node, x.step, x.code or x.reason) for x in record.lost]}" if record.lost else ""
-    state = record.failed or f"{len(record.participants)} clients in the sum"
-    _say(f"round {record.round} {record.task}: {state}{lost}")
-
-
-def _headline(written: report.RunReport) -> str:
-    r = written.results
-    found = f"accuracy {r.accuracy:.4f}" if r.accuracy is not None else "accuracy unknown"
-    found += f" ± {r.accuracy_sd:.4f}" if r.accuracy_sd else ""
-    if r.accuracy is None and r.loss is not None:
-        found = f"loss {r.loss:.4f}"
-    rows = "an unknown number of" if r.test_rows is None else r.test_rows
-    worst = report_text.most_spent(written.clients)
-    spent = f", ε {report_text.run_epsilon(worst)} a record" if worst is not None else ""
-    return f"run {written.run.status}, {found} over {rows} held-out rows{spent}"

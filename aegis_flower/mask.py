@@ -10,8 +10,8 @@ from aegis_engine import Release, SecAggClient
 from aegis_flower import gate
 from aegis_flower.door import Outgoing
 from aegis_flower.errors import SecAggError, StaleState
-from aegis_flower.memory import Memory
-from aegis_flower.node import Node
+from aegis_flower.node.memory import Memory
+from aegis_flower.node.node import Node
 
 _DOMAIN = "aegis/v2/secagg-state"
 _RECORD = "aegis.secagg"

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import nn
 
-from aegis_flower.config import ModelConfig
-from aegis_flower.datasets import Spec
+from aegis_flower.configs import ModelConfig
+from aegis_flower.data import Spec
 from aegis_flower.errors import ConfigError
 
 SMALLEST_IMAGE = 28  # the kernels and pools below need as many pixels

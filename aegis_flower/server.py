@@ -1,28 +1,25 @@
-"""Server: builds the strategy and the `ServerApp` of an experiment; the same app under every runtime."""
+"""Server: builds the strategy of an experiment and runs it on a grid; the same under every runtime."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
-from flwr.serverapp import Grid, ServerApp
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from aegis_flower import datasets, models
-from aegis_flower.choices import ROBUST, STRATEGIES
-from aegis_flower.config import Config, from_run_config
+from aegis_flower import data as datasets
+from aegis_flower import models
+from aegis_flower.configs import Config
+from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
-from aegis_flower.node import refusals
-from aegis_flower.strategies import Bucketed, ClearAggregation, RoundRecord, SecureAggregation
+from aegis_flower.node.node import refusals
+from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecord, SecureAggregation
 from aegis_flower.strategies.rounds import Lost
-from aegis_flower.vault_client import VaultClient
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +35,6 @@ class Outcome:
     """What the server side of a run came to.
 
     Attributes:
-        names: parameter names, in order.
         arrays: the final model.
         rounds: what happened, round by round.
         strategy: the strategy that ran, for its settings.
@@ -80,9 +76,9 @@ def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
 
 def inner_strategy(cfg: Config) -> flower.Strategy:
     """Flower's own strategy, as configured."""
-    known = STRATEGIES.get(cfg.strategy.name)
+    known = RULES.get(cfg.strategy.name)
     if known is None:
-        raise ConfigError("strategy.name", f"{cfg.strategy.name!r} is not one of {', '.join(STRATEGIES)}")
+        raise ConfigError("strategy.name", f"{cfg.strategy.name!r} is not one of {', '.join(RULES)}")
     least = cfg.secagg.min_cohort if cfg.secagg.enabled else 1
     common: dict[str, Any] = {
         "min_train_nodes": least,
@@ -107,17 +103,19 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
             on_round=on_round,
         )
     a = cfg.secagg
+    plan = Plan(
+        max_norm=cfg.strategy.max_norm,
+        value_bits=a.value_bits,
+        weight_max=a.weight_max if a.weighting == "rows" else 1,  # the ring is only as wide as the weights there can be
+        min_cohort=a.min_cohort,
+        cohort=cfg.data.clients,
+        join_deadline=cfg.runtime.join_deadline,
+        deadline=cfg.runtime.round_deadline,
+        commit=a.commit,
+        sparse=(a.sparse[0], a.sparse[1]) if a.sparse else None,
+        shard_size=a.shard_size,
+    )
     options: dict[str, Any] = {
-        "max_norm": cfg.strategy.max_norm,
-        "value_bits": a.value_bits,
-        # the ring is only as wide as the weights there can be
-        "weight_max": a.weight_max if a.weighting == "rows" else 1,
-        "min_cohort": a.min_cohort,
-        "cohort": cfg.data.clients,
-        "join_deadline": cfg.runtime.join_deadline,
-        "deadline": cfg.runtime.round_deadline,
-        "commit": a.commit,
-        "sparse": tuple(a.sparse) if a.sparse else None,
         "noise_multiplier": sigma,
         "evaluate": cfg.evaluation_rounds,
         "evaluate_rounds": last,
@@ -125,8 +123,8 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         **extra,
     }
     if cfg.strategy.name in ROBUST:
-        return Bucketed(inner, group_size=cfg.strategy.group_size, **options)
-    return SecureAggregation(inner, shard_size=a.shard_size, **options)
+        return Bucketed(inner, plan, group_size=cfg.strategy.group_size, **options)
+    return SecureAggregation(inner, plan, **options)
 
 
 def run_server(
@@ -182,21 +180,9 @@ def run_server(
 
 
 def _clients_model(grid: Grid) -> ModelFn | None:
-    """The model that the app's client builds for itself, where it can be asked: in one process."""
-    from aegis_flower.simulations.inprocess import InProcessGrid
-
-    if not isinstance(grid, InProcessGrid) or (make := getattr(grid.app, "make", None)) is None:
-        return None
-    try:
-        client = make(grid.context(next(iter(grid.get_node_ids()))))
-        if not isinstance(client, VaultClient) or not client.torch_model:
-            return None
-        if client.model_fn is None and type(client).model is VaultClient.model:
-            return None
-        client.model()
-    except Exception:  # noqa: BLE001 - the nodes say it, in the first round
-        return None
-    return client.model
+    """The model that the app's client builds for itself, where the grid can ask it: in one process."""
+    ask: Callable[[], ModelFn | None] | None = getattr(grid, "clients_model", None)
+    return ask() if ask is not None else None
 
 
 def _explained(run_id: int, record: RoundRecord, lost: Lost) -> Lost:
@@ -222,47 +208,3 @@ def _keep_models(strategy: AnyStrategy, outcome: Outcome, raised: list[Exception
         return arrays, metrics
 
     strategy.aggregate_train = kept  # type: ignore[method-assign]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Flower's lines off the screen of one's own process, which has a line of ours for each round."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def aegis_server_app(config: Config | None = None, model: ModelFn | None = None) -> ServerApp:
-    """The `ServerApp` of an experiment, for `flwr run`.
-
-    It takes the configuration from the run config, runs the strategy, writes the report and the model into
-    ``aegis-output`` (run config; default ``aegis-runs/<run id>`` under the server's working folder).
-
-    Args:
-        config: the experiment; None takes it from the run config.
-        model: builds the app's own model, the same that its `VaultClient` builds; None takes the configured one.
-    """
-    app = ServerApp()
-
-    @app.main()
-    def main(grid: Grid, context: Context) -> None:
-        from aegis_flower.experiment import server_report  # the report needs the server, not the other way round
-        from aegis_flower.simulations.inprocess import InProcessGrid
-
-        cfg, overrides, output = from_run_config(context.run_config)
-        cfg = config or cfg
-        folder = Path(output or f"aegis-runs/{grid.run.run_id}")
-        kind = cfg.runtime.kind
-        here = isinstance(grid, InProcessGrid)
-        runtime = "inprocess" if here else "deployment" if kind == "inprocess" else kind
-        with (
-            server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
-            _quiet() if here else nullcontext(),
-        ):
-            run_server(cfg, grid, outcome, on_round, model=model)
-
-    return app

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from aegis_engine import Permit, Rng, Vault
-from aegis_flower.datasets import Spec
+from aegis_flower.data import Spec
 from aegis_flower.errors import DataMismatch
 
 Rows = npt.NDArray[np.uint32]

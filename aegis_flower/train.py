@@ -15,11 +15,19 @@ import torch
 from torch import nn
 
 from aegis_engine import DpSession, Permit, Rng
-from aegis_flower.config import PrivacyConfig
+from aegis_flower.configs import PrivacyConfig
 from aegis_flower.errors import AppError
-from aegis_flower.evaluation import Evaluated, evaluate
-from aegis_flower.per_sample import Loss, check_model, clipped_sum, gradients, per_sample
-from aegis_flower.probe import Probed, class_weighted, examined, mean_loss, probe
+from aegis_flower.per_record.checks import Probed
+from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate
+from aegis_flower.per_record.losses import (
+    Loss,
+    check_model,
+    clipped_sum,
+    gradients,
+    mean_loss,
+    per_sample,
+)
+from aegis_flower.per_record.probe import examined, probe
 from aegis_flower.stream import PermitDataset, PoissonSampler, Rows, fitting
 
 __all__ = [

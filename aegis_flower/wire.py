@@ -14,12 +14,13 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from aegis_flower.errors import RequestInvalid
+from aegis_flower.steps import Step
 
-ADVERTISE = "query.aegis_advertise"
-SHARE = "query.aegis_share"
-MASKED = "train.aegis_masked"
-COMMIT = "query.aegis_commit"
-UNMASK = "query.aegis_unmask"
+ADVERTISE = Step.ADVERTISE.message_type
+SHARE = Step.SHARE.message_type
+MASKED = Step.MASKED.message_type
+COMMIT = Step.COMMIT.message_type
+UNMASK = Step.UNMASK.message_type
 
 RECORD = "aegis"
 ARRAYS = "arrays"

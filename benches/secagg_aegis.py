@@ -250,11 +250,11 @@ def trips() -> list[int]:
     from flwr.serverapp import ServerApp
 
     from aegis_flower.client import aegis_client_app
-    from aegis_flower.config import compose
-    from aegis_flower.experiment import provision
-    from aegis_flower.node import close_nodes
+    from aegis_flower.configs import compose
+    from aegis_flower.node.node import close_nodes
     from aegis_flower.server import build_strategy, initial_arrays
     from aegis_flower.simulations.inprocess import run_inprocess
+    from aegis_flower.simulations.provision import provision
 
     logging.getLogger("flwr").setLevel(logging.ERROR)  # its import sets it
     cfg = compose("quickstart", ["strategy.rounds=3", "privacy=off", "policy.require_dp=false"])

@@ -12,8 +12,8 @@ import sys
 # Every step imports the app; the masked step, which trains, the rest too.
 ROWS = {
     "Flower's own client app": "flwr.clientapp",
-    "a step that does not train": "aegis_flower.client",
-    "the masked step": "aegis_flower.client, aegis_flower.train, aegis_flower.models, dp_accounting.pld",
+    "a step that does not train": "aegis_flower.client.app",
+    "the masked step": "aegis_flower.client.app, aegis_flower.train, aegis_flower.models, dp_accounting.pld",
 }
 CODE = """
 import {modules}

@@ -21,23 +21,12 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from aegis_flower.errors import AegisError
-from aegis_flower.trust import one_process
+from aegis_flower.node.trust import one_process
+from aegis_flower.steps import Step
 
 log = logging.getLogger("aegis")
 
-_STEP = {
-    "query.aegis_advertise": "advertise",
-    "query.aegis_share": "share",
-    "train.aegis_masked": "masked",
-    "query.aegis_commit": "commit",
-    "query.aegis_unmask": "unmask",
-    "train": "train",
-    "evaluate": "evaluate",
-}
-
 _PATIENCE = 5.0  # seconds for running handlers, after an interrupt
-
-_ORDER = {"advertise": 0, "share": 1, "masked": 2, "train": 2, "commit": 3, "unmask": 4, "evaluate": 5}
 
 
 def _one_thread() -> None:
@@ -244,18 +233,32 @@ class InProcessGrid(Grid):
             reason = f"{type(error).__name__}: {error}"  # as a SuperNode words it
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
+    def clients_model(self) -> Callable[[], Any] | None:
+        """What builds the model of the app's client, where it has one of its own; None where that cannot be told."""
+        make = getattr(self._app, "make", None)
+        if make is None:
+            return None
+        try:
+            own = getattr(make(self.context(next(iter(self.get_node_ids())))), "own_model", None)
+            build: Callable[[], Any] | None = own() if own is not None else None
+            if build is not None:
+                build()
+        except Exception:  # noqa: BLE001 - the nodes say it, in the first round
+            return None
+        return build
+
     def _is_lost(self, node: int, message: Message) -> bool:
         if node in self._gone or node not in self._contexts:
             return True
         if not self._lose:
             return False
-        step = _STEP.get(message.metadata.message_type, message.metadata.message_type)
+        step = Step.of(message.metadata.message_type)
         records = message.content.config_records
         record: Mapping[str, Any] = records.get("aegis") or records.get("config") or {}
         round_ = int(record.get("round", record.get("server-round", 0)))
         # A step may send a node no message: in the steady state, shares come with the unmask step of the round before.
-        now = (round_, _ORDER.get(step, 0))
-        if any(n == node and (r, _ORDER.get(s, 0)) <= now for n, r, s in self._lose):
+        now = (round_, step.order if step else 0)
+        if any(n == node and (r, Step(s).order) <= now for n, r, s in self._lose):
             self._gone.add(node)
             return True
         return False

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aegis_flower.config import CARRIED, Config, carry
+from aegis_flower.configs import CARRIED, Config, carry
 from aegis_flower.console import Tolerant
 from aegis_flower.errors import ConfigError, RunFailed
 
@@ -64,8 +64,8 @@ def _flwr() -> str:
 
 
 def _ray(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
-    from aegis_flower.ingest import provision
-    from aegis_flower.simulations.deployment import ray_run
+    from aegis_flower.simulations.flower.deployment import ray_run
+    from aegis_flower.simulations.provision import provision
 
     # Flower's processes have working folders of their own.
     root = (Path(cfg.vault.root) if cfg.vault.root else folder / "vaults").resolve()

@@ -17,11 +17,12 @@ from flwr.serverapp.strategy import Strategy
 from aegis_engine import SecAggSum
 from aegis_flower.errors import NotEnoughClients
 from aegis_flower.strategies.inner import check_groups
+from aegis_flower.strategies.plan import Plan
 from aegis_flower.strategies.secure_aggregation import SecureAggregation
 
 
 class Bucketed(SecureAggregation):
-    """Sums groups of clients securely, and gives the inner strategy one reply a group: its mean.
+    """Sums groups of clients securely, and gives the inner strategy one reply per group: its mean.
 
     A group holds at most as many false updates as it holds false clients, and one is enough to spoil its mean: with f
     malicious clients at most f of the groups are false, which is what the inner rule must bear (``num_malicious_nodes`` of
@@ -29,8 +30,9 @@ class Bucketed(SecureAggregation):
 
     Args:
         inner: Krum, MultiKrum, FedMedian, FedTrimmedAvg, Bulyan, or any Flower strategy over several replies.
-        group_size: clients of a group, 8 to 32 in practice; at least `min_cohort` of `options`.
-        options: as `SecureAggregation`, without `shard_size`.
+        plan: as `SecureAggregation`; its `shard_size` is `group_size`.
+        group_size: clients of a group, 8 to 32 in practice; at least the plan's `min_cohort`.
+        options: as `SecureAggregation`.
 
     Raises:
         ConfigError: the inner strategy asks for more than a group's mean, or a group is smaller than `min_cohort`.
@@ -41,8 +43,8 @@ class Bucketed(SecureAggregation):
         - Fewer than two groups end the round with the model unchanged.
     """
 
-    def __init__(self, inner: Strategy, *, group_size: int = 8, **options: Any) -> None:
-        super().__init__(inner, shard_size=group_size, **options)
+    def __init__(self, inner: Strategy, plan: Plan | None = None, *, group_size: int = 8, **options: Any) -> None:
+        super().__init__(inner, plan, shard_size=group_size, **options)
 
     def _check_inner(self, inner: object) -> None:
         check_groups(inner)
@@ -50,10 +52,10 @@ class Bucketed(SecureAggregation):
     def _choose(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid, there: int
     ) -> list[Message]:
-        assert self.shard_size is not None
-        if there < 2 * self.shard_size:
+        assert self.plan.shard_size is not None
+        if there < 2 * self.plan.shard_size:
             raise NotEnoughClients(
-                f"{there} clients make no two groups of {self.shard_size}; wait for more, or lower group_size"
+                f"{there} clients make no two groups of {self.plan.shard_size}; wait for more, or lower group_size"
             )
         return super()._choose(server_round, arrays, config, grid, there)
 

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from aegis_flower.errors import ConfigError
 from aegis_flower.strategies.clear_reply import Bad, Read, alike, mean_of, read
-from aegis_flower.strategies.exchange import explain_error
+from aegis_flower.strategies.masked.exchange import explain_error
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 from aegis_flower.strategies.schedule import Schedule
 
@@ -158,7 +158,7 @@ class ClearAggregation(Strategy):
             except Bad as error:
                 lost[node] = Lost(node, step, f"the reply is none to what was asked: {error}", "AEG-F001")
         for node in sorted(self._asked - good.keys()):
-            record.lost.append(lost.get(node) or Lost(node, step, "no reply in time"))
+            record.lose(lost.get(node) or Lost(node, step, "no reply in time"))
         record.participants = sorted(good)
         return [good[node] for node in record.participants]
 

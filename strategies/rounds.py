@@ -21,6 +21,7 @@ class RoundRecord:
 
     Attributes:
         task: ``train`` or ``evaluate``.
+        cohort: clients whom the round began with: those who were masked together, whatever became of them.
         participants: clients inside the sums.
         groups: the same, by group; one group but for shards and buckets.
         weight: sum of the clients' weights.
@@ -34,6 +35,7 @@ class RoundRecord:
 
     round: int
     task: str = "train"
+    cohort: int = 0
     participants: list[int] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
@@ -44,3 +46,8 @@ class RoundRecord:
     trips: int = 0
     failed: str = ""
     groups_failed: list[str] = field(default_factory=list)
+
+    def lose(self, lost: Lost) -> None:
+        """Notes a loss. A client is lost once in a round: where it was first, and why."""
+        if all(known.node != lost.node for known in self.lost):
+            self.lost.append(lost)

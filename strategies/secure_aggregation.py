@@ -1,6 +1,6 @@
 """`SecureAggregation`: a Message-API strategy around any Flower strategy that needs only the mean.
 
-The trips of a round are in `masked_rounds`. The evaluation of the model that clients receive rides in the masked input;
+The trips of a round are in `masked`. The evaluation of the model that clients receive rides in the masked input;
 ``evaluate_rounds`` adds a metrics-only masked round where the newest model is to be measured.
 """
 
@@ -10,6 +10,7 @@ import functools
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +18,21 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from aegis_engine import SecAggServer, SecAggSum
+from aegis_engine import SecAggSum
 from aegis_flower import wire
-from aegis_flower.client import apply_update
-from aegis_flower.errors import AegisError, AppError, ConfigError, NotEnoughClients
-from aegis_flower.gate import METRIC_MAX, METRICS, means
+from aegis_flower.errors import AegisError, AppError, NotEnoughClients
+from aegis_flower.gate import means
 from aegis_flower.strategies.cohort import alive, cohort_grid, join
-from aegis_flower.strategies.exchange import Exchange
-from aegis_flower.strategies.grouping import Grouping
 from aegis_flower.strategies.inner import check_mean, check_options
-from aegis_flower.strategies.masked_rounds import CONFIG, InputCheck, MaskedRounds
+from aegis_flower.strategies.masked import InputCheck, MaskedRounds
+from aegis_flower.strategies.masked.exchange import Exchange
+from aegis_flower.strategies.masked.group import CONFIG
+from aegis_flower.strategies.masked.grouping import Grouping
+from aegis_flower.strategies.plan import Plan
 from aegis_flower.strategies.refusals import lasting, summary
 from aegis_flower.strategies.rounds import RoundRecord
 from aegis_flower.strategies.schedule import Schedule
+from aegis_flower.weights import apply_update
 
 log = logging.getLogger("aegis")
 _GIVES = {"train": "model", "evaluate": "metrics"}
@@ -45,22 +48,7 @@ class SecureAggregation(Strategy):
     Args:
         inner: FedAvg, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedProx, a class derived from one of them, or one that says of
             itself ``needs_only_the_mean = True``.
-        max_norm: L2 bound of a client's update; also the range of one value in the encoding.
-        value_bits: bits of one quantised value.
-        weight_max: largest weight a client may have; nodes refuse one that is above their own.
-        min_cohort: fewest clients a sum may be over.
-        cohort: clients to wait for at the start; None takes who is there, at least `min_cohort`.
-        join_deadline: seconds to wait for them.
-        deadline: seconds a message may take.
-        commit: the survivors sign who survived before they unmask; one trip more a round, and fewer honest inputs
-            that a lying server could bring a sum down to (docs/SECURE_AGGREGATION.md).
-        sparse: percent of colluding and of lost clients that a sparse graph (profile D) must bear, for cohorts of
-            hundreds to thousands; None for a complete graph (profile S).
-        shard_size: clients of a shard: each shard is summed by itself, in the same trips, and the sums are added here.
-            Cost and losses stay those of a small cohort; what the server sees of a client is its shard's sum, not
-            the whole one. None for one sum over all.
-        roster: keys of those who may take part (`aegis_engine.roster_open`): a node outside it is left out, where nodes with
-            that roster would refuse the whole cohort. It protects no client; the rosters of the nodes do.
+        plan: cohort, encoding, graph and deadlines; None takes the defaults.
         noise_multiplier: σ of the clients' DP-SGD, told to them; 0 without DP.
         evaluate: which models are counted over the clients' held-out rows: ``every`` model that a training round sends, in
             its own masked inputs; the ``last`` one alone, in a metrics-only masked round after the last; ``never``; ``auto``
@@ -69,6 +57,7 @@ class SecureAggregation(Strategy):
         check: what a masked input must pass before it is added (`InputCheck`).
         on_round: called with each finished `RoundRecord`, for progress.
         observer: called with (round, node, masked vector), for tests and audits of what the server receives.
+        settings: single settings of the plan, such as ``min_cohort=5``, in place of the plan's own.
 
     Raises:
         ConfigError: the inner strategy needs more than the mean, or has an option that no wrapper can keep to; a number
@@ -88,41 +77,21 @@ class SecureAggregation(Strategy):
     def __init__(
         self,
         inner: Strategy,
+        plan: Plan | None = None,
         *,
-        max_norm: float = 4.0,
-        value_bits: int = 20,
-        weight_max: int = 65536,
-        min_cohort: int = 3,
-        cohort: int | None = None,
-        join_deadline: float = 60.0,
-        deadline: float = 120.0,
-        commit: bool = False,
-        sparse: tuple[int, int] | None = None,
-        shard_size: int | None = None,
-        roster: Collection[bytes] | None = None,
         noise_multiplier: float = 0.0,
         evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
         check: InputCheck | None = None,
         on_round: Callable[[RoundRecord], None] | None = None,
         observer: Callable[[int, int, bytes], None] | None = None,
+        **settings: Any,
     ) -> None:
         self._check_inner(inner)
         check_options(inner)
-        if min_cohort < 2:  # noqa: PLR2004 - a sum over one is that one
-            raise ConfigError("secagg.min_cohort", "must be at least 2: a sum over one client is that client's update")
-        if shard_size is not None and shard_size < min_cohort:
-            raise ConfigError(
-                "secagg.shard_size",
-                f"groups of {shard_size} clients are below secagg.min_cohort={min_cohort}, the fewest a sum may be over",
-            )
         self.inner = inner
-        self.max_norm, self.value_bits, self.weight_max = max_norm, value_bits, weight_max
-        self.min_cohort, self.cohort = min_cohort, cohort
-        self.join_deadline = join_deadline
-        self._exchange = Exchange(deadline)
-        self.commit, self.sparse, self.shard_size = commit, sparse, shard_size
-        self.roster = None if roster is None else sorted(roster)
+        self.plan = Plan.of(plan, settings)
+        self._exchange = Exchange(self.plan.deadline)
         self.noise_multiplier = noise_multiplier
         self._schedule = Schedule(evaluate, evaluate_rounds, noise_multiplier, getattr(inner, "fraction_evaluate", 1.0))
         self.check, self.on_round, self.observer = check, on_round, observer
@@ -152,10 +121,10 @@ class SecureAggregation(Strategy):
             "aegis: %s around %s, %d-bit values, norm at most %g, %s of at least %d",
             "secure aggregation" if type(self) is SecureAggregation else type(self).__name__.lower(),
             type(self.inner).__name__,
-            self.value_bits,
-            self.max_norm,
-            "cohort" if self.shard_size is None else f"groups of {self.shard_size}",
-            self.min_cohort,
+            self.plan.value_bits,
+            self.plan.max_norm,
+            "cohort" if self.plan.shard_size is None else f"groups of {self.plan.shard_size}",
+            self.plan.min_cohort,
         )
         self.inner.summary()
 
@@ -212,8 +181,8 @@ class SecureAggregation(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Runs the trips up to the masked input, adding as they come in; it leaves Flower no messages to send."""
-        want = max(self.cohort or 0, self.min_cohort) if self._masked is None else self.min_cohort
-        nodes = join(grid, want, self.join_deadline)
+        want = max(self.plan.cohort or 0, self.plan.min_cohort) if self._masked is None else self.plan.min_cohort
+        nodes = join(grid, want, self.plan.join_deadline)
         mine = ConfigRecord(dict(config))  # the inner strategy writes into it
         self._begin(server_round, "train", grid, arrays)
         try:
@@ -307,7 +276,7 @@ class SecureAggregation(Strategy):
     def _measuring(self, nodes: list[int]) -> list[int]:
         """Clients of a metrics-only round: all, or as many as the inner strategy's ``fraction_evaluate`` says."""
         fraction = getattr(self.inner, "fraction_evaluate", 1.0)
-        least = max(self.min_cohort, getattr(self.inner, "min_evaluate_nodes", 0))
+        least = max(self.plan.min_cohort, getattr(self.inner, "min_evaluate_nodes", 0))
         return sorted(random.sample(nodes, min(len(nodes), max(int(len(nodes) * fraction), least))))
 
     def _begin(self, server_round: int, task: str, grid: Grid, arrays: ArrayRecord) -> None:
@@ -392,26 +361,12 @@ class SecureAggregation(Strategy):
     def _rounds(self, cohort: int) -> MaskedRounds:
         if self._masked is None:
             assert self._grid is not None
-            # The ring is as wide as the largest group needs, for the whole run; whoever joins above it waits.
-            most = max(cohort, self.cohort or 0, self.min_cohort)
-            if self.shard_size is not None:
-                most = min(most, 2 * self.shard_size)
-            base = SecAggServer(
-                self._grid.run.run_id,
-                dim=sum(int(np.prod(a.shape)) for a in self._arrays.values()),
-                metrics=list(METRICS),
-                clip=self.max_norm,
-                value_bits=self.value_bits,
-                weight_max=self.weight_max,
-                metric_max=METRIC_MAX,
-                max_clients=most,
-                min_clients=self.min_cohort,
-                sparse=self.sparse,
-                commit=self.commit,
-                roster=self.roster,
+            dim = sum(int(np.prod(a.shape)) for a in self._arrays.values())
+            base = self.plan.server(self._grid.run.run_id, dim, cohort)
+            grouping = Grouping(self.plan.shard_size, self.plan.min_cohort)
+            self._masked = MaskedRounds(
+                base, self._exchange, grouping, self.plan.most(cohort), self.check, self.observer
             )
-            grouping = Grouping(self.shard_size, self.min_cohort)
-            self._masked = MaskedRounds(base, self._exchange, grouping, most, self.check, self.observer)
         return self._masked
 
 

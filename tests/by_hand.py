@@ -14,12 +14,12 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from aegis_engine import SecAggServer, Vault
 from aegis_flower import Terms, VaultClient, aegis_client_app, wire
-from aegis_flower.config import Config, compose
-from aegis_flower.datasets import Spec
+from aegis_flower.configs import Config, compose
+from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError
 from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.ingest import ingest
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.server import noise_multiplier
 
 SPEC = Spec({"x": 4}, "y", 2)

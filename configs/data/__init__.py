@@ -1,0 +1,1 @@
+"""Hydra's group `data`: one YAML file per choice."""

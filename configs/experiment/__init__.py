@@ -1,0 +1,1 @@
+"""Hydra's group `experiment`: one YAML file per choice."""

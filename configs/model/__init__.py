@@ -1,0 +1,1 @@
+"""Hydra's group `model`: one YAML file per choice."""

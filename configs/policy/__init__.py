@@ -1,0 +1,1 @@
+"""Hydra's group `policy`: one YAML file per choice."""

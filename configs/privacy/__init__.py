@@ -1,0 +1,1 @@
+"""Hydra's group `privacy`: one YAML file per choice."""

@@ -1,0 +1,1 @@
+"""Hydra's group `runtime`: one YAML file per choice."""

@@ -1,0 +1,1 @@
+"""Hydra's group `secagg`: one YAML file per choice."""

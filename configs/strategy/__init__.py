@@ -1,0 +1,1 @@
+"""Hydra's group `strategy`: one YAML file per choice."""

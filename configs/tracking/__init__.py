@@ -1,0 +1,1 @@
+"""Hydra's group `tracking`: one YAML file per choice."""

@@ -1,0 +1,1 @@
+"""Hydra's group `vault`: one YAML file per choice."""

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from aegis_engine import clip_l2, encode_update
-from aegis_flower import VaultClient, aegis_client_app, compose, datasets, run_experiment
-from aegis_flower.gate import METRICS
-from aegis_flower.ingest import provision
+from aegis_flower import VaultClient, aegis_client_app, compose, run_experiment
+from aegis_flower import data as datasets
+from aegis_flower.gate import METRIC_MAX, METRICS
 from aegis_flower.server import initial_arrays
-from aegis_flower.simulations.deployment import Deployment, NodeSpec
-from aegis_flower.strategies.secure_aggregation import METRIC_MAX
+from aegis_flower.simulations.flower.deployment import Deployment, NodeSpec
+from aegis_flower.simulations.provision import provision
 
 RECORDER = Path(__file__).parent / "recorder"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aegis_flower.config import compose
-from aegis_flower.ingest import provision
-from aegis_flower.simulations.deployment import Deployment, NodeSpec
+from aegis_flower.configs import compose
+from aegis_flower.simulations.flower.deployment import Deployment, NodeSpec
+from aegis_flower.simulations.provision import provision
 
 QUICKSTART = Path(__file__).parents[2] / "simulations" / "quickstart"
 

@@ -11,10 +11,10 @@ from flwr.serverapp.strategy import FedAvg, FedProx
 from aegis_flower import compose
 from aegis_flower.client import VaultClient, aegis_client_app
 from aegis_flower.gate import METRICS
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.server import initial_arrays
 from aegis_flower.simulations.inprocess import InProcessGrid
+from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import RoundRecord, SecureAggregation
 
 CFG = compose("quickstart", ["privacy=off", "policy.require_dp=false", "data.clients=4"])

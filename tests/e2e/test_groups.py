@@ -12,12 +12,12 @@ from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum, Mult
 from aegis_engine import clip_l2
 from aegis_flower import gate
 from aegis_flower.client import VaultClient, aegis_client_app
-from aegis_flower.config import compose
+from aegis_flower.configs import compose
 from aegis_flower.errors import AegisError, ConfigError
-from aegis_flower.experiment import provision
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.server import build_strategy, initial_arrays
 from aegis_flower.simulations.inprocess import run_inprocess
+from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import Bucketed, SecureAggregation
 
 CLIENTS = 12
@@ -74,7 +74,7 @@ def drive(tmp_path):
 
 def step(strategy):
     """One quantisation step of a value, which no mean can miss by more than half of."""
-    return strategy.max_norm / (2 ** (strategy.value_bits - 1) - 1)
+    return strategy.plan.max_norm / (2 ** (strategy.plan.value_bits - 1) - 1)
 
 
 def test_shards_add_up_to_the_mean_over_all_in_the_same_two_trips(drive):

@@ -21,9 +21,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from aegis_engine import clip_l2
 from aegis_flower import SecureAggregation, VaultClient, aegis_client_app, compose, run_inprocess
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.server import initial_arrays
+from aegis_flower.simulations.provision import provision
 
 ROUNDS = 5
 PLAIN = ["privacy=off", "policy.require_dp=false", "secagg.weighting=rows", f"strategy.rounds={ROUNDS}"]

@@ -19,10 +19,10 @@ from scipy import stats
 from aegis_flower import compose, wire
 from aegis_flower.client import VaultClient, aegis_client_app
 from aegis_flower.gate import METRIC_MAX, METRICS
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.server import initial_arrays
 from aegis_flower.simulations.inprocess import InProcessGrid
+from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import SecureAggregation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vectors"))

@@ -14,9 +14,9 @@ from torch import nn
 from aegis_flower import VaultClient, aegis_client_app, aegis_server_app, compose, run_experiment, run_inprocess
 from aegis_flower.cli import simulate
 from aegis_flower.errors import RunFailed
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.report import load_report
+from aegis_flower.simulations.provision import provision
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -20,14 +20,14 @@ from aegis_flower import (
     datasets,
     run_inprocess,
 )
-from aegis_flower.config import parse_loss
+from aegis_flower.configs import parse_loss
 from aegis_flower.errors import RunFailed
 from aegis_flower.gate import METRIC_MAX, METRICS
-from aegis_flower.ingest import minimum_rows, provision
 from aegis_flower.ledger import Ledger
-from aegis_flower.node import close_nodes
+from aegis_flower.node.node import close_nodes
 from aegis_flower.report import load_report
 from aegis_flower.server import initial_arrays, inner_strategy
+from aegis_flower.simulations.provision import minimum_rows, provision
 
 HOSPITALS = [f"hospital-{i}" for i in range(1, 6)]
 

@@ -13,7 +13,7 @@ from aegis_engine import ComplianceEngine, Vault
 from aegis_flower import VaultClient, aegis_client_app, compose, run_experiment
 from aegis_flower.ledger import Ledger, Mechanism, epsilon
 from aegis_flower.report import load_report
-from aegis_flower.report_build import MISMATCH, clients_seen_by_server, unnoised
+from aegis_flower.report.collect import MISMATCH, clients_seen_by_server, unnoised
 from aegis_flower.server import Outcome
 from aegis_flower.strategies.rounds import Lost, RoundRecord
 

@@ -11,13 +11,13 @@ from flwr.serverapp.strategy import FedAvg
 
 from aegis_engine import Identity, roster_sign
 from aegis_flower.client import aegis_client_app
-from aegis_flower.config import compose
+from aegis_flower.configs import compose
 from aegis_flower.errors import NodeError
-from aegis_flower.experiment import provision
 from aegis_flower.mask import Masker
-from aegis_flower.node import NodeConfig, close_nodes
+from aegis_flower.node.node import NodeConfig, close_nodes
 from aegis_flower.server import build_strategy, initial_arrays
 from aegis_flower.simulations.inprocess import run_inprocess
+from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import SecureAggregation
 
 DAY = 86_400

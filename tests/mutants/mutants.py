@@ -16,8 +16,8 @@ TRAIN, LEDGER, STREAM, GATE = (
     "aegis_flower/stream.py",
     "aegis_flower/gate.py",
 )
-CLIENT, SAMPLE = "aegis_flower/vault_client.py", "aegis_flower/per_sample.py"
-BUILD, ENDS = "aegis_flower/report_build.py", "tests/e2e/test_run_ends.py"
+CLIENT, SAMPLE = "aegis_flower/client/vault_client.py", "aegis_flower/per_record/losses.py"
+BUILD, ENDS = "aegis_flower/report/collect.py", "tests/e2e/test_run_ends.py"
 ACCOUNT, NATIVE = "aegis_flower/accountant.py", "aegis_engine/python/aegis_engine/__init__.py"
 NOISE, POLICY = "aegis_engine/crates/noise/src", "aegis_engine/crates/policy/src"
 WIRING = f"{UNIT}/test_train.py::test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record"
@@ -113,7 +113,7 @@ PYTHON = [
     ),
     Mutant(
         "C10 buffers leave with the weights",
-        CLIENT,
+        "aegis_flower/weights.py",
         "copy=True) for p in model.parameters()]",
         "copy=True) for p in model.state_dict().values()]",
         f"{UNIT}/test_train.py::test_buffers_stay_at_home",
@@ -135,23 +135,23 @@ PYTHON = [
     Mutant("G06 epsilon of the release another", GATE, "epsilon=proposal.epsilon_total,", "epsilon=0.001,", WIRING),
     Mutant(
         "L07 no fsync",
-        LEDGER,
+        "aegis_flower/book.py",
         "            os.fsync(file.fileno())\n",
         "",
         f"{UNIT}/test_ledger.py::test_an_entry_is_durable_before_anybody_hears_of_it",
     ),
     Mutant(
         "L14 MAC does not bind the chain",
-        LEDGER,
-        'f"{self.lineage}\\n{previous}\\n{_body(entry)}"',
-        'f"{self.lineage}\\n{_body(entry)}"',
+        "aegis_flower/book.py",
+        'f"{self.lineage}\\n{previous}\\n{body_of(entry)}"',
+        'f"{self.lineage}\\n{body_of(entry)}"',
         f"{UNIT}/test_ledger.py::test_an_entry_spliced_in_from_a_fork_is_found",
     ),
     Mutant(
         "L16 an old entry outside the bounds is left out",
         LEDGER,
-        "        return math.inf\n\n\nclass _Book",
-        "        return 0.0\n\n\nclass _Book",
+        "        return math.inf\n",
+        "        return 0.0\n",
         f"{UNIT}/test_ledger.py::test_an_old_entry_outside_the_bounds_makes_the_ledger_read_as_exhausted",
     ),
     Mutant(
@@ -249,7 +249,7 @@ PYTHON = [
     ),
     Mutant(
         "X02 what left without noise is not listed",
-        BUILD,
+        "aegis_flower/report/outputs.py",
         '    yield "which clients took part in which round, and error codes"\n',
         "",
         f"{ENDS}::test_what_left_without_noise_is_listed",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mutant import Mutant
 
 UNIT, E2E = "tests/unit", "tests/e2e"
-STRATEGY, ROUNDS = "strategies/secure_aggregation.py", "strategies/masked_rounds.py"
-EXCHANGE, REPLY = "strategies/exchange.py", "strategies/clear_reply.py"
-ADMIT, HANDLERS, GATE = "aegis_flower/admission.py", "aegis_flower/handlers.py", "aegis_flower/gate.py"
-CLIENT, LEDGER, ACCOUNT = "aegis_flower/vault_client.py", "aegis_flower/ledger.py", "aegis_flower/accountant.py"
-PROBE, BOOKS = "aegis_flower/probe.py", "aegis_flower/report_books.py"
+STRATEGY = "strategies/secure_aggregation.py"
+EXCHANGE, REPLY = "strategies/masked/exchange.py", "strategies/clear_reply.py"
+ADMIT, HANDLERS, GATE = "aegis_flower/client/admission.py", "aegis_flower/client/handlers.py", "aegis_flower/gate.py"
+CLIENT, LEDGER, ACCOUNT = "aegis_flower/client/vault_client.py", "aegis_flower/ledger.py", "aegis_flower/accountant.py"
+PROBE, BOOKS = "aegis_flower/per_record/probe.py", "aegis_flower/report/books.py"
 POLICY = "aegis_engine/crates/policy/src"
 NODE, LEDGERS = f"{UNIT}/test_node_side.py", f"{UNIT}/test_ledger.py"
 HOSTILE, INNER = f"{UNIT}/test_hostile_replies.py", f"{UNIT}/test_inner.py"
@@ -17,14 +17,14 @@ HOSTILE, INNER = f"{UNIT}/test_hostile_replies.py", f"{UNIT}/test_inner.py"
 SERVER = [
     Mutant(
         "A01 clients may be sent different models",
-        ROUNDS,
+        "strategies/masked/masking.py",
         "        if found not in (None, binding):",
         "        if False:",
         f"{E2E}/test_model_inconsistency.py::test_an_inner_strategy_that_sends_different_models_trains_nobody",
     ),
     Mutant(
         "A02 a masked input is added unchecked",
-        ROUNDS,
+        "strategies/masked/masking.py",
         "            if self.check is not None:",
         "            if False:",
         f"{E2E}/test_groups.py::test_a_masked_input_that_a_check_refuses_is_left_out",
@@ -45,21 +45,21 @@ SERVER = [
     ),
     Mutant(
         "A05 a group of too few is summed",
-        "strategies/grouping.py",
+        "strategies/masked/grouping.py",
         "if len(members[smallest]) >= self.least:",
         "if len(members[smallest]) >= 1:",
         f"{UNIT}/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
     ),
     Mutant(
         "A06 groups are drawn anew in each round",
-        "strategies/grouping.py",
+        "strategies/masked/grouping.py",
         "        if not self._seats:\n            count",
         "        if True:\n            new = there\n            count",
         f"{UNIT}/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
     ),
     Mutant(
         "A07 a sum over two where more were asked for",
-        STRATEGY,
+        "strategies/plan.py",
         "min_clients=self.min_cohort,",
         "min_clients=2,",
         f"{E2E}/test_secagg_run.py::test_fewer_than_the_smallest_cohort_give_no_sum_where_the_threshold_is_met",
@@ -88,7 +88,7 @@ SERVER = [
     Mutant(
         "A11 a model is measured over fewer than a cohort",
         STRATEGY,
-        'least = max(self.min_cohort, getattr(self.inner, "min_evaluate_nodes", 0))',
+        'least = max(self.plan.min_cohort, getattr(self.inner, "min_evaluate_nodes", 0))',
         'least = getattr(self.inner, "min_evaluate_nodes", 0)',
         f"{INNER}::test_fraction_evaluate_is_kept_to_or_refused",
     ),
@@ -157,8 +157,8 @@ SERVER = [
     ),
     Mutant(
         "A21 a liar about shares is not named",
-        ROUNDS,
-        'record.lost.append(Lost(holder, "unmask", reason, "AEG-S018"))',
+        "strategies/masked/closing.py",
+        'record.lose(Lost(holder, "unmask", reason, "AEG-S018"))',
         "pass",
         "tests/property/test_secure_strategy.py::test_a_client_that_lies_about_a_share_is_named_and_costs_nobody_a_round",
     ),
@@ -258,14 +258,14 @@ TERMS = [
     ),
     Mutant(
         "B13 outputs are not compared",
-        PROBE,
+        "aegis_flower/per_record/checks.py",
         "    _check_outputs(model, batch, draws_anew)\n",
         "",
         f"{UNIT}/test_probe.py::test_a_model_that_mixes_records_is_refused_with_the_remedy",
     ),
     Mutant(
         "B14 losses that are sums pass",
-        PROBE,
+        "aegis_flower/per_record/checks.py",
         "            if not _close(each.mean().reshape(1), together.reshape(1)):",
         "            if False:",
         f"{UNIT}/test_probe.py::test_a_loss_that_mixes_records_is_refused_with_the_remedy",
@@ -354,28 +354,28 @@ SPENT = [
     ),
     Mutant(
         "D12 the keystore's head is not asked",
-        LEDGER,
+        "aegis_flower/book.py",
         'if head is not None and (len(entries) < head[0] or entries[head[0] - 1]["mac"] != head[1].hex()):',
         "if False:",
         f"{LEDGERS}::test_a_cut_ledger_with_an_older_reservation_appended_to_the_log_is_found",
     ),
     Mutant(
         "D13 the log's word against granting is not heard",
-        LEDGER,
+        "aegis_flower/book.py",
         "        if not known:\n",
         "        if False:\n",
         f"{LEDGERS}::test_what_the_log_says_counts_only_against_granting",
     ),
     Mutant(
         "D14 two processes spend at once",
-        LEDGER,
+        "aegis_flower/book.py",
         "            fcntl.flock(file, fcntl.LOCK_EX)\n",
         "",
         f"{LEDGERS}::test_threads_never_pass_the_budget_together",
     ),
     Mutant(
         "D15 a ledger is written through a link",
-        LEDGER,
+        "aegis_flower/book.py",
         "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW |",
         "os.O_RDWR | os.O_CREAT |",
         f"{LEDGERS}::test_a_link_in_the_place_of_a_ledger_is_refused",

@@ -17,8 +17,8 @@ import pytest
 from aegis_engine import SecAggSum
 from aegis_flower import gate, stream, train
 from aegis_flower.accountant import Mechanism, counts_mechanism, epsilon
-from aegis_flower.config import Config
-from aegis_flower.node import Node
+from aegis_flower.configs import Config
+from aegis_flower.node.node import Node
 
 DELTA = 1e-5  # of the terms
 

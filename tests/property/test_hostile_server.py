@@ -37,7 +37,7 @@ from hostile_truth import Truth
 from aegis_engine import ComplianceEngine, Vault
 from aegis_flower import Terms, wire
 from aegis_flower.gate import METRICS
-from aegis_flower.node import Node, NodeConfig, close_nodes
+from aegis_flower.node.node import Node, NodeConfig, close_nodes
 
 NUMBER = int(os.environ.get("AEGIS_HOSTILE", "400"))
 SEED = int(os.environ.get("AEGIS_HOSTILE_SEED", "11"))

@@ -24,12 +24,11 @@ from secure import runs
 from aegis_engine import encode_update
 from aegis_flower import SecureAggregation, VaultClient, aegis_client_app, compose, wire
 from aegis_flower.client import Trained
-from aegis_flower.gate import METRICS
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes, open_node
+from aegis_flower.gate import METRIC_MAX, METRICS
+from aegis_flower.node.node import close_nodes, open_node
 from aegis_flower.simulations.inprocess import InProcessGrid
-from aegis_flower.strategies import exchange, masked_rounds
-from aegis_flower.strategies.secure_aggregation import METRIC_MAX
+from aegis_flower.simulations.provision import provision
+from aegis_flower.strategies.masked import closing, exchange
 from aegis_flower.train import TrainResult
 
 NODES, ROUNDS, DIM = 7, 3, 5
@@ -274,7 +273,7 @@ def test_a_client_whose_unmask_reply_was_lost_takes_part_in_the_next_round(nodes
 def test_a_client_that_lies_about_a_share_is_named_and_costs_nobody_a_round(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = masked_rounds._take
+    take = closing.taken
 
     def lied(record: Any, node: int, step: str, add: Any, payload: bytes) -> Any:
         if (node, step) == (2, "unmask"):  # the lowest bit of its share of the first seed
@@ -282,7 +281,7 @@ def test_a_client_that_lies_about_a_share_is_named_and_costs_nobody_a_round(
             payload = payload[:first] + bytes([payload[first] ^ 1]) + payload[first + 1 :]
         return take(record, node, step, add, payload)
 
-    monkeypatch.setattr(masked_rounds, "_take", lied)
+    monkeypatch.setattr(closing, "taken", lied)
     seen = drive(nodes, Random(1), 0.0)
     check(seen, nodes)
     losses = [[(x.node, x.step, x.code) for x in record.lost] for record, _ in seen.rounds]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aegis_engine import ComplianceEngine, Vault
-from aegis_flower.datasets import Spec
+from aegis_flower.data import Spec
 from aegis_flower.ingest import Terms, ingest
 
 TINY = Spec({"height": 1, "pulse": 3}, "ill", 2)

@@ -15,12 +15,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as flower
 
 from aegis_flower.client import VaultClient, aegis_client_app
-from aegis_flower.config import Config, compose
+from aegis_flower.configs import Config, compose
 from aegis_flower.errors import AppError, ConfigError
-from aegis_flower.ingest import provision
-from aegis_flower.node import close_nodes, refusals
+from aegis_flower.node.node import close_nodes, refusals
 from aegis_flower.server import initial_arrays, noise_multiplier
 from aegis_flower.simulations.inprocess import InProcessGrid
+from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import ClearAggregation, SecureAggregation
 
 SECRET = "patient-000042 has a tumour"

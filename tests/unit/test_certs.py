@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis_flower.certs import KeyFileExists, make_certificates, make_node_keys
+from aegis_flower.simulations.flower.certs import KeyFileExists, make_certificates, make_node_keys
 
 
 def test_private_keys_are_their_owners_alone_and_what_is_handed_out_is_readable(tmp_path: Path) -> None:

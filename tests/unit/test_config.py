@@ -13,9 +13,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from aegis_flower import datasets, server
-from aegis_flower.choices import BOUNDS, STRATEGIES
-from aegis_flower.config import (
+from aegis_flower import data as datasets
+from aegis_flower import server
+from aegis_flower.configs import (
     ROBUST,
     Config,
     DataConfig,
@@ -26,10 +26,12 @@ from aegis_flower.config import (
     compose,
     from_dict,
     from_run_config,
-    numbers,
     overrides_from_run_config,
     parse_loss,
 )
+from aegis_flower.configs.bounds import BOUNDS
+from aegis_flower.configs.check import numbers
+from aegis_flower.configs.rules import RULES
 from aegis_flower.errors import ConfigError
 
 TREE = files("aegis_flower") / "configs"
@@ -374,7 +376,8 @@ def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch: pytes
 def test_flowers_helpers_are_those_of_this_environment_and_paths_do_not_depend_on_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from aegis_flower.simulations import deployment, submit
+    from aegis_flower.simulations import submit
+    from aegis_flower.simulations.flower import deployment
 
     monkeypatch.chdir(tmp_path)
     started: list[Any] = []
@@ -476,7 +479,7 @@ def test_a_name_that_cannot_name_a_folder_is_refused(name: str) -> None:
 
 
 def test_a_holdout_that_leaves_no_row_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    from aegis_flower.ingest import provision
+    from aegis_flower.simulations.provision import provision
 
     root = tmp_path / "vaults"
     with pytest.raises(ConfigError) as error:
@@ -496,14 +499,14 @@ def test_a_name_that_no_registry_has_is_refused_and_never_another_thing() -> Non
 
 def test_every_strategy_of_the_registry_is_made_of_its_own_class_and_every_group_file_is_one() -> None:
     files_ = {name for group, name in GROUPS if group == "strategy"}
-    assert files_ == set(STRATEGIES)
-    for name, known in STRATEGIES.items():
+    assert files_ == set(RULES)
+    for name, known in RULES.items():
         made = server.inner_strategy(compose(None, [f"strategy={name}", "data.clients=40"]))
         assert type(made).__name__ == known.cls
 
 
 def test_help_names_every_choice_of_every_group() -> None:
-    from aegis_flower.cli import run_help
+    from aegis_flower.cli.run import run_help
 
     text = run_help()
     for group, name in [*GROUPS, *(("experiment", each) for each in EXPERIMENTS)]:

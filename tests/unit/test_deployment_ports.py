@@ -6,15 +6,15 @@ import time
 import pytest
 
 from aegis_flower.errors import DeploymentError
-from aegis_flower.simulations import deployment
-from aegis_flower.simulations.deployment import _Process, _Processes
+from aegis_flower.simulations.flower import processes as programs
+from aegis_flower.simulations.flower.processes import Process, Processes
 
 HOST = "127.0.0.1"
 
 
 @pytest.fixture
 def processes(tmp_path):
-    processes = _Processes(tmp_path)
+    processes = Processes(tmp_path)
     yield processes
     processes.stop()
 
@@ -27,14 +27,14 @@ def taken():
         yield other.getsockname()[1]
 
 
-def serving(process: _Process) -> bool:
+def serving(process: Process) -> bool:
     return "Serving HTTP" in process.text()
 
 
 def test_a_process_whose_port_was_taken_starts_on_another(processes, taken):
     ports = []
 
-    def start(port: int) -> _Process:
+    def start(port: int) -> Process:
         ports.append(port)
         return processes.start("server", ["python", "-m", "http.server", "--bind", HOST, str(port)])
 
@@ -50,7 +50,7 @@ def test_a_process_whose_port_was_taken_starts_on_another(processes, taken):
 def test_a_process_that_ends_for_another_reason_is_not_started_again(processes):
     starts = []
 
-    def start(port: int) -> _Process:
+    def start(port: int) -> Process:
         starts.append(port)
         return processes.start("server", ["python", "-c", "raise SystemExit('out of luck')"])
 
@@ -60,9 +60,9 @@ def test_a_process_that_ends_for_another_reason_is_not_started_again(processes):
 
 
 def test_when_every_port_is_taken_the_error_says_so(processes, taken, monkeypatch):
-    monkeypatch.setattr(deployment, "_free_port", lambda: taken)
+    monkeypatch.setattr(programs, "free_port", lambda: taken)
 
-    def start(port: int) -> _Process:
+    def start(port: int) -> Process:
         return processes.start("server", ["python", "-m", "http.server", "--bind", HOST, str(port)])
 
     with pytest.raises(DeploymentError, match=r"(?i)address already in use"):

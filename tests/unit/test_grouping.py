@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_flower.strategies.grouping import Grouping
+from aegis_flower.strategies.masked.grouping import Grouping
 
 
 def test_without_a_size_all_are_one_group():

@@ -23,8 +23,8 @@ from aegis_flower.client import aegis_client_app
 from aegis_flower.errors import AegisError
 from aegis_flower.simulations.inprocess import InProcessGrid
 from aegis_flower.strategies import ClearAggregation, RoundRecord, SecureAggregation
-from aegis_flower.strategies.exchange import Exchange
-from aegis_flower.strategies.masked_rounds import _REFUSED, _take
+from aegis_flower.strategies.masked.exchange import Exchange
+from aegis_flower.strategies.masked.group import taken
 
 START = {"w": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), "b": np.array([0.5], np.float32)}
 GOOD = {"payload": b"x", "code": "", "reason": "", "audit-records": 3, "audit-head": b"h" * 32}
@@ -116,7 +116,7 @@ def test_a_payload_of_whatever_bytes_loses_its_sender_alone(payload: bytes, step
     machine = SecAggServer(1, dim=3, metrics=["m"], **plan)
     noted = RoundRecord(1)
     for prefix in (b"", b"\1", b"\2\1", b"\2\3" + (1).to_bytes(8, "little") + bytes(16)):
-        assert _take(noted, 2, step, getattr(machine, step), prefix + payload) is _REFUSED
+        assert taken(noted, 2, step, getattr(machine, step), prefix + payload) is None
     assert {x.node for x in noted.lost} == {2}
     with pytest.raises(AegisError):
         machine.finish()
@@ -343,7 +343,7 @@ def test_a_run_that_all_nodes_refuse_for_good_stops_after_that_round_with_one_se
     assert not result.arrays
     assert result.evaluate_metrics_serverapp[0]["n"] == 0
     assert "AEG-F001 of 3 nodes (1, 2, 3)" in strategy.stopped
-    said = [r for r in caplog.records if r.name == "aegis" and r.module in ("secure_aggregation", "masked_rounds")]
+    said = [r for r in caplog.records if r.name == "aegis" and r.module in ("secure_aggregation", "opening")]
     assert [r.levelname for r in said] == ["ERROR"]
     assert said[0].getMessage().endswith(strategy.stopped)
 

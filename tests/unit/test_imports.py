@@ -1,4 +1,4 @@
-"""Who may import whom: no stage knows a later one, and heavy or foreign packages stay where they belong."""
+"""Who may import what: heavy or foreign packages stay where they belong. `test_layers.py` has the order of rooms."""
 
 from __future__ import annotations
 
@@ -10,89 +10,16 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from test_layers import rooms
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "aegis_flower"
 ENGINE = ROOT / "aegis_engine" / "python"
 
-# Each line may import from the lines above it, and within itself. A new module takes its place here.
-STAGES = [
-    {"errors", "files"},
-    {"choices"},
-    {"config"},
-    {"accountant", "datasets"},
-    {"models", "terms"},
-    {"ingest", "ledger", "trust"},
-    {"settings"},
-    {"node"},
-    {"stream"},
-    {"per_sample"},
-    {"evaluation"},
-    {"probe"},
-    {"train"},
-    {"gate"},
-    {"wire"},
-    {"round_config"},
-    {"door"},
-    {"memory"},
-    {"mask"},
-    {"admission"},
-    {"preflight"},
-    {"vault_client"},
-    {"handlers"},
-    {"client"},
-    {
-        "strategies",
-        "strategies.rounds",
-        "strategies.grouping",
-        "strategies.cohort",
-        "strategies.exchange",
-        "strategies.inner",
-        "strategies.schedule",
-        "strategies.refusals",
-        "strategies.clear_reply",
-        "strategies.masked_rounds",
-        "strategies.clear",
-        "strategies.secure_aggregation",
-        "strategies.bucketed",
-    },
-    {"server"},
-    {
-        "certs",
-        "console",
-        "interrupts",
-        "report",
-        "report_text",
-        "report_svg",
-        "report_style",
-        "report_html",
-        "simulations",
-        "simulations.inprocess",
-        "simulations.deployment",
-    },
-    {"report_books"},
-    {"report_build", "trials"},
-    {"sweep_report"},
-    {"experiment", "simulations.submit"},
-    {"sweep"},
-    {"cli"},
-]
-RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}
-# Imports inside a function that go the other way, each with its reason beside it in the source.
-BACKWARD = {("config", "datasets"), ("server", "experiment"), ("server", "simulations.inprocess")}
-
 
 def modules() -> dict[str, Path]:
-    found = {}
-    for file in [
-        *PACKAGE.glob("*.py"),
-        *(ROOT / "strategies").glob("*.py"),
-        *(ROOT / "simulations").glob("*.py"),
-    ]:
-        folder = "" if file.parent == PACKAGE else f"{file.parent.name}."
-        name = folder.rstrip(".") if file.stem == "__init__" else f"{folder}{file.stem}"
-        if name:
-            found[name] = file
-    return found
+    return {name: file for name, file in rooms().items() if name}
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -126,56 +53,16 @@ def every_file() -> list[Path]:
     return sorted({f.resolve() for folder in folders for f in folder.rglob("*.py")})
 
 
-def test_every_module_has_its_place_in_the_order() -> None:
-    assert set(modules()) == set(RANK)
-
-
-def test_no_stage_imports_a_later_one() -> None:
-    backward = set()
-    for name, file in modules().items():
-        for other in imported(file):
-            own, _, rest = other.partition(".")
-            if own == "aegis_flower" and rest in RANK and RANK[rest] > RANK[name]:
-                backward.add((name, rest))
-    assert backward == BACKWARD
-
-
-def test_the_stages_that_protect_are_in_the_designs_order() -> None:
-    order = [
-        "errors",
-        "config",
-        "ingest",
-        "node",
-        "stream",
-        "train",
-        "gate",
-        "door",
-        "mask",
-        "client",
-        "strategies",
-        "server",
-    ]
-    assert [RANK[name] for name in order] == sorted(RANK[name] for name in order)
-    assert RANK["ledger"] < RANK["node"]  # the node hands out its ledger
-    assert RANK["server"] < min(RANK[name] for name in ("report", "experiment", "cli"))
-
-
-def test_backward_imports_are_inside_functions() -> None:
-    for name, other in BACKWARD:
-        body = ast.parse(modules()[name].read_text()).body
-        assert not any(isinstance(n, ast.ImportFrom) and n.module == f"aegis_flower.{other}" for n in body)
-
-
 def test_flowers_legacy_client_is_imported_in_one_file() -> None:
     users = {
         name for name, file in modules().items() if any(f"{i}.".startswith("flwr.client.") for i in imported(file))
     }
-    assert users == {"vault_client"}
+    assert users == {"client.vault_client"}
 
 
 def test_opacus_is_known_to_one_file() -> None:
     assert {name for name, file in modules().items() if any(top(i) == "opacus" for i in imported(file))} == {
-        "per_sample"
+        "per_record.losses"
     }
 
 
@@ -183,8 +70,9 @@ def test_the_cryptography_of_the_protocol_is_met_in_the_mask_and_the_masked_stra
     users = {
         name for name, file in modules().items() if any(i.startswith("aegis_engine.SecAgg") for i in imported(file))
     }
-    masked = {"strategies.masked_rounds", "strategies.secure_aggregation", "strategies.bucketed"}
-    assert users == {"mask", "door", *masked}
+    rooms_ = {name.rpartition(".")[0] if name.startswith("strategies.masked.") else name for name in users}
+    sums = {"strategies.plan", "strategies.masked", "strategies.secure_aggregation", "strategies.bucketed"}
+    assert rooms_ == {"mask", "door", *sums}
 
 
 def test_no_file_imports_the_top_level_folders_by_themselves() -> None:
@@ -222,7 +110,7 @@ import pathlib, sys
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from aegis_flower import aegis_client_app, compose, wire
-from aegis_flower.ingest import provision
+from aegis_flower.simulations.provision import provision
 
 cfg = compose("quickstart", [])
 node = provision(cfg, pathlib.Path({str(tmp_path)!r}))[0]

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from aegis_engine import ComplianceEngine, Vault
-from aegis_flower import datasets
-from aegis_flower import ingest as ingestion
-from aegis_flower.config import Config, DataConfig, compose
+from aegis_flower import data as datasets
+from aegis_flower.configs import Config, DataConfig, compose
 from aegis_flower.errors import DataError
-from aegis_flower.ingest import Terms, ingest, provision
+from aegis_flower.ingest import Terms, ingest
 from aegis_flower.ledger import Ledger, Mechanism
-from aegis_flower.report_build import majority
+from aegis_flower.report.collect import majority
+from aegis_flower.simulations import provision as provisioning
+from aegis_flower.simulations.provision import provision
 
 TERMS = Terms(["research"])
 
@@ -303,8 +304,8 @@ def test_two_runs_that_make_the_same_vaults_at_once_make_them_once(
         made = list(pool.map(lambda _: provision(small(), root), range(2)))
     assert made[0] == made[1]
     assert all("breast_cancer" in opened(node).datasets() for node in made[0])
-    monkeypatch.setattr(ingestion, "_WAIT", 0.0)
-    with (root / ingestion._LOCK).open("a") as other:
+    monkeypatch.setattr(provisioning, "_WAIT", 0.0)
+    with (root / provisioning._LOCK).open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another run is making these vaults"):
             provision(small(), root)
@@ -315,7 +316,7 @@ def test_the_largest_class_is_that_of_the_rows_that_accuracy_is_of(hospitals: tu
     cfg = small()
     source, _ = datasets.load(cfg.data)
     whole = np.bincount(source.labels).max() / len(source)
-    parts = datasets.partition(source.labels, cfg.data, cfg.seed, ingestion.minimum_rows(cfg))
+    parts = datasets.partition(source.labels, cfg.data, cfg.seed, provisioning.minimum_rows(cfg))
     chosen = [part[datasets.split(len(part), cfg.data, cfg.seed, i).holdout] for i, part in enumerate(parts)]
     rows = [len(one) for one in chosen]
     for node, count in zip(hospitals[1], rows, strict=True):

@@ -18,12 +18,13 @@ from flwr.serverapp.strategy import FedProx
 from torch import nn
 
 from aegis_engine import Vault
-from aegis_flower import Terms, VaultClient, aegis_client_app, node, wire
-from aegis_flower.datasets import Spec
+from aegis_flower import Terms, VaultClient, aegis_client_app, wire
+from aegis_flower.client.round_config import RoundConfig
+from aegis_flower.data import Spec
 from aegis_flower.errors import LASTING, AegisError, AppError, RequestInvalid
 from aegis_flower.gate import METRICS, means
-from aegis_flower.node import close_nodes
-from aegis_flower.round_config import RoundConfig
+from aegis_flower.node import node
+from aegis_flower.node.node import close_nodes
 
 Make = Callable[..., ByHand]
 
@@ -645,7 +646,7 @@ def test_a_round_outside_its_bounds_is_refused_and_the_run_goes_on(make: Make, r
 def test_preflight_is_paid_once_per_run_and_remembered_in_flowers_state(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aegis_flower import preflight
+    from aegis_flower.client import preflight
 
     nodes = make(config(*OFF), nodes=1, terms=LENIENT, holdout=None)
     tried = []

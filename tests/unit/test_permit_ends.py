@@ -19,7 +19,7 @@ from aegis_engine.torch import VaultIterable, VaultMap
 from torch.utils.data import DataLoader
 
 from aegis_engine import ComplianceEngine, Permit, Vault
-from aegis_flower.datasets import Spec
+from aegis_flower.data import Spec
 from aegis_flower.ingest import Terms, ingest
 from aegis_flower.stream import PermitDataset
 

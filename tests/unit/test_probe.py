@@ -11,14 +11,15 @@ from flwr.app import Context, RecordDict
 from opacus.layers import DPMultiheadAttention
 from torch import nn
 
-from aegis_flower import handlers
-from aegis_flower.client import VaultClient, aegis_client_app
-from aegis_flower.config import from_dict
-from aegis_flower.datasets import Spec
+from aegis_flower.client import VaultClient, aegis_client_app, handlers
+from aegis_flower.configs import from_dict
+from aegis_flower.data import Spec
 from aegis_flower.errors import AppError
-from aegis_flower.node import close_nodes
-from aegis_flower.per_sample import clipped_sum, gradients, per_sample
-from aegis_flower.probe import Probed, class_weighted, mean_loss, probe
+from aegis_flower.node.node import close_nodes
+from aegis_flower.per_record.checks import Probed
+from aegis_flower.per_record.evaluation import class_weighted
+from aegis_flower.per_record.losses import clipped_sum, gradients, mean_loss, per_sample
+from aegis_flower.per_record.probe import probe
 
 F = nn.functional
 SPEC = Spec({"x": 4}, "y", 2)

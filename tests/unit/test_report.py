@@ -25,10 +25,8 @@ import pytest
 from rich.console import Console
 
 from aegis_flower import report as subject
-from aegis_flower import report_html as page
-from aegis_flower import report_svg as svg
-from aegis_flower import report_text as words
 from aegis_flower.errors import AegisError, ReportError
+from aegis_flower.files import write_atomically
 from aegis_flower.report import (
     AuditReport,
     ClientReport,
@@ -44,10 +42,12 @@ from aegis_flower.report import (
     TimingsReport,
     VersionsReport,
     load_report,
+    page,
     print_report,
-    write_atomically,
+    words,
     write_report,
 )
+from aegis_flower.report.page import charts as svg
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e\x1b[31m\x00[red]"
 SCHEMA: dict[str, Any] = json.loads((files("aegis_flower") / "report.schema.json").read_text())
@@ -668,7 +668,7 @@ def test_gap_in_a_line_is_not_bridged() -> None:
 
 
 def test_no_torch_or_flower_is_imported() -> None:
-    code = "import sys, aegis_flower.report; sys.exit(any(name in sys.modules for name in ('torch', 'flwr')))"
+    code = "import sys, aegis_flower.report.model; sys.exit(any(name in sys.modules for name in ('torch', 'flwr')))"
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )

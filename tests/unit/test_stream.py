@@ -22,10 +22,10 @@ from aegis_engine.errors import (
 from scipy import stats
 
 from aegis_engine import ComplianceEngine, Permit, Rng, audit_read
-from aegis_flower.datasets import Spec
+from aegis_flower.data import Spec
 from aegis_flower.errors import DataMismatch
-from aegis_flower.evaluation import evaluate
 from aegis_flower.ingest import Terms, ingest
+from aegis_flower.per_record.evaluation import evaluate
 from aegis_flower.stream import PermitDataset, PoissonSampler
 
 Govern = Callable[..., Any]

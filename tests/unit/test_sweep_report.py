@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from aegis_flower import report_text as words
-from aegis_flower import sweep_report
 from aegis_flower.errors import ReportError
-from aegis_flower.report import (
+from aegis_flower.report import words
+from aegis_flower.report.model import (
     ClientReport,
     ConfigReport,
     ResultsReport,
@@ -25,7 +25,8 @@ from aegis_flower.report import (
     SecAggReport,
     VersionsReport,
 )
-from aegis_flower.sweep_report import Trial, write_sweep
+from aegis_flower.sweep import plot as sweep_plot
+from aegis_flower.sweep.report import Trial, write_sweep
 
 
 def trial(accuracy: float | None, epsilon: float | None, root: Path = Path("/runs"), /, **overrides: str) -> Trial:
@@ -68,7 +69,7 @@ def written(trials: list[Trial], folder: Path, **options: Any) -> tuple[str, Any
 
 
 def axis(trials: list[Trial]) -> str:
-    return sweep_report._plot(trials).x_label
+    return sweep_plot.plot(trials).x_label
 
 
 def test_axis_is_epsilon_where_trials_differ_in_it() -> None:
@@ -86,13 +87,13 @@ def test_axis_without_any_number_is_the_trial() -> None:
 
 
 def test_words_that_vary_make_the_series() -> None:
-    plot = sweep_report._plot([replace(each, overrides={**each.overrides, "model": name})
+    plot = sweep_plot.plot([replace(each, overrides={**each.overrides, "model": name})
                                for name in ("cnn", "mlp") for each in BY_EPSILON])  # fmt: skip
     assert [(each.label, len(each.points), each.joined) for each in plot.series] == [("cnn", 3, True), ("mlp", 3, True)]
 
 
 def test_repetitions_at_one_point_are_not_joined() -> None:
-    plot = sweep_report._plot([*BY_EPSILON, *BY_EPSILON])
+    plot = sweep_plot.plot([*BY_EPSILON, *BY_EPSILON])
     assert not plot.series[0].joined
 
 
@@ -110,9 +111,9 @@ def test_reference_lines_where_known(tmp_path: Path) -> None:
     assert "90 % without DP" in html
     assert "25 % majority" in html
     unknown = replace(BY_EPSILON[0].report, results=ResultsReport(accuracy=0.7, epsilon_max=0.5))
-    assert sweep_report._plot([replace(BY_EPSILON[0], report=unknown)]).rules == ()
+    assert sweep_plot.plot([replace(BY_EPSILON[0], report=unknown)]).rules == ()
     other = replace(BY_EPSILON[0].report, results=replace(BY_EPSILON[0].report.results, accuracy_without_dp=0.8))
-    labels = [rule.label for rule in sweep_report._plot([replace(BY_EPSILON[0], report=other), BY_EPSILON[1]]).rules]
+    labels = [rule.label for rule in sweep_plot.plot([replace(BY_EPSILON[0], report=other), BY_EPSILON[1]]).rules]
     assert labels == ["without DP, low", "without DP, high", "majority"]
 
 
@@ -186,5 +187,17 @@ def test_html_is_self_contained_and_deterministic(tmp_path: Path) -> None:
 
 def test_many_series_become_one(tmp_path: Path) -> None:
     trials = [trial(0.5 + i / 100, 1.0 + i, model=f"m{i}") for i in range(9)]
-    assert [each.label for each in sweep_report._plot(trials).series] == ["trials"]
+    assert [each.label for each in sweep_plot.plot(trials).series] == ["trials"]
     written(trials, tmp_path)
+
+
+def test_without_matplotlib_the_page_has_the_plot_and_there_is_no_png(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "aegis_flower.sweep.png", raising=False)
+    paths = write_sweep(BY_EPSILON, tmp_path)
+    assert paths.png is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sweep.html", "sweep.json"]
+    assert "<svg" in paths.html.read_text()

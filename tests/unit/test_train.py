@@ -22,13 +22,13 @@ from torch import nn
 from aegis_engine import ComplianceEngine, DpSession, Permit, Rng, Vault
 from aegis_flower import train as training
 from aegis_flower.client import VaultClient, apply_update, load, weights
-from aegis_flower.config import Config, PrivacyConfig, from_dict
-from aegis_flower.datasets import Spec
+from aegis_flower.configs import Config, PrivacyConfig, from_dict
+from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, AppError, BudgetExceeded, GateFailed, PolicyDenied
 from aegis_flower.ingest import Terms, ingest
-from aegis_flower.node import Node, NodeConfig
-from aegis_flower.per_sample import clipped_sum as sum_of_clipped
-from aegis_flower.probe import Probed
+from aegis_flower.node.node import Node, NodeConfig
+from aegis_flower.per_record.checks import Probed
+from aegis_flower.per_record.losses import clipped_sum as sum_of_clipped
 from aegis_flower.stream import PermitDataset
 from aegis_flower.train import TrainResult, evaluate, per_sample, train
 

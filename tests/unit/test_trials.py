@@ -14,12 +14,14 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from aegis_flower import cli, sweep, trials
 from aegis_flower.accountant import Mechanism, epsilon
-from aegis_flower.config import compose
+from aegis_flower.cli import run as command
+from aegis_flower.cli import trial as cli
+from aegis_flower.configs import compose
 from aegis_flower.errors import ConfigError
 from aegis_flower.interrupts import Interrupted
-from aegis_flower.trials import Note, _Charged, _worst
+from aegis_flower.sweep import callback, trials
+from aegis_flower.sweep.trials import Note, _Charged, _worst
 
 TRAIN, COUNTS = Mechanism(2.0, 0.25), Mechanism(1.5, 1.0, kind="counts")
 
@@ -145,11 +147,11 @@ def test_an_interrupted_sweep_is_summed_up_with_what_it_had(
     def interrupted(arguments: list[str]) -> int:
         raise Interrupted(number)
 
-    monkeypatch.setattr(sweep, "_open", [tmp_path])
-    monkeypatch.setattr(cli, "tolerate", lambda: None)
-    monkeypatch.setattr(cli, "_run_hydra", interrupted)
+    monkeypatch.setattr(callback, "_open", [tmp_path])
+    monkeypatch.setattr(command, "tolerate", lambda: None)
+    monkeypatch.setattr(command, "_run_hydra", interrupted)
     with pytest.raises(SystemExit) as ended:
-        cli.run(SimpleNamespace(args=["-m", "experiment=quickstart"]))  # type: ignore[arg-type]
+        command.run(SimpleNamespace(args=["-m", "experiment=quickstart"]))  # type: ignore[arg-type]
     assert ended.value.code == code
     told = json.loads((tmp_path / "sweep.json").read_text())
     assert [t["status"] for t in told["trials"]] == ["finished", "interrupted"]
@@ -168,11 +170,11 @@ def test_a_signal_while_modules_are_imported_ends_in_one_line(
         return 0
 
     started_with = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what runs in the background
-    monkeypatch.setattr(cli, "tolerate", lambda: None)
-    monkeypatch.setattr(cli, "_run_hydra", importing)
+    monkeypatch.setattr(command, "tolerate", lambda: None)
+    monkeypatch.setattr(command, "_run_hydra", importing)
     try:
         with pytest.raises(SystemExit) as ended:
-            cli.run(SimpleNamespace(args=["experiment=quickstart"]))  # type: ignore[arg-type]
+            command.run(SimpleNamespace(args=["experiment=quickstart"]))  # type: ignore[arg-type]
     finally:
         signal.signal(signal.SIGINT, started_with)
     assert ended.value.code == 130

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flwr.serverapp import ServerApp
 
-from aegis_flower.config import compose, overrides_from_run_config
-from aegis_flower.experiment import server_report
+from aegis_flower.configs import compose, overrides_from_run_config
 from aegis_flower.server import run_server
+from aegis_flower.server_app import server_report
 
 app = ServerApp()
 

@@ -1,0 +1,37 @@
+"""Commands that the plugin adds to ``aegis``: run, privacy, report, init, certs. One file per command; imports stay light."""
+
+from __future__ import annotations
+
+import typer
+from aegis.cli_base import EXIT_CODES
+
+from aegis_flower.cli.certs import certs_make
+from aegis_flower.cli.init import init as init_command
+from aegis_flower.cli.privacy import privacy_show
+from aegis_flower.cli.report import report_open, report_show
+from aegis_flower.cli.run import run as run_command
+from aegis_flower.cli.run import run_help
+from aegis_flower.cli.trial import simulate
+
+__all__ = ["register", "simulate"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the plugin's commands (entry point ``aegis.commands``)."""
+    app.command(
+        "run",
+        help=run_help(),
+        epilog=EXIT_CODES,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(run_command)
+    privacy = typer.Typer(help="The privacy budget of a vault's data.", no_args_is_help=True)
+    privacy.command("show")(privacy_show)
+    app.add_typer(privacy, name="privacy")
+    reports = typer.Typer(help="Reports of runs.", no_args_is_help=True)
+    reports.command("show")(report_show)
+    reports.command("open")(report_open)
+    app.add_typer(reports, name="report")
+    app.command("init")(init_command)
+    certs = typer.Typer(help="Certificates and node keys for a deployment on your own machines.", no_args_is_help=True)
+    certs.command("make")(certs_make)
+    app.add_typer(certs, name="certs")

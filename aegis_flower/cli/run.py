@@ -1,0 +1,156 @@
+"""`aegis run`: Hydra over the arguments; each job it composes is a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import typer
+from aegis.cli_base import fail
+
+from aegis_flower.cli.trial import notes_of, trial
+from aegis_flower.console import tolerate
+from aegis_flower.errors import AegisError, ConfigError
+
+_RUN_HELP = """Runs a federated experiment and writes its report.
+
+Arguments are Hydra overrides:
+
+  aegis run experiment=quickstart                        five hospitals, real data, DP, secure aggregation
+
+  aegis run experiment=quickstart privacy.epsilon=1      the same with a tighter budget
+
+  aegis run -m experiment=digits privacy.epsilon=1,3,8   a sweep: one table, one plot
+
+  aegis run experiment=digits data.alpha=0.3 strategy=fedadam runtime.lose=[4@3:masked]
+
+  aegis run experiment=quickstart --cfg job              print the configuration, run nothing
+
+  aegis run --config-dir conf experiment=mine            an experiment of your own, conf/experiment/mine.yaml
+
+Groups (GROUP=NAME): {groups}
+
+Keys (GROUP.KEY=VALUE) are in docs/CONFIG.md, and --cfg job prints all of them; a wrong one is refused with its path.
+
+Output: outputs/NAME/TIME/ with report.html, report.json, model.npz and, for simulations, the nodes' vaults. Ctrl-C and
+SIGTERM end a run with its report and its last model; a second one ends it at once.
+
+For a sweep with Optuna (hydra/sweeper=optuna) a trial's value is its accuracy: set hydra.sweeper.direction=maximize.
+"""
+
+
+def run_help() -> str:
+    """The text of ``aegis run --help``; groups and names are read from the configuration tree, so that none is left out."""
+    from importlib.resources import files
+
+    tree = files("aegis_flower") / "configs"
+    found = {}
+    for folder in sorted(tree.iterdir(), key=lambda f: f.name):
+        if folder.is_dir() and folder.name != "__pycache__":
+            names = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+            found[folder.name] = f"{folder.name} ({' '.join(names)})"
+    return _RUN_HELP.format(groups=" · ".join(found.values()))
+
+
+def run(ctx: typer.Context) -> None:
+    """See `run_help`."""
+    from aegis_flower.interrupts import watched
+
+    if not ctx.args:
+        raise ConfigError(
+            "", "nothing to run; `aegis run experiment=quickstart` is a start, `aegis run --help` explains"
+        )
+    tolerate()
+    with watched() as watch:
+        try:
+            code = _run_hydra(list(ctx.args))
+        except SystemExit:
+            raise
+        except BaseException as error:
+            # The run watches by itself while it runs; a signal while modules are imported comes out as whatever the import
+            # makes of it.
+            signum = watch.signum or getattr(error, "signum", None)
+            if signum is None:
+                raise
+            code = _interrupted(error, signum)
+    if code:
+        raise SystemExit(code)
+
+
+def _interrupted(error: BaseException, signum: int) -> int:
+    import signal
+
+    from aegis_flower import sweep
+
+    typer.echo(
+        f"aegis: interrupted by {signal.Signals(signum).name}" + "".join(f"; {n}" for n in notes_of(error)), err=True
+    )
+    with contextlib.suppress(Exception):  # the exit code is what a script waits for
+        sweep.finish()
+    return 128 + signum
+
+
+def _run_hydra(arguments: list[str]) -> int:
+    """Runs Hydra over the arguments; gives the exit code of the worst trial."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from aegis_flower import sweep
+    from aegis_flower.configs import explain_hydra, register_schema
+    from aegis_flower.configs.composition import CONFIG_MODULE
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, and leave as one line
+    register_schema()
+    sys.argv = ["aegis run", *arguments]
+    _announce(arguments)
+    sweep.exit_codes.clear()
+    codes: list[int] = []
+
+    def job(composed: Any) -> float:
+        value, code = trial(composed)
+        codes.append(code)
+        return value
+
+    try:
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        sweep.finish()
+        fail(explain_hydra(error))
+    except OSError as error:  # Hydra cannot make the output folder, say
+        sweep.finish()
+        fail(ConfigError("", f"{error.strerror or error}: {error.filename or 'the output folder'}"))
+    # Trials of another process are known by their folders alone.
+    return max([*codes, *sweep.exit_codes], default=0)
+
+
+def _announce(arguments: list[str]) -> None:
+    """Says what a sweep will cost, where Hydra's own sweeper takes the choices that the command line names."""
+    if not {"-m", "--multirun"} & set(arguments) or {"--cfg", "-c", "--help", "--hydra-help", "--info"} & set(
+        arguments
+    ):
+        return
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from aegis_flower.configs import compose
+    from aegis_flower.sweep import announce
+
+    overrides = [a for a in arguments if not a.startswith("-") and not a.startswith(("hydra.", "hydra/"))]
+    try:
+        if any(a.startswith(("hydra/sweeper", "--config")) for a in arguments):
+            raise ValueError("its trials are not known beforehand")
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        batches = [batch for part in BasicSweeper.split_arguments(parsed, None) for batch in part]
+        if len(batches) > _MOST_ANNOUNCED:
+            raise ValueError(f"there are {len(batches)} trials")
+        announce(overrides, [compose(None, list(batch)) for batch in batches])
+    except AegisError:
+        return  # refused in a moment, by the trial that it belongs to
+    except Exception as error:  # noqa: BLE001 - a courtesy; what cannot be told beforehand is told afterwards
+        typer.echo(f"what this sweep will cost is not known before it ends ({error}); each trial is charged")
+
+
+_MOST_ANNOUNCED = 64

@@ -1,0 +1,213 @@
+"""A trial: one run with its progress, its report and its exit code, from Hydra or from a project of the user's."""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from aegis.cli_base import exit_code
+
+from aegis_flower.cli.progress import Progress, escape
+from aegis_flower.console import console, tolerate
+from aegis_flower.errors import AegisError, RunFailed
+
+if TYPE_CHECKING:
+    from aegis_flower.configs import Config
+    from aegis_flower.report.model import RunReport
+    from aegis_flower.sweep.trials import Note
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What was added to an error on its way."""
+    return [str(note) for note in getattr(error, "__notes__", [])]
+
+
+def trial(composed: Any) -> tuple[float, int]:
+    """One Hydra job, of a single run or of a sweep: runs it, whatever happens, and notes what came of it in its folder.
+
+    Returns:
+        The trial's value for a sweeper, its accuracy (0 where there is none); and its exit code.
+    """
+    import dataclasses
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from aegis_flower.files import claim
+    from aegis_flower.sweep.trials import Note
+
+    hydra_cfg = HydraConfig.get()
+    given = Path(hydra_cfg.runtime.output_dir)
+    overrides = list(hydra_cfg.overrides.task)
+    many = hydra_cfg.mode == RunMode.MULTIRUN
+    folder = claim(given)
+    note = Note(int(hydra_cfg.job.num) if many else 0, overrides, str(folder.resolve()))
+    try:
+        note = _noted(composed, note, folder, Path(hydra_cfg.sweep.dir) if many else None)
+        note.write(folder)
+        report = _job(composed, note, folder, overrides)
+    except AegisError as error:
+        typer.echo(f"aegis: {error}" + "".join(f"; {n}" for n in notes_of(error)) + f" [{error.code}]", err=True)
+        dataclasses.replace(
+            note, status=getattr(error, "status", "failed"), error=str(error), exit_code=exit_code(error)
+        ).write(folder)
+        return 0.0, exit_code(error)
+    except Exception as error:  # noqa: BLE001 - a sweep goes on, and its table has the trial
+        text = f"{type(error).__name__}: {error}"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        typer.echo(
+            f"aegis: {text} ({where.filename}:{where.lineno})" + "".join(f"; {n}" for n in notes_of(error)), err=True
+        )
+        dataclasses.replace(note, status="failed", error=text).write(folder)
+        return 0.0, 1
+    except BaseException as error:
+        code = getattr(error, "exit_code", 130)
+        dataclasses.replace(note, status="interrupted", error=str(error), exit_code=code).write(folder)
+        raise
+    dataclasses.replace(note, status="finished", exit_code=0).write(folder)
+    return (report.results.accuracy or 0.0) if report is not None else 0.0, 0
+
+
+def _noted(composed: Any, note: Note, folder: Path, sweep_dir: Path | None) -> Note:
+    """The note with whose data the trial uses and where its vaults are."""
+    import dataclasses
+
+    from aegis_flower.configs import from_hydra
+    from aegis_flower.sweep.trials import source_of
+
+    cfg = from_hydra(composed)
+    root = ""
+    if cfg.runtime.kind != "deployment":
+        root = str(_vault_root(cfg, folder, sweep_dir).resolve())
+    return dataclasses.replace(note, source=source_of(cfg), runtime=cfg.runtime.kind, root=root)
+
+
+def _vault_root(cfg: Config, folder: Path, sweep_dir: Path | None) -> Path:
+    if cfg.vault.root is not None:
+        return Path(cfg.vault.root)
+    if sweep_dir is None:
+        return folder / "vaults"
+    from aegis_flower.sweep import shared_vaults
+
+    return shared_vaults(sweep_dir, cfg)
+
+
+def _job(composed: Any, note: Note, folder: Path, overrides: list[str]) -> RunReport | None:
+    import dataclasses
+
+    from aegis_flower.configs import from_hydra
+
+    cfg = from_hydra(composed)
+    if note.root:
+        cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=note.root))
+    quiet()
+    report = _run(cfg, folder, overrides)
+    if report is not None and report.run.status != "finished":
+        raise _Ended(report)
+    return report
+
+
+def quiet() -> None:
+    """Flower's and AEGIS's own log lines off the screen: refusals are in the report, and shown at the end."""
+    from flwr.supercore import logger as _  # noqa: F401 - sets its level when imported, so ours must come after
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    logging.getLogger("aegis").setLevel(logging.CRITICAL)
+
+
+class _Ended(AegisError):
+    """A run ended without a model; the report says why."""
+
+    def __init__(self, report: RunReport) -> None:
+        self.status = report.run.status
+        super().__init__(f"run {report.run.status}: {report.run.reason}", "AEG-R001")
+        self.exit_code = 3 if self.status == "refused" else 1
+
+
+def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> RunReport | None:
+    from aegis_flower.experiment import run_experiment
+    from aegis_flower.report import HTML_NAME, JSON_NAME, load_report, print_report
+
+    out = console()
+    if cfg.runtime.kind != "inprocess":
+        from aegis_flower.simulations.submit import submit
+
+        try:
+            submit(cfg, folder, overrides)
+        except RunFailed:
+            if not (folder / JSON_NAME).is_file():
+                raise
+        return load_report(folder)  # it says whether the run finished; Flower's exit code does not
+    out.print(
+        f"[bold]{escape(cfg.name)}[/]: {cfg.data.clients} nodes, {cfg.data.name}, {_guarantee(cfg)}", highlight=False
+    )
+    try:
+        with Progress(cfg, out) as progress:
+            report = run_experiment(cfg, folder, overrides=overrides, on_round=progress, **options)
+    except KeyboardInterrupt as error:
+        if not notes_of(error):
+            error.add_note(f"the report is in {_relative(folder)}")
+        raise
+    print_report(report, out)
+    page = folder / (HTML_NAME if cfg.tracking.html else JSON_NAME)
+    out.print(f"report: {_relative(page)}", highlight=False, soft_wrap=True)
+    return report
+
+
+def _guarantee(cfg: Config) -> str:
+    """What the run promises before it starts: ε of the noise it will use, or that it promises nothing."""
+    masks = "secure aggregation" if cfg.secagg.enabled else "updates in clear"
+    p = cfg.privacy
+    if p.mode == "off":
+        return f"no DP (NOT PRIVATE), {masks}"
+    if p.noise != "secure":
+        return f"test noise that protects nobody (NOT PRIVATE), {masks}"
+    promised = p.epsilon
+    if p.noise_multiplier is not None:
+        from aegis_flower.ledger import Mechanism, epsilon
+
+        promised = epsilon({Mechanism(p.noise_multiplier, p.sample_rate, p.clip): cfg.total_steps}, p.delta)
+        promised = math.ceil(promised * 100) / 100
+    return f"ε ≤ {promised:.6g} a record (δ={p.delta:g}), {masks}"
+
+
+def simulate(experiment: str, overrides: list[str], runs: Path, **options: Any) -> int:
+    """Runs a project's own apps in this process, as `aegis run` runs the packaged ones; for a project's ``simulate.py``.
+
+    Args:
+        experiment: name of an experiment.
+        overrides: KEY=VALUE, as for `aegis run`.
+        runs: folder under which the run gets one of its own.
+        options: ``client_app``, ``model`` and others of `run_experiment`.
+
+    Returns:
+        The exit code, that of `aegis run`.
+    """
+    from aegis_flower.configs import compose
+    from aegis_flower.files import claim
+    from aegis_flower.interrupts import Interrupted, watched
+
+    tolerate()
+    quiet()
+    with watched():
+        try:
+            cfg = compose(experiment, overrides)
+            folder = claim(runs / f"{sum(1 for _ in runs.glob('*')) + 1:03d}")
+            report = _run(cfg, folder, overrides, **options)
+            if report is not None and report.run.status != "finished":
+                raise _Ended(report)
+        except AegisError as error:
+            typer.echo(f"aegis: {error} [{error.code}]", err=True)
+            return exit_code(error)
+        except Interrupted as error:
+            typer.echo(f"aegis: {error}" + "".join(f"; {n}" for n in notes_of(error)), err=True)
+            return error.exit_code
+    return 0
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

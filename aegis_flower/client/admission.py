@@ -1,0 +1,126 @@
+"""Admission: what a request may ask of a node, by the node's configuration and the terms sealed with its data.
+
+The node fixes the mechanism. A message may ask for as much noise or more, for as many evaluations or fewer; never otherwise.
+Nothing here opens a row, asks for a permit or charges a budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aegis_flower import gate
+from aegis_flower.configs import Config
+from aegis_flower.errors import ConfigError, EvaluationsSpent, OutsideTerms
+from aegis_flower.ledger import Mechanism, gate_epsilon
+
+if TYPE_CHECKING:
+    from aegis_flower.client.recipe import Recipe
+
+_SLACK = 1 + 1e-6  # of a computed ε
+
+
+def admit(client: Recipe, task: str, sigma: float, *, evaluates: bool, masked: bool) -> None:
+    """Refuses a request that goes beyond what this node and its data allow.
+
+    Args:
+        client: the client that was asked.
+        task: ``train`` or ``evaluate``.
+        sigma: σ that the message names.
+        evaluates: whether held-out rows are counted.
+        masked: whether the answer leaves under masks.
+
+    Raises:
+        OutsideTerms: says which term.
+        BudgetExceeded: a ledger would not grant the round.
+        NodeError: the vault has no such data set.
+    """
+    node, cfg = client.node, client.config
+    if task == "train":
+        terms = node.terms(node.dataset())
+        _check_terms(cfg, terms, masked)
+        _check_sigma(cfg, sigma)
+        if cfg.privacy.mode == "example":
+            asked = Mechanism(sigma, cfg.privacy.sample_rate, cfg.privacy.clip)
+            steps = cfg.privacy.steps_per_round
+            node.ledger.check(mechanism=asked, steps=steps, budget=float(terms["budget_epsilon"]))
+    if evaluates and node.has_holdout:
+        terms = node.terms(node.dataset(holdout=True))
+        _check_terms(cfg, terms, masked)
+        _check_evaluations(client, terms)
+    elif evaluates:  # zeros, which in clear tell that this node holds nothing out: by the terms of what it has
+        _check_terms(cfg, node.terms(node.dataset()), masked)
+
+
+def counts_are_noised(cfg: Config, terms: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is a mechanism: everywhere but where neither the run nor the data ask for privacy."""
+    return cfg.privacy.mode == "example" or bool(terms["require_dp"])
+
+
+def _check_terms(cfg: Config, terms: Mapping[str, Any], masked: bool) -> None:
+    private = cfg.privacy.mode == "example"
+    if terms["require_secure_aggregation"] and not masked:
+        raise OutsideTerms(
+            "the data's terms require secure aggregation (require_secure_aggregation), and the answer to this message would "
+            "leave in clear; use SecureAggregation at the server"
+        )
+    if terms["require_dp"] and (not private or cfg.privacy.noise != "secure"):
+        raise OutsideTerms(
+            f"the data's terms require differential privacy (require_dp), the run has privacy.mode={cfg.privacy.mode} and "
+            f"privacy.noise={cfg.privacy.noise}"
+        )
+    if terms["require_dp"] and cfg.secagg.weighting == "rows":
+        raise OutsideTerms(
+            "the data's terms require differential privacy (require_dp), and secagg.weighting=rows would tell how many rows "
+            "there are, without noise; use secagg.weighting=uniform"
+        )
+    delta = float(terms["delta"])
+    if private and cfg.privacy.delta > delta:
+        raise OutsideTerms(
+            f"privacy.delta={cfg.privacy.delta:g} is above the δ={delta:g} of the data's terms; lower it"
+        )
+
+
+def _check_sigma(cfg: Config, sigma: float) -> None:
+    p = cfg.privacy
+    if p.mode == "off":
+        if sigma:
+            raise OutsideTerms(f"the server names σ={sigma:g}, but this app's configuration has privacy.mode=off")
+        return
+    if p.noise_multiplier is not None:
+        enough = sigma >= p.noise_multiplier
+    else:
+        try:
+            enough = sigma > 0 and _within(cfg, Mechanism(sigma, p.sample_rate, p.clip))
+        except ConfigError as error:  # of a σ that no mechanism of this node has
+            raise OutsideTerms(f"the server names σ={sigma:g}: {error}") from None
+    if not enough:
+        raise OutsideTerms(
+            f"the server names σ={sigma:g}, less noise than this app's configuration asks for (privacy.noise_multiplier="
+            f"{p.noise_multiplier}, privacy.epsilon={p.epsilon:g} over {cfg.total_steps} steps)"
+        )
+
+
+def _within(cfg: Config, mechanism: Mechanism) -> bool:
+    """Whether the run's steps stay within its own ε: by RDP, which is quick, and where that is too coarse by PLD."""
+    p, steps = cfg.privacy, {mechanism: cfg.total_steps}
+    coarse = gate_epsilon(steps, p.delta, tight=False)
+    if coarse <= p.epsilon * _SLACK:
+        return True
+    # PLD gains less than half, and takes for ever when σ is far too small
+    return coarse <= 2 * p.epsilon + 1 and gate_epsilon(steps, p.delta, tight=True) <= p.epsilon * _SLACK
+
+
+def _check_evaluations(client: Recipe, terms: Mapping[str, Any]) -> None:
+    if not counts_are_noised(client.config, terms):
+        return  # exact counts, which the data's terms allow
+    most = min(client.node.config.max_evaluations, int(terms["max_evaluations"]))
+    run, ledger = str(client.context.run_id), client.node.holdout_ledger
+    had = sum(e["kind"] == "reserve" and e["run"] == run for e in ledger.entries())
+    if had >= most:
+        raise EvaluationsSpent(
+            f"run {run} has had {had} of {most} evaluations on this node's held-out rows; aegis-max-evaluations in the node "
+            "config gives a run more, if the holdout's terms do"
+        )
+    asked = gate.counts_mechanism(client.config, float(terms["delta"]))
+    ledger.check(mechanism=asked, steps=1, budget=float(terms["budget_epsilon"]))

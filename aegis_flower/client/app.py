@@ -1,0 +1,125 @@
+"""The client: `VaultClient`, and the app that runs it, or a plain `NumPyClient`, under Flower's Message-API strategies."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+
+from aegis_flower.client import handlers
+from aegis_flower.client.handlers import ClientFactory
+from aegis_flower.client.vault_client import VaultClient
+from aegis_flower.configs import CARRIED, Config, from_run_config
+from aegis_flower.door import DoorApp
+from aegis_flower.errors import AppError
+from aegis_flower.node.node import open_node
+
+if TYPE_CHECKING:
+    from aegis_flower import train as training
+    from aegis_flower.client.recipe import ModelFn, OptimizerFn
+
+__all__ = ["aegis_client_app"]
+
+
+def aegis_client_app(
+    client: type[VaultClient] | ClientFactory = VaultClient,
+    *,
+    model: ModelFn | None = None,
+    loss: training.Loss | None = None,
+    optimizer: OptimizerFn | None = None,
+    class_weights: Sequence[float] | None = None,
+    config: Config | None = None,
+) -> DoorApp:
+    """Makes a Flower `ClientApp` that works under Message-API strategies.
+
+    Whatever the app answers goes through its door (`aegis_flower.door`): a release, a message of the protocol, or a code.
+
+    Args:
+        client: a `VaultClient` subclass, or a function of Flower's `Context` that returns a `VaultClient`, another
+            `NumPyClient` or a `Client` (the old ``client_fn``). Clients without a vault run under Flower's own
+            strategies, not under `SecureAggregation`, and on nodes without a vault.
+        model: builds the model, for `VaultClient`.
+        loss: mean-reduced loss of (outputs, labels), for `VaultClient`.
+        optimizer: builds the optimiser from parameters (and, if it takes two arguments, the round's settings), for
+            `VaultClient`.
+        class_weights: public weights, one for each class: a record's loss counts by that of its class, for `VaultClient`.
+        config: the experiment; None composes it from the run config's ``aegis-experiment`` and ``aegis-overrides``.
+
+    Raises:
+        AppError: `client` is something else, with what to pass instead.
+    """
+    app = DoorApp()
+    make = _client_factory(client, model, loss, optimizer, config)
+    if class_weights is not None:
+        make = _weighted(make, client, tuple(class_weights))
+    app.make = make
+    handlers.register(app, make)
+    return app
+
+
+def _weighted(make: ClientFactory, client: Any, weights: tuple[float, ...]) -> ClientFactory:
+    """Clients whose loss, their own or the default, counts each record by its class."""
+    if not (inspect.isclass(client) and issubclass(client, VaultClient)):
+        raise AppError("class_weights goes with a VaultClient class; a client function builds its own loss")
+
+    def made(context: Context) -> VaultClient:
+        one: VaultClient = make(context)
+        plain = one.loss
+
+        def loss() -> training.Loss:
+            from aegis_flower.train import class_weighted
+
+            return class_weighted(weights, plain())
+
+        one.loss = loss  # type: ignore[method-assign]
+        return one
+
+    return made
+
+
+def _client_factory(
+    client: Any, model: ModelFn | None, loss: training.Loss | None, optimizer: OptimizerFn | None, config: Config | None
+) -> ClientFactory:
+    if isinstance(client, ClientApp):
+        raise AppError(
+            "aegis_client_app() was given a ClientApp; pass the client_fn (or the VaultClient subclass) that app was made of"
+        )
+    if inspect.isclass(client):
+        if not issubclass(client, VaultClient):
+            raise AppError(
+                f"{client.__name__} is no VaultClient; derive it from VaultClient, or pass a function of Context that "
+                f"returns a {client.__name__}"
+            )
+
+        def make(context: Context) -> VaultClient:
+            cfg = config or _composed(_freeze(context))
+            made: VaultClient = client(open_node(context, cfg), cfg, context)
+            made.model_fn, made.loss_fn, made.optimizer_fn = (
+                model or made.model_fn,
+                loss or made.loss_fn,
+                optimizer or made.optimizer_fn,
+            )
+            return made
+
+        return make
+    if not callable(client):
+        raise AppError(
+            f"aegis_client_app() needs a VaultClient subclass or a function of Context, not a {type(client).__name__}"
+        )
+    if model or loss or optimizer:
+        raise AppError("model, loss and optimizer go with a VaultClient class; a client function builds its own")
+    return client  # type: ignore[no-any-return]
+
+
+def _freeze(context: Context) -> tuple[tuple[str, str], ...]:
+    keys = (CARRIED, "aegis-experiment", "aegis-overrides")
+    return tuple((key, str(context.run_config.get(key, "") or "")) for key in keys)
+
+
+@functools.lru_cache(maxsize=8)
+def _composed(frozen: tuple[tuple[str, str], ...]) -> Config:
+    return from_run_config(dict(frozen))[0]

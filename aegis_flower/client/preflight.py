@@ -1,0 +1,239 @@
+"""Preflight: everything about the app that can be wrong is found before a row is read or a budget charged.
+
+The app's `Spec` is compared with the layout of the data set, its model with what the server sent; then model, loss and optimiser
+are tried on made-up rows, forward and backward (`aegis_flower.per_record.probe`). What passes is remembered for the run, in this
+process and, proved by the vault, in Flower's state, so a deployment pays once per run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ConfigRecord
+
+from aegis_flower.client import admission
+from aegis_flower.errors import AegisError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from aegis_flower.client.recipe import Recipe
+    from aegis_flower.weights import NDArrays
+
+_DOMAIN = "aegis/v1/preflight"
+_RECORD = "aegis.preflight"
+_KEPT, _KEPT_IN_STATE = 256, 8
+_passed: OrderedDict[tuple[object, str], bool] = OrderedDict()
+
+
+def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool) -> None:
+    """Refuses an app that cannot work on this node's data; reads and charges nothing.
+
+    Raises:
+        DataMismatch, ModelMismatch, DeviceMissing, AppError: each says what to change.
+    """
+    if trains:
+        functorch = _once(client, parameters, holdout=False)
+        if client.torch_model:
+            from aegis_flower.train import Probed
+
+            client.probed = Probed(functorch)
+            _settings(client)  # of this message: those that passed before were other ones
+    if evaluates and client.node.has_holdout:
+        _once(client, parameters, holdout=True)
+        if not client.predicts_classes and admission.counts_are_noised(
+            client.config, client.node.terms(client.node.dataset(True))
+        ):
+            raise DataMismatch(
+                "the client predicts a number (its Spec has one class), and under noise the count of right rows, which is none, "
+                "would be taken for an accuracy near 0; measure no model (evaluation.rounds=never, or "
+                "SecureAggregation(evaluate='never')), or override evaluate_counts() to count what is near enough and "
+                "predicts_classes to be True"
+            )
+
+
+def _once(client: Recipe, parameters: NDArrays, *, holdout: bool) -> bool:
+    """Whether per-sample gradients are torch.func's; found out once per run, app and form of the model."""
+    key = _key(client, parameters, holdout)
+    known = _remembered(client, key)
+    if known is None:
+        features, label_width = _check_layout(client, holdout)
+        known = (
+            _check_model(client, parameters, features, label_width, trains=not holdout) if client.torch_model else False
+        )
+        _remember(client, key, known)
+    return known
+
+
+# -- what passed before ----------------------------------------------------------------------------------------------------------
+
+
+def _key(client: Recipe, parameters: NDArrays, holdout: bool) -> str:
+    app = type(client)
+    parts = (
+        client.context.run_id,
+        client.context.node_id,
+        client.config.sha256,
+        f"{app.__module__}.{app.__qualname__}",
+        [a.shape for a in parameters],
+        repr(client.spec),
+        client.node.dataset(holdout),
+        holdout,
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _app(client: Recipe) -> tuple[object, ...]:
+    return type(client), client.model_fn, client.loss_fn, client.optimizer_fn
+
+
+def _proof(client: Recipe, key: str, functorch: bool) -> bytes:
+    return client.node.vault.mac(_DOMAIN, f"{key}:{functorch}".encode())
+
+
+def _remembered(client: Recipe, key: str) -> bool | None:
+    if (_app(client), key) in _passed:
+        return _passed[_app(client), key]
+    record: Any = client.context.state.config_records.get(_RECORD, {})
+    proof = record.get(key[:32])
+    for functorch in (False, True):
+        if isinstance(proof, bytes) and hmac.compare_digest(proof, _proof(client, key, functorch)):
+            return functorch
+    return None
+
+
+def _remember(client: Recipe, key: str, functorch: bool) -> None:
+    _passed[_app(client), key] = functorch
+    while len(_passed) > _KEPT:
+        _passed.popitem(last=False)
+    kept: dict[str, Any] = dict(client.context.state.config_records.get(_RECORD, {}))
+    kept[key[:32]] = _proof(client, key, functorch)
+    client.context.state[_RECORD] = ConfigRecord(dict(list(kept.items())[-_KEPT_IN_STATE:]))
+
+
+# -- the data set ----------------------------------------------------------------------------------------------------------
+
+
+def _check_layout(client: Recipe, holdout: bool) -> tuple[int, int]:
+    """Compares the app's `Spec` with the data set; gives the number of feature values a row opens, and of label values."""
+    from aegis_flower.stream import check_layout
+
+    node, spec = client.node, client.spec
+    layout = {name: (dtype, width) for name, dtype, width in node.engine.layout(node.dataset(holdout))}
+    what = f"data set {node.config.dataset + ('.holdout' if holdout else '')!r}"
+    asked = client.config.policy.columns
+    approved = node.terms(node.dataset(holdout))["approved_columns"]
+    for name in (*spec.columns, spec.label):
+        if name not in layout:
+            raise DataMismatch(
+                f"{what} has no column {name!r}, which the client's Spec names; it has {', '.join(layout)}. Set self.spec of the "
+                "client to what the data are"
+            )
+    check_layout([(name, dtype, width) for name, (dtype, width) in layout.items()], spec)
+    if asked is not None and spec.label not in asked:
+        raise DataMismatch(
+            f"policy.columns does not ask for the label column {spec.label!r}, so there is nothing to learn from"
+        )
+    if spec.label not in approved:
+        raise DataMismatch(f"the terms of {what} do not approve the label column {spec.label!r}")
+    features = sum(w for name, w in spec.columns.items() if (asked is None or name in asked) and name in approved)
+    if not features:
+        raise DataMismatch(
+            f"policy.columns leaves no feature column of {what}; it may ask for {', '.join(spec.columns)}"
+        )
+    return features, layout[spec.label][1]
+
+
+# -- the model -------------------------------------------------------------------------------------------------------------
+
+
+def _check_model(client: Recipe, parameters: NDArrays, features: int, label_width: int, *, trains: bool) -> bool:
+    from aegis_flower import train as training
+
+    model = _built(client, parameters)
+    device = _device(client)
+    loss = _loss(client)
+    private = trains and client.config.privacy.mode == "example"
+    try:
+        if trains:
+            probed = training.probe(
+                lambda: model, loss, client.spec, device, private=private, features=features, label_width=label_width
+            )
+            _settings(client, model)
+            return probed.functorch
+        training.probe(model.eval, loss, client.spec, device, private=False, features=features, label_width=label_width)
+    except AegisError:
+        raise
+    except Exception as error:
+        raise PreflightFailed(f"the client's model or loss fails on made-up rows: {_told(error)}") from error
+    return False
+
+
+def _built(client: Recipe, parameters: NDArrays) -> nn.Module:
+    try:
+        model = client.model()
+        own = [tuple(p.shape) for p in model.parameters()]
+    except AegisError:
+        raise
+    except Exception as error:
+        raise PreflightFailed(f"the client's model() fails: {_told(error)}") from error
+    if own != [a.shape for a in parameters]:
+        raise ModelMismatch(
+            f"the server's model has shapes {[a.shape for a in parameters]}, this client's has {own}; build the same model on "
+            "both sides: aegis_server_app(model=...) takes it"
+        )
+    return model
+
+
+def _loss(client: Recipe) -> Any:
+    try:
+        return client.loss()
+    except AegisError:
+        raise
+    except Exception as error:
+        raise PreflightFailed(f"the client's loss() fails: {_told(error)}") from error
+
+
+def _device(client: Recipe) -> torch.device:
+    import torch
+
+    from aegis_flower import models
+
+    name = client.config.model.device
+    try:
+        device = models.device(name)
+        torch.zeros(1, device=device)
+    except AegisError:
+        raise
+    except Exception as error:
+        raise DeviceMissing(
+            f"model.device={name} cannot be used on this node: {_told(error)}; set model.device=auto or cpu"
+        ) from error
+    return device
+
+
+def _settings(client: Recipe, model: nn.Module | None = None) -> None:
+    """Builds the optimiser once and takes a step of zeros, so that it reads its settings of the message; whatever nobody read is
+    refused.
+    """
+    model = model or client.model()
+    _loss(client)
+    try:
+        optimizer = client.optimizer(model.parameters())
+        for p in model.parameters():
+            p.grad = p.detach().new_zeros(p.shape) if p.requires_grad else None
+        optimizer.step()
+    except AegisError:
+        raise
+    except Exception as error:
+        raise PreflightFailed(f"the client's optimizer() fails: {_told(error)}") from error
+    client.round_config.refuse_unread()
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

@@ -1,0 +1,390 @@
+"""Builds a run's report from what the server knows and, in a simulation, from the books of its nodes (`report_books`)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import math
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aegis_flower import data as datasets
+from aegis_flower import gate, report
+from aegis_flower.configs import Config
+from aegis_flower.errors import AegisError, ConfigError, DataError, RunFailed
+from aegis_flower.files import write_atomically
+from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Mechanism, epsilon
+from aegis_flower.report import books
+from aegis_flower.report.books import Book
+from aegis_flower.report.outputs import largest, noised, noises, unnoised
+from aegis_flower.server import Outcome
+from aegis_flower.simulations.provision import SimulatedNode, minimum_rows
+from aegis_flower.strategies import RoundRecord, SecureAggregation
+
+MODEL = "model.npz"
+MISMATCH = "CONFIGURATION MISMATCH"
+# A refusal that says no for good reason, in place of one that tells of a fault.
+_NO = ("AEG-B", "AEG-P", "AEG-N011", "AEG-N012", "AEG-V021")
+
+
+@dataclasses.dataclass
+class Clock:
+    """Wall time by phase."""
+
+    started: str = dataclasses.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    start: float = dataclasses.field(default_factory=time.monotonic)
+    provision: float | None = None
+    train: float | None = None
+
+    def timings(self, since_report: float) -> report.TimingsReport:
+        """As a report has them."""
+        now = time.monotonic()
+        return report.TimingsReport(
+            provision=self.provision, train=self.train, report=now - since_report, total=now - self.start
+        )
+
+
+def versions() -> report.VersionsReport:
+    """Versions of what ran, and which engine was loaded, from where, with its digest."""
+    import aegis_engine._native as native
+
+    def of(name: str) -> str | None:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    path = Path(str(native.__file__))
+    return report.VersionsReport(
+        aegis_flower=of("aegis-flower") or "unknown",
+        aegis_engine=of("aegis-flower-engine"),
+        engine_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        engine_path=str(path),
+        flwr=of("flwr"),
+        torch=of("torch"),
+        opacus=of("opacus"),
+        dp_accounting=of("dp-accounting"),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def write(
+    cfg: Config,
+    folder: Path,
+    overrides: Sequence[str],
+    outcome: Outcome,
+    nodes: list[SimulatedNode],
+    clock: Clock,
+    failure: BaseException | None,
+    without_dp: float | None = None,
+    *,
+    runtime: str | None = None,
+) -> report.RunReport:
+    """Writes the model and the report of a run, however it ended.
+
+    Args:
+        cfg: the experiment.
+        folder: where the files go.
+        overrides: what the user wrote.
+        outcome: what the server side came to, so far.
+        nodes: nodes of a simulation, whose books are read; none in a deployment.
+        clock: when what was done.
+        failure: what ended the run; None when it finished.
+        without_dp: accuracy of the same run without DP.
+        runtime: where the apps ran, if not where the configuration says.
+
+    Raises:
+        ReportError: the report cannot be written.
+    """
+    since = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings = _write_model(outcome, folder)
+    run = str(outcome.run_id)
+    read = [books.read(n, run, checkpoint(outcome, i + 1)) for i, n in enumerate(nodes)]
+    names = {i + 1: n.name for i, n in enumerate(nodes)}
+    clients = [_client(outcome, i + 1, b) for i, b in enumerate(read)] or clients_seen_by_server(cfg, outcome)
+    warnings += [problem for b in read for problem in b.problems]
+    differences = list(books.differences(cfg, outcome.noise_multiplier, read))
+    private = is_private(cfg, read)
+    labels = (() if private else (report.NOT_PRIVATE,)) + ((MISMATCH,) if differences else ())
+    last = next((r for r in reversed(outcome.rounds) if measured(r)), None)
+    final = last.metrics if last is not None else {}
+    files = {"report": report.JSON_NAME}
+    if (folder / MODEL).exists():
+        files["model"] = MODEL
+    if cfg.tracking.html:
+        files["html"] = report.HTML_NAME
+    written = report.RunReport(
+        run=report.RunInfo(
+            id=run,
+            name=cfg.name,
+            experiment=cfg.name,
+            started=clock.started,
+            runtime=runtime or cfg.runtime.kind,
+            seed=cfg.seed,
+            status=status(outcome, failure),
+            reason=_reason(failure),
+            private=private,
+            labels=labels,
+            warnings=(*differences, *warnings),
+        ),
+        config=report.ConfigReport(resolved=cfg.to_dict(), sha256=cfg.sha256, overrides=tuple(overrides)),
+        versions=versions(),
+        rounds=tuple(_rounds(cfg, outcome, names, read)),
+        clients=tuple(clients),
+        results=report.ResultsReport(
+            accuracy=_accuracy(final),
+            accuracy_sd=accuracy_sd(cfg, last, read) if last is not None else None,
+            majority_class_accuracy=majority(cfg) if nodes else None,
+            accuracy_without_dp=without_dp,
+            loss=gate.means(final).get("loss"),
+            test_rows=max(0, final["examples"]) if "examples" in final else None,
+            epsilon_max=largest(c.epsilon for c in clients),
+            epsilon_total_max=largest(c.epsilon_total for c in clients),
+            epsilon_person_max=largest(c.epsilon_person for c in clients),
+            noised_outputs=tuple(noised(cfg, read)),
+            unnoised_outputs=tuple(unnoised(cfg, read)),
+        ),
+        secagg=_secagg(cfg, outcome),
+        timings=clock.timings(since),
+        files=files,
+    )
+    report.write_report(written, folder, html=cfg.tracking.html)
+    return written
+
+
+def _write_model(outcome: Outcome, folder: Path) -> list[str]:
+    """The newest model; what hinders it is a warning, for the report may still fit."""
+    if not len(outcome.arrays):
+        return []
+    data = io.BytesIO()
+    weights: dict[str, Any] = {n: a.numpy() for n, a in outcome.arrays.items()}
+    np.savez(data, **weights)
+    try:
+        write_atomically({folder / MODEL: data.getvalue()})
+    except OSError as error:
+        return [f"the model could not be written: {error.strerror or error}"]
+    return []
+
+
+# -- how it ended ---------------------------------------------------------------------------------------------------
+
+
+def status(outcome: Outcome, failure: BaseException | None) -> Any:
+    """How a run ended."""
+    if failure is None:
+        return "finished"
+    if isinstance(failure, KeyboardInterrupt):
+        return "interrupted"
+    if not isinstance(failure, RunFailed):
+        return "failed"
+    codes = [x.code for r in outcome.rounds for x in r.lost if x.code]
+    return "refused" if codes and all(c.startswith(_NO) for c in codes) else "failed"
+
+
+def _reason(failure: BaseException | None) -> str | None:
+    if failure is None:
+        return None
+    if isinstance(failure, AegisError | KeyboardInterrupt):
+        return str(failure) or "interrupted"
+    return f"{type(failure).__name__}: {failure}"
+
+
+def is_private(cfg: Config, read: list[Book]) -> bool:
+    """Whether every release of the run carried secure noise, by the engine's records; without any, by the configuration."""
+    seen = {dp for book in read for dp in book.dp | book.counts_dp}
+    return cfg.privacy.mode == "example" and cfg.privacy.noise == "secure" and seen <= {"secure"}
+
+
+# -- rounds ---------------------------------------------------------------------------------------------------------
+
+
+def measured(record: RoundRecord) -> bool:
+    """Whether a round's sums hold an evaluation."""
+    return record.metrics.get("examples", 0) > 0
+
+
+def _accuracy(metrics: dict[str, int]) -> float | None:
+    return gate.means(metrics).get("accuracy")
+
+
+def accuracy_sd(cfg: Config, record: RoundRecord, read: list[Book]) -> float | None:
+    """Standard deviation that the counts' noise gives the accuracy, to first order; None where there is none.
+
+    Each client's count carries noise of its own; the engine's records name its multiplier, which in a deployment is the one that
+    the configuration asks the nodes for.
+    """
+    found = {z for book in read for z in book.counts_noise}
+    z = max(found, default=0.0)
+    wide = any(book.histograms for book in read) or cfg.evaluation.histograms
+    if not read and noises(cfg):
+        with contextlib.suppress(ConfigError):
+            z = gate.counts_mechanism(cfg, cfg.privacy.delta).noise_multiplier
+    share = _accuracy(record.metrics)
+    if not z or share is None:
+        return None
+    clients = len([b for b in read if b.counts_noise]) or len(record.participants)
+    one = z * math.sqrt(5 if wide else 3)  # of one count of one client (docs/PRIVACY.md; crates/policy/src/counts.rs)
+    return one * math.sqrt(clients * (1 + share**2)) / record.metrics["examples"]
+
+
+def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Book]) -> Iterator[report.RoundReport]:
+    # The metrics of training round r are those of the model sent out in r, which is the result of round r - 1.
+    of_model: dict[int, dict[str, int]] = {}
+    for r in outcome.rounds:
+        if measured(r):
+            of_model[r.round - 1 if r.task == "train" else r.round] = r.metrics
+    accounts = [b.train for b in read if b.train is not None and b.train.mechanisms]
+    asked = 0
+    for r in outcome.rounds:
+        if r.task != "train":
+            continue
+        asked += 1
+        metrics = of_model.get(r.round, {})
+        spent = largest(books.epsilon_until(a, r.round) for a in accounts)
+        if not read:
+            spent = _bound(cfg, outcome, asked)
+        yield report.RoundReport(
+            round=r.round,
+            accuracy=_accuracy(metrics),
+            loss=gate.means(metrics).get("loss"),
+            epsilon_max=spent,
+            participants=tuple(_name(names, n) for n in r.participants),
+            lost=tuple(
+                report.LostClient(
+                    node=_name(names, x.node),
+                    step=x.step,
+                    reason=x.reason or ("the node's log has the reason" if x.code else "unknown"),
+                    code=x.code or None,
+                )
+                for x in r.lost
+            ),
+            weight_total=float(r.weight) if r.participants else None,
+            seconds=report.RoundSeconds(
+                **{k: r.seconds[k] for k in ("share", "train", "unmask", "total") if k in r.seconds}
+            ),
+            metrics={k: float(v) for k, v in metrics.items()},
+        )
+
+
+def _name(names: dict[int, str], node: int) -> str:
+    return names.get(node, f"node-{node}")
+
+
+# -- clients --------------------------------------------------------------------------------------------------------
+
+
+def _refusals(outcome: Outcome, node: int) -> tuple[report.Refusal, ...]:
+    return tuple(
+        report.Refusal(round=r.round, code=x.code, reason=x.reason or "the node's log has the reason")
+        for r in outcome.rounds
+        for x in r.lost
+        if x.node == node and x.code
+    )
+
+
+def _client(outcome: Outcome, node_id: int, book: Book) -> report.ClientReport:
+    noise = next(iter(book.dp)) if len(book.dp) == 1 else ", ".join(sorted(book.dp)) or None
+    private = book.train is not None and (book.train.mechanisms or book.dp - {"off"} or not book.dp)
+    return report.ClientReport(
+        node=book.name,
+        **(books.privacy_fields(book.train, noise) if private and book.train is not None else {"noise": noise}),
+        evaluation=books.evaluation(book.holdout) if book.holdout is not None and book.holdout.mechanisms else None,
+        rows_allowed=book.rows_allowed,
+        rows_denied=book.rows_denied,
+        rounds_taken_part=sum(node_id in r.participants for r in outcome.rounds if r.task == "train"),
+        audit=book.audit,
+        refusals=_refusals(outcome, node_id),
+    )
+
+
+def checkpoint(outcome: Outcome, node_id: int) -> tuple[int, bytes] | None:
+    """The audit checkpoint of a node that the server kept as a witness."""
+    strategy = outcome.strategy
+    return strategy.checkpoints.get(node_id) if isinstance(strategy, SecureAggregation) else None
+
+
+def _bound(cfg: Config, outcome: Outcome, rounds: int) -> float | None:
+    """The most that so many rounds cost a data set, if the nodes do what the configuration says."""
+    if cfg.privacy.mode == "off" or not outcome.noise_multiplier:
+        return None
+    mechanism = Mechanism(outcome.noise_multiplier, cfg.privacy.sample_rate, cfg.privacy.clip)
+    return epsilon({mechanism: rounds * cfg.privacy.steps_per_round}, cfg.privacy.delta)
+
+
+def clients_seen_by_server(cfg: Config, outcome: Outcome) -> list[report.ClientReport]:
+    """Upper bounds from what the server asked for; what nodes hold is not the server's to know.
+
+    A SuperNode that was restarted comes back under another number, with the same vault: the bound of each is over all rounds
+    that were asked of anybody.
+    """
+    nodes = sorted({n for r in outcome.rounds for n in [*r.participants, *(x.node for x in r.lost)]})
+    trained = [r for r in outcome.rounds if r.task == "train"]
+    bound = _bound(cfg, outcome, len(trained))
+    stated: dict[str, Any] = {}
+    if bound is not None:
+        stated = {
+            "source": "upper_bound",
+            "epsilon": bound,
+            "delta": cfg.privacy.delta,
+            "unit": UNIT,
+            "neighbouring": NEIGHBOURING,
+            "sampler": SAMPLER,
+            "accountant": books.ACCOUNTANT,
+            "noise_multiplier": outcome.noise_multiplier,
+            "sample_rate": cfg.privacy.sample_rate,
+            "clip": cfg.privacy.clip,
+            "steps": len(trained) * cfg.privacy.steps_per_round,
+            "noise": cfg.privacy.noise,
+        }
+    clients = []
+    for node in nodes:
+        kept = checkpoint(outcome, node)
+        clients.append(
+            report.ClientReport(
+                node=f"node-{node}",
+                **stated,
+                rows_denied=None,
+                rounds_taken_part=sum(node in r.participants for r in trained),
+                audit=report.AuditReport(records=kept[0], head=kept[1].hex(), verified=None) if kept else None,
+                refusals=_refusals(outcome, node),
+            )
+        )
+    return clients
+
+
+def majority(cfg: Config) -> float | None:
+    """Accuracy of always naming the most frequent class, over the rows that a simulation holds out: those that accuracy is of."""
+    try:
+        source, _ = datasets.load(cfg.data)
+        parts = datasets.partition(source.labels, cfg.data, cfg.seed, minimum_rows(cfg))
+        held = [part[datasets.split(len(part), cfg.data, cfg.seed, i).holdout] for i, part in enumerate(parts)]
+    except (DataError, ConfigError):
+        return None  # the files are gone since the vaults were made
+    labels = source.labels[np.concatenate(held)]
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def _secagg(cfg: Config, outcome: Outcome) -> report.SecAggReport:
+    s = outcome.strategy
+    if not isinstance(s, SecureAggregation):
+        return report.SecAggReport(enabled=cfg.secagg.enabled and s is None)
+    return report.SecAggReport(
+        enabled=True,
+        profile="D" if s.plan.sparse else "S",
+        threshold=s.threshold or None,
+        cohort=max((r.cohort for r in outcome.rounds), default=0),
+        ring_bits=s.ring_bits or None,
+        value_bits=cfg.secagg.value_bits,
+        bytes_up_per_client=max((r.bytes_up for r in outcome.rounds), default=0),
+    )

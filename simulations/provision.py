@@ -1,0 +1,165 @@
+"""Provisioning: the vaults of a simulation, one per node, each with its own key, rows, consents and some withdrawals."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aegis_engine import Vault
+from aegis_flower.configs import Config
+from aegis_flower.data import registry, splits
+from aegis_flower.data.spec import Source
+from aegis_flower.errors import DataError
+from aegis_flower.ingest import ingest
+from aegis_flower.terms import Terms
+
+
+@dataclass(frozen=True)
+class SimulatedNode:
+    """One node of a simulation: its name and what its operator would write into the node config."""
+
+    name: str
+    node_config: dict[str, str | int | float | bool]
+
+
+_LOCK = ".lock"
+_WAIT = 600.0
+
+
+def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
+    """Makes the vaults of a simulation: one a node, each with its own key, rows, consents and some withdrawals.
+
+    A root that holds the vaults already is used as it is, so that consents and the spent budget persist.
+
+    Args:
+        cfg: the experiment; the steward's terms are taken from ``policy``.
+        root: folder for ``<node>/`` (the vault) and ``keys/<node>.key``.
+
+    Returns:
+        The nodes in order.
+    """
+    noun = registry.known(cfg.data.name).noun
+    nodes = [
+        SimulatedNode(
+            f"{noun}-{i + 1}",
+            {
+                "aegis-name": f"{noun}-{i + 1}",
+                "aegis-vault": str(root / f"{noun}-{i + 1}"),
+                "aegis-key-file": str(root / "keys" / f"{noun}-{i + 1}.key"),
+                "aegis-dataset": cfg.data.name,
+                "aegis-min-cohort": cfg.secagg.min_cohort,
+                "aegis-max-evaluations": cfg.evaluations,
+                "aegis-trust-server": True,  # of one machine's making: there is nobody beside the server to trust
+            },
+        )
+        for i in range(cfg.data.clients)
+    ]
+    marker = root / "provisioned"
+    made_here = {_LOCK, "keys", *(node.name for node in nodes)}
+    if root.is_dir() and not marker.is_file() and any(each.name not in made_here for each in root.iterdir()):
+        raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
+    with _only_one(root):
+        if marker.is_file():
+            if marker.read_text() != fingerprint(cfg):
+                raise DataError(
+                    f"{root} holds the vaults of another data configuration; name another vault.root, or use the data "
+                    "and policy settings they were made with"
+                )
+            return nodes
+        if any(each.name != _LOCK for each in root.iterdir()):
+            raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
+        source, origin = registry.load(cfg.data)
+        parts = splits.partition(source.labels, cfg.data, cfg.seed, minimum_rows(cfg))
+        for index, part in enumerate(parts):
+            splits.split(len(part), cfg.data, cfg.seed, index)  # refuses a holdout of no rows before anything is made
+        try:
+            (root / "keys").mkdir(mode=0o700)
+            for index, (node, part) in enumerate(zip(nodes, parts, strict=True)):
+                _provision_node(cfg, node, source.take(part), origin, index)
+            marker.write_text(fingerprint(cfg))
+        except BaseException:  # an interrupt, too: half a set of vaults would only be in the way
+            for name in ("keys", *(node.name for node in nodes)):
+                shutil.rmtree(root / name, ignore_errors=True)
+            raise
+    return nodes
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    """Lets one process at a time make the vaults of a root; another that asks meanwhile waits, and then finds them there.
+
+    Raises:
+        DataError: the other took too long.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + _WAIT
+    with (root / _LOCK).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise DataError(
+                        f"another run is making these vaults ({root}), for more than {_WAIT:g} s; wait for it, or name another "
+                        "vault.root"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+def minimum_rows(cfg: Config) -> int:
+    """Fewest rows a simulated node gets, so that its terms can be met after holdout and withdrawals."""
+    kept = (1 - cfg.data.holdout) * (1 - cfg.data.withdrawn)
+    return int(max(cfg.policy.min_rows, cfg.policy.min_subjects) / kept) + 4
+
+
+def fingerprint(cfg: Config) -> str:
+    """What the vaults were made from: a later run with other data must not meet them silently."""
+    p = cfg.policy
+    terms = (p.granted_purposes, p.basis, p.retention_days, p.min_rows, p.min_subjects, p.budget_epsilon)
+    more = () if p.delta == Terms.delta else (p.delta,)  # roots of versions without the key go on
+    return repr((cfg.data, cfg.seed, *terms, *more, p.bundle, p.require_dp, p.require_secure_aggregation))
+
+
+def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str, index: int) -> None:
+    key_file = Path(str(node.node_config["aegis-key-file"]))
+    vault = Vault.create(str(node.node_config["aegis-vault"]), key_file=str(key_file), make_key=True)
+    vault.govern(cfg.policy.bundle)
+    p = cfg.policy
+    terms = Terms(
+        purposes=p.granted_purposes,
+        basis=p.basis,
+        retention_days=p.retention_days,
+        min_rows=p.min_rows,
+        min_subjects=p.min_subjects,
+        budget_epsilon=p.budget_epsilon,
+        require_dp=p.require_dp,
+        require_secure_aggregation=p.require_secure_aggregation,
+        controller=node.name,
+        delta=p.delta,
+        max_evaluations=max(100, cfg.evaluations),
+    )
+    drawn = splits.split(len(rows), cfg.data, cfg.seed, index)
+    rng = drawn.rng
+    for suffix, chosen in ((".holdout", drawn.holdout), ("", drawn.train)):
+        part = rows.take(chosen)
+        columns: dict[str, npt.NDArray[Any]] = {**part.columns, part.spec.label: part.labels}
+        # Nothing is trained on a holdout; its counts leave only inside the secure sum, so one row is enough.
+        mine = dataclasses.replace(terms, min_rows=1, min_subjects=1) if suffix else terms
+        ingest(vault, cfg.data.name + suffix, columns, part.subjects, mine)
+        people = sorted(set(part.subjects))
+        gone = rng.choice(len(people), size=round(len(people) * cfg.data.withdrawn), replace=False)
+        for purpose in p.granted_purposes if len(gone) else ():
+            vault.consent_withdraw_many([people[int(i)] for i in np.sort(gone)], purpose)
+    vault.record_plugin("ingest.finished", {"source": origin, "rows": len(rows)})
