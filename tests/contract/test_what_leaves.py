@@ -1,0 +1,16 @@
+"""SECURITY.md names all that leaves a node without noise: the counts of `gate.py` by their names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from aegis_flower import gate
+
+SECURITY = Path(__file__).parents[2] / "SECURITY.md"
+
+
+def test_security_names_every_count_that_may_leave_and_no_other() -> None:
+    section = SECURITY.read_text(encoding="utf-8").split("**What leaves without noise**")[1].split("\n**")[0]
+    (counts,) = re.findall(r"The counts are ([^.]*)\.", " ".join(section.split()))
+    assert set(re.findall(r"`(\w+)`", counts)) == {*gate.COUNTS, *(h.name for h in gate.HISTOGRAMS)}
