@@ -93,6 +93,20 @@ def test_paths_follow_moves_as_whole_paths() -> None:
     )
 
 
+def test_a_row_of_a_split_file_is_led_to_where_its_name_is_defined(tmp_path: Path) -> None:
+    room = tmp_path / "aegis_engine/crates/policy/src/engine"
+    room.mkdir(parents=True)
+    (room / "mod.rs").write_text("impl Engine {\n    pub fn authorize(&self) {}\n}\n")
+    (room / "rows.rs").write_text("fn ask() { engine.authorize() }\n")
+    row = "| a decision | `aegis_engine/crates/policy/src/engine.rs` | `authorize` |\n"
+    text, left = follow_moves.split(row, tmp_path)
+    assert text == row.replace("engine.rs", "engine/mod.rs")
+    assert not left
+    assert follow_moves.split(row.replace("authorize", "ask_all"), tmp_path)[1] == [
+        "aegis_engine/crates/policy/src/engine.rs"
+    ]
+
+
 # Folders, files with their suffix; not patterns, placeholders (NAME, <id>) or what only a vault has.
 _PATH = re.compile(
     r"`((?:aegis_engine|aegis_flower|strategies|configs|simulations|tests|docs|benches|examples|crates)/[\w./-]*?(?:/|\.\w+))`"
