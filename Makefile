@@ -118,7 +118,7 @@ define run-fuzz
 	done
 endef
 
-fuzz: fuzz-vault fuzz-secagg ## libFuzzer on what comes from untrusted files and peers, 10 million inputs a target
+fuzz: fuzz-vault fuzz-secagg ## libFuzzer on what comes from untrusted files and peers, 10 million inputs per target
 
 # The first build of each takes 5 minutes on two cores.
 fuzz-vault: $(FUZZ) ## libFuzzer on what the vault reads from untrusted files
