@@ -372,4 +372,4 @@ def test_an_evaluation_on_fewer_rows_or_people_than_the_terms_ask_for_gets_no_pe
     with pytest.raises(AegisError, match=r"engine\.minimum") as error:
         ComplianceEngine(vault).authorize(dataset, action="evaluate", purpose="research")
     assert error.value.code == "AEG-P001"
-    assert "50" not in str(error.value)
+    assert "50" not in str(error.value).replace(str(dataset), "")
