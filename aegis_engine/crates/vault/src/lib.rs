@@ -9,104 +9,55 @@
 //! - [`Vault::shred`] ratchets the epoch secret, so that old copies of the keystore stop opening, and says in a
 //!   [`ShredReceipt`] what it did not reach.
 
-mod auth;
-mod backup;
-#[doc(hidden)]
-pub mod bench;
-mod blob;
-mod bulk;
-mod changes;
-mod chunk;
-mod clock;
-mod consents;
-mod create;
 mod dataset;
-mod destroy;
-mod doctor;
-mod envelope;
-mod epoch;
-mod erase;
 mod error;
-mod exclusive;
-mod fail;
-mod files;
-mod fsck;
+mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod govern;
-mod header;
-mod heads;
 mod kdf;
 mod keys;
-mod keystore;
-mod layout;
-mod lineage;
-mod list;
-mod lock;
-mod many;
-mod meta;
-mod names;
+mod level;
 mod object;
-mod outside;
-mod people;
-mod project;
-mod proof;
+mod ops;
 mod provider;
-mod read;
-mod receipt;
-mod record;
-mod records;
-mod recover;
-mod reencrypt;
-mod rename;
-mod rotate;
-mod schema;
-mod scrub;
 mod secret;
-mod shred;
-mod shuffle;
-mod state;
-mod store;
-#[cfg(feature = "tables")]
-mod store_table;
 mod stream;
-#[cfg(feature = "tables")]
-mod table;
+mod system;
 #[cfg(test)]
 mod tests;
-mod trail;
 mod vault;
-mod verify;
-mod writer;
 
-pub use backup::LogTrust;
-pub use consents::{Effect, Granted};
-pub use dataset::{Dataset, ROWS_MEDIA_TYPE};
-pub use doctor::{Fact, doctor};
-pub use erase::{EraseReceipt, ErasedFrom};
+pub use dataset::consents::{Effect, Granted};
+pub use dataset::erase::{EraseReceipt, ErasedFrom};
+pub use dataset::records::RecordReader;
+#[cfg(feature = "tables")]
+pub use dataset::table::{TableBatches, TableReader, TableRequest};
 pub use error::{Result, VaultError};
-pub use fsck::{Finding, FsckOptions, FsckReport, Severity};
-pub use keystore::{KnownCopy, NamedHead};
-pub use many::Item;
-pub use meta::{Meta, ObjectInfo};
-pub use project::RecordReader;
+pub use format::governance::{Dataset, ROWS_ATTR, ROWS_MEDIA_TYPE};
+pub use format::keystore::{KnownCopy, NamedHead};
+pub use format::meta::{Meta, ObjectInfo};
+pub use format::schema::{
+    Column, CsvLayout, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
+};
+pub use level::Level;
+pub use object::read::ObjectReader;
+pub use object::writer::ObjectWriter;
+pub use ops::backup::LogTrust;
+#[doc(hidden)]
+pub use ops::bench;
+pub use ops::doctor::{Fact, doctor};
+pub use ops::fsck::report::{Finding, FsckOptions, FsckReport, Severity};
+pub use ops::many::Item;
+pub use ops::receipt::ShredReceipt;
+pub use ops::scrub::{Damage, ScrubProgress, ScrubReport};
+pub use ops::store::StoreOptions;
+pub use ops::verify::{VerifyProgress, VerifyReport};
 #[cfg(feature = "pkcs11")]
 pub use provider::Pkcs11;
 pub use provider::{Command, Destroyed, KeyProvider, Kind as ProviderKind, Passphrase, Provider};
-pub use read::ObjectReader;
-pub use receipt::{Level, ShredReceipt};
-pub use records::{Records, Source, Spans};
-pub use schema::{
-    Column, CsvLayout, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
-};
-pub use scrub::{Damage, ScrubProgress, ScrubReport};
 pub use secret::Secret;
-pub use shuffle::shuffle_order;
-pub use store::StoreOptions;
-pub use stream::{BlockShuffle, RecordStream, StreamOptions};
-#[cfg(feature = "tables")]
-pub use table::{TableBatches, TableReader, TableRequest};
+pub use stream::epoch::{BlockShuffle, RecordStream, StreamOptions};
+pub use stream::order::shuffle_order;
+pub use stream::source::{Records, Source, Spans};
 pub use vault::Vault;
-pub use verify::{VerifyProgress, VerifyReport};
-pub use writer::ObjectWriter;

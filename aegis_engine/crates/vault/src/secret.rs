@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::outside;
+use crate::system::clock;
 
 /// `N` secret bytes.
 ///
@@ -31,7 +31,7 @@ impl<const N: usize> Secret<N> {
     /// Fresh bytes from the operating system's random source.
     pub fn random() -> Result<Self> {
         let mut secret = Self(Guarded::zeroed());
-        outside::fill(secret.0.get_mut())?;
+        clock::fill(secret.0.get_mut())?;
         Ok(secret)
     }
 
@@ -79,7 +79,7 @@ impl<const N: usize> Eq for Secret<N> {}
 /// Random bytes that are not secret: salts, nonces, ids.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    outside::fill(&mut bytes)?;
+    clock::fill(&mut bytes)?;
     Ok(bytes)
 }
 

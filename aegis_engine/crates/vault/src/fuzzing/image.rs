@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use aegis_policy::{Action, Permit};
 use uuid::Uuid;
 
-use crate::header::{HEADER, TAG};
-use crate::meta::Meta;
+use crate::format::header::{HEADER, TAG};
+use crate::format::meta::Meta;
+use crate::object::read::ObjectReader;
 use crate::provider::Provider;
-use crate::read::ObjectReader;
 use crate::vault::Vault;
 
 const CHUNK: usize = 4096;

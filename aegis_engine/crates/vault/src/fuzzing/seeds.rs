@@ -7,14 +7,16 @@ use aegis_policy::{Class, DatasetFacts, RowIndex};
 use uuid::Uuid;
 
 use super::{image, root};
-use crate::dataset;
-use crate::envelope::{self, Base, Envelope, Form};
-use crate::header::{Header, META_MAX, TAG};
-use crate::keys::WRAPPED;
-use crate::keystore::{Body, Delta, Entry, Kind, KnownCopy, NamedHead, Record};
-use crate::meta::{Meta, Sealed};
+use crate::format::envelope::{self, Base, Envelope, Form};
+use crate::format::governance;
+use crate::format::header::{Header, META_MAX, TAG};
+use crate::format::keystore::WRAPPED;
+use crate::format::keystore::{Body, Delta, Entry, Kind, KnownCopy, NamedHead, Record};
+use crate::format::meta::{Meta, Sealed};
+use crate::format::schema::{
+    Column, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
+};
 use crate::provider::{self, KeyProvider, Passphrase};
-use crate::schema::{Column, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag};
 use crate::secret::Secret;
 
 /// Headers of several sizes.
@@ -229,7 +231,7 @@ fn governed(layout: &Layout) -> Vec<u8> {
         class_of: vec![0, 0],
         subjects: vec![[1; 16], [2; 16]],
     };
-    let bytes = dataset::encode(Uuid::from_u128(2), layout, &facts(), &index);
+    let bytes = governance::encode(Uuid::from_u128(2), layout, &facts(), &index);
     bytes.expect("encodable").to_vec()
 }
 

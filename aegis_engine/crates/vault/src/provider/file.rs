@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn raw_and_hex_key_files_give_the_same_key() {
-        let hex = crate::vault::hex(&(0..32).collect::<Vec<u8>>());
+        let hex = crate::kdf::hex(&(0..32).collect::<Vec<u8>>());
         let raw: Vec<u8> = (0..32).collect();
         let (_a, raw) = file(&raw, 0o600);
         let (_b, hex_newline) = file(format!("{hex}\n").as_bytes(), 0o400);

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
-use crate::receipt::Level;
+use crate::level::Level;
 use crate::secret::Secret;
 
 pub use command::Command;

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{Destroyed, KeyProvider, Kind, refuse};
 use crate::error::{Result, VaultError};
-use crate::receipt::Level;
+use crate::level::Level;
 use crate::secret::{self, Secret};
 
 const IV: usize = 12;

@@ -1,16 +1,16 @@
-//! There is one door to the vault's folder: `aegis_folder`, through `files.rs`.
+//! There is one door to the vault's folder: `aegis_folder`, through `system/files.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may name the file system's own functions, and why.
 const ALLOWED: [(&str, &str); 6] = [
-    ("files.rs", "what `aegis_folder` opened, as a type"),
-    ("outside.rs", "files that are not the vault's"),
-    ("doctor.rs", "/proc and /sys"),
-    ("fail.rs", "the crash tests' list of points"),
+    ("system/files.rs", "what `aegis_folder` opened, as a type"),
+    ("system/outside.rs", "files that are not the vault's"),
+    ("ops/doctor.rs", "/proc and /sys"),
+    ("system/fail.rs", "the crash tests' list of points"),
     ("provider/file.rs", "key files"),
-    ("bench.rs", "its own measurements"),
+    ("ops/bench.rs", "its own measurements"),
 ];
 /// What opens, makes, changes or looks at a path.
 const FORBIDDEN: [&str; 16] = [

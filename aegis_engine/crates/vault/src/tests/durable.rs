@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::VaultError;
-use crate::fail;
+use crate::system::fail;
 
 /// Runs `change`, "dying" at `point`, then opens the folder anew as the next process would.
 fn crash(

@@ -17,21 +17,23 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::auth::Auth;
-use crate::changes::{Next, Scratch};
-use crate::envelope::{self, Form};
-use crate::epoch::EpochKey;
-use crate::header::TAG;
-use crate::keys;
-use crate::keystore::{Body, Delta, Kind, Record};
-use crate::layout::About;
-use crate::meta::Sealed;
-use crate::object::ObjectFile;
-use crate::outside::fix;
+use crate::format::changes::{Next, Scratch};
+use crate::format::envelope::{self, Form};
+use crate::format::header::TAG;
+use crate::format::keystore::{Body, Delta, Kind, Record};
+use crate::format::layout::About;
+use crate::format::meta::Sealed;
+use crate::kdf::hex;
+use crate::keys::auth::Auth;
+use crate::keys::epoch::EpochKey;
+use crate::object::draft::Seed;
+use crate::object::file::ObjectFile;
+use crate::object::keys;
+use crate::object::writer::ObjectWriter;
 use crate::provider::Passphrase;
 use crate::secret::Secret;
-use crate::vault::{Inner, hex};
-use crate::writer::{ObjectWriter, Seed};
+use crate::system::clock::fix;
+use crate::vault::Inner;
 use crate::{LogTrust, VaultError};
 
 const AT: u64 = 1_767_225_600; // 2026-01-01
@@ -217,7 +219,7 @@ fn this_code_still_writes_the_golden_small_files() {
         let (_dir, path) = copy(version, name);
         let layout = Layout::new(&path);
         let about = About::read(&layout).unwrap();
-        let (bytes, envelope) = crate::state::keystore(&layout, about.id).unwrap();
+        let (bytes, envelope) = crate::vault::state::keystore(&layout, about.id).unwrap();
         let auth = Auth::of(&envelope, &provider, &path).unwrap();
         let secret = auth.epoch_key(&layout, about.id, envelope.epoch).unwrap();
         let root = auth.root(about.id, &secret).unwrap();

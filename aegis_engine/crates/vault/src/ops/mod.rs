@@ -1,0 +1,25 @@
+//! One public verb of a vault per file. A new command of the vault is a file here.
+
+pub(crate) mod backup;
+pub mod bench;
+pub(crate) mod blob;
+pub(crate) mod create;
+pub(crate) mod destroy;
+pub(crate) mod doctor;
+pub(crate) mod fsck;
+pub(crate) mod govern;
+pub(crate) mod heads;
+pub(crate) mod list;
+pub(crate) mod many;
+pub(crate) mod names;
+pub(crate) mod open;
+pub(crate) mod receipt;
+pub(crate) mod record;
+pub(crate) mod recover;
+pub(crate) mod reencrypt;
+pub(crate) mod rename;
+pub(crate) mod rotate;
+pub(crate) mod scrub;
+pub(crate) mod shred;
+pub(crate) mod store;
+pub(crate) mod verify;

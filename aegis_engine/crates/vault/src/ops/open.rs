@@ -1,0 +1,153 @@
+//! Opening a vault: nothing in the folder changes before the lock is held and the keystore has opened with the key.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Result, VaultError};
+use crate::format::layout::{About, Layout};
+use crate::keys::auth::Auth;
+use crate::keys::epoch;
+use crate::ops::destroy;
+use crate::ops::recover;
+use crate::provider::Provider;
+use crate::system::files;
+use crate::system::lock::{self, VaultLock};
+use crate::vault::state::{self, State};
+use crate::vault::{Inner, LOCK_WAIT_MS, Vault, consent, trail};
+
+impl Vault {
+    /// Opens a vault with its key, finishing what a crash interrupted.
+    pub fn open(path: &Path, provider: &Provider) -> Result<Self> {
+        Self::open_with(path, provider, false)
+    }
+
+    /// As [`open`](Self::open), but takes a keystore that is older than the audit log says, such as one copy from a
+    /// backup of the folder. What was stored since is lost; what was shredded since stays shredded.
+    pub fn open_accepting_older(path: &Path, provider: &Provider) -> Result<Self> {
+        Self::open_with(path, provider, true)
+    }
+
+    fn open_with(path: &Path, provider: &Provider, accept_older: bool) -> Result<Self> {
+        let opening = Opening {
+            accept_older,
+            ..Opening::default()
+        };
+        let (vault, held) = opening.open(&Layout::open(path)?, provider)?;
+        drop(held);
+        if !vault.inner.read_only {
+            vault.settle_consent()?;
+        }
+        Ok(vault)
+    }
+}
+
+/// How to open a vault. A key that was just asked for is not asked for again.
+#[derive(Default)]
+pub(crate) struct Opening {
+    pub accept_older: bool,
+    /// What opens the keystore, where that is known.
+    pub auth: Option<Arc<Auth>>,
+    /// Writes `vault.json` anew where it is lost or damaged: by the readable part of the keystore, once that was opened.
+    pub rebuild: bool,
+}
+
+impl Opening {
+    /// Opens the vault and finishes what a crash interrupted. Nothing in the folder is changed before the lock is held and
+    /// the keystore has been opened with the key; keystore, audit log and consent are compared under that one lock, which
+    /// is given back still held: shared on a file system that is only for reading, else exclusive.
+    pub fn open(self, layout: &Layout, provider: &Provider) -> Result<(Vault, VaultLock)> {
+        let about = match self.about(layout)? {
+            Ok(about) => about,
+            Err(destroyed) => return Err(destroy::forward(layout, &destroyed, provider)?),
+        };
+        let ask = |vault| {
+            let envelope = state::readable(layout, vault)?;
+            Ok(Arc::new(Auth::of(&envelope, provider, &layout.root)?))
+        };
+        // Asked before the lock is taken: a person or a token takes its time, and a wrong key changes nothing at all.
+        let auth = match self.auth {
+            Some(ref auth) => Some(Arc::clone(auth)),
+            None => match ask(about.id) {
+                Ok(auth) => Some(auth),
+                Err(error) => match self.about(layout)? {
+                    // It is being destroyed just now.
+                    Err(_) => None,
+                    Ok(_) => return Err(error),
+                },
+            },
+        };
+        let read_only = lock::read_only(&layout.lock())?;
+        let wait = Duration::from_millis(LOCK_WAIT_MS);
+        let mut held = if read_only {
+            lock::shared(&layout.lock(), wait)?
+        } else {
+            lock::exclusive(&layout.lock(), wait)?
+        };
+        let about = match self.about(layout)? {
+            Ok(about) => about,
+            Err(destroyed) => {
+                drop(held);
+                return Err(destroy::forward(layout, &destroyed, provider)?);
+            }
+        };
+        let id = about.id;
+        let auth = auth.map_or_else(|| ask(id), Ok)?;
+        let (state, auth) = State::load_reaching(layout, id, &auth, about.epoch)?;
+        // From here on the folder is this vault's, by the word of who has its key.
+        if read_only && (self.accept_older || self.rebuild) {
+            return Err(VaultError::ReadOnly {
+                path: layout.root.clone(),
+            });
+        }
+        held.sign();
+        if self.rebuild {
+            about.write(layout)?;
+        }
+        if !read_only {
+            epoch::settle(layout, id, state.epoch, provider)?;
+        }
+        let (log, newest) = trail::open(layout, id, &state, read_only)?;
+        let older = newest > state.generation;
+        if older && !self.accept_older {
+            return Err(state.stale(newest));
+        }
+        let consent = consent::open(layout, id, &state, read_only)?;
+        let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
+        let inner = Inner::new(layout, id, auth, state, log, consent, read_only);
+        let vault = Vault {
+            inner: Arc::new(inner),
+        };
+        let behind = vault.inner.known().is_far_behind(&vault.inner.log.mark());
+        if !read_only && (older || behind || !follows || recover::needed(layout)?) {
+            let mut exclusive = vault.inner.exclusive_holding(held)?;
+            if older {
+                exclusive.accept(newest)?;
+            }
+            recover::roll(&mut exclusive)?;
+            if behind {
+                exclusive.commit()?;
+            }
+            held = exclusive.finish()?;
+        }
+        Ok((vault, held))
+    }
+
+    /// `vault.json`, or what it says when the vault was destroyed.
+    fn about(&self, layout: &Layout) -> Result<Result<About, About>> {
+        let about = match About::read(layout) {
+            Err(VaultError::AboutDamaged { .. } | VaultError::NotAVault { .. })
+                if self.rebuild && files::exists(&layout.keystore())? =>
+            {
+                let envelope = state::peek(layout)?;
+                About::new(envelope.vault, envelope.provider, envelope.epoch)
+            }
+            read => read?,
+        };
+        Ok(if about.destroyed.is_some() {
+            Err(about)
+        } else {
+            Ok(about)
+        })
+    }
+}
