@@ -1,10 +1,15 @@
-//! What can go wrong between a request and a permit. Every variant means: no permit, no release.
+//! Errors of this crate and what they carry; they import nothing of it. Every variant of [`PolicyError`] means: no permit, no
+//! release.
+
+mod consent;
+mod gate;
+mod permit;
 
 use aegis_audit::AuditError;
 
-use crate::consent::ConsentError;
-use crate::gate::GateResult;
-use crate::permit::PermitError;
+pub use consent::{ConsentError, Flaw, LONGEST};
+pub use gate::GateResult;
+pub use permit::PermitError;
 
 /// Why there is no permit or no release.
 #[derive(Debug, thiserror::Error)]

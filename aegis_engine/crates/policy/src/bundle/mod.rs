@@ -8,17 +8,21 @@ use std::path::Path;
 use aegis_folder::Place;
 use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 
-use crate::{PolicyError, hex, sha256};
+use crate::digest::{hex, sha256};
+use crate::error::PolicyError;
 
 /// Id of a refusal that no policy decided: Cedar denies what nothing permits.
 pub const DEFAULT_DENY: &str = "core.default_deny";
 
 /// A kept file that is longer is not one of a bundle.
 const KEPT_MAX: u64 = 16 << 20;
-const CORE_SCHEMA: &str = include_str!("../policies/core/schema.cedarschema");
+const CORE_SCHEMA: &str = include_str!("../../policies/core/schema.cedarschema");
 const CORE: [(&str, &str); 2] = [
-    ("core.cedar", include_str!("../policies/core/core.cedar")),
-    ("gates.cedar", include_str!("../policies/core/gates.cedar")),
+    ("core.cedar", include_str!("../../policies/core/core.cedar")),
+    (
+        "gates.cedar",
+        include_str!("../../policies/core/gates.cedar"),
+    ),
 ];
 
 /// Policies and schema, parsed and strictly validated. Immutable, so its hash stays true.

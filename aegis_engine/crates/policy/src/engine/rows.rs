@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::cedar::{Asker, Verdict};
 use crate::consent::{Flags, STATES, View};
-use crate::rows::count_distinct;
-use crate::{PolicyError, RowIndex, RowSet, Subject};
+use crate::error::PolicyError;
+use crate::rows::{RowIndex, RowSet, Subject, count_distinct};
 
 /// Rows that are decided again, one by one.
 const RECHECKED: usize = 256;

@@ -1,118 +1,13 @@
-//! Rows of a dataset: which ones and of what kind.
+//! The class and the subject of every row, and their sealed form.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
-use crate::{PolicyError, sha256};
-
-/// Pseudonym of a data subject, a keyed MAC of the person's identifier made by the vault.
-pub type Subject = [u8; 16];
+use super::facts::BASES;
+use super::subject::{Subject, count_distinct};
+use crate::error::PolicyError;
 
 /// Most classes one dataset may have: each costs a policy decision.
 pub const MAX_CLASSES: usize = 4096;
-
-/// The legal bases of GDPR article 6(1), in the order of their codes in an encoded index.
-pub const BASES: [&str; 6] = [
-    "consent",
-    "contract",
-    "legal_obligation",
-    "vital_interests",
-    "public_task",
-    "legitimate_interests",
-];
-
-/// An immutable set of row numbers. Cloning is cheap.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RowSet {
-    inner: Arc<Inner>,
-}
-
-#[derive(PartialEq, Eq)]
-struct Inner {
-    /// Sorted, without duplicates.
-    rows: Vec<u32>,
-    /// One bit a row; empty when the set is so sparse that the bitmap would outweigh the rows.
-    bits: Vec<u64>,
-}
-
-impl FromIterator<u32> for RowSet {
-    fn from_iter<I: IntoIterator<Item = u32>>(rows: I) -> Self {
-        let mut rows: Vec<u32> = rows.into_iter().collect();
-        if !rows.is_sorted_by(|a, b| a < b) {
-            rows.sort_unstable();
-            rows.dedup();
-        }
-        let words = rows.last().map_or(0, |last| *last as usize / 64 + 1);
-        let mut bits = Vec::new();
-        if words <= 4 * rows.len() + 1024 {
-            bits.resize(words, 0_u64);
-            for row in &rows {
-                bits[*row as usize / 64] |= 1 << (row % 64);
-            }
-        }
-        Self {
-            inner: Arc::new(Inner { rows, bits }),
-        }
-    }
-}
-
-impl RowSet {
-    /// Whether the row is in the set.
-    pub fn contains(&self, row: u32) -> bool {
-        if self.inner.bits.is_empty() {
-            return self.inner.rows.binary_search(&row).is_ok();
-        }
-        self.inner
-            .bits
-            .get(row as usize / 64)
-            .is_some_and(|word| word >> (row % 64) & 1 == 1)
-    }
-
-    /// Number of rows.
-    pub fn len(&self) -> u64 {
-        self.inner.rows.len() as u64
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.inner.rows.is_empty()
-    }
-
-    /// Row numbers, ascending.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + DoubleEndedIterator + '_ {
-        self.inner.rows.iter().copied()
-    }
-
-    /// Row numbers, ascending, as a slice.
-    pub fn as_slice(&self) -> &[u32] {
-        &self.inner.rows
-    }
-
-    /// The `k`-th row, counted from 0. Constant time.
-    pub fn nth(&self, k: u64) -> Option<u32> {
-        self.inner.rows.get(usize::try_from(k).ok()?).copied()
-    }
-
-    /// SHA-256 of `"aegis row set 1"` and the row numbers as u32 LE, each part behind its length as u64 LE.
-    /// The audit record holds it, so that the rows of a decision can be proved later.
-    pub fn hash(&self) -> [u8; 32] {
-        let bytes: Vec<u8> = self
-            .inner
-            .rows
-            .iter()
-            .flat_map(|row| row.to_le_bytes())
-            .collect();
-        sha256(&[b"aegis row set 1", &bytes])
-    }
-}
-
-impl fmt::Debug for RowSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowSet({} rows)", self.len())
-    }
-}
 
 /// What rows have in common before the law. Rows of one class and one state of consent get one decision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -149,8 +44,11 @@ impl fmt::Debug for RowIndex {
 }
 
 pub(crate) const MAGIC: &[u8; 8] = b"AEGISRI1";
+
 const HEAD: usize = 16;
+
 const CLASS: usize = 8;
+
 const ROW: usize = 2 + 16;
 
 impl RowIndex {
@@ -299,40 +197,4 @@ fn decode_class(bytes: &[u8]) -> Option<Class> {
         delete_after: dated.then_some(day),
         special: bits & 1 == 1,
     })
-}
-
-/// Hashes pseudonyms by mixing their two halves: they are keyed MACs, so nobody chooses their collisions.
-#[derive(Default, Clone, Copy)]
-pub(crate) struct SubjectHasher(u64);
-
-impl Hasher for SubjectHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-    }
-    // The length in front of an array: always 16.
-    fn write_usize(&mut self, _: usize) {}
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-}
-
-pub(crate) type BySubject = BuildHasherDefault<SubjectHasher>;
-
-/// Number of different subjects among these.
-pub(crate) fn count_distinct<'s>(subjects: impl Iterator<Item = &'s Subject>) -> u64 {
-    let mut seen: HashSet<Subject, BySubject> = HashSet::default();
-    let mut last = None;
-    for subject in subjects {
-        // Rows of one person mostly lie together.
-        if last != Some(subject) {
-            seen.insert(*subject);
-            last = Some(subject);
-        }
-    }
-    seen.len() as u64
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PolicyError, sha256, words};
+use crate::digest::sha256;
+use crate::error::PolicyError;
+use crate::words;
 
 /// Units of [`DatasetFacts::delta_femto`] in 1.
 pub const FEMTO: u64 = 1_000_000_000_000_000;
@@ -17,6 +19,16 @@ pub const BUDGET_MAX_MICRO: u64 = 1_000_000_000_000;
 
 const DELTA: u64 = 10_000_000_000;
 const EVALUATIONS: u64 = 100;
+
+/// The legal bases of GDPR article 6(1), in the order of their codes in an encoded index.
+pub const BASES: [&str; 6] = [
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_task",
+    "legitimate_interests",
+];
 
 /// What the rows are for: a holdout's people may be a training set's people, their budgets are kept apart.
 #[derive(

@@ -1,10 +1,12 @@
 //! The release gates one by one: what each looks at and what it says.
 
-use crate::gate::{Asked, GateLimits, GateResult, Proposal, TensorSpec, evaluated, trained};
+use super::asked::{Asked, evaluated, trained};
+use super::{GateLimits, Proposal, TensorSpec};
+use crate::error::GateResult;
 use crate::permit::Action;
 
 /// All gates in order. Each runs whatever the others say; what is asked of a data set is asked of each part's.
-pub(crate) fn run_gates(asked: &Asked<'_>, proposal: &Proposal) -> Vec<GateResult> {
+pub(super) fn run_gates(asked: &Asked<'_>, proposal: &Proposal) -> Vec<GateResult> {
     vec![
         contract(asked, proposal),
         finite(proposal),

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use aegis_noise::{Rng, discrete_gaussian};
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 
 /// Noise multipliers of counts, in units of their joint sensitivity.
 pub const Z: RangeInclusive<f64> = 0.05..=1e4;
