@@ -11,6 +11,7 @@
 
 mod dir;
 mod place;
+pub mod private;
 mod root;
 mod stat;
 mod unfit;

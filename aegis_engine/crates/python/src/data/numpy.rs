@@ -53,14 +53,14 @@ fn width(kind: &DataType) -> usize {
 type Result<T> = aegis_tables::Result<T>;
 
 /// One column being put together from batches.
-pub struct Filling {
+pub struct PartialColumn {
     name: String,
     kind: DataType,
     pages: Pages,
     at: usize,
 }
 
-impl Filling {
+impl PartialColumn {
     /// For `rows` rows.
     pub fn new(name: &str, kind: &DataType, rows: u64) -> Result<Self> {
         let values = dtype(kind).map_or(0, |(_, values)| values);

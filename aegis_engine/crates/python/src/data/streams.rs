@@ -1,31 +1,17 @@
-//! The rest of Python's `io.RawIOBase` and `io.BufferedIOBase`, for readers and writers: lines, and what they cannot do.
+//! What `io.RawIOBase` and `io.BufferedIOBase` have besides, for readers.
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::buffer::Bytes;
+use super::readers::ObjectReader;
+use crate::convert::unsupported;
 use crate::error::Result;
-use crate::readers::ObjectReader;
-use crate::store::Writer;
 
 /// Read at first for a line, and at most for one more part of it.
 const LINE: usize = 4 << 10;
-const LINE_MAX: usize = 1 << 20;
 
-/// `io.UnsupportedOperation`, an `OSError` and a `ValueError`: what the standard library's streams raise.
-fn unsupported(py: Python<'_>, what: &str) -> PyErr {
-    match py
-        .import("io")
-        .and_then(|io| io.getattr("UnsupportedOperation"))
-    {
-        Ok(kind) => match kind.call1((what,)) {
-            Ok(value) => PyErr::from_value(value),
-            Err(error) => error,
-        },
-        Err(error) => error,
-    }
-}
+const LINE_MAX: usize = 1 << 20;
 
 #[pymethods]
 impl ObjectReader {
@@ -129,92 +115,5 @@ impl ObjectReader {
     fn writelines(&self, py: Python<'_>, _lines: &Bound<'_, PyAny>) -> Result<()> {
         self.open()?;
         Err(unsupported(py, "a reader does not write; see Vault.create_object").into())
-    }
-}
-
-/// What a writer does not do: it only appends.
-fn appends(py: Python<'_>) -> crate::error::Fault {
-    unsupported(py, "an object under way is only written to, at its end").into()
-}
-
-#[pymethods]
-impl Writer {
-    fn readable(&self) -> bool {
-        false
-    }
-
-    fn seekable(&self) -> bool {
-        false
-    }
-
-    fn isatty(&self) -> bool {
-        false
-    }
-
-    #[pyo3(signature = (lines, /))]
-    fn writelines(&self, py: Python<'_>, lines: &Bound<'_, PyAny>) -> Result<()> {
-        for line in lines.try_iter()? {
-            let line = line?;
-            // Refused before anything of it is written.
-            drop(Bytes::of(&line)?);
-            self.write(py, &line)?;
-        }
-        Ok(())
-    }
-
-    #[pyo3(signature = (_size=None, /))]
-    fn read(&self, py: Python<'_>, _size: Option<i64>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_size=None, /))]
-    fn read1(&self, py: Python<'_>, _size: Option<i64>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    fn readall(&self, py: Python<'_>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_size=None, /))]
-    fn readline(&self, py: Python<'_>, _size: Option<i64>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_hint=None, /))]
-    fn readlines(&self, py: Python<'_>, _hint: Option<i64>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_buffer, /))]
-    fn readinto(&self, py: Python<'_>, _buffer: &Bound<'_, PyAny>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_buffer, /))]
-    fn readinto1(&self, py: Python<'_>, _buffer: &Bound<'_, PyAny>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_offset, _whence=0, /))]
-    fn seek(&self, py: Python<'_>, _offset: i64, _whence: i32) -> Result<()> {
-        Err(appends(py))
-    }
-
-    #[pyo3(signature = (_size=None, /))]
-    fn truncate(&self, py: Python<'_>, _size: Option<i64>) -> Result<()> {
-        Err(appends(py))
-    }
-
-    fn fileno(&self, py: Python<'_>) -> Result<()> {
-        Err(unsupported(
-            py,
-            "an object under way has no file descriptor to its plaintext",
-        )
-        .into())
-    }
-
-    fn detach(&self, py: Python<'_>) -> Result<()> {
-        Err(unsupported(py, "a writer has no raw stream under it").into())
     }
 }

@@ -1,8 +1,6 @@
-//! Permits, the compliance engine, releases.
+//! The compliance engine: requests in, permits and releases out.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,123 +12,12 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use aegis_folder::Folder;
-
-use crate::convert::{float_bytes, floats, to_python, uuid};
+use super::permit::Permit;
+use super::release::Release;
+use super::session::DpSession;
+use crate::convert::{action, floats, to_python, uuid};
 use crate::error::Result;
-use crate::noise::DpSession;
-use crate::vault::Vault;
-
-#[pyclass(frozen, module = "aegis_engine")]
-pub struct Permit {
-    pub inner: Arc<aegis_policy::Permit>,
-}
-
-#[pymethods]
-impl Permit {
-    #[getter]
-    fn id(&self) -> String {
-        self.inner.id().to_string()
-    }
-    #[getter]
-    fn object(&self) -> String {
-        self.inner.object().to_string()
-    }
-    #[getter]
-    fn action(&self) -> &'static str {
-        self.inner.action().name()
-    }
-    #[getter]
-    fn purpose(&self) -> &str {
-        self.inner.purpose()
-    }
-    #[getter]
-    fn rows(&self) -> u64 {
-        self.inner.row_count()
-    }
-    #[getter]
-    fn subjects(&self) -> u64 {
-        self.inner.subjects()
-    }
-    #[getter]
-    fn rows_per_subject_max(&self) -> u64 {
-        self.inner.rows_per_subject_max()
-    }
-    #[getter]
-    fn round(&self) -> u64 {
-        self.inner.round()
-    }
-    #[getter]
-    fn uses(&self) -> u64 {
-        self.inner.uses()
-    }
-    fn __repr__(&self) -> String {
-        let p = &self.inner;
-        format!(
-            "<Permit {} to {} {} rows for {:?}>",
-            p.id(),
-            p.action().name(),
-            p.row_count(),
-            p.purpose()
-        )
-    }
-}
-
-pub fn action(name: &str) -> PyResult<Action> {
-    Action::parse(name).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "{name:?} is no action; take read, train, evaluate or export"
-        ))
-    })
-}
-
-/// `core`, or a folder with `schema.cedarschema` and policies.
-pub fn bundle(name: &str) -> Result<Bundle> {
-    if name == "core" {
-        Ok(Bundle::core())
-    } else {
-        Ok(Bundle::load(Path::new(name))?)
-    }
-}
-
-/// Keeps a copy of a bundle's files with the vault; the hash in the keystore says whether they are the right ones.
-pub fn keep(bundle: &Bundle, from: &Path, vault: &Folder) -> Result<()> {
-    let io = |source: std::io::Error| VaultError::Io {
-        op: "copy policies to",
-        path: "policy".into(),
-        source,
-    };
-    let ours = |path: &Path| {
-        path.extension()
-            .is_some_and(|e| e == "cedar" || e == "cedarschema")
-    };
-    let folder = vault.place("policy");
-    folder.mkdir().map_err(io)?;
-    // What a bundle that was replaced left there.
-    for entry in folder.list().map_err(io)? {
-        if ours(Path::new(&entry.name)) && !from.join(&entry.name).exists() {
-            entry.place.unlink().map_err(io)?;
-        }
-    }
-    for entry in fs::read_dir(from).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if ours(&path)
-            && let Some(name) = path.file_name()
-        {
-            let text = fs::read(&path).map_err(io)?;
-            folder.join(name).replace(&text).map_err(io)?;
-        }
-    }
-    let copied = Bundle::load_kept(&folder)?;
-    if copied.hash() != bundle.hash() {
-        let what = format!(
-            "{} changed while it was copied; govern the vault again",
-            from.display()
-        );
-        return Err(VaultError::BadRequest { what }.into());
-    }
-    Ok(())
-}
+use crate::handle::Vault;
 
 /// Decides over one vault, by the bundle the vault was put under.
 #[pyclass(frozen, module = "aegis_engine")]
@@ -197,16 +84,10 @@ impl ComplianceEngine {
             let what = "the vault has no policy bundle, so there is nothing to decide by; govern it (vault.govern(\"core\"))";
             return Err(VaultError::BadRequest { what: what.into() }.into());
         };
-        let core = Bundle::core();
-        let bundle = if core.hash() == pinned {
-            core
-        } else {
-            Bundle::load_kept(&vault.folder().place("policy"))?
-        };
-        if bundle.hash() != pinned {
+        let Some(bundle) = Bundle::pinned(pinned, &vault.folder().place("policy"))? else {
             let what = "the policies beside the vault are not the ones it was put under; restore its policy folder";
             return Err(VaultError::BadRequest { what: what.into() }.into());
-        }
+        };
         vault.consent()?;
         Ok(Self {
             vault,
@@ -454,60 +335,4 @@ fn micro(epsilon: f64) -> PyResult<u64> {
             "ε must be finite and not negative, not {epsilon}"
         )))
     }
-}
-
-/// An update that passed every gate; made only by [`ComplianceEngine::gate`].
-#[pyclass(frozen, module = "aegis_engine")]
-pub struct Release {
-    pub inner: aegis_policy::Release,
-}
-
-#[pymethods]
-impl Release {
-    #[getter]
-    fn id(&self) -> String {
-        self.inner.id().to_string()
-    }
-    #[getter]
-    fn weight(&self) -> u64 {
-        self.inner.weight()
-    }
-    #[getter]
-    fn gates(&self) -> Vec<(String, bool, String, String)> {
-        let row = |g: &aegis_policy::GateResult| {
-            (
-                g.name.to_owned(),
-                g.passed,
-                g.observed.clone(),
-                g.limit.clone(),
-            )
-        };
-        self.inner.gates().iter().map(row).collect()
-    }
-    /// The metrics in clear; refused when they were released for secure aggregation only.
-    fn metrics(&self) -> Result<BTreeMap<String, i64>> {
-        self.in_clear()?;
-        Ok(self.inner.metrics().clone())
-    }
-    /// The update in clear; refused when it was released for secure aggregation only.
-    fn update<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
-        self.in_clear()?;
-        Ok(PyBytes::new(py, &float_bytes(self.inner.update())))
-    }
-}
-
-impl Release {
-    fn in_clear(&self) -> Result<()> {
-        if self.inner.secure_aggregation() {
-            let what = "this was released for secure aggregation; it leaves only masked";
-            return Err(VaultError::BadRequest { what: what.into() }.into());
-        }
-        Ok(())
-    }
-}
-
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<Permit>()?;
-    m.add_class::<ComplianceEngine>()?;
-    m.add_class::<Release>()
 }

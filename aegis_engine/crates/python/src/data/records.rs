@@ -1,17 +1,15 @@
-//! Records of a vault as a stream.
+//! Records as a stream.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_vault::{BlockShuffle, Source, Spans, StreamOptions, VaultError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyList};
 
+use super::readers::{ObjectReader, RecordReader};
 use crate::buffer::{Bytes, SecretBuffer};
 use crate::error::{Fault, Result};
-use crate::policy::Permit;
-use crate::readers::RecordReader;
-use crate::vault::Vault;
 
 /// Records of one or several objects, under their permits.
 #[pyclass(frozen, module = "aegis_engine")]
@@ -46,7 +44,7 @@ impl Records {
             if let Ok(rows) = source.cast::<RecordReader>() {
                 all.push(Source::Rows(Arc::clone(&rows.get().inner)));
             } else if let Ok((reader, start, stride, count)) =
-                source.extract::<(PyRef<'_, crate::readers::ObjectReader>, u64, u32, u32)>()
+                source.extract::<(PyRef<'_, ObjectReader>, u64, u32, u32)>()
             {
                 let spans = Spans::Fixed {
                     start,
@@ -55,8 +53,8 @@ impl Records {
                 };
                 all.push(Source::object(reader.open()?, spans)?);
             } else {
-                let (reader, offsets) = source
-                    .extract::<(PyRef<'_, crate::readers::ObjectReader>, Bound<'_, PyAny>)>()?;
+                let (reader, offsets) =
+                    source.extract::<(PyRef<'_, ObjectReader>, Bound<'_, PyAny>)>()?;
                 let raw = Bytes::of(&offsets)?;
                 let (words, rest) = raw.as_slice().as_chunks::<8>();
                 if !rest.is_empty() {
@@ -188,59 +186,9 @@ impl RecordStream {
     }
 }
 
-/// `size` zeroed bytes outside core dumps.
-#[pyfunction]
-fn secret_buffer(size: u64) -> Result<SecretBuffer> {
-    Ok(SecretBuffer::new(SecretBuffer::memory(size)?))
-}
-
-#[pymethods]
-impl Vault {
-    #[pyo3(signature = (ids, record=None, *, shuffle=None, read_ahead=None, shard=None, permit=None))]
-    fn dataset<'py>(
-        slf: Bound<'py, Self>,
-        ids: Bound<'py, PyAny>,
-        record: Option<Bound<'py, PyAny>>,
-        shuffle: Option<Bound<'py, PyAny>>,
-        read_ahead: Option<i64>,
-        shard: Option<Bound<'py, PyAny>>,
-        permit: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let options = PyDict::new(py);
-        options.set_item("shuffle", shuffle)?;
-        options.set_item("read_ahead", read_ahead)?;
-        options.set_item("shard", shard)?;
-        options.set_item("permit", permit)?;
-        py.import("aegis_engine.dataset")?
-            .getattr("dataset_of")?
-            .call((slf, ids, record), Some(&options))
-    }
-
-    /// A reader of records, under a permit or under the owner's.
-    #[pyo3(signature = (object, permit=None))]
-    fn record_reader(
-        &self,
-        py: Python<'_>,
-        object: &Bound<'_, PyAny>,
-        permit: Option<&Permit>,
-    ) -> Result<RecordReader> {
-        let id = crate::vault::object_id(object)?;
-        py.detach(|| {
-            let permit = match permit {
-                Some(permit) => Arc::clone(&permit.inner),
-                None => Arc::new(self.inner.owner_permit(id, aegis_policy::Action::Read)?),
-            };
-            Ok(RecordReader {
-                inner: Arc::new(self.inner.records(&permit, id)?),
-            })
-        })
-    }
-}
-
 /// The permutation of the numbers below `count` of that stream, little-endian u32.
 #[pyfunction]
-fn shuffle_order(
+pub fn shuffle_order(
     py: Python<'_>,
     seed: u64,
     epoch: u64,
@@ -250,11 +198,4 @@ fn shuffle_order(
     let order = py.detach(|| aegis_vault::shuffle_order(seed, epoch, stream, count))?;
     let packed: Vec<u8> = order.into_iter().flat_map(u32::to_le_bytes).collect();
     Ok(PyBytes::new(py, &packed))
-}
-
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(secret_buffer, m)?)?;
-    m.add_function(wrap_pyfunction!(shuffle_order, m)?)?;
-    m.add_class::<Records>()?;
-    m.add_class::<RecordStream>()
 }

@@ -225,8 +225,3 @@ impl RecordReader {
         Ok(py.detach(|| self.inner.read_rows(&rows, out.as_mut_slice()))?)
     }
 }
-
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<ObjectReader>()?;
-    m.add_class::<RecordReader>()
-}

@@ -1,16 +1,13 @@
 //! Identities and rosters.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
+use aegis_folder::private;
 use aegis_secagg::{ROSTER_MAX, RosterError, SignedRoster, Taken, roster_hash};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use zeroize::Zeroizing;
 
 use crate::convert::digest;
 use crate::error::Result;
@@ -27,16 +24,8 @@ impl Identity {
     #[staticmethod]
     fn create(py: Python<'_>, path: PathBuf) -> Result<Self> {
         let inner = aegis_secagg::Identity::generate()?;
-        py.detach(|| -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            file.write_all(inner.to_text().as_bytes())?;
-            file.sync_all()
-        })
-        .map_err(|e| PyOSError::new_err((e.raw_os_error(), format!("{e}"), path)))?;
+        py.detach(|| private::create(&path, inner.to_text().as_bytes()))
+            .map_err(|e| os_error(&e, path))?;
         Ok(Self { inner })
     }
 
@@ -44,23 +33,18 @@ impl Identity {
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> Result<Self> {
         let shown = path.display().to_string();
-        let text = py
-            .detach(|| -> std::io::Result<_> {
-                let file = std::fs::File::open(&path)?;
-                let mode = file.metadata()?.permissions().mode() & 0o777;
-                let mut text = Zeroizing::new(String::with_capacity(4096));
-                file.take(1024).read_to_string(&mut text)?;
-                Ok((mode, text))
-            })
-            .map_err(|e| PyOSError::new_err((e.raw_os_error(), format!("{e}"), path)))?;
-        let (mode, text) = text;
-        if mode & 0o077 != 0 {
-            let told = format!(
-                "identity {shown} is open to others (mode {mode:o}); run chmod 600 {shown}"
-            );
-            return Err(PyValueError::new_err(told).into());
-        }
-        let inner = aegis_secagg::Identity::from_text(&text).ok_or_else(|| {
+        let text = match py.detach(|| private::read(&path, 1024)) {
+            Ok(text) => text,
+            Err(private::ReadError::OpenToOthers { mode }) => {
+                let told = format!(
+                    "identity {shown} is open to others (mode {mode:o}); run chmod 600 {shown}"
+                );
+                return Err(PyValueError::new_err(told).into());
+            }
+            Err(private::ReadError::Io(e)) => return Err(os_error(&e, path).into()),
+        };
+        let text = std::str::from_utf8(&text).unwrap_or_default();
+        let inner = aegis_secagg::Identity::from_text(text).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "{shown} is no identity; make one with `aegis identity new {shown}`"
             ))
@@ -78,7 +62,7 @@ impl Identity {
 /// Signs a roster; `members` are names by identity.
 #[pyfunction]
 #[pyo3(signature = (identity, *, serial, issued, expires, members))]
-fn roster_sign(
+pub fn roster_sign(
     identity: &Identity,
     serial: u64,
     issued: u64,
@@ -101,7 +85,7 @@ fn roster_sign(
 /// Reads a roster signed by `signer`. With `now`, refuses one that this node may not take after `last` (serial, hash).
 #[pyfunction]
 #[pyo3(signature = (text, signer, *, now=None, last=None))]
-fn roster_open<'py>(
+pub fn roster_open<'py>(
     py: Python<'py>,
     text: &str,
     signer: &[u8],
@@ -140,8 +124,6 @@ fn roster_open<'py>(
     Ok(out)
 }
 
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<Identity>()?;
-    m.add_function(wrap_pyfunction!(roster_sign, m)?)?;
-    m.add_function(wrap_pyfunction!(roster_open, m)?)
+fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
+    PyOSError::new_err((error.raw_os_error(), error.to_string(), path))
 }

@@ -97,7 +97,3 @@ impl ColumnBuffer {
         }
     }
 }
-
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<ColumnBuffer>()
-}
