@@ -68,13 +68,17 @@ mod _native {
     #[pymodule_export]
     use crate::permits::permit::Permit;
     #[pymodule_export]
+    use crate::permits::proposal::{Limits, Proposal};
+    #[pymodule_export]
     use crate::permits::release::Release;
+    #[pymodule_export]
+    use crate::permits::request::Request;
     #[pymodule_export]
     use crate::permits::session::DpSession;
     #[pymodule_export]
     use crate::secagg::client::SecAggClient;
     #[pymodule_export]
-    use crate::secagg::plan::encode_update;
+    use crate::secagg::plan::{SecAggPlan, encode_update};
     #[pymodule_export]
     use crate::secagg::roster::{Identity, roster_open, roster_sign};
     #[pymodule_export]

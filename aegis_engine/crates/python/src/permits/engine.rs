@@ -1,21 +1,19 @@
 //! The compliance engine: requests in, permits and releases out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use aegis_policy::{
-    Action, Bundle, CountsNoise, Engine, GateLimits, Part, Proposal, Request, TensorSpec,
-};
+use aegis_policy::{Action, Bundle, CountsNoise, Engine, Part};
 use aegis_vault::VaultError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::permit::Permit;
+use super::proposal::{Limits, asked};
 use super::release::Release;
+use super::request::Request;
 use super::session::DpSession;
-use crate::convert::{action, floats, to_python, uuid};
+use crate::convert::{to_python, uuid};
 use crate::error::Result;
 use crate::handle::Vault;
 
@@ -27,52 +25,21 @@ pub struct ComplianceEngine {
 }
 
 impl ComplianceEngine {
-    fn request(
+    /// The data set and what is asked about it.
+    fn question(
         &self,
-        dataset: &aegis_vault::Dataset,
-        asked: Asked<'_>,
-        minutes: f64,
-    ) -> PyResult<Request> {
-        let seconds = minutes * 60.0;
-        if !(seconds.is_finite() && (1.0..=86400.0).contains(&seconds)) {
-            return Err(PyValueError::new_err(format!(
-                "a permit lasts 1 second to 24 hours, not {minutes} minutes"
-            )));
-        }
-        let approved = || {
-            dataset
-                .facts
-                .columns
-                .iter()
-                .filter(|c| dataset.facts.approved_columns.contains(*c))
-                .cloned()
-                .collect()
-        };
-        Ok(Request {
-            vault: self.vault.id(),
-            object: dataset.id,
-            action: action(asked.action)?,
-            purpose: asked.purpose.to_owned(),
-            columns: asked.columns.unwrap_or_else(approved),
-            run: asked.run.to_owned(),
-            round: asked.round,
-            app_hash: asked.app_hash.to_owned(),
-            valid_for: Duration::from_secs_f64(seconds),
-            today: asked.today,
-            node: asked.node.to_owned(),
-        })
+        py: Python<'_>,
+        dataset: &str,
+        request: Option<&Bound<'_, Request>>,
+        loose: Option<&Bound<'_, PyDict>>,
+        today: Option<u32>,
+    ) -> Result<(aegis_vault::Dataset, aegis_policy::Request)> {
+        let request = Request::of(py, request, loose)?;
+        let object = uuid(dataset)?;
+        let found = py.detach(|| self.vault.dataset(object))?;
+        let request = request.about(&self.vault, &found, today);
+        Ok((found, request))
     }
-}
-
-struct Asked<'a> {
-    action: &'a str,
-    purpose: &'a str,
-    columns: Option<Vec<String>>,
-    run: &'a str,
-    round: u64,
-    node: &'a str,
-    app_hash: &'a str,
-    today: Option<u32>,
 }
 
 #[pymethods]
@@ -100,33 +67,15 @@ impl ComplianceEngine {
         PyBytes::new(py, &self.engine.bundle().hash())
     }
 
-    #[pyo3(signature = (dataset, *, action, purpose, columns=None, run="", round=0, node="", app_hash="", minutes=10.0))]
+    #[pyo3(signature = (dataset, request=None, **loose))]
     fn authorize(
         &self,
         py: Python<'_>,
         dataset: &str,
-        action: &str,
-        purpose: &str,
-        columns: Option<Vec<String>>,
-        run: &str,
-        round: u64,
-        node: &str,
-        app_hash: &str,
-        minutes: f64,
+        request: Option<&Bound<'_, Request>>,
+        loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Permit> {
-        let object = uuid(dataset)?;
-        let found = py.detach(|| self.vault.dataset(object))?;
-        let asked = Asked {
-            action,
-            purpose,
-            columns,
-            run,
-            round,
-            node,
-            app_hash,
-            today: None,
-        };
-        let request = self.request(&found, asked, minutes)?;
+        let (found, request) = self.question(py, dataset, request, loose, None)?;
         let authorized = py.detach(|| -> Result<_> {
             let (consent, log) = (self.vault.consent()?, self.vault.audit());
             self.engine.not_before(self.vault.newest_time()?);
@@ -139,34 +88,16 @@ impl ComplianceEngine {
         })
     }
 
-    #[pyo3(signature = (dataset, *, action, purpose, columns=None, run="", round=0, node="", app_hash="", minutes=10.0, today=None))]
+    #[pyo3(signature = (dataset, request=None, *, today=None, **loose))]
     fn explain<'py>(
         &self,
         py: Python<'py>,
         dataset: &str,
-        action: &str,
-        purpose: &str,
-        columns: Option<Vec<String>>,
-        run: &str,
-        round: u64,
-        node: &str,
-        app_hash: &str,
-        minutes: f64,
+        request: Option<&Bound<'_, Request>>,
         today: Option<u32>,
+        loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Bound<'py, PyDict>> {
-        let object = uuid(dataset)?;
-        let found = py.detach(|| self.vault.dataset(object))?;
-        let asked = Asked {
-            action,
-            purpose,
-            columns,
-            run,
-            round,
-            node,
-            app_hash,
-            today,
-        };
-        let request = self.request(&found, asked, minutes)?;
+        let (found, request) = self.question(py, dataset, request, loose, today)?;
         let e = py.detach(|| -> Result<_> {
             let consent = self.vault.consent()?;
             self.engine.not_before(self.vault.newest_time()?);
@@ -230,47 +161,22 @@ impl ComplianceEngine {
         Ok(found.facts.budget_micro_epsilon as f64 / 1e6)
     }
 
-    #[pyo3(signature = (permits, update, *, tensors, contract, metrics, metrics_allowed, secure_aggregation, weight, weight_max, max_norm, session=None, epsilon=0.0, counts=None, counts_seed=None, counts_reservation=None, counts_epsilon=0.0, min_rows=0))]
+    #[pyo3(signature = (permits, proposal, limits=None, *, session=None, epsilon=0.0, counts=None, counts_seed=None, counts_reservation=None, counts_epsilon=0.0, **loose))]
     fn gate(
         &self,
         py: Python<'_>,
         permits: Vec<PyRef<'_, Permit>>,
-        update: &Bound<'_, PyAny>,
-        tensors: Vec<(String, Vec<u64>)>,
-        contract: Vec<(String, Vec<u64>)>,
-        metrics: BTreeMap<String, i64>,
-        metrics_allowed: Vec<String>,
-        secure_aggregation: bool,
-        weight: u64,
-        weight_max: u64,
-        max_norm: f64,
+        proposal: &Bound<'_, PyAny>,
+        limits: Option<&Bound<'_, Limits>>,
         session: Option<&DpSession>,
         epsilon: f64,
         counts: Option<(f64, u64, bool)>,
         counts_seed: Option<u64>,
         counts_reservation: Option<String>,
         counts_epsilon: f64,
-        min_rows: u64,
+        loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Release> {
-        let specs = |list: Vec<(String, Vec<u64>)>| -> Vec<TensorSpec> {
-            list.into_iter()
-                .map(|(name, shape)| TensorSpec { name, shape })
-                .collect()
-        };
-        let proposal = Proposal {
-            update: floats(py, update)?,
-            tensors: specs(tensors),
-            metrics,
-            secure_aggregation,
-            weight,
-        };
-        let limits = GateLimits {
-            contract: specs(contract),
-            max_norm,
-            metrics_allowed: metrics_allowed.into_iter().collect(),
-            weight_max,
-            min_rows,
-        };
+        let (proposal, limits) = asked(py, proposal, limits, loose)?;
         let counts = counts.map(|(z, loss_cap_milli, histograms)| CountsNoise {
             z,
             loss_cap_milli,

@@ -2,7 +2,9 @@
 
 pub mod engine;
 pub mod permit;
+pub mod proposal;
 pub mod release;
+pub mod request;
 pub mod session;
 
 pub use permit::Permit;

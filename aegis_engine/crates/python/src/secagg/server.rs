@@ -2,12 +2,12 @@
 
 use std::sync::Mutex;
 
-use aegis_secagg::{Profile, ServerRun};
+use aegis_secagg::ServerRun;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::machine::{lock, members};
-use super::plan::plan;
+use super::plan::SecAggPlan;
 use super::sum::SecAggSum;
 use crate::convert::digest;
 use crate::error::Result;
@@ -20,36 +20,15 @@ pub struct SecAggServer {
 #[pymethods]
 impl SecAggServer {
     #[new]
-    #[pyo3(signature = (run_id, *, dim, metrics, clip, value_bits, weight_max, metric_max, max_clients, min_clients,
-        sparse=None, commit=false, roster=None))]
+    #[pyo3(signature = (run_id, plan=None, *, roster=None, **loose))]
     fn new(
+        py: Python<'_>,
         run_id: u64,
-        dim: u64,
-        metrics: Vec<String>,
-        clip: f64,
-        value_bits: u8,
-        weight_max: u64,
-        metric_max: u64,
-        max_clients: u32,
-        min_clients: u32,
-        sparse: Option<(u32, u32)>,
-        commit: bool,
+        plan: Option<&Bound<'_, SecAggPlan>>,
         roster: Option<Vec<Vec<u8>>>,
+        loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Self> {
-        let profile = match sparse {
-            Some((colluding, lost)) => Profile::Sparse { colluding, lost },
-            None => Profile::Complete { commit },
-        };
-        let plan = plan(
-            dim,
-            metrics,
-            clip,
-            value_bits,
-            weight_max,
-            metric_max,
-            max_clients,
-        );
-        let mut server = ServerRun::new(run_id, plan, min_clients)?.with_profile(profile);
+        let mut server = SecAggPlan::of(py, plan, loose)?.server(run_id)?;
         if let Some(roster) = members(roster)? {
             server = server.with_roster(roster);
         }
