@@ -15,7 +15,7 @@ from aegis_engine import normal_name
 from aegis_flower.errors import ConfigError
 
 BASES = ("consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interests")
-# Bounds that the engine has as well (crates/policy/src/facts.rs).
+# Bounds that the engine has as well (crates/policy/src/rows/facts.rs).
 DELTA_MIN, DELTA_MAX = 1e-12, 1e-2
 BUDGET_MAX = 1e6
 RETENTION_MAX = 365_250

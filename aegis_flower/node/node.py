@@ -71,7 +71,7 @@ class Node:
 
     def terms(self, dataset: str) -> dict[str, Any]:
         """What the data steward laid down for a data set, sealed with it; defaults filled in."""
-        return self.engine.terms(dataset)
+        return dict(self.engine.terms(dataset))
 
     @property
     def ledger(self) -> Ledger:

@@ -364,7 +364,7 @@ RUST = [
     ),
     Mutant(
         "P01 counts leave as they are",
-        f"{POLICY}/counts.rs",
+        f"{POLICY}/release/counts.rs",
         "*value = (*value).clamp(0, most).saturating_add(noise);",
         "*value = (*value).clamp(0, most).saturating_add(noise - noise);",
         "counts_leave_with_the_engines_noise_and_never_as_they_are",
@@ -372,7 +372,7 @@ RUST = [
     ),
     Mutant(
         "P02 a session that is not whole makes an update private",
-        f"{POLICY}/gate.rs",
+        f"{POLICY}/release/asked.rs",
         "if !spent.whole() || moved > spent.plan.dim {",
         "if moved > spent.plan.dim {",
         "an_update_is_private_only_by_what_the_engine_drew_and_noised",

@@ -408,7 +408,7 @@ PYTHON = [*SERVER, *TERMS, *SPENT]
 RUST = [
     Mutant(
         "P03 metrics leave without a permit to evaluate",
-        f"{POLICY}/checks.rs",
+        f"{POLICY}/release/gates.rs",
         "        others == 0 && permitted,",
         "        others == 0,",
         "each_gate_fails_on_its_own_fault_and_the_others_still_report",
@@ -416,7 +416,7 @@ RUST = [
     ),
     Mutant(
         "P04 a weight may count rows where the data demand privacy",
-        f"{POLICY}/checks.rs",
+        f"{POLICY}/release/gates.rs",
         "let most = if private { 1 } else { asked.limits.weight_max };",
         "let most = if private { asked.limits.weight_max } else { asked.limits.weight_max };",
         "each_gate_fails_on_its_own_fault_and_the_others_still_report",
@@ -424,7 +424,7 @@ RUST = [
     ),
     Mutant(
         "P05 a mechanism that is on may have cost nothing",
-        f"{POLICY}/checks.rs",
+        f"{POLICY}/release/gates.rs",
         "reserved && spent > 0 && spent <= most",
         "reserved && spent <= most",
         "each_gate_fails_on_its_own_fault_and_the_others_still_report",
@@ -432,7 +432,7 @@ RUST = [
     ),
     Mutant(
         "P06 noise that nobody reserved",
-        f"{POLICY}/checks.rs",
+        f"{POLICY}/release/gates.rs",
         "reserved && spent > 0 && spent <= most",
         "spent > 0 && spent <= most",
         "each_fault_of_an_evaluation_is_refused",
@@ -440,7 +440,7 @@ RUST = [
     ),
     Mutant(
         "P07 seeded counts where the data demand privacy",
-        f"{POLICY}/checks.rs",
+        f"{POLICY}/release/gates.rs",
         "asked.counts.is_some_and(|counts| counts.seed.is_none())",
         "asked.counts.is_some()",
         "each_fault_of_an_evaluation_is_refused",
@@ -448,7 +448,7 @@ RUST = [
     ),
     Mutant(
         "P08 the holdout's own masks are not asked for",
-        f"{POLICY}/checks.rs",
+        f"{POLICY}/release/gates.rs",
         "        .any(|part| part.facts.require_secure_aggregation);",
         "        .any(|part| part.permit.action() == Action::Train && part.facts.require_secure_aggregation);",
         "each_fault_of_an_evaluation_is_refused",
@@ -464,7 +464,7 @@ RUST = [
     ),
     Mutant(
         "P10 facts other than the decision's",
-        f"{POLICY}/gate.rs",
+        f"{POLICY}/release/decide.rs",
         "            if part.permit.facts() != part.facts.hash() {",
         "            if false {",
         "facts_other_than_those_of_the_decision_are_refused",
@@ -472,7 +472,7 @@ RUST = [
     ),
     Mutant(
         "P11 counts beyond what the rows can add",
-        f"{POLICY}/counts.rs",
+        f"{POLICY}/release/counts.rs",
         "(*value).clamp(0, most).saturating_add(noise)",
         "(*value).saturating_add(noise)",
         "counts_are_bounded_before_the_noise_and_unbiased_after_it",
@@ -480,7 +480,7 @@ RUST = [
     ),
     Mutant(
         "P12 counts noised for one of them alone",
-        f"{POLICY}/counts.rs",
+        f"{POLICY}/release/counts.rs",
         "if self.histograms { 5.0 } else { 3.0 }",
         "if self.histograms { 1.0 } else { 1.0 }",
         "each_metric_has_the_noise_of_its_scale_and_of_the_joint_sensitivity",

@@ -10,9 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
-use crate::read::{Cursor, settled_length, wait};
+use crate::cursor::Cursor;
+use crate::error::AuditError;
+use crate::event::Event;
+use crate::head::{Head, Record};
+use crate::mark::Mark;
+use crate::read::{settled_length, wait};
 use crate::scan::{Scan, start};
-use crate::{AuditError, Event, Head, Mark, Record, canonical, format, time};
+use crate::{canonical, format, time};
 
 /// An open log. Threads share one; processes each open their own on the same folder.
 pub struct Log {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::AuditError;
+use crate::error::AuditError;
 
 /// `serde_json` reads at most 128 levels; what is written must be readable.
 const MAX_DEPTH: usize = 64;

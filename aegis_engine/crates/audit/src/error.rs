@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Head;
+use crate::head::Head;
 
 /// An error of the audit log. None of them leaves the log changed, and none carries content of a record.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,8 @@ use std::path::Path;
 use aegis_folder::Place;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
-use crate::{AuditError, Head};
+use crate::error::AuditError;
+use crate::head::Head;
 
 /// Bytes of the longest payload.
 pub const MAX_PAYLOAD: usize = 1 << 20;

@@ -55,6 +55,7 @@
 
 mod append;
 mod canonical;
+mod cursor;
 mod error;
 pub mod event;
 mod format;
@@ -66,11 +67,12 @@ mod time;
 mod verify;
 
 pub use append::Log;
+pub use cursor::Cursor;
 pub use error::AuditError;
 pub use event::Event;
 pub use format::MAX_PAYLOAD;
 pub use head::{Head, ParseHeadError, Record};
 pub use mark::Mark;
-pub use read::{Cursor, Records, read, read_from};
+pub use read::{Records, read, read_from};
 pub use time::utc;
 pub use verify::{Report, verify};

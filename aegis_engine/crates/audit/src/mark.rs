@@ -4,9 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::cursor::Cursor;
+use crate::error::AuditError;
 use crate::format::{self, FILE_HEADER, FRAME_HEADER};
-use crate::read::Cursor;
-use crate::{AuditError, Head};
+use crate::head::Head;
 
 /// Where a log ended when it was checked. Keep it where only the owner of the log can write it: what lies before is not
 /// checked again at every opening, only its last record is.
@@ -68,5 +69,16 @@ impl Mark {
         };
         Ok(format::frame(&before, payload)? == bytes
             && format::chain(&before, payload) == self.head)
+    }
+}
+
+impl Cursor {
+    /// The same place, to be remembered.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            head: self.head,
+            last: self.last,
+            end: self.offset,
+        }
     }
 }

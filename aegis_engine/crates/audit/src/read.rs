@@ -7,40 +7,14 @@ use std::time::{Duration, Instant};
 
 use aegis_folder::{AsDir, Place};
 
+use crate::cursor::Cursor;
+use crate::error::AuditError;
+use crate::head::Record;
 use crate::scan::{Scan, start};
-use crate::{AuditError, Head, Mark, Record, canonical, format};
+use crate::{canonical, format};
 
 /// How long to wait for an append of another process. One takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A place in a log from which reading goes on later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    pub(crate) offset: u64,
-    /// Where the last record before it starts; 0 when there is none.
-    pub(crate) last: u64,
-    pub(crate) head: Head,
-}
-
-impl Cursor {
-    /// The head of the log up to this place.
-    pub fn head(&self) -> Head {
-        self.head
-    }
-
-    pub(crate) fn at(offset: u64, last: u64, head: Head) -> Self {
-        Self { offset, last, head }
-    }
-
-    /// The same place, to be remembered.
-    pub fn mark(&self) -> Mark {
-        Mark {
-            head: self.head,
-            last: self.last,
-            end: self.offset,
-        }
-    }
-}
 
 /// The records of a log as they were when reading began; ends after the first error.
 pub struct Records {

@@ -6,9 +6,10 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::cursor::Cursor;
+use crate::error::AuditError;
 use crate::format::{self, FILE_HEADER, FRAME_HEADER, MAX_PAYLOAD};
-use crate::read::Cursor;
-use crate::{AuditError, Head};
+use crate::head::Head;
 
 const BUFFER: usize = 1 << 18;
 

@@ -2,9 +2,12 @@
 
 use aegis_folder::AsDir;
 
-use crate::read::{Cursor, open, settled_length};
+use crate::canonical;
+use crate::cursor::Cursor;
+use crate::error::AuditError;
+use crate::head::Head;
+use crate::read::{open, settled_length};
 use crate::scan::{Scan, start};
-use crate::{AuditError, Head, canonical};
 
 /// What was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

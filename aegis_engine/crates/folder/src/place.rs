@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::root::Folder;
+use crate::stat::{Kind, Stat};
+use crate::unfit::Unfit;
 use crate::walk::{self, told};
-use crate::{Folder, Unfit};
 
 const PRIVATE_FILE: Mode = Mode::from_raw_mode(0o600);
 const PRIVATE_DIR: Mode = Mode::from_raw_mode(0o700);
@@ -65,68 +67,6 @@ impl AsRef<Path> for Place {
     }
 }
 
-/// What kind of thing has a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Dir,
-    /// A link, pipe, socket, device.
-    Other(&'static str),
-}
-
-impl Kind {
-    fn of(kind: FileType) -> Self {
-        match kind {
-            FileType::RegularFile => Self::File,
-            FileType::Directory => Self::Dir,
-            FileType::Symlink => Self::Other("a symbolic link"),
-            FileType::Fifo => Self::Other("a pipe"),
-            FileType::Socket => Self::Other("a socket"),
-            _ => Self::Other("a device"),
-        }
-    }
-}
-
-/// What the system knows of a name, links not followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // as stat(2) names them
-pub struct Stat {
-    pub kind: Kind,
-    pub device: u64,
-    pub inode: u64,
-    pub len: u64,
-    pub links: u64,
-    pub owner: u32,
-    /// The nine bits of permission.
-    pub mode: u32,
-    pub modified: (i64, i64),
-    pub changed: (i64, i64),
-}
-
-impl Stat {
-    // Sizes are not negative, times fit; the types differ by machine.
-    #[allow(
-        clippy::cast_sign_loss,
-        clippy::cast_possible_wrap,
-        clippy::unnecessary_cast
-    )]
-    fn of(about: &rustix::fs::Stat) -> Self {
-        Self {
-            kind: Kind::of(FileType::from_raw_mode(about.st_mode)),
-            device: about.st_dev as u64,
-            inode: about.st_ino as u64,
-            len: about.st_size as u64,
-            links: about.st_nlink as u64,
-            owner: about.st_uid,
-            mode: about.st_mode & 0o777,
-            modified: (about.st_mtime as i64, about.st_mtime_nsec as i64),
-            changed: (about.st_ctime as i64, about.st_ctime_nsec as i64),
-        }
-    }
-}
-
 /// One name of a listed folder.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -136,6 +76,18 @@ pub struct Entry {
     pub place: Place,
     /// What it was when the folder was listed.
     pub kind: Kind,
+}
+
+impl Folder {
+    /// A place below, by a relative path.
+    pub fn place(&self, below: impl AsRef<Path>) -> Place {
+        Place::new(self.clone(), below.as_ref())
+    }
+
+    /// The folder itself as a place.
+    pub fn here(&self) -> Place {
+        self.place("")
+    }
 }
 
 impl Place {
@@ -422,7 +374,6 @@ impl Place {
 mod tests {
     use std::fs;
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -492,7 +443,7 @@ mod tests {
         let open = |below: &str| {
             let names = walk::plain(Path::new(below)).unwrap();
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            walk::step_by_step(folder.root.fd.as_fd(), &names, flags, Mode::empty())
+            walk::step_by_step(folder.fd(), &names, flags, Mode::empty())
         };
         open("sub/file").unwrap();
         unfit(open("link/file"));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::Unfit;
+use crate::unfit::Unfit;
 
 /// Set once the kernel said that it has no `openat2` (before 5.6, some sandboxes).
 static OLD_KERNEL: AtomicBool = AtomicBool::new(false);

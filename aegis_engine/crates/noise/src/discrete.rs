@@ -7,7 +7,8 @@
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::Rng as _;
 
-use crate::{NoiseError, Rng};
+use crate::error::NoiseError;
+use crate::rng::Rng;
 
 /// Standard deviations of integer noise: below, counts would be told as they are; above, 128 bits are not enough.
 const SIGMAS: std::ops::RangeInclusive<f64> = 0.05..=1.0e11;

@@ -2,7 +2,8 @@
 
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::{NoiseError, Rng};
+use crate::error::NoiseError;
+use crate::rng::Rng;
 
 /// Grid points a standard deviation holds, at least: 2^20. Rounding adds grid²/12 to the variance, less than 2^-43 of it.
 const GRID_BITS: i32 = 20;

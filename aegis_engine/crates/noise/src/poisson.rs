@@ -2,7 +2,8 @@
 
 use chacha20::rand_core::Rng as _;
 
-use crate::{NoiseError, Rng};
+use crate::error::NoiseError;
+use crate::rng::Rng;
 
 /// The rows of `0..n` that a Poisson sample with probability `q` takes, in ascending order; often none.
 ///

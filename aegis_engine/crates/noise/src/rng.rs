@@ -8,7 +8,7 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
-use crate::NoiseError;
+use crate::error::NoiseError;
 
 /// A stream of random numbers. Not `Clone`: noise used twice is no noise. Key and buffer are zeroized on drop.
 pub struct Rng {

@@ -6,8 +6,10 @@
 
 use std::ops::RangeInclusive;
 
+use crate::error::NoiseError;
 use crate::gaussian::noised;
-use crate::{NoiseError, Rng, poisson_rows};
+use crate::poisson::poisson_rows;
+use crate::rng::Rng;
 
 /// Noise multipliers for which the accountant is trusted: below, its sums overflow; above, nobody trains.
 pub const SIGMA: RangeInclusive<f64> = 0.05..=1e4;

@@ -9,7 +9,8 @@ use cedar_policy::{
 
 use crate::bundle::{Bundle, DEFAULT_DENY};
 use crate::consent::Flags;
-use crate::{Class, DatasetFacts, PolicyError};
+use crate::error::PolicyError;
+use crate::rows::{Class, DatasetFacts};
 
 /// Id of the engine's own refusal of erased people.
 pub(crate) const ERASED: &str = "engine.erased";
@@ -23,6 +24,46 @@ pub(crate) struct Verdict {
     /// Policies that could not be evaluated. One is enough to deny: Cedar itself skips it, and skipping a forbid
     /// would allow what it forbids.
     pub errors: Vec<String>,
+}
+
+/// The facts of one update as policies see them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measured {
+    pub dp: String,
+    pub epsilon_micro_total: u64,
+    pub failed: Vec<String>,
+    pub operator_min_rows: u64,
+    pub purpose: String,
+    pub reserved: bool,
+    pub round: u64,
+    pub rows: u64,
+    pub secure_aggregation: bool,
+    pub subjects: u64,
+    pub weight: u64,
+}
+
+impl Measured {
+    pub(crate) fn context(&self) -> Result<Context, PolicyError> {
+        context([
+            ("dp", text(&self.dp)),
+            (
+                "epsilon_micro_total",
+                long("epsilon_micro_total", self.epsilon_micro_total)?,
+            ),
+            ("failed", texts(&self.failed)),
+            (
+                "operator_min_rows",
+                long("min_rows", self.operator_min_rows)?,
+            ),
+            ("purpose", text(&self.purpose)),
+            ("reserved", truth(self.reserved)),
+            ("round", long("round", self.round)?),
+            ("rows", long("rows", self.rows)?),
+            ("secure_aggregation", truth(self.secure_aggregation)),
+            ("subjects", long("subjects", self.subjects)?),
+            ("weight", long("weight", self.weight)?),
+        ])
+    }
 }
 
 /// A bundle with the entities that one request does not change.
@@ -230,27 +271,27 @@ pub(crate) fn use_context(
     ])
 }
 
-pub(crate) fn context<const N: usize>(
+fn context<const N: usize>(
     pairs: [(&str, RestrictedExpression); N],
 ) -> Result<Context, PolicyError> {
     Context::from_pairs(pairs.map(|(k, v)| (k.to_owned(), v)))
         .map_err(|e| PolicyError::bad(format!("the request has no meaning in policies: {e}")))
 }
 
-pub(crate) fn text(value: &str) -> RestrictedExpression {
+fn text(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
 }
 
-pub(crate) fn texts<'t>(values: impl IntoIterator<Item = &'t String>) -> RestrictedExpression {
+fn texts<'t>(values: impl IntoIterator<Item = &'t String>) -> RestrictedExpression {
     RestrictedExpression::new_set(values.into_iter().map(|v| text(v)))
 }
 
-pub(crate) fn truth(value: bool) -> RestrictedExpression {
+fn truth(value: bool) -> RestrictedExpression {
     RestrictedExpression::new_bool(value)
 }
 
 /// Cedar counts in i64; a bigger number is refused, as clamping it would change a comparison.
-pub(crate) fn long(name: &str, value: u64) -> Result<RestrictedExpression, PolicyError> {
+fn long(name: &str, value: u64) -> Result<RestrictedExpression, PolicyError> {
     i64::try_from(value)
         .map(RestrictedExpression::new_long)
         .map_err(|_| PolicyError::bad(format!("{name} is {value}, at most 2^63-1 is possible")))

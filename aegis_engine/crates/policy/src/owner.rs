@@ -6,7 +6,7 @@ use aegis_audit::{Event, Log};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use crate::permit::{Action, Authority, Grant, Permit, Scope};
 
 /// How long an owner's permit lasts.

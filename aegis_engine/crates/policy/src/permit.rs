@@ -6,12 +6,16 @@
 //! leaving the check out does not compile.
 
 use std::fmt;
+
 use std::path::PathBuf;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
+pub use crate::error::PermitError;
 use crate::rows::RowSet;
 
 /// What the holder may do with the rows.
@@ -66,35 +70,6 @@ pub enum Scope {
         rows: RowSet,
         /// Column names, a subset of the dataset's.
         columns: Vec<String>,
-    },
-}
-
-/// Why a permit does not open what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PermitError {
-    /// Time is up.
-    #[error("permit {permit} has expired; ask the compliance engine for a new one")]
-    Expired {
-        /// The permit's id.
-        permit: Uuid,
-    },
-    /// The consent ledger changed after the decision.
-    #[error(
-        "permit {permit} is revoked: the consent ledger changed after it was issued; authorize again and the new decision counts"
-    )]
-    Revoked {
-        /// The permit's id.
-        permit: Uuid,
-    },
-    /// Something outside the decision was asked for.
-    #[error(
-        "permit {permit} does not cover {what}; ask for it in the request, so that policy decides on it"
-    )]
-    Scope {
-        /// The permit's id.
-        permit: Uuid,
-        /// What was asked for; no data, no person.
-        what: String,
     },
 }
 

@@ -3,43 +3,11 @@
 //! A person withdraws under the name they were taken in with, whoever typed it: both go through [`subject`].
 
 use unicode_normalization::UnicodeNormalization;
+
 use unicode_normalization::char::is_combining_mark;
 
-use crate::consent::ConsentError;
-
-/// Longest name of a person or a purpose, in bytes.
-pub const LONGEST: usize = 256;
-
-/// Why a text is no name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
-    /// Nothing is left after trimming.
-    Empty,
-    /// More bytes than [`LONGEST`].
-    Long,
-    /// A control character, a line break, an invisible character, or one that turns the direction of writing.
-    Invisible(char),
-    /// It did not go through [`normal`].
-    Unnormal,
-}
-
-impl std::fmt::Display for Flaw {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Empty => write!(f, "it is empty"),
-            Self::Unnormal => write!(
-                f,
-                "it is not in composed form (NFC), or has space around it"
-            ),
-            Self::Long => write!(f, "it has more than {LONGEST} bytes"),
-            Self::Invisible(c) => write!(
-                f,
-                "it has the character U+{:04X}, which is not seen or changes how the rest is seen",
-                u32::from(*c)
-            ),
-        }
-    }
-}
+use crate::error::ConsentError;
+pub use crate::error::{Flaw, LONGEST};
 
 /// Characters that make two names look alike which are not, or a line look like two.
 pub fn invisible(c: char) -> bool {

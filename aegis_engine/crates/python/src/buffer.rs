@@ -162,6 +162,8 @@ impl SecretBuffer {
     }
 }
 
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<SecretBuffer>()
+/// `size` zeroed bytes outside core dumps.
+#[pyfunction]
+pub fn secret_buffer(size: u64) -> Result<SecretBuffer> {
+    Ok(SecretBuffer::new(SecretBuffer::memory(size)?))
 }

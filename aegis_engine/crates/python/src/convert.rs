@@ -1,5 +1,7 @@
 //! Between Python's values and the engine's.
 
+use aegis_policy::Action;
+use aegis_vault::Level;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
@@ -86,11 +88,51 @@ pub fn digest(raw: &[u8]) -> PyResult<[u8; 32]> {
         .map_err(|_| PyValueError::new_err(format!("a hash has 32 bytes, not {}", raw.len())))
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, b| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{b:02x}");
-        text
+pub fn python_uuid(py: Python<'_>, id: Uuid) -> PyResult<Bound<'_, PyAny>> {
+    py.import("uuid")?.getattr("UUID")?.call1((id.to_string(),))
+}
+
+/// An id as text or `uuid.UUID`.
+pub fn object_id(value: &Bound<'_, PyAny>) -> PyResult<Uuid> {
+    uuid(&value.str()?.to_string_lossy())
+}
+
+pub fn action(name: &str) -> PyResult<Action> {
+    Action::parse(name).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "{name:?} is no action; take read, train, evaluate or export"
+        ))
     })
+}
+
+pub fn level(name: Option<&str>) -> PyResult<Option<Level>> {
+    let parse = |name: &str| {
+        Level::parse(name).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "{name:?} is no level; take logical, ratcheted-file, hardware or kms"
+            ))
+        })
+    };
+    name.map(parse).transpose()
+}
+
+pub fn json<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
+    let value = serde_json::to_value(value)
+        .map_err(|e| PyValueError::new_err(format!("not representable: {e}")))?;
+    to_python(py, &value)
+}
+
+/// `io.UnsupportedOperation`, as the files of the standard library raise it.
+/// `io.UnsupportedOperation`, an `OSError` and a `ValueError`: what the standard library's streams raise.
+pub fn unsupported(py: Python<'_>, what: &str) -> PyErr {
+    match py
+        .import("io")
+        .and_then(|io| io.getattr("UnsupportedOperation"))
+    {
+        Ok(kind) => match kind.call1((what,)) {
+            Ok(value) => PyErr::from_value(value),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    }
 }

@@ -2,6 +2,7 @@
 
 use aegis_audit::AuditError;
 use aegis_noise::NoiseError;
+use aegis_policy::bundle::KeepError;
 use aegis_policy::{ConsentError, PermitError, PolicyError};
 use aegis_secagg::{RosterError, SecAggError};
 use aegis_vault::VaultError;
@@ -187,5 +188,22 @@ fn secagg(py: Python<'_>, e: &SecAggError) -> PyErr {
             })
         }
         _ => make(py, "SecAggError", e.code(), &e.to_string()),
+    }
+}
+
+/// Why the policies of a vault were not kept beside it.
+pub fn kept(error: KeepError) -> Fault {
+    match error {
+        KeepError::Io(source) => VaultError::Io {
+            op: "copy policies to",
+            path: "policy".into(),
+            source,
+        }
+        .into(),
+        KeepError::Bundle(error) => error.into(),
+        KeepError::Changed { .. } => VaultError::BadRequest {
+            what: error.to_string(),
+        }
+        .into(),
     }
 }

@@ -285,7 +285,3 @@ impl Engine for Kms {
         })
     }
 }
-
-pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<KeyProvider>()
-}

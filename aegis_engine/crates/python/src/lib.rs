@@ -1,6 +1,6 @@
 //! `aegis_engine._native`: conversion and registration, nothing else. Work is done with the GIL released.
 //!
-//! Plaintext goes straight into and out of the caller's buffers (`buffer.rs`, the one place with `unsafe`); small values are
+//! Plaintext goes straight into and out of the caller's buffers (`buffer.rs` and `data/arrow.rs`, the only places with `unsafe`); small values are
 //! copied.
 
 // Nobody reads Rust documentation of this crate: the Python stub `_native.pyi` documents every name.
@@ -12,23 +12,16 @@
 // Python signatures have keyword arguments; in Rust they are plain parameters.
 #![allow(clippy::too_many_arguments)]
 
-mod arrow;
-mod audit;
 mod buffer;
 mod convert;
-mod dataset;
+mod data;
 mod error;
+mod handle;
 mod keys;
-mod manage;
 mod noise;
-mod numbers;
-mod policy;
-mod readers;
-mod roster;
+mod permits;
+mod progress;
 mod secagg;
-mod store;
-mod streams;
-mod tables;
 mod vault;
 
 use pyo3::prelude::*;
@@ -43,22 +36,66 @@ fn debug_build() -> bool {
     cfg!(debug_assertions)
 }
 
+/// All names of the module, by the file that has them.
 #[pymodule]
-fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    m.add_function(wrap_pyfunction!(debug_build, m)?)?;
-    audit::register(m)?;
-    buffer::register(m)?;
-    dataset::register(m)?;
-    keys::register(m)?;
-    manage::register(m)?;
-    noise::register(m)?;
-    policy::register(m)?;
-    readers::register(m)?;
-    roster::register(m)?;
-    secagg::register(m)?;
-    store::register(m)?;
-    arrow::register(m)?;
-    tables::register(m)?;
-    vault::register(m)
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::debug_build;
+    #[pymodule_export]
+    use crate::buffer::{SecretBuffer, secret_buffer};
+    #[pymodule_export]
+    use crate::data::arrow::ColumnBuffer;
+    #[pymodule_export]
+    use crate::data::batches::{TableBatch, TableBatches};
+    #[pymodule_export]
+    use crate::data::readers::{ObjectReader, RecordReader};
+    #[pymodule_export]
+    use crate::data::records::{RecordStream, Records, shuffle_order};
+    #[pymodule_export]
+    use crate::data::schema::TableSchema;
+    #[pymodule_export]
+    use crate::data::tables::TableReader;
+    #[pymodule_export]
+    use crate::handle::Vault;
+    #[pymodule_export]
+    use crate::keys::KeyProvider;
+    #[pymodule_export]
+    use crate::noise::{Rng, clip_l2};
+    #[pymodule_export]
+    use crate::permits::engine::ComplianceEngine;
+    #[pymodule_export]
+    use crate::permits::permit::Permit;
+    #[pymodule_export]
+    use crate::permits::proposal::{Limits, Proposal};
+    #[pymodule_export]
+    use crate::permits::release::Release;
+    #[pymodule_export]
+    use crate::permits::request::Request;
+    #[pymodule_export]
+    use crate::permits::session::DpSession;
+    #[pymodule_export]
+    use crate::secagg::client::SecAggClient;
+    #[pymodule_export]
+    use crate::secagg::plan::{SecAggPlan, encode_update};
+    #[pymodule_export]
+    use crate::secagg::roster::{Identity, roster_open, roster_sign};
+    #[pymodule_export]
+    use crate::secagg::server::{SecAggServer, honest_inputs};
+    #[pymodule_export]
+    use crate::secagg::sum::SecAggSum;
+    #[pymodule_export]
+    use crate::vault::audit::{audit_read, audit_verify};
+    #[pymodule_export]
+    use crate::vault::maintain::{bench_cipher, doctor, harden_process};
+    #[pymodule_export]
+    use crate::vault::names::normal_name;
+    #[pymodule_export]
+    use crate::vault::writer::Writer;
+
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

@@ -7,11 +7,12 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use crate::SecAggError;
-use crate::keys::{self, Key32};
-use crate::roster::{hex, unhex};
+use crate::error::SecAggError;
+use crate::keys;
+use crate::secret::Key32;
 
 const HEAD: &str = "aegis-identity 1\nsecret ";
 
@@ -24,12 +25,12 @@ impl Identity {
     /// # Errors
     /// [`SecAggError::Crypto`] when the operating system gives no randomness.
     pub fn generate() -> Result<Self, SecAggError> {
-        keys::random::<32>().map(Self)
+        Key32::random().map(Self)
     }
 
     /// The file's text. It is the secret.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let digits = Zeroizing::new(hex(&self.0[..]));
+        let digits = Zeroizing::new(HEXLOWER.encode(&self.0[..]));
         let mut text = Zeroizing::new(String::with_capacity(HEAD.len() + digits.len() + 1));
         text.push_str(HEAD);
         text.push_str(&digits);
@@ -40,7 +41,8 @@ impl Identity {
     /// Reads [`to_text`](Self::to_text); `None` for anything else.
     pub fn from_text(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(HEAD)?.strip_suffix('\n')?;
-        unhex(digits).map(|seed| Self(Zeroizing::new(seed)))
+        let seed = Zeroizing::new(HEXLOWER.decode(digits.as_bytes()).ok()?);
+        Some(Self(Key32::new(seed.as_slice().try_into().ok()?)))
     }
 
     /// The verification key: what a roster lists.
@@ -89,11 +91,13 @@ mod tests {
     #[test]
     fn the_verification_key_is_that_of_rfc_8032() {
         // Section 7.1, test 1.
-        let seed: [u8; 32] =
-            unhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
-        let public = Identity(Zeroizing::new(seed)).public().unwrap();
+        let seed = HEXLOWER
+            .decode(b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap();
+        let seed = Key32::new(seed.try_into().unwrap());
+        let public = Identity(seed).public().unwrap();
         assert_eq!(
-            hex(&public),
+            HEXLOWER.encode(&public),
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
         );
     }

@@ -39,8 +39,10 @@ mod identity;
 mod keys;
 mod mask;
 mod message;
+mod plan;
 mod ring;
 mod roster;
+mod secret;
 mod server;
 mod shamir;
 mod wire;
@@ -49,17 +51,11 @@ mod wire;
 mod tests;
 
 pub use client::{ClientLimits, ClientRun, Roster, Sums};
-pub use encode::{Encoding, Plan, encode};
+pub use encode::encode;
 pub use error::SecAggError;
-pub use graph::{Shape, honest_inputs};
+pub use graph::{Shape, honest_inputs, threshold};
 pub use identity::Identity;
+pub use plan::{Encoding, Plan};
 pub use ring::RingWidth;
-pub use roster::{ROSTER_MAX, RosterError, SignedRoster, Taken, hex, roster_hash, unhex};
+pub use roster::{ROSTER_MAX, RosterError, SignedRoster, Taken, roster_hash};
 pub use server::{FalseShare, Profile, ServerRun, Sum};
-
-/// The threshold of a complete graph: any two sets of `t` clients share more than n/3, so that fewer than n/3
-/// colluders cannot be asked for both kinds of share of one client in two views.
-pub const fn threshold(n: u32) -> u32 {
-    // floor(2n/3) without a product that could overflow
-    n / 3 * 2 + n % 3 * 2 / 3 + 1
-}

@@ -12,9 +12,9 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use crate::SecAggError;
-use crate::keys::Key32;
+use crate::error::SecAggError;
 use crate::ring::{Lane, RingWidth};
+use crate::secret::Key32;
 
 /// Elements of a chunk: 16 KiB of 32-bit lanes. Part of the wire format, because planes and counters depend on it.
 pub(crate) const CHUNK: usize = 4096;
@@ -137,13 +137,13 @@ fn three<L: Lane>(lanes: &mut [L], stream: &[u8], add: impl Fn(L, L) -> L) {
 mod tests {
     use super::{CHUNK, Mask, Scratch, apply};
     use crate::ring::{RingWidth, signed};
-    use zeroize::Zeroizing;
+    use crate::secret::Key32;
 
     fn masked(bytes: u8, len: usize, signs: &[(u8, bool)]) -> Vec<u64> {
         let width = RingWidth::from_bytes(bytes).unwrap();
         let masks: Vec<Mask> = signs
             .iter()
-            .map(|(seed, negate)| Mask::new(&Zeroizing::new([*seed; 32]), *negate).unwrap())
+            .map(|(seed, negate)| Mask::new(&Key32::new([*seed; 32]), *negate).unwrap())
             .collect();
         let mut lanes = vec![0u64; len];
         let mut scratch = Scratch::new(width);
@@ -181,7 +181,7 @@ mod tests {
     fn narrow_and_wide_lanes_agree() {
         for bytes in 2..=4 {
             let width = RingWidth::from_bytes(bytes).unwrap();
-            let masks = [Mask::new(&Zeroizing::new([9; 32]), true).unwrap()];
+            let masks = [Mask::new(&Key32::new([9; 32]), true).unwrap()];
             let mut narrow = vec![5u32; 1000];
             let mut wide = vec![5u64; 1000];
             apply(width, &mut narrow, 3, &masks, &mut Scratch::new(width)).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_first_elements_of_two_chunks_are_those_openssl_gives() {
         let width = RingWidth::from_bytes(3).unwrap();
-        let mask = [Mask::new(&Zeroizing::new([1; 32]), false).unwrap()];
+        let mask = [Mask::new(&Key32::new([1; 32]), false).unwrap()];
         for (chunk, expected) in [
             (
                 0,

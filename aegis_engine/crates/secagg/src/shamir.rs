@@ -6,8 +6,9 @@
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::error::SecAggError;
 use crate::field::{self, P};
-use crate::{SecAggError, keys::Key32};
+use crate::secret::Key32;
 
 pub(crate) const LIMBS: usize = 5;
 /// Length of a share on the wire.
@@ -38,6 +39,11 @@ impl Share {
     }
 }
 
+/// The x-coordinate of the shares of the client at a place in the cohort.
+pub(crate) fn x_of(index: u32) -> u64 {
+    u64::from(index) + 1
+}
+
 fn to_limbs(secret: &[u8; 32]) -> Zeroizing<[u64; LIMBS]> {
     let mut limbs = Zeroizing::new([0; LIMBS]);
     for (byte, value) in secret.iter().enumerate() {
@@ -55,12 +61,14 @@ fn from_limbs(limbs: &[u64; LIMBS]) -> Option<Key32> {
     if !fits {
         return None;
     }
-    let mut secret = Zeroizing::new([0u8; 32]);
-    for place in 0..256 {
-        let bit = limbs[place / LIMB_BITS as usize] >> (place % LIMB_BITS as usize) & 1;
-        secret[place / 8] |= u8::from(bit == 1) << (place % 8);
-    }
-    Some(secret)
+    Key32::filled(|secret| {
+        for place in 0..256 {
+            let bit = limbs[place / LIMB_BITS as usize] >> (place % LIMB_BITS as usize) & 1;
+            secret[place / 8] |= u8::from(bit == 1) << (place % 8);
+        }
+        Ok::<_, ()>(())
+    })
+    .ok()
 }
 
 /// Uniform field elements: 61 random bits, the one value equal to p drawn again.

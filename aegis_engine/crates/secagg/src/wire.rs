@@ -1,7 +1,7 @@
 //! Strict reading and writing of bytes: every length is checked against what is left before anything is
 //! allocated, and bytes after the end are refused.
 
-use crate::SecAggError;
+use crate::error::SecAggError;
 
 /// 2 since masks and signatures are bound to what each client was sent; version 1 bound them to the cohort alone.
 const VERSION: u8 = 2;

@@ -16,10 +16,14 @@ use crate::csv::CsvBatches;
 use crate::error::{Result, TableError};
 use crate::guard::guarded;
 use crate::parquet::ParquetBatches;
+use crate::scan::{Format, Scan, aim};
+use crate::schema::positions;
 use crate::size;
 use crate::source::Source;
-use crate::table::{Format, Inner, Scan, Table, aim};
+use crate::table::{Inner, Table};
 
+/// Rows of a batch, at most: its arrays must stay addressable.
+const BATCH_MAX: usize = 1 << 24;
 /// Batches decoded ahead by each thread.
 const AHEAD: usize = 2;
 /// A batch with this part of its bytes goes out as it is: putting more to it would copy it.
@@ -111,7 +115,37 @@ impl Lane {
     }
 }
 
-pub fn start(
+impl Table {
+    /// Reads. Nothing is decoded before the first batch is asked for, unless there are several threads.
+    pub fn read(self: &Arc<Self>, scan: Scan) -> Result<Batches> {
+        if !(1..=BATCH_MAX).contains(&scan.batch_rows) {
+            let what = format!("a batch has 1 to {BATCH_MAX} rows, not {}", scan.batch_rows);
+            return Err(TableError::Request { what });
+        }
+        let mut schema = self.schema_of(scan.columns.as_deref())?;
+        let mut places = positions(self.schema(), scan.columns.as_deref())?;
+        if let Some(some) = &scan.places {
+            let none = |_| TableError::Request {
+                what: "there is no such column".to_owned(),
+            };
+            schema = Arc::new(schema.project(some).map_err(none)?);
+            places = some.iter().map(|at| places[*at]).collect();
+        }
+        let blocks = match (&scan.blocks, self.blocks()) {
+            (None, known) => 0..known.map_or(0, |all| all.len()),
+            (Some(range), Some(all)) if range.start <= range.end && range.end <= all.len() => {
+                range.clone()
+            }
+            (Some(_), _) => {
+                let what = "there is no such block; count them first".to_owned();
+                return Err(TableError::Request { what });
+            }
+        };
+        start(self, schema, &places, blocks, scan)
+    }
+}
+
+fn start(
     table: &Arc<Table>,
     schema: SchemaRef,
     places: &[usize],

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::consent::{PURPOSES, event, model, play};
 use super::*;
-use crate::bulk::Question;
 use crate::cedar::{Asker, use_context};
+use crate::digest::hex;
+use crate::engine::rows::Question;
 use crate::rows::BASES;
 
 #[test]

@@ -130,3 +130,34 @@ fn a_release_policy_that_overflows_denies() {
     let result = super::gates::Case::new(&permit).gate(&world, &permit);
     assert_eq!(denied_by(result), ["bad.release"]);
 }
+
+#[test]
+fn a_vault_keeps_the_bundle_it_is_under_and_finds_it_again_by_its_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = Bundle::core();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    fs::create_dir(dir.path().join("own")).unwrap();
+    write("own/schema.cedarschema", core.schema());
+    write("own/all.cedar", core.policies());
+    let own = Bundle::named(dir.path().join("own").to_str().unwrap()).unwrap();
+    fs::create_dir(dir.path().join("vault")).unwrap();
+    let kept = aegis_folder::Folder::open(&dir.path().join("vault")).unwrap();
+    let kept = kept.place("policy");
+
+    own.keep(&dir.path().join("own"), &kept).unwrap();
+    let found = Bundle::pinned(own.hash(), &kept).unwrap().unwrap();
+    assert_eq!(found.hash(), own.hash());
+    let found = Bundle::pinned(core.hash(), &kept).unwrap().unwrap();
+    assert_eq!(found.name(), "core");
+    assert!(Bundle::pinned([7; 32], &kept).unwrap().is_none());
+
+    // Files that changed after they were read are another bundle, and what a bundle no longer has is not kept.
+    write("own/more.cedar", "");
+    write("own/all.cedar", &format!("{}\n", core.policies()));
+    let changed = own.keep(&dir.path().join("own"), &kept).unwrap_err();
+    assert!(changed.to_string().contains("changed while it was copied"));
+    fs::remove_file(dir.path().join("own/more.cedar")).unwrap();
+    write("own/all.cedar", core.policies());
+    own.keep(&dir.path().join("own"), &kept).unwrap();
+    assert!(!kept.join("more.cedar").exists());
+}

@@ -21,7 +21,7 @@ pub const TODAY: u32 = 20_000;
 
 /// The vault's key of these tests.
 pub fn prove() -> Prove {
-    Box::new(|data| crate::sha256(&[b"the vault of the tests", data]))
+    Box::new(|data| crate::digest::sha256(&[b"the vault of the tests", data]))
 }
 
 pub struct World {

@@ -1,7 +1,6 @@
 //! Every core policy allows and denies in this table, and none of them can be dropped without a change in it.
 
-use crate::cedar::{Asker, Verdict, use_context};
-use crate::gate::Measured;
+use crate::cedar::{Asker, Measured, Verdict, use_context};
 use crate::{Bundle, Class, DatasetFacts, Flags, PolicyError};
 
 use super::{TODAY, class, facts};

@@ -1,8 +1,8 @@
 //! Mask step: check the neighbours' round keys and shares, then encode, mask and pack in one pass.
 
 use super::{ClientRun, Phase, Round};
-use crate::SecAggError;
 use crate::encode::Encoder;
+use crate::error::SecAggError;
 use crate::keys::{self, Binding, Exchange, Sealed};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{MaskedInput, MaskedRequest, RoundKey};

@@ -8,12 +8,13 @@ mod unmask;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::SecAggError;
-use crate::encode::Plan;
+use crate::error::SecAggError;
 use crate::graph::Shape;
-use crate::keys::{self, Binding, Key32, Place, Sealed};
+use crate::keys::{self, Binding, Position, Sealed};
 use crate::message::Advert;
-use crate::shamir::Share;
+use crate::plan::Plan;
+use crate::secret::Key32;
+use crate::shamir::{Share, x_of};
 use crate::wire::Header;
 
 /// Ed25519 verification keys of those who may take part, from the operator's file ([`SignedRoster`](crate::SignedRoster)).
@@ -90,7 +91,7 @@ pub struct ClientRun {
 /// A neighbour as the share request named it.
 struct Member {
     node: u64,
-    /// Place in the cohort.
+    /// Position in the cohort.
     index: u32,
     identity: [u8; 32],
     channel: [u8; 32],
@@ -101,7 +102,7 @@ struct Member {
 impl Member {
     /// The x-coordinate of its shares.
     fn x(&self) -> u64 {
-        share::x_of(self.index)
+        x_of(self.index)
     }
 }
 
@@ -147,7 +148,7 @@ impl ClientRun {
     /// # Errors
     /// [`SecAggError::Crypto`] when the operating system gives no randomness.
     pub fn new(run_id: u64, node_id: u64, limits: ClientLimits) -> Result<Self, SecAggError> {
-        Self::with_identity(run_id, node_id, limits, &*keys::random::<32>()?)
+        Self::with_identity(run_id, node_id, limits, &*Key32::random()?)
     }
 
     /// A client with a lasting identity: `seed` is its Ed25519 private key (RFC 8032 section 5.1.5).
@@ -165,7 +166,7 @@ impl ClientRun {
             node: node_id,
             limits,
             identity: Key32::new(*seed),
-            channel: keys::random::<32>()?,
+            channel: Key32::random()?,
             last_round: 0,
             answers: 0,
             round: None,
@@ -239,8 +240,8 @@ impl ClientRun {
         Ok(())
     }
 
-    const fn place(&self, transcript: [u8; 32]) -> Place {
-        Place {
+    const fn place(&self, transcript: [u8; 32]) -> Position {
+        Position {
             run: self.run,
             round: self.last_round,
             transcript,

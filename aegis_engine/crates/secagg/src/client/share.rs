@@ -1,16 +1,20 @@
 //! Share step: check the cohort, draw the round's secrets, seal two shares for every neighbour.
 
 use super::{ClientRun, Member, Phase, Round};
-use crate::encode::Plan;
+use crate::error::SecAggError;
 use crate::graph::Ring;
-use crate::keys::{self, Exchange, Key32, PAIR_LEN, Place, Sealed};
+use crate::graph::threshold;
+use crate::keys::{self, Exchange, PAIR_LEN, Position, Sealed};
 use crate::message::{Advert, RoundKey, ShareReply, ShareRequest};
-use crate::shamir::{self, SHARE_LEN};
+use crate::plan::Plan;
+use crate::secret::Key32;
+use crate::shamir::{self, SHARE_LEN, x_of};
 use crate::wire::Header;
-use crate::{SecAggError, threshold};
+
 use zeroize::Zeroizing;
 
 const MAX_ROUND: u64 = 1 << 31;
+
 /// So far a round may be ahead of the last one begun: a client may join late.
 const MAX_AHEAD: u64 = 1 << 20;
 
@@ -29,7 +33,7 @@ impl ClientRun {
     pub fn share(&mut self, request: &[u8]) -> Result<Vec<u8>, SecAggError> {
         let (header, parsed) = ShareRequest::from_bytes(request)?;
         self.same_run(&header)?;
-        let place = Place {
+        let place = Position {
             run: self.run,
             round: header.round,
             transcript: keys::hash(COHORT, &[request]),
@@ -57,7 +61,7 @@ impl ClientRun {
             .map(|at| self.member(at, &parsed.cohort[at as usize], &channel))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let (mask_secret, self_seed) = (keys::random::<32>()?, keys::random::<32>()?);
+        let (mask_secret, self_seed) = (Key32::random()?, Key32::random()?);
         // the x-coordinate of a share is its holder's place in the cohort plus one
         let xs: Vec<u64> = near.iter().map(Member::x).chain([x_of(index)]).collect();
         let mut seeds = shamir::split(&self_seed, parsed.shape.threshold, &xs)?;
@@ -97,7 +101,7 @@ impl ClientRun {
     }
 
     /// The answer that a request got when it came before, while this client waits for the masked request.
-    fn shared_before(&self, place: &Place) -> Result<Option<Vec<u8>>, SecAggError> {
+    fn shared_before(&self, place: &Position) -> Result<Option<Vec<u8>>, SecAggError> {
         let Some(Round {
             transcript,
             phase:
@@ -120,7 +124,7 @@ impl ClientRun {
 
     fn share_reply(
         &self,
-        place: &Place,
+        place: &Position,
         mask_secret: &Key32,
         self_seed: &Key32,
         sealed: &[(u64, Sealed)],
@@ -272,9 +276,4 @@ pub(crate) fn check_round(round: u64, last: u64) -> Result<(), SecAggError> {
         return Err(SecAggError::RoundOutOfRange { round });
     }
     Ok(())
-}
-
-/// The x-coordinate of the shares of the client at a place in the cohort.
-pub(crate) fn x_of(index: u32) -> u64 {
-    u64::from(index) + 1
 }

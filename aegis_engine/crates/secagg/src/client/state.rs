@@ -3,12 +3,13 @@
 use zeroize::Zeroizing;
 
 use super::{ClientLimits, ClientRun, Member, Phase, Roster, Round, Sums};
-use crate::SecAggError;
-use crate::keys::{Key32, SEALED_LEN};
+use crate::error::SecAggError;
+use crate::keys::SEALED_LEN;
 use crate::message::{
     read_names, read_plan, read_sealed, read_shape, write_names, write_plan, write_sealed,
     write_shape,
 };
+use crate::secret::Key32;
 use crate::shamir::{SHARE_LEN, Share};
 use crate::wire::{Kind, Reader, Writer};
 

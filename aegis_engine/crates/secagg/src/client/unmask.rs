@@ -2,7 +2,7 @@
 //! its seed (it survived) or of its mask secret (it dropped), never both.
 
 use super::{ClientRun, Masked, Phase, Round};
-use crate::SecAggError;
+use crate::error::SecAggError;
 use crate::keys;
 use crate::message::{Commit, CommitRequest, Sets, UnmaskReply, UnmaskRequest};
 use crate::shamir::Share;

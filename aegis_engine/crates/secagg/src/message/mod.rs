@@ -12,10 +12,10 @@ pub(crate) use round::{
 };
 pub(crate) use sets::Sets;
 
-use crate::SecAggError;
-use crate::encode::{Encoding, MAX_METRICS, MAX_NAME, Plan};
+use crate::error::SecAggError;
 use crate::graph::Shape;
 use crate::keys;
+use crate::plan::{Encoding, MAX_METRICS, MAX_NAME, Plan};
 use crate::wire::{Header, Kind, Reader, Writer};
 
 /// Client to server, once a run: identity, channel key, and what its operator insists on, signed.

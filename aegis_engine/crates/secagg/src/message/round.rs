@@ -1,7 +1,7 @@
 //! The messages of one round: shares, masked vectors, unmasking.
 
-use super::Sets;
-use crate::SecAggError;
+use super::sets::Sets;
+use crate::error::SecAggError;
 use crate::keys::{self, Binding, SEALED_LEN, Sealed};
 use crate::ring::RingWidth;
 use crate::shamir::{SHARE_LEN, Share};

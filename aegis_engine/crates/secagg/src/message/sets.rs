@@ -1,6 +1,6 @@
 //! Who shared and whose masked input arrived: two bitmaps over the cohort.
 
-use crate::SecAggError;
+use crate::error::SecAggError;
 use crate::wire::{Reader, Writer};
 
 /// The outcome of a round's first steps, as all clients of a cohort must see it alike.

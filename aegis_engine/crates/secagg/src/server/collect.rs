@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::sum::Accumulator;
 use super::{Masked, Members, Round, ServerRun, Step, count, enough};
 use crate::client::share::{COHORT, check_round};
+use crate::error::SecAggError;
 use crate::graph::Ring;
+use crate::keys;
 use crate::message::{Advert, MaskedInput, MaskedRequest, RoundKey, ShareReply, ShareRequest};
 use crate::wire::Header;
-use crate::{SecAggError, keys};
 
 impl ServerRun {
     /// Takes the advert of `node` (the sender the transport names). A later advert replaces an earlier one from the

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::SecAggError;
 use crate::client::Roster;
-use crate::encode::Plan;
+use crate::error::SecAggError;
 use crate::graph::{Ring, Shape};
 use crate::keys::Binding;
 use crate::message::{Advert, RoundKey, Sets, ShareReply};
+use crate::plan::Plan;
 use crate::shamir::Share;
 use crate::wire::Header;
 use sum::Accumulator;

@@ -1,9 +1,10 @@
 //! From the survivors' answers to the masks that they stand for.
 
 use super::{Agreed, Answer, FalseShare, Round, enough};
-use crate::SecAggError;
-use crate::client::share::x_of;
-use crate::keys::{self, Binding, Exchange, Key32, Place};
+use crate::error::SecAggError;
+use crate::keys::{self, Binding, Exchange, Position};
+use crate::secret::Key32;
+use crate::shamir::x_of;
 use crate::shamir::{self, Share};
 
 /// Reconstructs secrets; the weights of one set of holders are kept for the next secret, which mostly has the same.
@@ -84,7 +85,7 @@ pub(super) struct Removals {
 
 /// Reconstructs the secrets that the sum needs.
 pub(super) fn removals(
-    place: &Place,
+    place: &Position,
     binding: Binding,
     round: &Round,
     agreed: &Agreed,

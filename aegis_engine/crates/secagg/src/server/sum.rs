@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::SecAggError;
-use crate::encode::Plan;
+use crate::error::SecAggError;
 use crate::mask::{CHUNK, Mask, Scratch, apply};
+use crate::plan::Plan;
 use crate::ring::{Lane, RingWidth, add_packed, signed};
 
 /// What a round gives: exact integers and the mean they stand for. It is the accumulator itself: one vector in memory.

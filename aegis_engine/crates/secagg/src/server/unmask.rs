@@ -2,8 +2,8 @@
 
 use super::recover::removals;
 use super::{Agreed, Answer, Masked, Round, ServerRun, Step, Sum, enough};
-use crate::SecAggError;
-use crate::keys::{self, Place};
+use crate::error::SecAggError;
+use crate::keys::{self, Position};
 use crate::mask::Mask;
 use crate::message::{Commit, CommitRequest, Sets, UnmaskReply, UnmaskRequest};
 use crate::shamir::Share;
@@ -175,7 +175,7 @@ impl ServerRun {
         let round = self.current("finish")?;
         let agreed = round.agreed("finish")?;
         round.check_holders(&agreed.sets, |node| agreed.answers.contains_key(&node))?;
-        let place = Place {
+        let place = Position {
             run,
             round: number,
             transcript: round.transcript,

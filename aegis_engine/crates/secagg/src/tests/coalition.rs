@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use super::{BINDING, Cohort, RUN};
-use crate::client::share::{COHORT, x_of};
-use crate::keys::{self, Exchange, Key32, Place, SEALED_LEN};
+use crate::client::share::COHORT;
+use crate::keys::{self, Exchange, Position, SEALED_LEN};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{
     Commit, CommitRequest, MaskedInput, MaskedRequest, RoundKey, Sets, ShareReply, ShareRequest,
     UnmaskReply, UnmaskRequest,
 };
 use crate::ring::{add_packed, signed};
+use crate::secret::Key32;
+use crate::shamir::x_of;
 use crate::shamir::{self, SHARE_LEN, Share};
 use crate::wire::Header;
 use crate::{ClientRun, Plan, Profile, SecAggError, ServerRun};
@@ -35,7 +37,7 @@ pub(super) struct Coalition {
     pub threshold: u32,
     /// What each client, by place, is sent to work on.
     pub bindings: Vec<[u8; 32]>,
-    place: Place,
+    place: Position,
     channels: Vec<[u8; 32]>,
     replies: BTreeMap<u64, ShareReply>,
     colluders: BTreeMap<u64, Colluder>,
@@ -98,7 +100,7 @@ impl Coalition {
             plan: plan.clone(),
             threshold: parsed.shape.threshold,
             bindings: vec![BINDING; ids.len()],
-            place: Place {
+            place: Position {
                 run: RUN,
                 round: 1,
                 transcript: keys::hash(COHORT, &[&request]),

@@ -11,6 +11,7 @@ mod hostile_round;
 mod inconsistent;
 mod lying_client;
 mod protocol;
+mod roster;
 mod shapes;
 mod split_views;
 mod steady;

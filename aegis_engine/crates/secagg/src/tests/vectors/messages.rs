@@ -1,5 +1,6 @@
 //! Every message: what its bytes mean, and bytes that mean nothing.
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::{assert_refused, bytes, list, number, read, text};
@@ -10,16 +11,16 @@ use crate::message::{
 use crate::ring::RingWidth;
 use crate::shamir::Share;
 use crate::wire::Header;
-use crate::{ClientRun, Plan, SecAggError, hex};
+use crate::{ClientRun, Plan, SecAggError};
 
 fn advert(advert: &Advert) -> Value {
     json!({
         "node": advert.node,
-        "identity": hex(&advert.identity),
-        "channel": hex(&advert.channel),
-        "policy": hex(&advert.policy),
+        "identity": HEXLOWER.encode(&advert.identity),
+        "channel": HEXLOWER.encode(&advert.channel),
+        "policy": HEXLOWER.encode(&advert.policy),
         "min_cohort": advert.min_cohort,
-        "signature": hex(&advert.signature),
+        "signature": HEXLOWER.encode(&advert.signature),
     })
 }
 
@@ -51,7 +52,9 @@ fn by_node<T>(items: &[(u64, T)], field: &str, show: impl Fn(&T) -> String) -> V
 }
 
 fn shares(items: &[(u64, Share)]) -> Value {
-    by_node(items, "share", |share| hex(&share.to_bytes()[..]))
+    by_node(items, "share", |share| {
+        HEXLOWER.encode(&share.to_bytes()[..])
+    })
 }
 
 /// A message's fields as the vectors write them, and the message written again. A client's state shows no fields here: its
@@ -83,22 +86,25 @@ fn described(kind: &str, data: &[u8], of: &Value) -> Result<(Option<Value>, Vec<
         "share reply" => {
             let (h, m) = ShareReply::from_bytes(data)?;
             let body = json!({
-                "mask_key": hex(&m.key.mask_key),
-                "signature": hex(&m.key.signature),
-                "seed_check": hex(&m.seed_check),
-                "sealed": by_node(&m.sealed, "sealed", |sealed| hex(sealed)),
+                "mask_key": HEXLOWER.encode(&m.key.mask_key),
+                "signature": HEXLOWER.encode(&m.key.signature),
+                "seed_check": HEXLOWER.encode(&m.seed_check),
+                "sealed": by_node(&m.sealed, "sealed", |sealed| HEXLOWER.encode(sealed)),
             });
             (headed(&h, body), m.to_bytes(h.run, h.round))
         }
         "masked request" => {
             let (h, m) = MaskedRequest::from_bytes(data)?;
             let keys = m.keys.iter().map(|key| {
-                let (mask_key, signature) = (hex(&key.mask_key), hex(&key.signature));
+                let (mask_key, signature) = (
+                    HEXLOWER.encode(&key.mask_key),
+                    HEXLOWER.encode(&key.signature),
+                );
                 json!({"node": key.node, "mask_key": mask_key, "signature": signature})
             });
             let body = json!({
                 "keys": keys.collect::<Value>(),
-                "sealed": by_node(&m.sealed, "sealed", |sealed| hex(sealed)),
+                "sealed": by_node(&m.sealed, "sealed", |sealed| HEXLOWER.encode(sealed)),
             });
             (headed(&h, body), m.to_bytes(h.run, h.round, h.node))
         }
@@ -108,7 +114,7 @@ fn described(kind: &str, data: &[u8], of: &Value) -> Result<(Option<Value>, Vec<
             let len = usize::try_from(number(&of["elements"])).unwrap();
             let (h, m) = MaskedInput::from_bytes(data, width, len)?;
             let again = [&MaskedInput::prefix(&h, width, len)[..], m.packed].concat();
-            let packed = hex(m.packed);
+            let packed = HEXLOWER.encode(m.packed);
             let body = json!({"width": width.bytes(), "elements": len, "packed": packed});
             (headed(&h, body), again)
         }
@@ -116,8 +122,8 @@ fn described(kind: &str, data: &[u8], of: &Value) -> Result<(Option<Value>, Vec<
             let (h, m) = UnmaskRequest::from_bytes(data)?;
             let body = json!({
                 "sets": sets(&m.sets),
-                "commits": by_node(&m.commits, "signature", |signature| hex(signature)),
-                "next": hex(m.next.unwrap_or_default()),
+                "commits": by_node(&m.commits, "signature", |signature| HEXLOWER.encode(signature)),
+                "next": HEXLOWER.encode(m.next.unwrap_or_default()),
             });
             (headed(&h, body), m.to_bytes(h.run, h.round, h.node))
         }
@@ -126,7 +132,7 @@ fn described(kind: &str, data: &[u8], of: &Value) -> Result<(Option<Value>, Vec<
             let body = json!({
                 "seeds": shares(&m.seeds),
                 "secrets": shares(&m.secrets),
-                "next": hex(m.next.unwrap_or_default()),
+                "next": HEXLOWER.encode(m.next.unwrap_or_default()),
             });
             (headed(&h, body), m.to_bytes(h.run, h.round, h.node))
         }
@@ -139,7 +145,7 @@ fn described(kind: &str, data: &[u8], of: &Value) -> Result<(Option<Value>, Vec<
         }
         "commit" => {
             let (h, m) = Commit::from_bytes(data)?;
-            let body = json!({"signature": hex(&m.signature)});
+            let body = json!({"signature": HEXLOWER.encode(&m.signature)});
             (headed(&h, body), m.to_bytes(h.run, h.round, h.node))
         }
         "client state" => (None, ClientRun::from_bytes(data)?.to_bytes().to_vec()),

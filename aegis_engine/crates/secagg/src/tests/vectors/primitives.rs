@@ -1,5 +1,6 @@
 //! Keys, shares, masks, graphs and numbers.
 
+use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -7,13 +8,14 @@ use serde_json::Value;
 use super::{array, assert_refused, bytes, floats, integers, list, number, read, small, text};
 use crate::client::share::COHORT;
 use crate::graph::Ring;
-use crate::keys::{self, Exchange, Key32, Place};
+use crate::keys::{self, Exchange, Position};
 use crate::mask::{CHUNK, Mask, Scratch, apply};
 use crate::message::{Commit, RoundKey, Sets};
 use crate::ring::{RingWidth, pack};
+use crate::secret::Key32;
 use crate::shamir::{self, SHARE_LEN, Share};
 use crate::wire::Header;
-use crate::{Encoding, Plan, SecAggError, encode, hex};
+use crate::{Encoding, Plan, SecAggError, encode};
 
 fn secret(value: &Value) -> Key32 {
     Key32::new(array(value))
@@ -22,7 +24,7 @@ fn secret(value: &Value) -> Key32 {
 #[test]
 fn keys_and_hashes_are_the_documents() {
     let v = read("keys");
-    let place = Place {
+    let place = Position {
         run: number(&v["run"]),
         round: number(&v["round"]),
         transcript: array(&v["transcript"]),
@@ -108,7 +110,7 @@ fn sealed_shares_of_the_vectors_open_and_altered_ones_do_not() {
     let v = read("sealed");
     let root = secret(&v["root"]);
     let open = |one: &Value| -> Result<String, SecAggError> {
-        let place = Place {
+        let place = Position {
             run: number(&v["run"]),
             round: number(&one["round"]),
             transcript: array(&v["transcript"]),
@@ -120,7 +122,7 @@ fn sealed_shares_of_the_vectors_open_and_altered_ones_do_not() {
         if halves.iter().any(|half| Share::from_bytes(half).is_none()) {
             return Err(SecAggError::ShareRejected { node: way.0 });
         }
-        Ok(hex(&pair[..]))
+        Ok(HEXLOWER.encode(&pair[..]))
     };
     assert_eq!(open(&v["good"]).unwrap(), text(&v["good"]["pair"]));
     assert_eq!(list(&v["bad"]).len(), 6);

@@ -1,0 +1,7 @@
+//! Policies as texts and as files; nothing here asks them anything.
+
+mod keep;
+mod text;
+
+pub use keep::KeepError;
+pub use text::{Bundle, DEFAULT_DENY};

@@ -1,0 +1,15 @@
+//! What a dataset says of itself: which rows, of what class and subject, under which facts of its steward. Nothing here
+//! decides.
+
+pub mod facts;
+mod index;
+mod set;
+mod subject;
+
+pub use facts::{BASES, DatasetFacts, Role};
+#[cfg(test)]
+pub(crate) use index::MAGIC;
+pub use index::{Class, MAX_CLASSES, RowIndex};
+pub use set::RowSet;
+pub use subject::Subject;
+pub(crate) use subject::{BySubject, count_distinct};

@@ -1,0 +1,11 @@
+//! Everything between a request and a release: decisions of `aegis-policy` as Python sees them.
+
+pub mod engine;
+pub mod permit;
+pub mod proposal;
+pub mod release;
+pub mod request;
+pub mod session;
+
+pub use permit::Permit;
+pub use release::Release;

@@ -1,0 +1,8 @@
+//! Secure aggregation: plans, machines and rosters of `aegis-secagg` as Python sees them.
+
+pub mod client;
+mod machine;
+pub mod plan;
+pub mod roster;
+pub mod server;
+pub mod sum;

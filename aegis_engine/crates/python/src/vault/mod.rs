@@ -1,0 +1,11 @@
+//! Methods of the vault that put no rows out: one file for each thing a data steward does with it.
+
+pub mod audit;
+mod consent;
+mod erase;
+pub mod maintain;
+pub mod names;
+mod open;
+mod source;
+mod store;
+pub mod writer;
