@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from aegis_engine.tables import Csv, Parquet, TableBlocks
 from torch import nn
 from torch.utils.data import Dataset
 
-from aegis_engine import Permit, Rng, Vault
+from aegis_engine import ComplianceEngine, Permit, Rng, Vault
 from aegis_flower.data import Spec
-from aegis_flower.errors import DataMismatch
+from aegis_flower.errors import AegisError, DataMismatch
 
 Rows = npt.NDArray[np.uint32]
 Layout = Iterable[tuple[str, str, int]]
+Batch = dict[str, npt.NDArray[np.generic]]
 _NUMPY = {"f32": "<f4", "f64": "<f8", "i64": "<i8", "i32": "<i4", "u8": "|u1"}
-_NAMES = {"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32", "u8": "uint8"}
-_EXACT = ("f32", "u8")  # types whose every value float32 holds
+_NAMES = {
+    "f32": "float32",
+    "f64": "float64",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+    "u64": "uint64",
+    "bool": "bool",
+}
+_EXACT = ("f32", "u8", "i8", "i16", "u16", "bool")  # types whose every value float32 holds
+_TABLE = "AEG-V022"  # what the engine says where records are asked of a table
+_CACHED = 256 << 20  # bytes of decoded blocks of a table that are kept between batches
 
 
 def check_layout(layout: Layout, spec: Spec) -> None:
@@ -37,6 +54,11 @@ def check_layout(layout: Layout, spec: Spec) -> None:
             continue
         if name not in spec.columns:
             continue
+        if code not in _NAMES:
+            raise DataMismatch(
+                f"column {name!r} of the table holds {code}, which is no number; leave it out of the client's Spec, or store it "
+                "as numbers"
+            )
         if count != spec.columns[name]:
             raise DataMismatch(
                 f"column {name!r} has {count} values per row, the client's Spec says {spec.columns[name]}; correct one of them"
@@ -55,6 +77,8 @@ def check_layout(layout: Layout, spec: Spec) -> None:
 
 
 def _check_label(name: str, code: str, spec: Spec) -> None:
+    if code not in _NAMES:
+        raise DataMismatch(f"label column {name!r} of the table holds {code}, which is no number; store it as numbers")
     if spec.label_dtype is not None:
         if spec.label_dtype != _NAMES[code]:
             raise DataMismatch(
@@ -67,12 +91,100 @@ def _check_label(name: str, code: str, spec: Spec) -> None:
         )
 
 
+class _Records:
+    """Rows of a data set of records, read one by one."""
+
+    def __init__(self, vault: Vault, permit: Permit) -> None:
+        self._reader = vault.records(permit)
+        self.layout = self._reader.columns()
+        self._rows = np.frombuffer(self._reader.rows(), dtype=np.uint32)
+        self._record = np.dtype([(name, _NUMPY[code], (count,)) for name, code, count in self.layout])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, places: npt.NDArray[np.int64], columns: Sequence[str]) -> Batch:
+        chosen = np.ascontiguousarray(self._rows[places])
+        records = np.zeros(len(chosen), dtype=self._record)
+        if len(chosen):
+            self._reader.read_rows(chosen, records)
+        found = {name: np.array(records[name]) for name in columns}
+        records.view(np.uint8)[:] = 0
+        return found
+
+
+class _Table:
+    """Rows of a table. A block (a row group, a run of lines) is decoded whole, into memory outside core dumps, and kept while
+    there is room: a step of Poisson sampling touches all of them.
+    """
+
+    def __init__(self, vault: Vault, permit: Permit, layout: Layout) -> None:
+        reader = vault.table(permit.object, permit=permit)
+        self._vault, self._permit, self._format = vault, permit, Csv if reader.format == "csv" else Parquet
+        permitted = set(reader.columns)
+        self.layout = [column for column in layout if column[0] in permitted]
+        counts = reader.blocks()
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self._blocks: TableBlocks | None = None
+        self._columns: tuple[str, ...] = ()
+        self._kept: OrderedDict[int, Batch] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, places: npt.NDArray[np.int64], columns: Sequence[str]) -> Batch:
+        try:
+            self._vault.admit(self._permit)  # for the blocks that are kept; reading another one asks by itself
+            return self._gathered(places, tuple(columns))
+        except AegisError:
+            self._kept.clear()
+            raise
+
+    def _gathered(self, places: npt.NDArray[np.int64], columns: tuple[str, ...]) -> Batch:
+        if columns != self._columns or self._blocks is None:
+            self._kept.clear()
+            self._columns = columns
+            self._blocks = TableBlocks(lambda: (self._vault, self._permit), self._permit.object, self._format(columns))
+        counts = {name: count for name, _, count in self.layout}
+        kinds = {name: np.dtype(_NAMES[code]) for name, code, _ in self.layout if code in _NAMES}
+        found: Batch = {name: np.zeros((len(places), counts[name]), kinds[name]) for name in columns}
+        blocks = np.searchsorted(self._starts, places, side="right") - 1
+        for block in np.unique(blocks):
+            at = np.flatnonzero(blocks == block)
+            rows = places[at] - self._starts[block]
+            decoded = self._block(int(block))
+            for name in columns:
+                found[name][at] = decoded[name].reshape(len(decoded[name]), -1)[rows]
+        return found
+
+    def _block(self, at: int) -> Batch:
+        assert self._blocks is not None
+        if at in self._kept:
+            self._kept.move_to_end(at)
+            return self._kept[at]
+        decoded = self._blocks.read(at)
+        self._kept[at] = decoded
+        while len(self._kept) > 1 and sum(a.nbytes for block in self._kept.values() for a in block.values()) > _CACHED:
+            self._kept.popitem(last=False)
+        return decoded
+
+
+def _opened(vault: Vault, permit: Permit, layout: Callable[[], Layout]) -> _Records | _Table:
+    try:
+        return _Records(vault, permit)
+    except AegisError as error:
+        if error.code != _TABLE:
+            raise
+    return _Table(vault, permit, layout())
+
+
 class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """A map-style torch data set over exactly the rows a permit allows.
+    """A map-style torch data set over exactly the rows a permit allows, of records and of tables alike.
 
     Items are ``(features, label)``: features of shape (spec.features,), in float32 unless the spec's `dtypes` keep a column's own
     type; the label a scalar, or a vector where the column has several values, int64 for whole numbers, else as it is stored.
-    `__getitems__` gives a whole batch. Nothing decrypted is kept between calls on the Python side.
+    `__getitems__` gives a whole batch. Of records nothing decrypted is kept between calls on the Python side; of a table, blocks
+    of the engine's memory, up to 256 MiB.
 
     Guarantees:
         - Made only from a permit; every batch checks it again, so a withdrawn consent ends the stream at the next batch.
@@ -81,19 +193,17 @@ class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(self, vault: Vault, permit: Permit, spec: Spec) -> None:
-        self._reader = vault.records(permit)
-        layout = self._reader.columns()
+        self._source = _opened(vault, permit, lambda: ComplianceEngine(vault).layout(permit.object))
+        layout = self._source.layout
         check_layout(layout, spec)
-        self._rows = np.frombuffer(self._reader.rows(), dtype=np.uint32)
         self._spec = spec
-        self._layout = np.dtype([(name, _NUMPY[code], (count,)) for name, code, count in layout])
         codes = {name: code for name, code, _ in layout}
         self._features = [c for c in spec.columns if c in codes]
         self.labelled = spec.label in codes
         self._dtype = _joined([_NAMES[codes[c]] for c in self._features if c in spec.dtypes], len(self._features))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._source)
 
     @property
     def features(self) -> int:
@@ -101,24 +211,24 @@ class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return sum(self._spec.columns[c] for c in self._features)
 
     def __getitems__(self, indices: Sequence[int] | Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = self._rows[np.asarray(indices, dtype=np.int64)]
-        records = np.zeros(len(chosen), dtype=self._layout)
-        if len(chosen):
-            self._reader.read_rows(np.ascontiguousarray(chosen), records)
-        x = np.empty((len(chosen), self.features), dtype=self._dtype)
+        places = np.asarray(indices, dtype=np.int64)
+        wanted = [*self._features, *([self._spec.label] if self.labelled else [])]
+        columns = self._source.read(places, wanted)
+        x = np.empty((len(places), self.features), dtype=self._dtype)
         at = 0
         for name in self._features:
             count = self._spec.columns[name]
-            x[:, at : at + count] = records[name]
+            x[:, at : at + count] = columns[name]
             at += count
-        y = self._labels(records)
-        records.view(np.uint8)[:] = 0
+        y = self._labels(columns, len(places))
+        for column in columns.values():
+            column.view(np.uint8)[...] = 0
         return torch.from_numpy(x), torch.from_numpy(y)
 
-    def _labels(self, records: npt.NDArray[np.void]) -> npt.NDArray[np.generic]:
+    def _labels(self, columns: Batch, rows: int) -> npt.NDArray[np.generic]:
         if not self.labelled:
-            return np.zeros(len(records), dtype=np.int64)
-        label = records[self._spec.label]
+            return np.zeros(rows, dtype=np.int64)
+        label = columns[self._spec.label]
         wanted = label.dtype if label.dtype.kind == "f" else np.dtype(np.int64)
         return np.array(label[:, 0] if label.shape[1] == 1 else label, dtype=wanted.newbyteorder("="))
 

@@ -186,7 +186,7 @@ impl Log {
     /// whichever thread or process wrote them. After a failed sync the log takes no records until it is opened again:
     /// the kernel may have dropped the bytes and would report the next sync as good.
     pub fn append(&self, body: &Value) -> Result<Record, AuditError> {
-        let body = with_time(body);
+        let body = time::with_time(body);
         let payload = canonical::canonical(&body)?;
         if self.read_only {
             return Err(AuditError::ReadOnly {
@@ -301,8 +301,9 @@ impl Log {
                 self.file
                     .set_len(end.offset)
                     .map_err(AuditError::io("truncate", self.path()))?;
-                let body =
-                    with_time(&json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}));
+                let body = time::with_time(
+                    &json!({"event": Event::RecoveryTruncated.name(), "bytes": bytes}),
+                );
                 self.write(end, &canonical::canonical(&body)?)
             }
             Err(error) => Err(error),
@@ -391,16 +392,6 @@ fn create(dir: &Place, place: &Place, origin: &str) -> Result<(), AuditError> {
     temp.rename(place)
         .and_then(|()| folder.sync_all())
         .map_err(AuditError::io("rename", temp.path()))
-}
-
-fn with_time(body: &Value) -> Value {
-    let mut body = body.clone();
-    if let Some(map) = body.as_object_mut()
-        && !map.contains_key("time")
-    {
-        map.insert("time".to_owned(), time::now().into());
-    }
-    body
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
 /// Now, as RFC 3339 in UTC with milliseconds. A clock before 1970 reads as 1970: the chain, not the clock, orders records.
 pub(crate) fn now() -> String {
     rfc3339(
@@ -9,6 +11,17 @@ pub(crate) fn now() -> String {
             .duration_since(UNIX_EPOCH)
             .unwrap_or(Duration::ZERO),
     )
+}
+
+/// A record with its time, unless it brings one.
+pub(crate) fn with_time(body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Some(map) = body.as_object_mut()
+        && !map.contains_key("time")
+    {
+        map.insert("time".to_owned(), now().into());
+    }
+    body
 }
 
 /// With milliseconds, as records hold it.

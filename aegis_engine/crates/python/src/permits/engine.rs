@@ -148,9 +148,7 @@ impl ComplianceEngine {
     fn layout(&self, py: Python<'_>, dataset: &str) -> Result<Vec<(String, String, u32)>> {
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
-        let columns = &found.records()?.columns;
-        let one = |c: &aegis_vault::Column| (c.name.clone(), c.dtype.name().to_owned(), c.count);
-        Ok(columns.iter().map(one).collect())
+        Ok(found.layout.columns())
     }
 
     /// ε that all runs together may spend on a data set, as its steward laid down.

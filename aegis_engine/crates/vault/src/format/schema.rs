@@ -84,6 +84,68 @@ pub enum Layout {
     Records(RecordSchema),
 }
 
+impl Layout {
+    /// Name, type and values per row of each column. Types of numbers have the names of [`Dtype`], `i8`, `i16`, `u16`, `u32`,
+    /// `u64` and `bool` beside them; of what is no number, the name that its format has.
+    pub fn columns(&self) -> Vec<(String, String, u32)> {
+        match self {
+            Self::Records(schema) => schema
+                .columns
+                .iter()
+                .map(|c| (c.name.clone(), c.dtype.name().to_owned(), c.count))
+                .collect(),
+            Self::Table(schema) => schema
+                .columns
+                .iter()
+                .map(|column| {
+                    let (kind, count) = numbers(&column.kind);
+                    (column.name.clone(), kind.to_owned(), count)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What a column of a table is as numbers: `Int64` is `i64`, `FixedSizeList(3 x Float32)` three `f32`.
+fn numbers(kind: &str) -> (&str, u32) {
+    let one = |kind| match kind {
+        "Boolean" => Some("bool"),
+        "Float32" => Some("f32"),
+        "Float64" => Some("f64"),
+        "Int8" => Some("i8"),
+        "Int16" => Some("i16"),
+        "Int32" => Some("i32"),
+        "Int64" => Some("i64"),
+        "UInt8" => Some("u8"),
+        "UInt16" => Some("u16"),
+        "UInt32" => Some("u32"),
+        "UInt64" => Some("u64"),
+        _ => None,
+    };
+    if let Some(known) = one(kind) {
+        return (known, 1);
+    }
+    let list = kind
+        .strip_prefix("FixedSizeList(")
+        .and_then(|rest| rest.strip_suffix(')'))
+        .and_then(|rest| rest.split_once(" x "));
+    match list {
+        Some((count, item)) => {
+            // Arrow's text says more behind a comma, such as the name of the field.
+            let item = item.split_once(", ").map_or(item, |(item, _)| item);
+            let item = item
+                .strip_prefix("nullable ")
+                .or(item.strip_prefix("non-null "))
+                .unwrap_or(item);
+            match (count.parse(), one(item)) {
+                (Ok(count), Some(known)) => (known, count),
+                _ => (kind, 1),
+            }
+        }
+        None => (kind, 1),
+    }
+}
+
 /// The one value of `layout` in a [`TableSchema`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -195,6 +257,26 @@ impl RecordSchema {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_of_tables_are_numbers_where_they_can_be() {
+        for (kind, found) in [
+            ("Int64", ("i64", 1)),
+            ("Boolean", ("bool", 1)),
+            ("f32", ("f32", 1)),
+            ("FixedSizeList(3 x Float32)", ("f32", 3)),
+            ("FixedSizeList(3 x nullable Float32)", ("f32", 3)),
+            ("FixedSizeList(3 x Float32, field: 'element')", ("f32", 3)),
+            ("FixedSizeList(3 x Utf8)", ("FixedSizeList(3 x Utf8)", 1)),
+            ("Utf8", ("Utf8", 1)),
+            (
+                "Timestamp(Millisecond, None)",
+                ("Timestamp(Millisecond, None)", 1),
+            ),
+        ] {
+            assert_eq!(numbers(kind), found);
+        }
+    }
 
     /// What versions before tables wrote.
     #[test]
