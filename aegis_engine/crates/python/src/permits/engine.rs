@@ -33,7 +33,7 @@ impl ComplianceEngine {
         request: Option<&Bound<'_, Request>>,
         loose: Option<&Bound<'_, PyDict>>,
         today: Option<u32>,
-    ) -> Result<(aegis_vault::Dataset, aegis_policy::Request)> {
+    ) -> Result<(Arc<aegis_vault::Dataset>, aegis_policy::Request)> {
         let request = Request::of(py, request, loose)?;
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
@@ -123,7 +123,7 @@ impl ComplianceEngine {
         let (found, lineages) = py.detach(|| -> Result<_> {
             Ok((self.vault.dataset(object)?, self.vault.lineages(object)?))
         })?;
-        let facts = found.facts;
+        let facts = &found.facts;
         let terms = serde_json::json!({
             "purposes": facts.purposes,
             "columns": facts.columns,
@@ -186,18 +186,18 @@ impl ComplianceEngine {
         // Taken whatever comes of it: noise that was drawn once is released once.
         let session = session.map(DpSession::take).transpose()?;
         let released = py.detach(|| -> Result<_> {
-            let facts = permits
+            let sets = permits
                 .iter()
-                .map(|permit| Ok(self.vault.dataset(permit.object())?.facts))
-                .collect::<Result<Vec<_>>>()?;
+                .map(|permit| self.vault.dataset(permit.object()))
+                .collect::<std::result::Result<Vec<_>, _>>()?;
             let parts: Vec<Part<'_>> = permits
                 .iter()
-                .zip(&facts)
-                .map(|(permit, facts)| {
+                .zip(&sets)
+                .map(|(permit, set)| {
                     let of_holdout = permit.action() == Action::Evaluate;
                     Part {
                         permit,
-                        facts,
+                        facts: &set.facts,
                         reservation: counts_reservation.clone().filter(|_| of_holdout),
                         epsilon_micro_total: if of_holdout { evaluated } else { trained },
                     }

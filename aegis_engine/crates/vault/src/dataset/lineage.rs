@@ -297,7 +297,7 @@ impl Vault {
                 lineages: dataset.lineages(self)?,
                 names: names.into_iter().collect(),
             };
-            let mut people = dataset.index.subjects;
+            let mut people = dataset.index.subjects.clone();
             people.sort_unstable();
             people.dedup();
             claims.push((claim, people));

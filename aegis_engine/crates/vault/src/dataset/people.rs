@@ -61,7 +61,7 @@ impl Vault {
                 all.push(Arc::clone(rows));
                 continue;
             }
-            let rows = Arc::new(Rows::new(&self.dataset(object)?));
+            let rows = Arc::new(Rows::new(&*self.dataset(object)?));
             known.insert(object, Arc::clone(&rows));
             all.push(rows);
         }

@@ -106,13 +106,14 @@ impl Vault {
         Ok(facts)
     }
 
-    /// Governance metadata of a dataset: what a policy decision needs. No permit, no training data.
-    pub fn dataset(&self, object: Uuid) -> Result<Dataset> {
+    /// Governance metadata of a dataset: what a policy decision needs. No permit, no training data. It is decrypted once in a
+    /// process, as long as its file stays the one that the keystore knows.
+    pub fn dataset(&self, object: Uuid) -> Result<Arc<Dataset>> {
         let not = |reason: &str| VaultError::NotRecords {
             object,
             reason: reason.to_owned(),
         };
-        let (file, key, length) = self.inner.looking(|state| {
+        let (file, key, length, mac) = self.inner.looking(|state| {
             let record = state.body.live(object)?;
             let rows = record
                 .rows
@@ -120,9 +121,12 @@ impl Vault {
             let rows: &Record = state.body.live(rows)?;
             let file = ObjectFile::open(&self.inner, rows)?;
             let key = file.locked(&self.inner, &state.body, rows).rows()?;
-            Ok((file, key, record.length))
+            Ok((file, key, record.length, rows.header_mac))
         })?;
         file.check_size()?;
+        if let Some(known) = self.inner.datasets.known(object, &mac) {
+            return Ok(known);
+        }
         let mut content = Zeroizing::new(vec![
             0;
             usize::try_from(file.header.length)
@@ -146,6 +150,11 @@ impl Vault {
         if !fits {
             return Err(not("its governance rows do not fit its length"));
         }
+        let dataset = Arc::new(dataset);
+        let state = self.inner.known();
+        self.inner
+            .datasets
+            .keep(mac, &dataset, |object| state.body.live(*object).is_ok());
         Ok(dataset)
     }
 }

@@ -316,7 +316,7 @@ fn this_code_still_opens_the_golden_folders() {
         }
         for rows in found.keys().filter_map(|id| vault.dataset(*id).ok()) {
             assert_eq!(
-                (rows.facts, rows.index),
+                (rows.facts.clone(), rows.index.clone()),
                 (write::facts(), write::index(&vault))
             );
             assert_eq!(name, "passphrase");

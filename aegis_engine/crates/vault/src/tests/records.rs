@@ -1,6 +1,7 @@
 //! Projection and permits, with the real policy engine.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_policy::{Bundle, Class, DatasetFacts, Engine, PermitError, Request, RowIndex};
@@ -134,6 +135,28 @@ fn expected(data: &[u8], row: u32, columns: &[&str]) -> Vec<u8> {
 }
 
 #[test]
+fn governance_rows_are_decrypted_once_while_they_are_the_same() {
+    let (_dir, vault) = vault();
+    let (id, ..) = dataset(&vault);
+    let first = vault.dataset(id).unwrap();
+    assert!(Arc::ptr_eq(&first, &vault.dataset(id).unwrap()));
+    vault.rename(id, "e").unwrap();
+    assert!(Arc::ptr_eq(&first, &vault.dataset(id).unwrap()));
+    let rows: Uuid = vault.stat(id).unwrap().attrs["aegis.rows"].parse().unwrap();
+    let path = vault.inner.layout.object(rows);
+    let bytes = fs::read(path.path()).unwrap();
+    fs::remove_file(path.path()).unwrap();
+    assert_eq!(
+        vault.dataset(id).unwrap_err().code(),
+        "AEG-V012",
+        "a file that is gone is missed"
+    );
+    fs::write(path.path(), bytes).unwrap();
+    vault.shred(id, None).unwrap();
+    assert_eq!(vault.dataset(id).unwrap_err().code(), "AEG-V014");
+}
+
+#[test]
 fn a_dataset_comes_back_with_schema_facts_and_index() {
     let (_dir, vault) = vault();
     let (id, data, index) = dataset(&vault);
@@ -144,7 +167,7 @@ fn a_dataset_comes_back_with_schema_facts_and_index() {
     assert_eq!(
         (
             dataset.records().unwrap().clone(),
-            dataset.facts,
+            dataset.facts.clone(),
             dataset.rows
         ),
         (

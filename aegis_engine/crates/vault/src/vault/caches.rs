@@ -1,11 +1,13 @@
 //! What this process remembers of a vault's datasets: it never changes, or grows only. `dataset` fills and reads it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_audit::{Cursor, Log};
 use aegis_policy::{Role, Subject};
 use uuid::Uuid;
+
+use crate::format::governance::Dataset;
 
 /// Who is in which lineage, as far as this process has read. Opened when first asked.
 #[derive(Default)]
@@ -41,5 +43,26 @@ impl Rows {
     /// Rows of that person, and how many of them rest on consent.
     pub fn of(&self, person: &Subject) -> (u64, u64) {
         self.of.get(person).copied().unwrap_or_default()
+    }
+}
+
+/// Governance metadata that was decrypted, by the data object, with the MAC of the file that it was read from: what is stored
+/// anew is read anew.
+#[derive(Default)]
+pub(crate) struct Datasets(Mutex<HashMap<Uuid, ([u8; 32], Arc<Dataset>)>>);
+
+impl Datasets {
+    /// What is known of the object, if it was read from that file.
+    pub fn known(&self, object: Uuid, file: &[u8; 32]) -> Option<Arc<Dataset>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, dataset) = known.get(&object)?;
+        (of == file).then(|| Arc::clone(dataset))
+    }
+
+    /// Remembers it; `live` are the objects that the keystore knows, the others are forgotten.
+    pub fn keep(&self, file: [u8; 32], dataset: &Arc<Dataset>, live: impl Fn(&Uuid) -> bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|object, _| live(object));
+        known.insert(dataset.id, (file, Arc::clone(dataset)));
     }
 }

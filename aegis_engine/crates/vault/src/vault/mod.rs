@@ -25,7 +25,7 @@ use crate::kdf;
 use crate::keys::auth::Auth;
 use crate::system::files::{Folder, Stamp};
 use crate::system::lock::{self, VaultLock};
-use crate::vault::caches::{Lineages, People};
+use crate::vault::caches::{Datasets, Lineages, People};
 use crate::vault::clock::Clock;
 use crate::vault::state::State;
 
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     pub consent: ConsentLedger,
     pub lineages: Lineages,
     pub people: People,
+    pub datasets: Datasets,
     pub clock: Clock,
     pub lock_wait_ms: AtomicU64,
     /// On a file system that is only for reading; decided when it was opened.
@@ -140,6 +141,7 @@ impl Inner {
             consent,
             lineages: Lineages::default(),
             people: People::default(),
+            datasets: Datasets::default(),
             clock: Clock::default(),
             lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
             read_only,
