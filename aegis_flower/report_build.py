@@ -285,7 +285,9 @@ def accuracy_sd(cfg: Config, record: RoundRecord, read: list[Book]) -> float | N
     if not z or share is None:
         return None
     clients = len([b for b in read if b.counts_noise]) or len(record.participants)
-    one = z * math.sqrt(5 if wide else 3)  # of one count of one client (docs/PRIVACY.md; crates/policy/src/release/counts.rs)
+    one = z * math.sqrt(
+        5 if wide else 3
+    )  # of one count of one client (docs/PRIVACY.md; crates/policy/src/release/counts.rs)
     return one * math.sqrt(clients * (1 + share**2)) / record.metrics["examples"]
 
 
