@@ -1,5 +1,7 @@
-"""The ``aegis`` command. One module for each group of commands, which defines functions and registers nothing; the list here
-says which there are. Commands of the plugin appear when it is installed.
+"""Commands may be put here, and what they print.
+
+One module for each group of commands defines functions and registers nothing; the list here says which there are. Commands of
+the plugin appear when it is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Objects of a vault as data sets: layouts of records, tables, and iteration that every library understands.
+"""What makes objects of a vault into data sets may be put here: layouts of records, tables, iteration for every library.
 
 Start with `open`, or `Vault.dataset`, which is the same. ``aegis_engine.data.torch`` has the classes for a ``DataLoader``.
 """
