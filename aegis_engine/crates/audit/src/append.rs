@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
+use crate::create::create;
 use crate::cursor::Cursor;
 use crate::error::AuditError;
 use crate::event::Event;
@@ -365,32 +366,6 @@ impl fmt::Debug for Log {
             .field("head", &self.head())
             .finish_non_exhaustive()
     }
-}
-
-/// Makes the file with its header, whole or not at all, and only when there is none.
-fn create(dir: &Place, place: &Place, origin: &str) -> Result<(), AuditError> {
-    if place.exists() {
-        return Ok(());
-    }
-    // Locks on the folder keep two creators apart; the log's own lock has no file yet.
-    let folder = dir.open_dir().map_err(AuditError::io("open", dir.path()))?;
-    wait(dir.path(), || folder.try_lock())?;
-    if place.exists() {
-        return Ok(());
-    }
-    let temp = dir.join(format::NEW_FILE);
-    // What a crash left: the name goes, whatever it leads to.
-    temp.unlink()
-        .map_err(AuditError::io("remove", temp.path()))?;
-    let mut file = temp
-        .create_new()
-        .map_err(AuditError::io("create", temp.path()))?;
-    file.write_all(&format::file_header(origin))
-        .and_then(|()| file.sync_all())
-        .map_err(AuditError::io("write", temp.path()))?;
-    temp.rename(place)
-        .and_then(|()| folder.sync_all())
-        .map_err(AuditError::io("rename", temp.path()))
 }
 
 fn with_time(body: &Value) -> Value {
