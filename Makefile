@@ -139,7 +139,7 @@ bench-growth: setup ## what a vault costs at 10^2 to 10^5 objects, and many smal
 	$(BIN)/python benches/vault_growth.py
 
 bench-vault: setup ## the vault beside age, cp, plain reads, the raw cipher and pyarrow, on 1 GiB
-	$(BIN)/aegis vault bench --size 1GiB
+	$(BIN)/python benches/engine/vault.py --size 1GiB
 
 wheels: setup ## build both wheels into dist/
 	rm -rf dist

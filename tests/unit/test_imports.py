@@ -85,8 +85,8 @@ def test_the_engines_python_imports_neither_torch_nor_flower_nor_yaml_nor_the_pl
     files = sorted(ENGINE.rglob("*.py"))
     assert files
     for file in files:
-        # Two files are for users of torch, and nothing imports them at its top.
-        for_torch = {"torch"} if file.name in {"torch.py", "bench_training.py"} else set()
+        # One file is for users of torch, and nothing imports it at its top.
+        for_torch = {"torch"} if file.name == "torch.py" else set()
         unwanted = {"torch", "flwr", "yaml", "hydra", "omegaconf", "opacus"} - for_torch
         assert not {top(i) for i in imported(file)} & unwanted, file
         tops = ast.parse(file.read_text()).body

@@ -81,7 +81,13 @@ def check_contents(plugin: Path, engine: Path, sdist: Path) -> None:
     for path in ROOT.joinpath("configs").rglob("*.yaml"):
         needed.add(f"aegis_flower/{path.relative_to(ROOT).as_posix()}")
     check(not needed - set(plugin_names), f"{plugin.name} lacks {sorted(needed - set(plugin_names))}")
-    needed = {"aegis/__init__.py", "aegis/cli.py", "aegis_engine/py.typed", "aegis_engine/_native.pyi"}
+    needed = {
+        "aegis/__init__.py",
+        "aegis/cli/__init__.py",
+        "aegis_engine/py.typed",
+        "aegis_engine/_native.pyi",
+        "aegis_engine/data/__init__.py",
+    }
     check(not needed - set(engine_names), f"{engine.name} lacks {sorted(needed - set(engine_names))}")
     check("-abi3-" in engine.name, f"{engine.name} is not abi3")
     check(plugin.name.endswith("-py3-none-any.whl"), f"{plugin.name} is not pure Python")

@@ -1,4 +1,8 @@
-"""The engine: vaults, permits, audit logs, secure aggregation, noise. No torch, no flwr."""
+"""The engine: vaults, permits, audit logs, secure aggregation, noise. No torch and no flwr may be put here.
+
+The names below are the native module's; its stubs, by subject, have their documentation. Besides: ``keys`` (where a key is),
+``data`` (objects as data sets), ``types`` (shapes of receipts and reports), ``errors``.
+"""
 
 from __future__ import annotations
 

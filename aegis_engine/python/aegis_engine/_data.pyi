@@ -144,7 +144,7 @@ def shuffle_order(seed: int, epoch: int, stream: int, count: int) -> bytes:
 
 @final
 class Records:
-    """Records of one or several objects. `aegis_engine.dataset.VaultDataset` is the face of it."""
+    """Records of one or several objects. `aegis_engine.data.VaultDataset` is the face of it."""
 
     def __new__(cls, sources: builtins.list[Any]) -> Self:
         """`sources`: `(reader, start, stride, count)`, `(reader, offsets)` with offsets as uint64, or a `RecordReader`."""

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from aegis_engine._data import Buffer, ObjectReader, RecordReader, SecretBuffer, TableReader
 from aegis_engine._permits import Permit
-from aegis_engine.dataset import Block, Record, VaultDataset
-from aegis_engine.tables import Csv, Parquet
+from aegis_engine.data import Block, Csv, Parquet, Record, VaultDataset
 from aegis_engine.types import (
     AuditRecord,
     EraseReceipt,
@@ -307,7 +306,7 @@ class Vault:
             class_of: class of each row; None puts all in the first.
             format: ``parquet`` or ``csv``; found by media type, first and last bytes, `name` and the file's name when None.
             name: the file's name when None.
-            csv: how a CSV file is written (`aegis_engine.tables.Csv`); its types are kept with the data set.
+            csv: how a CSV file is written (`aegis_engine.data.Csv`); its types are kept with the data set.
 
         Raises:
             TableError: the file does not read as such a table; nothing was stored.
@@ -420,7 +419,7 @@ class Vault:
         shard: tuple[int, int] | None = None,
         permit: Permit | Mapping[str, Permit] | None = None,
     ) -> VaultDataset:
-        """Records of objects as a stream; see `aegis_engine.dataset`, and `aegis_engine.table_dataset` for tables.
+        """Records of objects as a stream; see `aegis_engine.data`.
 
         Args:
             ids: objects of one layout, one after the other.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
+use crate::create::create;
 use crate::cursor::Cursor;
 use crate::error::AuditError;
 use crate::event::Event;

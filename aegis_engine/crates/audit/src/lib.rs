@@ -55,6 +55,7 @@
 
 mod append;
 mod canonical;
+mod create;
 mod cursor;
 mod error;
 pub mod event;

@@ -1,4 +1,4 @@
-//! `aegis_engine._native`: conversion and registration, nothing else. Work is done with the GIL released.
+//! `aegis_engine._native`: conversion and registration, nothing else may be put here. Work is done with the GIL released.
 //!
 //! Plaintext goes straight into and out of the caller's buffers (`buffer.rs` and `data/arrow.rs`, the only places with `unsafe`); small values are
 //! copied.

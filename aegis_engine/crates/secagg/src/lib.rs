@@ -25,6 +25,10 @@
 //! **State.** [`ClientRun::to_bytes`] holds secrets: seal it. Store it *before* the answer is sent; a state put
 //! back to before an answer would answer twice.
 //!
+//! **Rooms, the lowest first:** `error`; `field`, `ring` (numbers); `plan`, `encode` (what is summed, and how it becomes
+//! integers); `secret`, `shamir`, `keys`, `mask` (secrets); `wire`, `message` (bytes); `graph` (who masks with whom);
+//! `identity`, `roster` (who may take part); `client`, `server` (the two machines).
+//!
 //! **Privacy rests on** few enough clients working with the server: `docs/SECURE_AGGREGATION.md` has the bounds. A client that
 //! sends a false update is not found here; gates and robust rules are other crates' work.
 

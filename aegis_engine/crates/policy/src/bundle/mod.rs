@@ -1,4 +1,4 @@
-//! Policies as texts and as files; nothing here asks them anything.
+//! Policies as texts and as files may be put here; nothing here asks them anything.
 
 mod keep;
 mod text;

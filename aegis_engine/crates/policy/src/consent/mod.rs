@@ -1,4 +1,4 @@
-//! The consent ledger: what data subjects allowed and forbade, in a hash-chained log.
+//! What belongs to the consent ledger may be put here: what data subjects allowed and forbade, in a hash-chained log.
 //!
 //! A record is `{"event":"consent.<what>","purpose":<text or null>,"subjects":[<32 hex digits>...],"proof":<64 hex
 //! digits>}` with `<what>` one of `grant`, `withdraw`, `object`, `restrict`, `lift`, `erase`; null means every purpose.

@@ -1,4 +1,4 @@
-//! The decision to let data in: request in, audit record to disk, permit out. Fails closed at every step.
+//! Steps of the decision to let data in may be put here: request in, audit record to disk, permit out. Fails closed at every step.
 
 mod decide;
 mod outcome;

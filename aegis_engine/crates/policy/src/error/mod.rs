@@ -1,4 +1,4 @@
-//! Errors of this crate and what they carry; they import nothing of it. Every variant of [`PolicyError`] means: no permit, no
+//! Errors and what they carry may be put here; they import nothing of the crate. Every variant of [`PolicyError`] means: no permit, no
 //! release.
 
 mod consent;

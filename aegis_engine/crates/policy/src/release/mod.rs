@@ -1,4 +1,4 @@
-//! The way out: gates over an update, one policy decision, one durable record, one [`Release`].
+//! Steps of the way out may be put here: gates over an update, one policy decision, one durable record, one [`Release`].
 
 mod asked;
 pub mod counts;

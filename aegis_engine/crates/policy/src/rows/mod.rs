@@ -1,4 +1,4 @@
-//! What a dataset says of itself: which rows, of what class and subject, under which facts of its steward. Nothing here
+//! What a dataset says of itself may be put here: which rows, of what class and subject, under which facts of its steward. Nothing here
 //! decides.
 
 pub mod facts;

@@ -1,4 +1,4 @@
-//! What comes out of a vault under a permit, and how data sets go in: readers, records, tables, in the forms Python's
+//! What comes out of a vault under a permit may be put here, and how data sets go in: readers, records, tables, in the forms Python's
 //! libraries take.
 
 pub mod arrow;

@@ -142,8 +142,8 @@ impl Vault {
         options.set_item("read_ahead", read_ahead)?;
         options.set_item("shard", shard)?;
         options.set_item("permit", permit)?;
-        py.import("aegis_engine.dataset")?
-            .getattr("dataset_of")?
+        py.import("aegis_engine.data")?
+            .getattr("open")?
             .call((slf, ids, record), Some(&options))
     }
 }

@@ -1,4 +1,4 @@
-//! Everything between a request and a release: decisions of `aegis-policy` as Python sees them.
+//! What lies between a request and a release may be put here: decisions of `aegis-policy` as Python sees them.
 
 pub mod engine;
 pub mod permit;

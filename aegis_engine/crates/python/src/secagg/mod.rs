@@ -1,4 +1,4 @@
-//! Secure aggregation: plans, machines and rosters of `aegis-secagg` as Python sees them.
+//! What belongs to secure aggregation may be put here: plans, machines and rosters of `aegis-secagg` as Python sees them.
 
 pub mod client;
 mod machine;

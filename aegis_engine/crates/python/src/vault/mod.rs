@@ -1,4 +1,4 @@
-//! Methods of the vault that put no rows out: one file for each thing a data steward does with it.
+//! Methods of the vault that give no rows out may be put here: one file for each thing a data steward does with it.
 
 pub mod audit;
 mod consent;

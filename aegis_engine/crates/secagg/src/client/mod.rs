@@ -1,3 +1,5 @@
+//! What one client does in a round may be put here, one file for each step.
+//!
 //! The client's half: what it holds, and how it answers each step.
 
 mod mask;

@@ -2,12 +2,16 @@
 
 use super::bounded;
 use super::material::{self, Ask, BINDING, Memory, NODES, RUN, plan};
+use crate::client::{ClientLimits, ClientRun};
+use crate::error::SecAggError;
+use crate::identity::Identity;
 use crate::message::{
     Advert, Commit, CommitRequest, MaskedInput, MaskedRequest, ShareReply, ShareRequest,
     UnmaskReply, UnmaskRequest,
 };
 use crate::roster;
-use crate::{ClientLimits, ClientRun, Identity, Profile, SecAggError, ServerRun, SignedRoster};
+use crate::roster::SignedRoster;
+use crate::server::{Profile, ServerRun};
 
 type Again = fn(&[u8]) -> Option<Vec<u8>>;
 

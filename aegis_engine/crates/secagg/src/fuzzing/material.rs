@@ -3,8 +3,13 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::client::{ClientLimits, ClientRun, Sums};
+use crate::error::SecAggError;
+use crate::graph::Shape;
+use crate::keys;
 use crate::message::{Advert, ShareRequest};
-use crate::{ClientLimits, ClientRun, Encoding, Plan, Profile, SecAggError, Shape, Sums, keys};
+use crate::plan::{Encoding, Plan};
+use crate::server::Profile;
 
 pub(super) type Bytes = Rc<[u8]>;
 

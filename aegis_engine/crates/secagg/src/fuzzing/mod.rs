@@ -1,3 +1,5 @@
+//! Only what fuzzers call may be put here.
+//!
 //! Every decoder and both state machines against a peer that sends what it likes, for `fuzz/` and `tests/fuzz_short.rs`.
 //! Not an interface.
 //!

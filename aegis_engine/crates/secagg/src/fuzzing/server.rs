@@ -4,7 +4,9 @@ use std::cell::RefCell;
 
 use super::material::{self, Ask, BINDING, Bytes, Memory, NODES, RUN, contribution, fresh, plan};
 use super::program::Program;
-use crate::{SecAggError, ServerRun, Sum, encode};
+use crate::encode::encode;
+use crate::error::SecAggError;
+use crate::server::{ServerRun, Sum};
 
 const STEPS: usize = 12;
 

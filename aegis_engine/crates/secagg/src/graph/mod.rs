@@ -1,3 +1,5 @@
+//! What decides who shares masks with whom may be put here.
+//!
 //! Who shares masks with whom: everybody (profile S) or the neighbours on a shuffled ring (profile D), and the bounds that
 //! make a shape acceptable. `docs/SECURE_AGGREGATION.md` has the arguments.
 

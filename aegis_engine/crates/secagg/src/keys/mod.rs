@@ -1,4 +1,4 @@
-//! What is done with keys: agreeing on them, deriving, sealing with, signing with them. Each key belongs to one [`Position`].
+//! What is done with keys may be put here: agreeing, deriving, sealing, signing. Each key belongs to one [`Position`].
 
 mod derive;
 mod seal;

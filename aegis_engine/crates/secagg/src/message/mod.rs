@@ -1,3 +1,5 @@
+//! Messages and their bytes may be put here; nothing here acts on them.
+//!
 //! The messages of a run and their bytes: adverts and share requests here, the steps of a round in `round`.
 //!
 //! Every message starts with version (2), kind, run, round and node (little-endian `u64`). Lists start

@@ -1,3 +1,5 @@
+//! What belongs to the roster may be put here: its text, its signature, which one a node takes.
+//!
 //! The operator's roster: whose keys a client takes, in a text file signed by a key that the nodes pin.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+//! What the server does in a round may be put here, one file for each step.
+//!
 //! The server's half: collects, adds, unmasks the sum. It keeps one accumulator, never a client's vector.
 
 mod collect;

@@ -1,3 +1,5 @@
+//! What reads CSV may be put here, and nothing that knows Parquet.
+//!
 //! CSV (RFC 4180, with other delimiters and quotes on request): a header, types by column, records by line.
 
 mod build;

@@ -1,3 +1,5 @@
+//! What reads Parquet may be put here, and nothing that knows CSV.
+//!
 //! Parquet: the footer, then the column chunks asked for.
 
 mod footer;

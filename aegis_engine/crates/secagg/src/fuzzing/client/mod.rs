@@ -1,3 +1,5 @@
+//! Only the attack on one client may be put here.
+//!
 //! One client against a server that has all others on its side: their keys sign what it wants, and it changes any byte.
 
 mod attack;

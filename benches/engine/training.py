@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from aegis_engine.data import Block, Fixed
 from torch import nn
 
-from aegis_engine._native import Vault
-from aegis_engine.dataset import Block, Fixed
+from aegis_engine import Vault
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PIXELS = 28 * 28

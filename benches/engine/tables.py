@@ -1,6 +1,6 @@
 """Parquet through the vault beside plain pyarrow, interleaved in one run.
 
-``python benches/tables.py [MEBIBYTES] [FOLDER]``: a table of uncompressed float32, and a realistic one (zstd, snappy,
+``python benches/engine/tables.py [MEBIBYTES] [FOLDER]``: a table of uncompressed float32, and a realistic one (zstd, snappy,
 dictionaries, missing values), each with 1 and 2 threads. Prints seconds and the ratio pyarrow / vault (goal 0.9).
 """
 

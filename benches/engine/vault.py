@@ -10,62 +10,26 @@ fault of the host, many times what it takes to seal a page. How much went back m
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from aegis_engine._native import Vault, bench_cipher
+from aegis.cli.bench import CHUNK, ROUNDS, Row, cipher, row, table
 
-ROUNDS: Final = 9
-CHUNK: Final = 2**20
+from aegis_engine import Vault
+
 MIB: Final = 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the goals table.
-
-    Attributes:
-        name: the figure.
-        ours: what was measured of ours, in `unit`; None when it could not be.
-        reference: the same of the reference.
-        ratio: ours to the reference, in the sense of the goal; with the range over the rounds in `low` and `high`.
-        goal: the goal, as a number.
-        at_least: whether the ratio must be at least (speeds) or at most (times, memory) the goal.
-        note: how it was measured, or why not.
-    """
-
-    name: str
-    ours: float | None
-    reference: float | None
-    unit: str
-    ratio: float | None
-    low: float | None
-    high: float | None
-    goal: float
-    at_least: bool
-    note: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is reached; None when it was not measured."""
-        if self.ratio is None:
-            return None
-        return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**dataclasses.asdict(self), "met": self.met}
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -91,16 +55,7 @@ def _compare(
     for turn in range(rounds):
         for work, into in ((ours, mine), (reference, theirs)) if turn % 2 else ((reference, theirs), (ours, mine)):
             into.append(_seconds(work))
-    return _row(name, mine, theirs, goal=goal, speed=speed, size=size, note=note)
-
-
-def _row(name: str, mine: list[float], theirs: list[float], *, goal: float, speed: bool, size: int, note: str) -> Row:
-    pairs = [t / m if speed else m / t for m, t in zip(mine, theirs, strict=True)]
-    ratio, low, high = statistics.median(pairs), min(pairs), max(pairs)
-    a, b = statistics.median(mine), statistics.median(theirs)
-    if speed:
-        return Row(name, size / a / 1e9, size / b / 1e9, "GB/s", ratio, low, high, goal, True, note)
-    return Row(name, a * 1e6, b * 1e6, "µs", ratio, low, high, goal, False, note)
+    return row(name, mine, theirs, goal=goal, speed=speed, size=size, note=note)
 
 
 def _given_back() -> int:
@@ -113,18 +68,6 @@ def _given_back() -> int:
 
 def _missing(name: str, goal: float, at_least: bool, note: str) -> Row:
     return Row(name, None, None, "", None, None, None, goal, at_least, note)
-
-
-def _cipher() -> list[Row]:
-    times = [bench_cipher(CHUNK, 256) for _ in range(ROUNDS + 1)][1:]
-    size = 256 * CHUNK
-    note = "1 MiB in place, buffer in cache", "1 MiB into another buffer"
-    return [
-        _row("seal of a chunk / aws-lc raw", [t[0] for t in times], [t[1] for t in times],
-             goal=0.95, speed=True, size=size, note=note[0]),
-        _row("open of a chunk / aws-lc raw", [t[2] for t in times], [t[3] for t in times],
-             goal=0.95, speed=True, size=size, note=note[1]),
-    ]  # fmt: skip
 
 
 def _into_memory(vault: Vault, stored: str, source: Path, size: int) -> Row:
@@ -202,7 +145,7 @@ def _files(vault: Vault, stored: str, folder: Path, source: Path, size: int) -> 
                 into.append(work())
         if gone := _given_back() - before:
             note += f"; {gone / 2**30:.1f} GiB of freed memory went back to the hypervisor meanwhile"
-        return _row(name, mine, theirs, goal=goal, speed=True, size=size, note=note)
+        return row(name, mine, theirs, goal=goal, speed=True, size=size, note=note)
 
     def fresh_copy() -> float:
         copy.unlink(missing_ok=True)
@@ -332,25 +275,23 @@ def _memory(folder: Path, source: Path) -> Row:
 def _parquet(folder: Path) -> Row:
     name, goal = "Parquet through the vault / plain pyarrow", 0.9
     try:
-        from aegis_engine.tables import parquet_times
-    except ImportError:
-        return _missing(name, goal, True, "this build reads no Parquet")
-    try:
+        from parquet import parquet_times
+
         mine, theirs, size, note = parquet_times(folder, 3 * ROUNDS)
     except ModuleNotFoundError as error:
         return _missing(name, goal, True, str(error))
-    return _row(name, mine, theirs, goal=goal, speed=True, size=size, note=note)
+    return row(name, mine, theirs, goal=goal, speed=True, size=size, note=note)
 
 
 def _training() -> Row:
     name, goal = "training epoch from the vault / from memory", 1.02
     try:
-        from aegis_engine.bench_training import epoch_times
+        from training import epoch_times
     except ModuleNotFoundError as error:
         return _missing(name, goal, False, f"{error}: pip install torch")
     mine, theirs, note = epoch_times(limit=10_000, pairs=2 * ROUNDS)
-    row = _row(name, mine, theirs, goal=goal, speed=False, size=1, note=note)
-    return dataclasses.replace(row, unit="s", ours=(row.ours or 0) / 1e6, reference=(row.reference or 0) / 1e6)
+    found = row(name, mine, theirs, goal=goal, speed=False, size=1, note=note)
+    return dataclasses.replace(found, unit="s", ours=(found.ours or 0) / 1e6, reference=(found.reference or 0) / 1e6)
 
 
 def place(size: int) -> Path:
@@ -391,7 +332,7 @@ def run(size: int, directory: Path | None = None, *, progress: Callable[[str], o
                 out.write(os.urandom(CHUNK))
         vault = Vault.create(folder / "vault", bytes(32))
         progress("the cipher alone")
-        rows = _cipher()
+        rows = cipher()
         stored = str(vault.store_file(source))
         progress("into memory")
         rows.append(_into_memory(vault, stored, source, size))
@@ -410,20 +351,21 @@ def run(size: int, directory: Path | None = None, *, progress: Callable[[str], o
     return rows
 
 
-def table(rows: list[Row]) -> list[str]:
-    """Lines for people."""
-    lines = [f"{'figure':<52} {'ours':>9} {'ref':>9} {'':<5} {'ratio':>7}  {'range':<15} {'goal':<8} {'':<6}"]
-    for row in rows:
-        goal = f"{'≥' if row.at_least else '≤'} {row.goal:g}"
-        if row.ratio is None:
-            lines.append(
-                f"{row.name:<52} {'-':>9} {'-':>9} {'':<5} {'-':>7}  {'':<15} {goal:<8} not measured: {row.note}"
-            )
-            continue
-        spread = f"{row.low:.2f} to {row.high:.2f}" if row.low is not None else ""
-        met = "met" if row.met else "MISSED"
-        lines.append(
-            f"{row.name:<52} {row.ours:>9.2f} {row.reference:>9.2f} {row.unit:<5} {row.ratio:>7.3f}  {spread:<15} {goal:<8} "
-            f"{met:<6} {row.note}"
-        )
-    return lines
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="1GiB", help="size of the object, such as 1GiB or 256MiB")
+    parser.add_argument("--dir", type=Path, help="where to work; a tmpfs with room, or here, by default")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    options = parser.parse_args()
+    units = {"GiB": 2**30, "MiB": 2**20, "GB": 10**9, "MB": 10**6}
+    number, unit = next(((options.size[: -len(u)], u) for u in units if options.size.endswith(u)), ("", ""))
+    try:
+        wanted = int(float(number) * units[unit])
+    except (KeyError, ValueError):
+        parser.error(f"{options.size!r} is no size; give a number and GiB or MiB, such as 1GiB")
+    rows = run(wanted, options.dir, progress=lambda step: print(f"... {step}", file=sys.stderr))
+    print(json.dumps([one.as_dict() for one in rows], indent=2) if options.json else "\n".join(table(rows)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """One epoch of a small CNN on Fashion-MNIST from a vault, beside the same from tensors in memory: prints the ratio.
 
-python benches/vault_training.py [--data DIR] [--limit 60000] [--pairs 3] [--threads 2]
+python benches/engine/training_ratio.py [--data DIR] [--limit 60000] [--pairs 3] [--threads 2]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from aegis_engine.bench_training import FASHION, epoch_times
+from training import FASHION, epoch_times
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``aegis vault``: fill, list, read."""
+"""``aegis vault``: make, fill, list, read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Annotated, Any
 import typer
 from aegis_engine.errors import AegisError
 
-from aegis.cli_base import EXIT_CODES, AsJson, Folder, Key, KeyFile, bar, exit_code, plain, provider, say, show, size
+from aegis.cli.keys import Folder, Key, KeyFile, provider
+from aegis.cli.output import AsJson, bar, exit_code, plain, say, show, size
 from aegis_engine import Vault
 
-vault_app = typer.Typer(
-    help="Encrypted vaults: make, fill, read, check, shred.", epilog=EXIT_CODES, no_args_is_help=True
-)
-
 Object = Annotated[str, typer.Argument(metavar="OBJECT", help="id of the object, or its name when it is the only one")]
+
 BLOCK = 4 * 2**20
+
 # What changes the direction of writing: refused by the engine, as control characters are.
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 # Names of files that are listed after a failure.
 SHOWN = 20
 
@@ -49,7 +49,6 @@ def object_id(vault: Vault, given: str) -> str:
     )
 
 
-@vault_app.command("init", rich_help_panel="Make, fill, look")
 def vault_init(
     vault: Folder,
     key_file: KeyFile = None,
@@ -96,7 +95,6 @@ def _storable(name: str) -> str | None:
     return name
 
 
-@vault_app.command("add", rich_help_panel="Make, fill, look")
 def vault_add(
     vault: Folder,
     files: Annotated[
@@ -153,7 +151,6 @@ def vault_add(
     show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
 
 
-@vault_app.command("ls", rich_help_panel="Make, fill, look")
 def vault_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
     """Lists the objects of a vault."""
     entries = opened(vault, key_file, key).list()
@@ -161,7 +158,6 @@ def vault_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: 
     show(entries, rows or ["(empty)"], as_json)
 
 
-@vault_app.command("stat", rich_help_panel="Make, fill, look")
 def vault_stat(
     vault: Folder, target: Object, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False
 ) -> None:
@@ -172,7 +168,6 @@ def vault_stat(
     show(shown, [f"{k + ':':<13} {'-' if v is None or v == {} else v}" for k, v in shown.items()], as_json)
 
 
-@vault_app.command("cat", rich_help_panel="Make, fill, look")
 def vault_cat(
     vault: Folder,
     target: Object,
@@ -192,7 +187,6 @@ def vault_cat(
     sys.stdout.buffer.flush()
 
 
-@vault_app.command("export", rich_help_panel="Make, fill, look")
 def vault_export(
     vault: Folder,
     target: Object,
@@ -246,7 +240,6 @@ def _copy(vault: Vault, found: str, out: Any, offset: int, length: int | None, *
     return done
 
 
-@vault_app.command("verify", rich_help_panel="Make, fill, look")
 def vault_verify(
     vault: Folder,
     target: Annotated[

@@ -16,32 +16,32 @@ from typing import Annotated, Any
 
 import typer
 from aegis_engine.errors import RosterError
+from aegis_engine.types import RosterFacts
 
-from aegis.cli_base import EXIT_CODES, AsJson, show
+from aegis.cli.output import AsJson, show
 from aegis_engine import Identity, roster_open, roster_sign
 
 DAY = 86_400
+
 LONGEST = 3650
 
-identity_app = typer.Typer(help="Keys that nodes and operators are known by.", epilog=EXIT_CODES, no_args_is_help=True)
-roster_app = typer.Typer(help="Signed lists of who may take part.", epilog=EXIT_CODES, no_args_is_help=True)
-
 IdentityFile = Annotated[Path, typer.Argument(metavar="FILE", help="the secret half, mode 0600")]
+
 RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="the roster; no secret")]
+
 Signer = Annotated[
     Path, typer.Option("--identity", "-i", envvar="AEGIS_IDENTITY", metavar="FILE", help="the operator's identity file")
 ]
+
 Days = Annotated[int, typer.Option(min=1, max=LONGEST, help="days until it expires")]
 
 
-@identity_app.command("new")
 def identity_new(file: IdentityFile, as_json: AsJson = False) -> None:
     """Makes an identity in a new file and prints its public half, which goes into the roster."""
     identity = _loaded(lambda: Identity.create(file))
     _told(file, identity, as_json)
 
 
-@identity_app.command("show")
 def identity_show(file: IdentityFile, as_json: AsJson = False) -> None:
     """Prints the public half of an identity."""
     _told(file, _loaded(lambda: Identity.load(file)), as_json)
@@ -62,7 +62,6 @@ def _told(file: Path, identity: Identity, as_json: bool) -> None:
     show({"file": str(file), "public": public}, [public], as_json)
 
 
-@roster_app.command("sign")
 def roster_sign_command(
     roster: RosterFile,
     identity: Signer,
@@ -87,7 +86,6 @@ def roster_sign_command(
     _write(roster, signer, serial + 1, members, days, as_json)
 
 
-@roster_app.command("add")
 def roster_add(
     roster: RosterFile,
     name: Annotated[str, typer.Argument(help="name of the node, without spaces")],
@@ -100,7 +98,6 @@ def roster_add(
     _edit(roster, identity, days, as_json, lambda members: _join(members, name, key))
 
 
-@roster_app.command("remove")
 def roster_remove(
     roster: RosterFile,
     name: Annotated[str, typer.Argument(help="name of the node")],
@@ -127,7 +124,6 @@ def _edit(roster: Path, identity: Path, days: int, as_json: bool, change: Callab
     _write(roster, signer, serial + 1, members, days, as_json)
 
 
-@roster_app.command("verify")
 def roster_verify(
     roster: RosterFile,
     signer: Annotated[str, typer.Option(metavar="KEY", help="the operator's public half, which the nodes pin")],
@@ -192,7 +188,7 @@ def _write(roster: Path, signer: Identity, serial: int, members: dict[bytes, str
     _listed(roster_open(text, signer.public), as_json)
 
 
-def _listed(found: dict[str, Any], as_json: bool) -> None:
+def _listed(found: RosterFacts, as_json: bool) -> None:
     until = time.strftime("%Y-%m-%d", time.gmtime(found["expires"]))
     members = {key.hex(): name for key, name in found["members"].items()}
     value = {
@@ -204,6 +200,3 @@ def _listed(found: dict[str, Any], as_json: bool) -> None:
     }
     lines = [f"{name:<24} {key}" for key, name in sorted(members.items(), key=lambda item: item[1])]
     show(value, [*lines, f"roster {found['serial']}: {len(members)} members, expires {until}"], as_json)
-
-
-__all__ = ["identity_app", "roster_app"]

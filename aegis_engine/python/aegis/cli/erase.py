@@ -1,0 +1,112 @@
+"""``aegis vault``: giving data up, for good."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+from aegis_engine.types import EraseReceipt, ShredReceipt
+
+from aegis.cli.keys import Folder, Key, KeyFile
+from aegis.cli.output import AsJson, Yes, plain, show
+from aegis.cli.vault import object_id, opened
+
+
+class Level(enum.StrEnum):
+    """How thoroughly an object can be destroyed, weakest first."""
+
+    LOGICAL = "logical"
+    RATCHETED_FILE = "ratcheted-file"
+    HARDWARE = "hardware"
+    KMS = "kms"
+
+
+Require = Annotated[Level | None, typer.Option(help="fail unless this level is reached")]
+
+
+def _receipt(receipt: ShredReceipt | EraseReceipt, what: str, as_json: bool) -> None:
+    lines = [
+        what,
+        f"level: {receipt['level']} (epoch {receipt['epoch_before']} -> {receipt['epoch_after']})",
+        *(f"not reached: keystore backup {c['label']} of epoch {c['epoch']}" for c in receipt["copies"]),
+        *(f"note: {c}" for c in receipt["caveats"]),
+    ]
+    show(receipt, lines, as_json)
+
+
+def vault_shred(
+    vault: Folder,
+    objects: Annotated[list[str], typer.Argument(metavar="OBJECTS...", help="ids or names; all of them or none")],
+    key_file: KeyFile = None,
+    key: Key = None,
+    require: Require = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroys the keys of objects, for good, and prints the receipt."""
+    within = opened(vault, key_file, key)
+    found = [object_id(within, given) for given in objects]
+    names = ", ".join(f"{one} ({within.stat(one)['name']})" for one in found)
+    if not yes:
+        typer.confirm(plain(f"destroy the keys of {names} for ever?"), abort=True)
+    receipt = within.shred_many(found, require=require)
+    _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
+
+
+def vault_shred_subject(
+    vault: Folder,
+    subject: Annotated[str, typer.Argument(help="the person, as given when the objects were added")],
+    key_file: KeyFile = None,
+    key: Key = None,
+    require: Require = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroys the keys of every object about one person alone. Rows of theirs in data sets: erase-person."""
+    within = opened(vault, key_file, key)
+    about = [entry for entry in within.list() if entry["subject"] == subject]
+    if about and not yes:
+        names = ", ".join(entry["name"] for entry in about)
+        typer.confirm(plain(f"destroy the keys of {len(about)} objects ({names}) for ever?"), abort=True)
+    receipt = within.shred_subject(subject, require=require)
+    _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
+
+
+def vault_erase_person(
+    vault: Folder,
+    subject: Annotated[str, typer.Argument(help="the person, as given when the data were taken in")],
+    key_file: KeyFile = None,
+    key: Key = None,
+    require: Require = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erases a person: ends consent and writes every data set with rows of theirs anew without them. Prints the receipt."""
+    within = opened(vault, key_file, key)
+    if not yes:
+        typer.confirm("erase this person for ever?", abort=True)
+    receipt = within.erase_person(subject, require=require)
+    rows = sum(entry["rows"] for entry in receipt["datasets"] if not entry["unreachable"])
+    told = f"erased: {rows} rows removed from {len(receipt['datasets'])} data sets, {len(receipt['objects'])} objects shredded"
+    _receipt(receipt, told, as_json)
+
+
+def vault_destroy(
+    vault: Folder,
+    key_file: KeyFile = None,
+    key: Key = None,
+    require: Require = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroys a whole vault: its root, its keystore, its files. The audit log stays, as evidence."""
+    within = opened(vault, key_file, key)
+    count = len(within.list())
+    if not yes:
+        typed = typer.prompt(f"this destroys {count} objects for ever; type the vault's id ({within.id}) to go on")
+        if typed.strip() != within.id:
+            typer.echo("not destroyed: that is another id", err=True)
+            raise SystemExit(1)
+    receipt = within.destroy(require=require)
+    _receipt(receipt, f"destroyed vault {within.id} with {len(receipt['objects'])} objects", as_json)
