@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typer
-from aegis.cli_base import EXIT_CODES
+from aegis.cli.output import EXIT_CODES
 
 from aegis_flower.cli.certs import certs_make
 from aegis_flower.cli.init import init as init_command

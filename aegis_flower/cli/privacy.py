@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from aegis.cli_base import Key, KeyFile, provider
+from aegis.cli.keys import Key, KeyFile, provider
 
 from aegis_flower.cli.progress import escape
 from aegis_flower.console import console, tolerate

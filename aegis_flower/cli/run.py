@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import typer
-from aegis.cli_base import fail
+from aegis.cli.output import fail
 
 from aegis_flower.cli.trial import notes_of, trial
 from aegis_flower.console import tolerate

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from aegis.cli_base import exit_code
+from aegis.cli.output import exit_code
 
 from aegis_flower.cli.progress import Progress, escape
 from aegis_flower.console import console, tolerate

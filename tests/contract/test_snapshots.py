@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import typer
-from aegis.cli import app
+from aegis.cli import build
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from test_report import example
 
+from aegis_flower.cli import register
 from aegis_flower.report.page import render
 
 WIDTH = 100
@@ -28,6 +29,8 @@ def commands(group: Any, name: str) -> list[list[str]]:
     return found
 
 
+app = build()
+register(app)
 ALL = commands(typer.main.get_command(app), "aegis")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aegis.cli_base import exit_code
+from aegis.cli.output import exit_code
 from aegis_engine.errors import AegisError, AuditTampered
 
 from aegis_engine import ComplianceEngine, Vault, audit_read

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aegis_folder::{AsDir, Place};
 use serde_json::{Value, json};
 
-use crate::create::create;
 use crate::cursor::Cursor;
 use crate::error::AuditError;
 use crate::event::Event;

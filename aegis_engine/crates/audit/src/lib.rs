@@ -55,7 +55,6 @@
 
 mod append;
 mod canonical;
-mod create;
 mod cursor;
 mod error;
 pub mod event;
