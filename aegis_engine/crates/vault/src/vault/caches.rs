@@ -49,7 +49,9 @@ impl Rows {
 /// Governance metadata that was decrypted, by the data object, with the MAC of the file that it was read from: what is stored
 /// anew is read anew.
 #[derive(Default)]
-pub(crate) struct Datasets(Mutex<HashMap<Uuid, ([u8; 32], Arc<Dataset>)>>);
+pub(crate) struct Datasets(Mutex<HashMap<Uuid, Decrypted>>);
+
+type Decrypted = ([u8; 32], Arc<Dataset>);
 
 impl Datasets {
     /// What is known of the object, if it was read from that file.
