@@ -1,213 +1,205 @@
-"""The house of the Rust code: in each crate imports go down only, no two files import each other, files keep their size.
-
-The floors are written here and nowhere else, lowest first; a name is a file or a folder of ``src``. A module of ``cfg(test)`` and
-the folder ``tests`` do not count. `test_layers.py` is the same for Python.
-"""
-
-from __future__ import annotations
+"""The Rust crates keep their floors: imports go down only, no two files need each other, files and folders stay small."""
 
 import re
-import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_layers import circles, upward
-
-ROOT = Path(__file__).parents[2]
-CRATES = ROOT / "aegis_engine" / "crates"
-FLOORS: dict[str, tuple[set[str], ...]] = {
-    "audit": (
-        {"event", "head", "time"},
-        {"cursor", "error"},
-        {"canonical", "format"},
-        {"mark", "scan"},
-        {"read"},
-        {"append", "verify"},
-    ),
-    "folder": (
-        {"private", "root", "stat", "unfit"},
-        {"walk"},
-        {"place"},
-        {"dir"},
-    ),
-    "memory": (
-        {"harden", "map"},
-        {"alloc", "pages"},
-        {"guarded"},
-    ),
-    "noise": (
-        {"clip", "error"},
-        {"rng"},
-        {"discrete", "gaussian", "poisson"},
-        {"session"},
-    ),
-    "policy": (
-        {"digest", "error"},
-        {"bundle", "words"},
-        {"rows"},
-        {"consent", "permit"},
-        {"cedar", "owner"},
-        {"engine"},
-        {"release"},
-    ),
-    "python": (
-        {"convert", "error"},
-        {"buffer", "keys", "noise", "progress"},
-        {"handle"},
-        {"permits"},
-        {"data", "secagg", "vault"},
-    ),
-    "secagg": (
-        {"error", "field", "ring"},
-        {"plan", "secret", "wire"},
-        {"encode", "mask", "shamir"},
-        {"keys"},
-        {"graph", "identity", "roster"},
-        {"message"},
-        {"client"},
-        {"server"},
-        {"fuzzing"},
-    ),
-    "tables": (
-        {"rows", "size", "source"},
-        {"error", "scan"},
-        {"csv", "guard", "schema"},
-        {"parquet"},
-        {"table"},
-        {"batches"},
-    ),
-    "vault": (
-        {"level"},
-        {"error"},
-        {"system"},
-        {"secret"},
-        {"kdf"},
-        {"provider"},
-        {"format"},
-        {"keys"},
-        {"vault"},
-        {"object"},
-        {"ops"},
-        {"dataset"},
-        {"stream"},
-        {"fuzzing"},
-    ),
+CRATES = Path(__file__).resolve().parents[2] / "aegis_engine" / "crates"
+# Rooms (folders, and the files beside lib.rs) of each crate, lowest first; an empty list leaves the order free.
+FLOORS: dict[str, list[str]] = {
+    "audit": [
+        "event",
+        "head",
+        "time",
+        "cursor",
+        "error",
+        "canonical",
+        "format",
+        "mark",
+        "scan",
+        "read",
+        "append",
+        "verify",
+    ],
+    "folder": ["private", "root", "stat", "unfit", "walk", "place", "dir"],
+    "memory": ["harden", "map", "alloc", "pages", "guarded"],
+    "noise": ["clip", "error", "rng", "discrete", "gaussian", "poisson", "session"],
+    "policy": [
+        "digest",
+        "error",
+        "bundle",
+        "words",
+        "rows",
+        "consent",
+        "permit",
+        "cedar",
+        "owner",
+        "engine",
+        "release",
+    ],
+    "python": [
+        "convert",
+        "error",
+        "buffer",
+        "keys",
+        "noise",
+        "progress",
+        "handle",
+        "permits",
+        "data",
+        "secagg",
+        "vault",
+    ],
+    "secagg": [
+        "error",
+        "field",
+        "ring",
+        "plan",
+        "secret",
+        "wire",
+        "encode",
+        "mask",
+        "shamir",
+        "keys",
+        "graph",
+        "identity",
+        "roster",
+        "message",
+        "client",
+        "server",
+        "fuzzing",
+    ],
+    "tables": ["rows", "size", "source", "error", "scan", "csv", "guard", "schema", "parquet", "table", "batches"],
+    "vault": [
+        "level",
+        "error",
+        "system",
+        "secret",
+        "kdf",
+        "format",
+        "keys",
+        "vault",
+        "object",
+        "ops",
+        "dataset",
+        "stream",
+        "fuzzing",
+    ],
 }
-MOST_FILES, MOST_LINES = 12, 400
-MANY = {"vault/src/ops"}  # one verb per file
-LONG = {
-    "vault/src/error/mod.rs": "one enum: a variant, its text and its remedy per error",
-}
+# Crates in which files still need each other in a circle: take the crate out once its circle is cut.
+CIRCLES: set[str] = set()
+LINES, FILES = 400, 12
+# Files of crates with floors that may be longer than that, each with its reason.
+LONG = {"vault/error/mod": "one enum: every refusal with its text"}
+# One verb per file: as many files as there are verbs.
+VERBS = {"vault/ops"}
 
 
-def code(file: Path) -> str:
-    """A file without its comments and its module of tests."""
-    text = re.sub(r"#\[cfg\(test\)\]\s*mod \w+ \{.*", "", file.read_text(), flags=re.DOTALL)
-    return re.sub(r"//[^\n]*", "", text)
+def code(text: str) -> str:
+    """A file without its unit tests."""
+    return re.split(r"\n#\[cfg\(test\)\]\nmod \w+ \{", text)[0]
 
 
-def modules(crate: str) -> dict[str, Path]:
-    """Files of a crate by their path, ``ops::store``; a folder's ``mod.rs`` by the folder's."""
-    found = {}
+def paths(tree: str) -> Iterator[list[str]]:
+    """Every path of a `use` tree such as `a::{b, c::d}`."""
+    head, brace, inner = tree.partition("{")
+    start = [part for part in re.split(r"::|\s+as\s+\w+|\s", head) if part]
+    if not brace:
+        yield start
+        return
+    depth, last = 0, 0
+    inner = inner.rstrip()[:-1] + ","
+    for at, sign in enumerate(inner):
+        depth += (sign == "{") - (sign == "}")
+        if sign == "," and depth == 0:
+            if part := inner[last:at].strip():
+                yield from (start + path for path in paths(part))
+            last = at + 1
+
+
+def imports(files: dict[str, str]) -> dict[str, set[str]]:
+    """By file: the files it names. What a `mod.rs` passes on from its own folder is no need of it."""
+    arrows: dict[str, set[str]] = {}
+    for name, text in files.items():
+        here = [part for part in name.split("/") if part != "mod"]
+        above = here if name.endswith("mod") else here[:-1]
+        lines = re.sub(r"//[^\n]*", "", code(text))
+        if name.endswith("mod"):
+            lines = re.sub(r"\bpub(\([^)]*\))? use (?!crate|super)[^;]+;", "", lines)
+        used = [path for tree in re.findall(r"\buse ([^;]+);", lines) for path in paths(tree)]
+        rest = re.sub(r"\buse [^;]+;", "", lines)
+        used += [path.split("::") for path in re.findall(r"\b(?:(?:crate|super)(?:::\w+)+)", rest)]
+        arrows[name] = set()
+        for path in used:
+            up, least = len([part for part in path if part == "super"]), 0
+            if path[0] == "crate":
+                parts = path[1:]
+            elif up:
+                parts = here[: len(here) - up] + path[up:]
+            else:
+                parts, least = above + path, len(above)
+            for end in range(len(parts), least, -1):
+                at = "/".join(parts[:end])
+                if target := next((file for file in (at, f"{at}/mod") if file in files), None):
+                    arrows[name] |= {target} - {name}
+                    break
+    return arrows
+
+
+def upward(arrows: dict[str, set[str]], floors: list[str]) -> list[str]:
+    """Arrows from a room to one above it, and rooms without a floor."""
+    floor = {room: number for number, room in enumerate(floors)}
+    found = [f"{file} has no floor" for file in arrows if file.split("/")[0] not in floor]
+    pairs = [(file, other) for file, others in arrows.items() for other in others] if not found else []
+    return found + [f"{a} -> {b}" for a, b in pairs if floor[b.split("/")[0]] > floor[a.split("/")[0]]]
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """The files of some circle; none when there is none."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def sources(crate: str) -> dict[str, str]:
+    """By path without `.rs`: the files of a crate but for its root, whose business is to name all others, and its tests."""
     root = CRATES / crate / "src"
-    for file in root.rglob("*.rs"):
-        parts = list(file.relative_to(root).with_suffix("").parts)
-        if parts[0] in ("tests", "lib", "main") or "tests" in parts:
-            continue
-        found["::".join(parts[:-1] if parts[-1] == "mod" else parts)] = file
-    return found
+    found = {file.relative_to(root).with_suffix("").as_posix(): file.read_text() for file in root.rglob("*.rs")}
+    return {name: text for name, text in found.items() if name != "lib" and "tests" not in name.split("/")}
 
 
-def used(text: str) -> set[str]:
-    """Paths under ``crate::`` that a text names; groups in braces are taken apart."""
-    found = set()
-
-    def walk(prefix: str, rest: str) -> None:
-        depth, start, parts = 0, 0, []
-        for at, letter in enumerate(rest):
-            depth += (letter == "{") - (letter == "}")
-            if letter == "," and depth == 0:
-                parts.append(rest[start:at])
-                start = at + 1
-        for part in [*parts, rest[start:]]:
-            one = part.strip()
-            if match := re.match(r"([\w:]*?)(?:::)?\{(.*)\}$", one, re.DOTALL):
-                walk("::".join(filter(None, [prefix, match[1]])), match[2])
-            elif one:
-                found.add("::".join(filter(None, [prefix, one.split(" as ")[0].removesuffix("::self")])))
-
-    for group in re.findall(r"use crate::([^;]+);", text):
-        walk("", group)
-    found.update(re.findall(r"\bcrate::([\w:]+)", re.sub(r"use crate::[^;]+;", "", text)))
-    return found
+def test_every_crate_is_named() -> None:
+    assert set(FLOORS) == {folder.parent.name for folder in CRATES.glob("*/src")}
 
 
-def arrows(crate: str) -> dict[str, set[str]]:
-    files = modules(crate)
-    graph: dict[str, set[str]] = {}
-    for name, file in files.items():
-        targets = set()
-        for path in used(code(file)):
-            words = path.split("::")
-            while words and "::".join(words) not in files:
-                words.pop()
-            if words:
-                targets.add("::".join(words))
-        graph[name] = targets - {name}
-    return graph
+@pytest.mark.parametrize("crate", FLOORS)
+def test_imports_go_down_and_no_file_needs_itself(crate: str) -> None:
+    arrows = imports(sources(crate))
+    if FLOORS[crate]:
+        assert upward(arrows, FLOORS[crate]) == []
+    assert bool(circle(arrows)) == (crate in CIRCLES), circle(arrows)
 
 
-def dotted(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    return {name.replace("::", "."): {t.replace("::", ".") for t in targets} for name, targets in graph.items()}
+@pytest.mark.parametrize("crate", [crate for crate, floors in FLOORS.items() if floors])
+def test_files_and_folders_stay_small(crate: str) -> None:
+    files = sources(crate)
+    long = {f"{crate}/{name}" for name, text in files.items() if len(code(text).splitlines()) > LINES}
+    assert long == {name for name in LONG if name.startswith(f"{crate}/")}
+    folders = [f"{crate}/{name}".rpartition("/")[0] for name in files if not name.endswith("mod")]
+    assert {folder for folder in folders if folders.count(folder) > FILES} - VERBS == set()
 
 
-@pytest.mark.parametrize("crate", sorted(FLOORS))
-def test_imports_go_down_only(crate: str) -> None:
-    names = {name.partition("::")[0] for name in modules(crate)}
-    assert names == {name for floor in FLOORS[crate] for name in floor}
-    assert upward(dotted(arrows(crate)), FLOORS[crate]) == []
-
-
-@pytest.mark.parametrize("crate", sorted(path.parent.parent.name for path in CRATES.glob("*/src/lib.rs")))
-def test_no_files_use_each_other(crate: str) -> None:
-    assert circles(arrows(crate)) == []
-
-
-def sources() -> list[Path]:
-    return [f for f in CRATES.glob("*/src/**/*.rs") if "tests" not in f.relative_to(CRATES).parts and f.stem != "tests"]
-
-
-def test_files_keep_to_a_length_that_can_be_read() -> None:
-    over = {}
-    for file in sources():
-        text = re.sub(r"#\[cfg\(test\)\]\s*mod \w+ \{.*", "", file.read_text(), flags=re.DOTALL)
-        if len(text.splitlines()) > MOST_LINES:
-            over[file.relative_to(CRATES).as_posix()] = len(text.splitlines())
-    assert over.keys() == LONG.keys(), over
-
-
-def test_folders_keep_to_a_number_of_files_that_can_be_looked_over() -> None:
-    folders: dict[str, int] = {}
-    for file in sources():
-        if file.name not in ("mod.rs", "lib.rs"):
-            name = file.parent.relative_to(CRATES).as_posix()
-            folders[name] = folders.get(name, 0) + 1
-    assert {name: count for name, count in folders.items() if count > MOST_FILES and name not in MANY} == {}
-
-
-def test_each_room_says_first_what_may_be_put_there() -> None:
-    for file in sources():
-        if file.name in ("mod.rs", "lib.rs"):
-            assert file.read_text().startswith("//! "), file
-
-
-def test_the_check_reads_what_a_file_uses() -> None:
-    text = "use crate::a::{self, b::{C, d}, E as F};\nuse crate::x;\nlet y = crate::z::f();"
-    assert used(text) == {"a::self", "a::b::C", "a::b::d", "a::E", "x", "z::f"} or used(text) >= {
-        "a::b::C",
-        "x",
-        "z::f",
-    }
-    assert upward({"error": {"ops.open"}, "ops.open": set()}, FLOORS["vault"]) == ["error -> ops.open"]
+def test_the_checker_finds_an_arrow_upwards_and_a_circle() -> None:
+    files = {"low/a": "use crate::high::b::{C, D};", "high/b": "fn f() {}", "high/mod": "pub mod b;\npub use b::C;"}
+    assert upward(imports(files), ["low", "high"]) == ["low/a -> high/b"]
+    assert upward(imports(files), ["high", "low"]) == [] == circle(imports(files))
+    assert upward(imports(files), ["low"]) == ["high/b has no floor", "high/mod has no floor"]
+    for back in ("use super::super::low::a;", "fn f() -> crate::low::a::T {}", "use crate::{x, low::{a as z}};"):
+        assert set(circle(imports(files | {"high/b": back}))) == {"low/a", "high/b"}, back
+    unit = "\n#[cfg(test)]\nmod tests {\n    use crate::low::a;\n}"
+    assert circle(imports(files | {"high/b": unit})) == []

@@ -473,7 +473,7 @@ class Vault:
             require: level to reach or fail: logical, ratcheted-file, hardware, kms.
 
         Returns:
-            The receipt: objects, level, epoch_before, epoch_after, when, file_removed, audit_seq, copies, caveats.
+            The receipt: objects, level, epoch_before, epoch_after, when, audit_seq, copies, caveats.
 
         Raises:
             InsufficientAssurance, ObjectNotFound, ObjectShredded

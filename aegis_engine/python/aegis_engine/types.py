@@ -29,7 +29,6 @@ class ShredReceipt(TypedDict):
     epoch_before: int
     epoch_after: int
     when: int
-    file_removed: bool
     audit_seq: int
     copies: list[KnownCopy]
     caveats: list[str]

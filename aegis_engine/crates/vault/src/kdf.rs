@@ -55,8 +55,3 @@ pub(crate) fn mac(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(a, b).is_ok()
 }
-
-/// Lower-case hexadecimal, as records of the audit log have it.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
-}

@@ -1,4 +1,4 @@
-//! How much a shred proves.
+//! How much a shred proves. The one word for it, from the key providers to the receipts; it imports nothing.
 
 use std::fmt;
 

@@ -11,19 +11,19 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::dataset::{self, Dataset};
 use crate::error::Result;
-use crate::format::governance::{Dataset, encode};
 use crate::format::keystore::{Kind, KnownCopy};
+use crate::format::meta::ROWS_ATTR;
 use crate::format::schema::Layout;
 use crate::level::Level;
-use crate::object::draft::Seed;
+use crate::object::draft::ObjectRandomness;
 use crate::object::writer::ObjectWriter;
 use crate::ops::doctor::caveats;
 use crate::ops::reencrypt::{Source, Swap};
 use crate::ops::store;
-use crate::system::clock::seconds as now;
-use crate::system::fail;
-use crate::vault::Vault;
+use crate::system::failpoint;
+use crate::vault::{Vault, now};
 
 /// A dataset that had rows of the person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,7 +87,7 @@ impl Vault {
         let epoch_before = self.epoch()?;
         // First: from here on no permit covers a row of theirs, whatever happens.
         self.change_consent(Change::Erase, &[identifier.to_owned()], None, true)?;
-        fail::point("erase.recorded")?;
+        failpoint::point("erase.recorded")?;
         let mut swaps = Vec::new();
         let mut gone = Vec::new();
         let mut from = Vec::new();
@@ -116,7 +116,7 @@ impl Vault {
             }
             from.push(entry);
         }
-        fail::point("erase.written")?;
+        failpoint::point("erase.written")?;
         if !swaps.is_empty() {
             self.replace(swaps)?;
         }
@@ -196,9 +196,9 @@ impl Vault {
         };
         let mut facts = dataset.facts.clone();
         facts.lineages = dataset.lineages(self)?;
-        let seed = Seed {
+        let seed = ObjectRandomness {
             created: source.record.created,
-            ..Seed::fresh()?
+            ..ObjectRandomness::fresh()?
         };
         let new = seed.object;
         let sidecar = match source.record.rows {
@@ -212,15 +212,13 @@ impl Vault {
             log2,
             Kind::Rows,
             None,
-            Seed::fresh()?,
+            ObjectRandomness::fresh()?,
         )?;
-        rows.append(&encode(new, &dataset.layout, &facts, &index)?)?;
+        rows.append(&dataset::encode(new, &dataset.layout, &facts, &index)?)?;
         let rows = rows.complete()?;
         let mut meta = source.meta();
-        meta.attrs.insert(
-            crate::format::governance::ROWS_ATTR.to_owned(),
-            rows.id().to_string(),
-        );
+        meta.attrs
+            .insert(ROWS_ATTR.to_owned(), rows.id().to_string());
         let log2 = source.file.header.chunk_log2;
         let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, Some(rows.id()), seed)?;
         let mut at = 0;

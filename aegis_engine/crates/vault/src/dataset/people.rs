@@ -1,24 +1,25 @@
 //! Whose rows are in the live datasets: so that a withdrawal says what it reaches, and one that reaches nobody is refused.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use aegis_policy::{Subject, words};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
+use crate::dataset::Dataset;
 use crate::error::Result;
-use crate::format::governance::Dataset;
 use crate::format::keystore::Kind;
 use crate::vault::Vault;
-use crate::vault::caches::Rows;
 
-/// Somebody whom an identifier names.
-pub(crate) struct Named {
-    /// Every pseudonym under which the person may be known, the one of today first.
-    pub forms: Vec<Subject>,
-    /// Some row of a live dataset is theirs.
-    pub known: bool,
+/// Rows by person of every live dataset, as far as they were read: a dataset never changes.
+type People = HashMap<Uuid, Arc<Rows>>;
+
+/// One dataset.
+pub(crate) struct Rows {
+    pub object: Uuid,
+    pub purposes: BTreeSet<String>,
+    of: HashMap<Subject, (u64, u64)>,
 }
 
 impl Rows {
@@ -36,6 +37,19 @@ impl Rows {
             of,
         }
     }
+
+    /// Rows of that person, and how many of them rest on consent.
+    pub fn of(&self, person: &Subject) -> (u64, u64) {
+        self.of.get(person).copied().unwrap_or_default()
+    }
+}
+
+/// Somebody whom an identifier names.
+pub(crate) struct Named {
+    /// Every pseudonym under which the person may be known, the one of today first.
+    pub forms: Vec<Subject>,
+    /// Some row of a live dataset is theirs.
+    pub known: bool,
 }
 
 impl Vault {
@@ -48,24 +62,20 @@ impl Vault {
                 .map(|record| record.object)
                 .collect()
         };
-        let mut known = self
-            .inner
-            .people
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.retain(|object, _| live.contains(object));
-        let mut all = Vec::with_capacity(live.len());
-        for object in live {
-            if let Some(rows) = known.get(&object) {
-                all.push(Arc::clone(rows));
-                continue;
+        self.inner.people.with(|known: &mut People| {
+            known.retain(|object, _| live.contains(object));
+            let mut all = Vec::with_capacity(live.len());
+            for object in live {
+                if let Some(rows) = known.get(&object) {
+                    all.push(Arc::clone(rows));
+                    continue;
+                }
+                let rows = Arc::new(Rows::new(&*self.dataset(object)?));
+                known.insert(object, Arc::clone(&rows));
+                all.push(rows);
             }
-            let rows = Arc::new(Rows::new(&*self.dataset(object)?));
-            known.insert(object, Arc::clone(&rows));
-            all.push(rows);
-        }
-        Ok(all)
+            Ok(all)
+        })
     }
 
     /// The pseudonym of a person's identifier in its one spelling: composed (NFC), without space around it.

@@ -13,7 +13,7 @@ use crate::format::chunk::GcmKey;
 use crate::format::schema::{Column, RecordSchema};
 use crate::object::bulk;
 use crate::object::cache::ChunkCache;
-use crate::object::read::Unlocked;
+use crate::object::reader::OpenObject;
 use crate::vault::Vault;
 
 /// Caches kept for threads that read at the same time.
@@ -25,7 +25,7 @@ const CACHES: usize = 4;
 /// - Every call redeems the permit again: expiry, consent ledger, vault, object, governing bundle.
 /// - Whole chunks are decrypted only into memory of the engine that is cleared; permitted bytes are copied out.
 pub struct RecordReader {
-    unlocked: Unlocked,
+    unlocked: OpenObject,
     stride: u64,
     columns: Vec<Column>,
     /// Byte ranges of a record, in output order.
@@ -46,7 +46,7 @@ impl Vault {
     /// Opens a dataset under a permit: its rows and columns, in the permit's order. The owner's permit (on a vault
     /// without a bundle) opens all rows and columns.
     pub fn records(&self, permit: &Arc<Permit>, object: Uuid) -> Result<RecordReader> {
-        let unlocked = Unlocked::open(&self.inner, permit, object)?;
+        let unlocked = OpenObject::open(&self.inner, permit, object)?;
         let dataset = self.dataset(object)?;
         let schema = dataset.records()?;
         let scope = |what: String| PermitError::Scope {
@@ -218,7 +218,7 @@ impl Cache {
         })
     }
 
-    fn chunk(&mut self, unlocked: &Unlocked, key: &GcmKey, index: u64) -> Result<&[u8]> {
+    fn chunk(&mut self, unlocked: &OpenObject, key: &GcmKey, index: u64) -> Result<&[u8]> {
         if !self.chunks.knows(index) {
             let header = &unlocked.file.header;
             let mut plain = self.chunks.room(header.widest())?;

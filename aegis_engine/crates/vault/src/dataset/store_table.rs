@@ -10,8 +10,8 @@ use aegis_policy::{DatasetFacts, RowIndex};
 use aegis_tables::{Block, CsvOptions, Format, Scan, Scanner, Source, Table, TableError};
 use uuid::Uuid;
 
-use crate::dataset::store::{Pair, same_columns};
-use crate::dataset::table::ends;
+use crate::dataset::source::ends;
+use crate::dataset::{DataAndRows, same_columns};
 use crate::error::{Result, VaultError};
 use crate::format::header::CHUNK_LOG2;
 use crate::format::meta::Meta;
@@ -99,7 +99,7 @@ impl Vault {
         };
         // Only now, so that a table that is refused claims no lineage.
         let facts = &self.of_lineage(&meta.name, facts, index)?;
-        let mut pair = Pair::begin(&self.inner, meta, chunk_log2)?;
+        let mut pair = DataAndRows::begin(&self.inner, meta, chunk_log2)?;
         stream(&file, source, &mut pair, scanner.as_mut()).map_err(|error| match error {
             Stop::Vault(error) => error,
             Stop::Table(error) => failed(error),
@@ -184,7 +184,7 @@ enum Stop {
 fn stream(
     file: &File,
     path: &Path,
-    pair: &mut Pair,
+    pair: &mut DataAndRows,
     mut scanner: Option<&mut Scanner>,
 ) -> std::result::Result<(), Stop> {
     let length = Source::len(file);

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use aegis_policy::{Permit, PermitError, Scope};
 use aegis_tables::{
-    BATCH_BYTES, Batches, Block, CsvOptions, Format, Kind, Rows, STREAM_BYTES, Scan, Source,
-    SourceError, Table, TableError,
+    BATCH_BYTES, Batches, Block, CsvOptions, Format, Kind, Rows, STREAM_BYTES, Scan, Source, Table,
+    TableError,
 };
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use uuid::Uuid;
 
-use crate::dataset::object_source::ObjectSource;
+use crate::dataset::Dataset;
+use crate::dataset::source::{ObjectSource, ends};
 use crate::error::{Result, VaultError};
-use crate::format::governance::{Dataset, ROWS_ATTR};
+use crate::format::meta::{ObjectInfo, ROWS_ATTR};
 use crate::format::schema::{CsvLayout, Layout, TableSchema};
-use crate::object::read::Unlocked;
+use crate::object::reader::OpenObject;
 use crate::vault::Vault;
 
 /// How to open a table.
@@ -74,52 +75,19 @@ impl Vault {
         object: Uuid,
         request: TableRequest,
     ) -> Result<TableReader> {
-        let source = Arc::new(ObjectSource::new(Unlocked::open(
+        let source = Arc::new(ObjectSource::new(OpenObject::open(
             &self.inner,
             permit,
             object,
         )?));
         let failed = |error| fault(object, error);
         let about = self.stat(object)?;
-        let scope = |what: String| PermitError::Scope {
-            permit: permit.id(),
-            what,
-        };
-        let stored = if about.attrs.contains_key(ROWS_ATTR) {
-            Some(self.dataset(object)?)
-        } else {
-            None
-        };
-        let stored = stored
-            .as_ref()
-            .and_then(|dataset| Some((dataset, laid_out(dataset)?)));
-        let (columns, rows) = match permit.scope() {
-            Scope::Whole => (request.columns.clone(), None),
-            Scope::Rows {
-                rows,
-                columns: permitted,
-            } => {
-                let (dataset, _) = stored.ok_or_else(|| VaultError::NotRecords {
-                    object,
-                    reason: "its governance rows are not those of a table".to_owned(),
-                })?;
-                if rows
-                    .iter()
-                    .next_back()
-                    .is_some_and(|last| last >= dataset.rows)
-                {
-                    return Err(scope("rows this dataset does not have".to_owned()).into());
-                }
-                let columns = request.columns.clone().unwrap_or_else(|| permitted.clone());
-                if let Some(other) = columns.iter().find(|column| !permitted.contains(column)) {
-                    return Err(scope(format!("column {other:?}")).into());
-                }
-                (
-                    Some(columns),
-                    Some(rows.iter().map(u64::from).collect::<Rows>()),
-                )
-            }
-        };
+        let stored = about.attrs.contains_key(ROWS_ATTR);
+        let stored = stored.then(|| self.dataset(object)).transpose()?;
+        let stored = stored.as_deref();
+        let stored = stored.and_then(|dataset| Some((dataset, laid_out(dataset)?)));
+        let dataset = stored.map(|(dataset, _)| dataset);
+        let (columns, rows) = permitted(permit, object, &request, dataset)?;
         let table = if let Some((_, schema)) = stored {
             request
                 .fits(schema)
@@ -127,18 +95,7 @@ impl Vault {
             // Whoever wrote the governance rows said how the table is to be read; a caller must not shift its rows.
             reopen(object, source, schema, rows.is_some())?
         } else {
-            let (head, tail) = ends(&*source).map_err(|e| failed(TableError::Source(e)))?;
-            let format = request
-                .format
-                .or_else(|| Format::detect(&about.media_type, &about.name, &head, &tail));
-            match format {
-                    Some(Format::Parquet) => Table::parquet(source, false),
-                    Some(Format::Csv) => Table::csv(source, request.csv.unwrap_or_default()),
-                    None => Err(TableError::Request {
-                        what: "neither its media type nor its name nor its first bytes say what it is; name the format, parquet or csv".to_owned(),
-                    }),
-                }
-                .map_err(failed)?
+            detect(source, &about, request).map_err(failed)?
         };
         let schema = table.schema_of(columns.as_deref()).map_err(failed)?;
         Ok(TableReader {
@@ -150,18 +107,6 @@ impl Vault {
             schema,
         })
     }
-}
-
-/// The first and the last bytes, by which a format is known.
-pub(crate) fn ends(
-    source: &(impl Source + ?Sized),
-) -> std::result::Result<([u8; 4], [u8; 4]), SourceError> {
-    let (mut head, mut tail) = ([0; 4], [0; 4]);
-    if let Some(last) = source.len().checked_sub(4) {
-        source.read_at(0, &mut head)?;
-        source.read_at(last, &mut tail)?;
-    }
-    Ok((head, tail))
 }
 
 impl TableRequest {
@@ -197,6 +142,65 @@ impl TableRequest {
         }
         Err("it is a governed table, which brings its own description, and csv says otherwise; leave csv out".to_owned())
     }
+}
+
+/// The columns and rows that the permit covers and the request names; `None` is all.
+fn permitted(
+    permit: &Permit,
+    object: Uuid,
+    request: &TableRequest,
+    stored: Option<&Dataset>,
+) -> Result<(Option<Vec<String>>, Option<Rows>)> {
+    let scope = |what: String| PermitError::Scope {
+        permit: permit.id(),
+        what,
+    };
+    Ok(match permit.scope() {
+        Scope::Whole => (request.columns.clone(), None),
+        Scope::Rows {
+            rows,
+            columns: permitted,
+        } => {
+            let dataset = stored.ok_or_else(|| VaultError::NotRecords {
+                object,
+                reason: "its governance rows are not those of a table".to_owned(),
+            })?;
+            if rows
+                .iter()
+                .next_back()
+                .is_some_and(|last| last >= dataset.rows)
+            {
+                return Err(scope("rows this dataset does not have".to_owned()).into());
+            }
+            let columns = request.columns.clone().unwrap_or_else(|| permitted.clone());
+            if let Some(other) = columns.iter().find(|column| !permitted.contains(column)) {
+                return Err(scope(format!("column {other:?}")).into());
+            }
+            (
+                Some(columns),
+                Some(rows.iter().map(u64::from).collect::<Rows>()),
+            )
+        }
+    })
+}
+
+/// Opens a table that nobody described: its format is asked for, or found.
+fn detect(
+    source: Arc<dyn Source>,
+    about: &ObjectInfo,
+    request: TableRequest,
+) -> std::result::Result<Table, TableError> {
+    let (head, tail) = ends(&*source).map_err(TableError::Source)?;
+    let format = request
+        .format
+        .or_else(|| Format::detect(&about.media_type, &about.name, &head, &tail));
+    match format {
+                    Some(Format::Parquet) => Table::parquet(source, false),
+                    Some(Format::Csv) => Table::csv(source, request.csv.unwrap_or_default()),
+                    None => Err(TableError::Request {
+                        what: "neither its media type nor its name nor its first bytes say what it is; name the format, parquet or csv".to_owned(),
+                    }),
+                }
 }
 
 fn laid_out(dataset: &Dataset) -> Option<&TableSchema> {

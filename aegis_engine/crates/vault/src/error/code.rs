@@ -1,4 +1,4 @@
-//! The stable code of each error; docs/ERRORS.md has what to do.
+//! The stable code of each error, and how the errors of other crates become ours.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! One error tree: what happened, to which object, what to do. Never a key, plaintext or a decrypted name.
+//! Every refusal of the crate goes here, in one tree: what happened, to which object, what to do. Never a key, plaintext or a decrypted name.
 
 mod code;
 

@@ -26,8 +26,8 @@ use crate::error::{Result, VaultError};
 use crate::format::changes::Chain;
 use crate::format::chunk::GcmKey;
 use crate::format::keystore::{Body, Delta};
+use crate::format::kind::{Kind, PARAMS_MAX};
 use crate::kdf::{self, Prk};
-use crate::provider::{Kind, PARAMS_MAX};
 use crate::secret::{self, Secret};
 
 /// Before the provider's parameters.

@@ -37,7 +37,7 @@ pub(crate) const META_AT: usize = 160;
 pub(crate) const META_MAX: usize = 3880;
 /// AES-GCM tag (SP 800-38D §5.2.1.2).
 pub(crate) const TAG: usize = 16;
-/// Keeps an object under one key far below GCM's limits (research/vault.md §2).
+/// Keeps an object under one key far below the limits of GCM (SP 800-38D §8.3).
 pub(crate) const MAX_CHUNKS: u64 = 1 << 24;
 /// Default chunk: 1 MiB.
 pub(crate) const CHUNK_LOG2: u8 = 20;

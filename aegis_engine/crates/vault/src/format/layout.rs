@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::provider::Kind;
+use crate::format::kind::Kind;
 use crate::system::files::{self, Folder, Place};
 
 /// Places of one vault, all below its folder, which is opened once.

@@ -8,12 +8,14 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::header::{META_MAX, TAG};
-use crate::format::names;
+use crate::format::name;
 
 /// Padding unit of the plaintext metadata.
 const PAD: usize = 256;
 /// Attributes with this prefix are the vault's own.
 pub(crate) const RESERVED: &str = "aegis.";
+/// The attribute of a dataset that names its governance rows.
+pub(crate) const ROWS_ATTR: &str = "aegis.rows";
 
 /// What the owner says about an object; encrypted in its header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Meta {
 
     /// What a caller may ask for; an object that is re-encrypted keeps the name it has.
     pub(crate) fn check(&self) -> Result<()> {
-        names::check(&self.name)?;
+        name::check(&self.name)?;
         match self.attrs.keys().find(|key| key.starts_with(RESERVED)) {
             Some(key) => Err(VaultError::BadRequest {
                 what: format!(

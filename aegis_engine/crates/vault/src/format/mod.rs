@@ -1,14 +1,12 @@
-//! Bytes on disk and the types they are: no input or output, no keys kept.
+//! Bytes on disk, and the types they become, go here. Nothing here knows a vault or decides anything.
 
 pub(crate) mod changes;
 pub(crate) mod chunk;
 pub(crate) mod envelope;
-pub(crate) mod governance;
 pub(crate) mod header;
 pub(crate) mod keystore;
+pub(crate) mod kind;
 pub(crate) mod layout;
 pub(crate) mod meta;
-pub(crate) mod names;
-pub(crate) mod record;
+pub(crate) mod name;
 pub(crate) mod schema;
-pub(crate) mod sections;

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::format::header::{HEADER, TAG};
 use crate::format::meta::Meta;
-use crate::object::read::ObjectReader;
-use crate::provider::Provider;
+use crate::keys::provider::Provider;
+use crate::object::reader::ObjectReader;
 use crate::vault::Vault;
 
 const CHUNK: usize = 4096;

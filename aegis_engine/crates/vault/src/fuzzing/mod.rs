@@ -1,4 +1,5 @@
-//! Every decoder of bytes that an attacker could have written, for `fuzz/` and `tests/fuzz_short.rs`. Not an interface.
+//! What the fuzz targets need goes here: every decoder of bytes that an attacker could have written, for `fuzz/` and
+//! `tests/fuzz_short.rs`. Not an interface.
 //!
 //! The functions panic when a promise is broken: a value has one encoding, an altered object is never read as a whole one.
 
@@ -10,10 +11,10 @@ use std::sync::OnceLock;
 
 use uuid::Uuid;
 
+use crate::dataset;
 use crate::error::Result;
 use crate::format::changes::{Chain, Next, Scratch};
 use crate::format::envelope::{self, Form, Opened};
-use crate::format::governance;
 use crate::format::header::{HEADER, Header, MAC_AT, TAG};
 use crate::format::keystore::{Body, Delta};
 use crate::format::layout::About;
@@ -21,9 +22,9 @@ use crate::format::meta::Sealed;
 use crate::format::schema;
 use crate::kdf::Prk;
 use crate::keys::epoch::Wrapped;
+use crate::keys::provider::passphrase;
 use crate::object::keys;
 use crate::ops::shred::Intent;
-use crate::provider::passphrase;
 use crate::secret::Secret;
 use crate::vault::Vault;
 
@@ -127,7 +128,7 @@ fn sealed(bytes: &[u8], form: Form) {
 
 fn governance(bytes: &[u8]) {
     let object = id_at(bytes, 8);
-    let Some(found) = governance::decode(object, bytes) else {
+    let Some(found) = dataset::decode(object, bytes) else {
         return;
     };
     if let schema::Layout::Records(schema) = &found.layout
@@ -136,9 +137,9 @@ fn governance(bytes: &[u8]) {
         // As when a dataset is opened: no product overflows.
         let _ = u64::from(found.rows) * schema.record_len() as u64;
     }
-    let again = governance::encode(object, &found.layout, &found.facts, &found.index);
+    let again = dataset::encode(object, &found.layout, &found.facts, &found.index);
     let again = again.expect("what was decoded can be encoded");
-    assert!(governance::decode(object, &again).is_some());
+    assert!(dataset::decode(object, &again).is_some());
 }
 
 /// The root of the seeds' keystores.

@@ -7,16 +7,16 @@ use aegis_policy::{Class, DatasetFacts, RowIndex};
 use uuid::Uuid;
 
 use super::{image, root};
+use crate::dataset;
 use crate::format::envelope::{self, Base, Envelope, Form};
-use crate::format::governance;
 use crate::format::header::{Header, META_MAX, TAG};
 use crate::format::keystore::WRAPPED;
-use crate::format::keystore::{Body, Delta, Entry, Kind, KnownCopy, NamedHead, Record};
+use crate::format::keystore::{Body, Delta, Entry, KeyRecord, Kind, KnownCopy, NamedHead};
 use crate::format::meta::{Meta, Sealed};
 use crate::format::schema::{
     Column, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
 };
-use crate::provider::{self, KeyProvider, Passphrase};
+use crate::keys::provider::{self, KeyProvider, Passphrase};
 use crate::secret::Secret;
 
 /// Headers of several sizes.
@@ -191,8 +191,8 @@ fn body() -> Body {
     body
 }
 
-fn record(n: u128) -> Record {
-    Record {
+fn record(n: u128) -> KeyRecord {
+    KeyRecord {
         object: Uuid::from_u128(n),
         kind: if n == 3 { Kind::Rows } else { Kind::Data },
         key_record: Uuid::from_u128(n + 10),
@@ -231,7 +231,7 @@ fn governed(layout: &Layout) -> Vec<u8> {
         class_of: vec![0, 0],
         subjects: vec![[1; 16], [2; 16]],
     };
-    let bytes = governance::encode(Uuid::from_u128(2), layout, &facts(), &index);
+    let bytes = dataset::encode(Uuid::from_u128(2), layout, &facts(), &index);
     bytes.expect("encodable").to_vec()
 }
 

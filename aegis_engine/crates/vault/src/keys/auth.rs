@@ -10,7 +10,7 @@ use crate::format::envelope::{self, Envelope, Form};
 use crate::format::layout::Layout;
 use crate::kdf;
 use crate::keys::epoch::{self, EpochKey};
-use crate::provider::{self, Kind, Provider};
+use crate::keys::provider::{self, Kind, Provider};
 use crate::secret::Secret;
 
 pub(crate) struct Auth {

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
 use crate::format::layout::Layout;
-use crate::provider::{BLOB_MAX, Destroyed, Kind, Provider};
+use crate::keys::provider::{BLOB_MAX, Destroyed, Kind, Provider};
 use crate::secret::Secret;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Place};
 
 const MAGIC: &[u8; 8] = b"AEGISEPK";
@@ -107,9 +107,9 @@ pub(crate) fn promote(
     old: &Provider,
 ) -> Result<Destroyed> {
     let gone = old.destroy(vault, epoch - 1)?;
-    fail::point("ratchet.destroyed")?;
+    failpoint::point("ratchet.destroyed")?;
     files::overwrite(&layout.epoch_key())?;
-    fail::point("ratchet.overwritten")?;
+    failpoint::point("ratchet.overwritten")?;
     files::rename(&layout.epoch_next(), &layout.epoch_key())?;
     Ok(gone)
 }

@@ -1,4 +1,5 @@
-//! How a keystore opens: the provider's key, the epoch secret, the root under both.
+//! Ways to get root keys, and to give them up, go here.
 
 pub(crate) mod auth;
 pub(crate) mod epoch;
+pub(crate) mod provider;

@@ -18,7 +18,7 @@ use crate::error::{Result, VaultError};
 use crate::format::chunk::{self, GcmKey};
 use crate::format::header::{HEADER, MAX_CHUNKS, TAG};
 
-/// More than this does not help: memory traffic is the limit (research/vault.md §1.2).
+/// More than this does not help: memory traffic is the limit.
 const WORKERS: usize = 4;
 
 /// Gets the bytes done so far, from one thread at a time, never fewer than before. False = stop.

@@ -1,4 +1,6 @@
-//! Every chunk of a file against its keys, without giving out plaintext.
+//! Authenticating one sealed file: header and every chunk, without a permit and without giving out plaintext.
+
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::format::header::Header;
@@ -6,8 +8,21 @@ use crate::object::bulk::{self, Progress};
 use crate::object::file::ObjectFile;
 use crate::object::keys::Verifier;
 use crate::system::files::Place;
+use crate::vault::Inner;
 
-/// Authenticates every chunk; the error names the first that is damaged.
+impl Inner {
+    /// The open file of an object, and what authenticates its chunks.
+    pub fn verifiable(&self, object: Uuid) -> Result<(ObjectFile, Verifier)> {
+        self.looking(|state| {
+            let record = state.body.live(object)?;
+            let file = ObjectFile::open(self, record)?;
+            let verifier = file.locked(self, &state.body, record).verifier()?;
+            Ok((file, verifier))
+        })
+    }
+}
+
+/// Every chunk of it.
 pub(crate) fn check(
     file: &ObjectFile,
     verifier: &Verifier,

@@ -1,4 +1,4 @@
-//! An object that is not committed yet: its random parts, its files, and the intent by which recovery knows its writer.
+//! An object on its way: its random numbers, its intent, its files until the keystore knows it.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::format::keystore::Record;
+use crate::format::keystore::KeyRecord;
 use crate::secret::{self, Secret};
-use crate::system::clock::seconds as now;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Place};
 use crate::system::lock;
-use crate::vault::Inner;
+use crate::vault::{Inner, now};
 
 /// Everything random of one object; tests fix it.
-pub(crate) struct Seed {
+pub(crate) struct ObjectRandomness {
     pub object: Uuid,
     pub key_record: Uuid,
     pub salt: [u8; 32],
@@ -24,7 +23,7 @@ pub(crate) struct Seed {
     pub created: u64,
 }
 
-impl Seed {
+impl ObjectRandomness {
     pub fn fresh() -> Result<Self> {
         Ok(Self {
             object: secret::uuid()?,
@@ -64,7 +63,7 @@ impl Intent {
             return Err(VaultError::Closed); // a fresh random id: nobody else can hold it
         }
         drop(held);
-        fail::point("writer.intent")?;
+        failpoint::point("writer.intent")?;
         Ok(Self {
             path,
             _locked: locked,
@@ -113,7 +112,7 @@ pub(crate) struct Finished {
     pub file: Option<File>,
     pub dek: Secret<32>,
     pub subject: Option<String>,
-    pub record: Record,
+    pub record: KeyRecord,
     pub chunks: u64,
 }
 
@@ -140,7 +139,7 @@ impl Finished {
         };
         let path = self.draft.inner.layout.object_tmp(self.record.object);
         file.sync_all().map_err(VaultError::io("fsync", &path))?;
-        fail::point("store.synced")
+        failpoint::point("store.synced")
     }
 
     /// After the keystore has its record: nothing is left to undo.

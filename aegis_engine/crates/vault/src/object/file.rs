@@ -8,8 +8,8 @@ use rustix::fs::Advice;
 
 use crate::error::{Result, VaultError};
 use crate::format::header::{HEADER, Header, TAG};
-use crate::format::keystore::{Body, Record};
-use crate::object::keys::Locked;
+use crate::format::keystore::{Body, KeyRecord};
+use crate::object::keys::SealedKeys;
 use crate::system::files::Place;
 use crate::vault::Inner;
 
@@ -22,7 +22,7 @@ pub(crate) struct ObjectFile {
 
 impl ObjectFile {
     /// Opens the file of `record` and checks all of the header that needs no key.
-    pub fn open(inner: &Inner, record: &Record) -> Result<Self> {
+    pub fn open(inner: &Inner, record: &KeyRecord) -> Result<Self> {
         let object = record.object;
         let path = inner.layout.object(object);
         let file = path.open().map_err(|error| match error.kind() {
@@ -56,8 +56,13 @@ impl ObjectFile {
     }
 
     /// With the keystore record: what keys are unlocked from.
-    pub fn locked<'a>(&'a self, inner: &Inner, body: &'a Body, record: &'a Record) -> Locked<'a> {
-        Locked {
+    pub fn locked<'a>(
+        &'a self,
+        inner: &Inner,
+        body: &'a Body,
+        record: &'a KeyRecord,
+    ) -> SealedKeys<'a> {
+        SealedKeys {
             body,
             vault: inner.id,
             record,

@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 use crate::error::{Result, VaultError};
 use crate::format::chunk::{self, GcmKey};
 use crate::format::header::{HEADER, Header, MAC_AT};
-use crate::format::keystore::{Body, Kind, Record, WRAPPED};
+use crate::format::keystore::{Body, KeyRecord, Kind, WRAPPED};
 use crate::kdf::{self, Prk};
 use crate::secret::{self, Secret};
 
@@ -47,7 +47,7 @@ pub(crate) fn wrap(
     Ok(out)
 }
 
-fn unwrap(body: &Body, vault: Uuid, record: &Record) -> Result<Secret<32>> {
+fn unwrap(body: &Body, vault: Uuid, record: &KeyRecord) -> Result<Secret<32>> {
     let corrupt = |reason: &str| VaultError::KeystoreCorrupt {
         reason: format!("{reason} of object {}", record.object),
     };
@@ -73,7 +73,7 @@ fn unwrap(body: &Body, vault: Uuid, record: &Record) -> Result<Secret<32>> {
 
 /// For frozen vectors, which are written again from their DEK.
 #[cfg(test)]
-pub(crate) fn unwrap_for_vectors(body: &Body, vault: Uuid, record: &Record) -> Secret<32> {
+pub(crate) fn unwrap_for_vectors(body: &Body, vault: Uuid, record: &KeyRecord) -> Secret<32> {
     unwrap(body, vault, record).unwrap()
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn unwrap_for_vectors(body: &Body, vault: Uuid, record: &Record) -> S
 pub(crate) fn for_search(
     body: &Body,
     vault: Uuid,
-    record: &Record,
+    record: &KeyRecord,
     header: &Header,
 ) -> Result<(Secret<32>, Secret<32>)> {
     let dek = unwrap(body, vault, record)?;
@@ -138,7 +138,7 @@ impl HeaderKeys {
     }
 
     /// Commitment, then MAC, then the version the keystore has on record: each before any data is touched.
-    fn authenticate(&self, header: &Header, raw: &[u8; HEADER], record: &Record) -> Result<()> {
+    fn authenticate(&self, header: &Header, raw: &[u8; HEADER], record: &KeyRecord) -> Result<()> {
         let bad = |reason| {
             Err(VaultError::HeaderTampered {
                 object: record.object,
@@ -174,15 +174,15 @@ impl WriteKeys {
 }
 
 /// A header with the file it came from and its keystore record.
-pub(crate) struct Locked<'a> {
+pub(crate) struct SealedKeys<'a> {
     pub body: &'a Body,
     pub vault: Uuid,
-    pub record: &'a Record,
+    pub record: &'a KeyRecord,
     pub header: &'a Header,
     pub raw: &'a [u8; HEADER],
 }
 
-impl Locked<'_> {
+impl SealedKeys<'_> {
     fn authentic(&self) -> Result<(Secret<32>, HeaderKeys)> {
         let dek = unwrap(self.body, self.vault, self.record)?;
         let keys = HeaderKeys::derive(&dek, self.header)?;
@@ -243,7 +243,7 @@ impl WriteKeys {
     }
 }
 
-impl Locked<'_> {
+impl SealedKeys<'_> {
     /// For re-encryption within the vault: no plaintext leaves it.
     pub fn resealer(&self) -> Result<(Resealer, HeaderKeys)> {
         let (dek, keys) = self.authentic()?;

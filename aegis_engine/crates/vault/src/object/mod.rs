@@ -1,4 +1,4 @@
-//! One sealed file: its keys, reading, writing, checking.
+//! What concerns one sealed file goes here: its keys, reading it, writing it, checking it.
 
 pub(crate) mod bulk;
 pub(crate) mod cache;
@@ -6,5 +6,6 @@ pub(crate) mod check;
 pub(crate) mod draft;
 pub(crate) mod file;
 pub(crate) mod keys;
-pub(crate) mod read;
+pub(crate) mod names;
+pub(crate) mod reader;
 pub(crate) mod writer;

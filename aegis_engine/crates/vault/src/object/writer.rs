@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::header::{HEADER, Header, TAG};
-use crate::format::keystore::{Kind, Record, WRAPPED};
+use crate::format::keystore::{KeyRecord, Kind, WRAPPED};
 use crate::format::meta::{Meta, Sealed};
-use crate::format::names;
+use crate::format::name;
 use crate::object::bulk::{self, Progress, Target};
 use crate::object::check;
-use crate::object::draft::{Draft, Finished, Intent, Seed};
+use crate::object::draft::{Draft, Finished, Intent, ObjectRandomness};
 use crate::object::keys::WriteKeys;
 use crate::secret::Secret;
-use crate::system::fail;
-use crate::system::files::{self};
+use crate::system::failpoint;
+use crate::system::files;
 use crate::vault::Inner;
 
 /// Where a writer's memory starts to grow from.
@@ -49,18 +49,13 @@ pub struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    /// The vault it writes into.
-    pub(crate) fn vault(&self) -> Arc<Inner> {
-        Arc::clone(&self.draft.inner)
-    }
-
     pub(crate) fn begin(
         inner: &Arc<Inner>,
         meta: Meta,
         chunk_log2: u8,
         kind: Kind,
         rows: Option<Uuid>,
-        seed: Seed,
+        seed: ObjectRandomness,
     ) -> Result<Self> {
         inner.same_process()?;
         inner.writable()?;
@@ -77,10 +72,10 @@ impl ObjectWriter {
         chunk_log2: u8,
         kind: Kind,
         rows: Option<Uuid>,
-        seed: Seed,
+        seed: ObjectRandomness,
     ) -> Result<Self> {
         check_chunk(chunk_log2)?;
-        let Seed {
+        let ObjectRandomness {
             object,
             key_record,
             salt,
@@ -102,21 +97,11 @@ impl ObjectWriter {
         header.commitment = keys.header.commitment;
         let subject = meta.subject.clone();
         let name = Some(meta.name.clone())
-            .filter(|name| kind == Kind::Data && names::check_length(name).is_ok());
+            .filter(|name| kind == Kind::Data && name::check_length(name).is_ok());
         header.meta = keys
             .header
             .seal_meta(Sealed::new(meta, created).encode()?)?;
-        let draft = Draft {
-            inner: Arc::clone(inner),
-            object,
-            intent,
-            renamed: false,
-        };
-        let path = inner.layout.object_tmp(object);
-        let file = inner.unless_destroyed(
-            files::create_dir(&path.parent())
-                .and_then(|()| path.create_new().map_err(VaultError::io("create", &path))),
-        )?;
+        let (draft, file) = open_draft(inner, object, intent)?;
         Ok(Self {
             draft,
             file,
@@ -134,6 +119,11 @@ impl ObjectWriter {
             sealed: false,
             failed: false,
         })
+    }
+
+    /// The vault it writes to.
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.draft.inner)
     }
 
     /// Bytes appended so far.
@@ -297,7 +287,7 @@ impl ObjectWriter {
             self.seal(self.filled, true)?;
         }
         self.header.chunks = self.index;
-        fail::point("writer.sealed")?;
+        failpoint::point("writer.sealed")?;
         let mut bytes = self.header.encode();
         let mac = self.keys.header.mac(&bytes);
         bytes.extend_from_slice(&mac);
@@ -306,7 +296,7 @@ impl ObjectWriter {
         self.file
             .write_all_at(&bytes, 0)
             .map_err(VaultError::io("write", &path))?;
-        let record = Record {
+        let record = KeyRecord {
             object: self.header.object,
             kind: self.kind,
             key_record: self.header.key_record,
@@ -347,6 +337,22 @@ impl ObjectWriter {
         inner.unless_destroyed(read)?;
         Ok(finished)
     }
+}
+
+/// The temporary file of a new object, which goes when the draft is dropped.
+fn open_draft(inner: &Arc<Inner>, object: Uuid, intent: Arc<Intent>) -> Result<(Draft, File)> {
+    let draft = Draft {
+        inner: Arc::clone(inner),
+        object,
+        intent,
+        renamed: false,
+    };
+    let path = inner.layout.object_tmp(object);
+    let file = inner.unless_destroyed(
+        files::create_dir(&path.parent())
+            .and_then(|()| path.create_new().map_err(VaultError::io("create", &path))),
+    )?;
+    Ok((draft, file))
 }
 
 fn check_chunk(chunk_log2: u8) -> Result<()> {

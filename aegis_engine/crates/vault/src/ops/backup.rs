@@ -13,22 +13,21 @@ use crate::error::{Result, VaultError};
 use crate::format::envelope::{self, BASE_MAX, Form};
 use crate::format::keystore::{Body, Delta, Entry, KnownCopy};
 use crate::format::layout::{About, Layout};
-use crate::format::names;
+use crate::format::name;
 use crate::keys::auth::Auth;
 use crate::keys::epoch::EpochKey;
+use crate::keys::provider::{Kind, Provider};
 use crate::ops::open::Opening;
 use crate::ops::shred;
-use crate::provider::{Kind, Provider};
 use crate::secret::Secret;
-use crate::system::clock::seconds as now;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files;
 use crate::system::lock;
 use crate::system::outside;
-use crate::vault::exclusive::Exclusive;
+use crate::vault::Exclusive;
 use crate::vault::proof::{self, Said};
-use crate::vault::trail::{self, Newest, walk};
-use crate::vault::{LOCK_WAIT_MS, Vault};
+use crate::vault::trail::{self, Newest, verify_chain};
+use crate::vault::{LOCK_WAIT_MS, Vault, now};
 
 /// What a restore demands of the audit log, from which it learns what was shredded since the backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,11 +63,11 @@ impl Vault {
     pub fn backup_keystore(&self, path: &Path, recovery: &Provider) -> Result<()> {
         no_wrapping(recovery)?;
         let label = path.display().to_string();
-        names::check_length(&label)?;
+        name::check_length(&label)?;
         let auth = Auth::fresh(self.inner.id, recovery)?;
         // Refuses what exists, and shows that the place can be written to, before the copy is put on record.
         let mut file = outside::create_new(path)?;
-        fail::point("backup.created")?;
+        failpoint::point("backup.created")?;
         let mut exclusive = self.inner.exclusive()?;
         let (epoch, generation) = (exclusive.epoch, exclusive.generation + 1);
         exclusive.delta.copies.push(KnownCopy {
@@ -81,7 +80,7 @@ impl Vault {
             "epoch": epoch, "generation": generation, "provider": recovery.kind().name(),
         });
         self.inner.log.record(Event::KeystoreBackup, facts)?;
-        fail::point("backup.logged")?;
+        failpoint::point("backup.logged")?;
         exclusive.commit()?;
         let envelope = auth.envelope(Form::Backup, self.inner.id, epoch, generation);
         let root = auth.root(self.inner.id, &backup_epoch(epoch))?;
@@ -92,7 +91,7 @@ impl Vault {
         exclusive.done()?;
         file.write_all(&sealed)
             .map_err(VaultError::io("write", path))?;
-        fail::point("backup.written")?;
+        failpoint::point("backup.written")?;
         file.sync_all().map_err(VaultError::io("fsync", path))?;
         outside::sync_parent(path)
     }
@@ -151,7 +150,7 @@ impl Vault {
         let heads: Vec<Head> = [body.audit.head].into_iter().chain(trust.expect).collect();
         let mut newest = Newest::new(envelope.generation, envelope.version == 1);
         let mut since = Since::new(&body);
-        let lost = walk(&layout, &log, &heads, |record| {
+        let lost = verify_chain(&layout, &log, &heads, |record| {
             newest.hear(record, &body.node)?;
             since.hear(record, &body)
         })?;
@@ -177,7 +176,7 @@ impl Vault {
                 "epoch": epoch.epoch, "log_lost": log_lost, "unproven": unproven,
             }),
         )?;
-        fail::point("restore.logged")?;
+        failpoint::point("restore.logged")?;
         debug_assert_eq!(log.mark().head, written.head());
         let audit = log.mark();
         drop(log);

@@ -14,12 +14,12 @@ use crate::format::keystore::{Body, Delta, NamedHead};
 use crate::format::layout::{About, Layout};
 use crate::keys::auth::Auth;
 use crate::keys::epoch::EpochKey;
+use crate::keys::provider::Provider;
 use crate::ops::open::Opening;
-use crate::provider::Provider;
 use crate::secret;
 use crate::system::files::{self, Entry, Folder, Kind};
 use crate::system::lock;
-use crate::vault::consent as consents;
+use crate::vault::consents;
 use crate::vault::{LOCK_WAIT_MS, Vault};
 
 impl Vault {

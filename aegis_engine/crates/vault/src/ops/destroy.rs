@@ -13,22 +13,20 @@ use crate::error::{Result, VaultError};
 use crate::format::header::{HEADER, Header};
 use crate::format::layout::{About, Layout};
 use crate::kdf;
-use crate::kdf::hex;
 use crate::keys::auth::Auth;
 use crate::keys::epoch;
+use crate::keys::provider::{Destroyed, Provider};
 use crate::level::Level;
 use crate::ops::doctor::caveats;
 use crate::ops::receipt::ShredReceipt;
-use crate::provider::{Destroyed, Provider};
 use crate::secret::Secret;
-use crate::system::clock::seconds as now;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Entry, Kind};
 use crate::system::lock;
 use crate::vault::proof;
 use crate::vault::state::{self, State};
 use crate::vault::trail;
-use crate::vault::{LOCK_WAIT_MS, Vault};
+use crate::vault::{LOCK_WAIT_MS, Vault, hex, now};
 
 /// Whoever can only write files must not make the vault destroy keys.
 fn intent(when: u64, node: &Secret<32>) -> Result<String> {
@@ -55,12 +53,12 @@ impl Vault {
         };
         let epoch = exclusive.epoch;
         files::replace(&layout.destroy_intent(), mac.as_bytes())?;
-        fail::point("destroy.intent")?;
+        failpoint::point("destroy.intent")?;
         let mut about = About::read(layout)?;
         about.destroyed = Some(when);
         // The point of no return: from here on every open goes forward.
         about.write(layout)?;
-        fail::point("destroy.declared")?;
+        failpoint::point("destroy.declared")?;
         let (audit_seq, note) = wipe(layout, &about, epoch, &provider, true, &self.inner.log)?;
         let mut caveats = caveats(&layout.root);
         caveats.extend(note);
@@ -70,7 +68,6 @@ impl Vault {
             epoch_before: epoch,
             epoch_after: epoch,
             when,
-            file_removed: true,
             audit_seq,
             copies,
             caveats,
@@ -93,13 +90,13 @@ fn wipe(
     } else {
         Destroyed::default()
     };
-    fail::point("destroy.provider")?;
+    failpoint::point("destroy.provider")?;
     for path in [layout.epoch_key(), layout.epoch_next(), layout.keystore()] {
         files::overwrite(&path)?;
         if files::remove(&path)? {
             files::sync_parent(&path)?;
         }
-        fail::point("destroy.file")?;
+        failpoint::point("destroy.file")?;
     }
     for shard in files::list(&layout.objects())? {
         if shard.kind != Kind::Dir {
@@ -113,7 +110,7 @@ fn wipe(
         // A folder with something of somebody else's in it stays.
         let _ = shard.place.rmdir();
     }
-    fail::point("destroy.objects")?;
+    failpoint::point("destroy.objects")?;
     for entry in files::list(&layout.journal())? {
         if entry.kind == Kind::File
             && entry.place != layout.destroy_intent()
@@ -127,7 +124,7 @@ fn wipe(
         "when": about.destroyed,
     });
     let record = log.record(Event::Destroy, facts)?;
-    fail::point("destroy.logged")?;
+    failpoint::point("destroy.logged")?;
     files::remove(&layout.destroy_intent())?;
     files::sync_parent(&layout.destroy_intent())?;
     Ok((record.seq, gone.note))

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, VaultError};
 use crate::format::keystore::NamedHead;
-use crate::format::names::NAME_MAX;
+use crate::format::name::NAME_MAX;
 use crate::vault::Vault;
 
 impl Vault {

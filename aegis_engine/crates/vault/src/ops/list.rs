@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::format::governance::ROWS_ATTR;
-use crate::format::keystore::{Body, Kind, Record};
-use crate::format::meta::{ObjectInfo, Sealed};
+use crate::format::keystore::{Body, KeyRecord, Kind};
+use crate::format::meta::{ObjectInfo, ROWS_ATTR, Sealed};
 use crate::object::file::ObjectFile;
 use crate::vault::{Inner, Vault};
 
 impl Inner {
-    pub fn describe(&self, body: &Body, record: &Record) -> Result<ObjectInfo> {
+    pub fn describe(&self, body: &Body, record: &KeyRecord) -> Result<ObjectInfo> {
         let file = ObjectFile::open(self, record)?;
         let keys = file.locked(self, body, record).header_keys()?;
         file.check_size()?;

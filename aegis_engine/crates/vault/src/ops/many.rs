@@ -17,15 +17,15 @@ use crate::format::header::CHUNK_LOG2;
 use crate::format::keystore::Kind;
 use crate::format::meta::Meta;
 use crate::object::bulk;
-use crate::object::draft::{Finished, Intent, Seed};
+use crate::object::draft::{Finished, Intent, ObjectRandomness};
+use crate::object::names;
 use crate::object::writer::ObjectWriter;
-use crate::ops::names;
 use crate::ops::store::{self, StoreOptions};
 use crate::secret;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Place};
 use crate::system::outside;
-use crate::vault::exclusive::Exclusive;
+use crate::vault::Exclusive;
 use crate::vault::{Inner, Vault};
 
 /// Objects in one record of the log: some 90 bytes each, so that it stays below 1 MiB.
@@ -133,9 +133,9 @@ struct Object<'a> {
 impl Object<'_> {
     /// Its file, whole but not durable yet.
     fn write(&self, item: Item<'_>, mut meta: Meta, buffer: &mut Pages) -> Result<Finished> {
-        let seed = Seed {
+        let seed = ObjectRandomness {
             object: self.id,
-            ..Seed::fresh()?
+            ..ObjectRandomness::fresh()?
         };
         let begin = |meta| {
             let intent = Arc::clone(self.intent);
@@ -232,14 +232,14 @@ fn commit(inner: &Inner, mut objects: Vec<Finished>, intent: &Intent) -> Result<
         folders.insert(object.id().as_bytes()[0], place);
         store::enroll(&mut exclusive, object)?;
     }
-    fail::point("many.renamed")?;
+    failpoint::point("many.renamed")?;
     for place in folders.values() {
         files::sync_parent(place)?;
     }
     record(&exclusive, &objects)?;
-    fail::point("many.logged")?;
+    failpoint::point("many.logged")?;
     exclusive.commit()?;
-    fail::point("many.committed")?;
+    failpoint::point("many.committed")?;
     intent.settle()?;
     exclusive.done()
 }
@@ -279,7 +279,7 @@ pub(crate) fn undo(exclusive: &Exclusive<'_>, intent: &Place, ids: &[Uuid]) -> R
     for some in gone.chunks(2 * RECORDED) {
         let facts = json!({"objects": some});
         exclusive.inner.log.record(Event::StoreRolledBack, facts)?;
-        fail::point("recover.logged")?;
+        failpoint::point("recover.logged")?;
     }
     files::remove(intent)?;
     files::sync_parent(intent)

@@ -1,8 +1,8 @@
-//! One public verb of a vault per file. A new command of the vault is a file here.
+//! Verbs on a vault go here, one file each. Nouns live in the rooms below.
 
 pub(crate) mod backup;
+#[doc(hidden)]
 pub mod bench;
-pub(crate) mod blob;
 pub(crate) mod create;
 pub(crate) mod destroy;
 pub(crate) mod doctor;
@@ -11,7 +11,7 @@ pub(crate) mod govern;
 pub(crate) mod heads;
 pub(crate) mod list;
 pub(crate) mod many;
-pub(crate) mod names;
+pub(crate) mod newest_time;
 pub(crate) mod open;
 pub(crate) mod receipt;
 pub(crate) mod record;

@@ -1,20 +1,26 @@
-//! Opening a vault: nothing in the folder changes before the lock is held and the keystore has opened with the key.
+//! Opening a vault: the key, the lock, then keystore, audit log and consent compared under it, and what a crash left finished.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aegis_policy::{ConsentLedger, PolicyError};
+use uuid::Uuid;
+
 use crate::error::{Result, VaultError};
 use crate::format::layout::{About, Layout};
 use crate::keys::auth::Auth;
 use crate::keys::epoch;
+use crate::keys::provider::Provider;
 use crate::ops::destroy;
-use crate::ops::recover;
-use crate::provider::Provider;
+use crate::ops::recover::INTENTS;
 use crate::system::files;
 use crate::system::lock::{self, VaultLock};
+use crate::vault::consents;
+use crate::vault::journal;
 use crate::vault::state::{self, State};
-use crate::vault::{Inner, LOCK_WAIT_MS, Vault, consent, trail};
+use crate::vault::trail;
+use crate::vault::{LOCK_WAIT_MS, Parts, Vault};
 
 impl Vault {
     /// Opens a vault with its key, finishing what a crash interrupted.
@@ -112,19 +118,25 @@ impl Opening {
         if older && !self.accept_older {
             return Err(state.stale(newest));
         }
-        let consent = consent::open(layout, id, &state, read_only)?;
+        let consent = consent(layout, id, &state, read_only)?;
         let follows = about.epoch == state.epoch && about.provider == provider.kind().name();
-        let inner = Inner::new(layout, id, auth, state, log, consent, read_only);
-        let vault = Vault {
-            inner: Arc::new(inner),
-        };
+        let vault = Vault::assemble(Parts {
+            layout: layout.clone(),
+            id,
+            auth,
+            log,
+            consent,
+            state,
+            read_only,
+            intents: INTENTS,
+        });
         let behind = vault.inner.known().is_far_behind(&vault.inner.log.mark());
-        if !read_only && (older || behind || !follows || recover::needed(layout)?) {
+        if !read_only && (older || behind || !follows || journal::needed(layout)?) {
             let mut exclusive = vault.inner.exclusive_holding(held)?;
             if older {
                 exclusive.accept(newest)?;
             }
-            recover::roll(&mut exclusive)?;
+            journal::roll_forward(&mut exclusive)?;
             if behind {
                 exclusive.commit()?;
             }
@@ -150,4 +162,24 @@ impl Opening {
             Ok(about)
         })
     }
+}
+
+/// The ledger, which must contain what the keystore committed last. The caller holds the lock.
+fn consent(layout: &Layout, id: Uuid, state: &State, read_only: bool) -> Result<ConsentLedger> {
+    let origin = format!("aegis/consent/{id}");
+    let prove = consents::prove(&state.body.node)?;
+    let consent = if read_only {
+        ConsentLedger::open_read_only(&layout.consent(), &origin, prove)
+    } else {
+        ConsentLedger::open(&layout.consent(), &origin, prove)
+    };
+    let consent = consent.map_err(PolicyError::from)?;
+    if let Some(head) = state.body.heads.get(consents::HEAD) {
+        consent.expect(aegis_audit::Head {
+            seq: head.count,
+            hash: head.mac,
+        });
+        consent.refresh().map_err(PolicyError::from)?;
+    }
+    Ok(consent)
 }

@@ -19,8 +19,6 @@ pub struct ShredReceipt {
     pub epoch_after: u64,
     /// Seconds since 1970.
     pub when: u64,
-    /// Whether the ciphertext files were removed, too (that only frees space).
-    pub file_removed: bool,
     /// Sequence number of the audit record.
     pub audit_seq: u64,
     /// Backups of the keystore that were made on purpose and still open what they hold.

@@ -9,33 +9,32 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::header::TAG;
-use crate::format::keystore::{Entry, Kind, Record};
-use crate::format::meta::{Meta, Sealed};
-use crate::object::draft::{Finished, Seed};
+use crate::format::keystore::{Entry, KeyRecord, Kind};
+use crate::format::meta::{Meta, ROWS_ATTR, Sealed};
+use crate::object::draft::{Finished, ObjectRandomness};
 use crate::object::file::ObjectFile;
 use crate::object::keys::Resealer;
 use crate::object::writer::ObjectWriter;
 use crate::ops::shred;
 use crate::ops::store;
-use crate::system::clock::seconds as now;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Place};
-use crate::vault::exclusive::Exclusive;
-use crate::vault::{Inner, Vault};
+use crate::vault::Exclusive;
+use crate::vault::{Inner, Vault, now};
 
 /// In governance rows, the id of their data object follows the magic.
 const ROWS_DATA_ID: std::ops::Range<usize> = 8..24;
 
 /// An object and what takes its place: the governance rows first, where there are any, and the data last.
 pub(crate) struct Swap {
-    pub old: Record,
+    pub old: KeyRecord,
     pub new: Vec<Finished>,
 }
 
 /// An object opened for re-encryption.
 pub(crate) struct Source {
     pub file: ObjectFile,
-    pub record: Record,
+    pub record: KeyRecord,
     keys: Resealer,
     sealed: Sealed,
 }
@@ -120,9 +119,9 @@ impl Vault {
             );
             return Err(VaultError::BadRequest { what });
         }
-        let seed = Seed {
+        let seed = ObjectRandomness {
             created: source.record.created,
-            ..Seed::fresh()?
+            ..ObjectRandomness::fresh()?
         };
         let new = seed.object;
         let mut meta = source.meta();
@@ -132,10 +131,7 @@ impl Vault {
         };
         let rows_id = rows.as_ref().map(Finished::id);
         if let Some(id) = rows_id {
-            meta.attrs.insert(
-                crate::format::governance::ROWS_ATTR.to_owned(),
-                id.to_string(),
-            );
+            meta.attrs.insert(ROWS_ATTR.to_owned(), id.to_string());
         }
         let log2 = source.file.header.chunk_log2;
         let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, rows_id, seed)?;
@@ -169,7 +165,7 @@ impl Vault {
                 store::place(&mut exclusive, object)?;
             }
         }
-        fail::point("reencrypt.placed")?;
+        failpoint::point("reencrypt.placed")?;
         let when = now();
         let mut gone = Vec::new();
         for Swap { old, new } in &swaps {
@@ -189,9 +185,9 @@ impl Vault {
             });
             inner.log.record(Event::Reencrypt, facts)?;
         }
-        fail::point("reencrypt.logged")?;
+        failpoint::point("reencrypt.logged")?;
         exclusive.ratchet()?;
-        fail::point("reencrypt.ratcheted")?;
+        failpoint::point("reencrypt.ratcheted")?;
         for object in swaps.into_iter().flat_map(|swap| swap.new) {
             object.settle()?;
         }
@@ -211,8 +207,14 @@ impl Vault {
 fn reseal_rows(inner: &Arc<Inner>, rows: Uuid, data: Uuid) -> Result<Finished> {
     let source = Source::open(inner, rows)?;
     let log2 = source.file.header.chunk_log2;
-    let mut writer =
-        ObjectWriter::begin(inner, source.meta(), log2, Kind::Rows, None, Seed::fresh()?)?;
+    let mut writer = ObjectWriter::begin(
+        inner,
+        source.meta(),
+        log2,
+        Kind::Rows,
+        None,
+        ObjectRandomness::fresh()?,
+    )?;
     source.copy(&mut writer, Some(data), None)?;
     writer.complete()
 }
@@ -226,7 +228,7 @@ fn record_gone(exclusive: &Exclusive<'_>, objects: &[Uuid], when: u64) -> Result
         "proof": proof,
     });
     exclusive.inner.log.record(Event::ReencryptDone, facts)?;
-    fail::point("reencrypt.recorded")
+    failpoint::point("reencrypt.recorded")
 }
 
 /// A crash after the keystore write leaves the ciphertext of the old object: only waste, removed here.

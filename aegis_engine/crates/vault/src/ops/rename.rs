@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::keystore::{Entry, Kind};
-use crate::format::names as text;
-use crate::ops::names;
-use crate::system::fail;
+use crate::format::name::check;
+use crate::object::names;
+use crate::system::failpoint;
 use crate::vault::Vault;
 
 impl Vault {
@@ -18,7 +18,7 @@ impl Vault {
     /// [`VaultError::BadRequest`] for a name that is empty, longer than 1024 bytes, or has control characters;
     /// [`VaultError::NameTaken`] when another object has it and one of the two is a dataset.
     pub fn rename(&self, object: Uuid, name: &str) -> Result<()> {
-        text::check(name)?;
+        check(name)?;
         let mut exclusive = self.inner.exclusive()?;
         exclusive.live(object)?;
         names::learn(&mut exclusive);
@@ -31,7 +31,7 @@ impl Vault {
         names::free(&exclusive, name, &record)?;
         let facts = json!({"object": object.to_string(), "epoch": exclusive.epoch});
         self.inner.log.record(Event::Rename, facts)?;
-        fail::point("rename.logged")?;
+        failpoint::point("rename.logged")?;
         record.name = Some(name.to_owned());
         exclusive.put(object, Entry::Live(Box::new(record)));
         exclusive.commit()?;

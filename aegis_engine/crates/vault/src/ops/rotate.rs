@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::keys::auth::Auth;
-use crate::provider::Provider;
-use crate::system::fail;
+use crate::keys::provider::Provider;
+use crate::system::failpoint;
 use crate::vault::Vault;
 
 impl Vault {
@@ -28,7 +28,7 @@ impl Vault {
             "epoch": exclusive.epoch + 1,
         });
         self.inner.log.record(Event::Rotate, facts)?;
-        fail::point("rotate.logged")?;
+        failpoint::point("rotate.logged")?;
         exclusive.ratchet_to(auth)?;
         let epoch = exclusive.epoch;
         exclusive.done()?;

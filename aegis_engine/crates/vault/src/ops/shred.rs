@@ -14,12 +14,11 @@ use crate::level::Level;
 use crate::ops::doctor::caveats;
 use crate::ops::receipt::ShredReceipt;
 use crate::secret::Secret;
-use crate::system::clock::seconds as now;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Place};
-use crate::vault::Vault;
-use crate::vault::exclusive::Exclusive;
+use crate::vault::Exclusive;
 use crate::vault::proof;
+use crate::vault::{Vault, now};
 
 /// About a million objects.
 const INTENT_MAX: u64 = 64 << 20;
@@ -147,7 +146,7 @@ impl Vault {
             what: "the shred intent cannot be encoded".to_owned(),
         })?;
         files::replace(&path, &bytes)?;
-        fail::point("shred.intent")?;
+        failpoint::point("shred.intent")?;
         let receipt = perform(&mut exclusive, &intent, &path)?;
         exclusive.done()?;
         Ok(receipt)
@@ -165,7 +164,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
         }
         caveats.extend(exclusive.ratchet()?.note);
     }
-    fail::point("shred.ratcheted")?;
+    failpoint::point("shred.ratcheted")?;
     let layout = &exclusive.inner.layout;
     for id in &intent.objects {
         let file = layout.object(*id);
@@ -173,7 +172,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
             files::sync_parent(&file)?;
         }
     }
-    fail::point("shred.removed")?;
+    failpoint::point("shred.removed")?;
     let objects: Vec<String> = intent.objects.iter().map(Uuid::to_string).collect();
     let copies = exclusive.state().body.copies.clone();
     let proof = proof(&intent.objects, intent.when, &exclusive.state().body.node)?;
@@ -187,7 +186,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
         "known_copies": copies.len(),
     });
     let audit = exclusive.inner.log.record(Event::Shred, facts)?;
-    fail::point("shred.logged")?;
+    failpoint::point("shred.logged")?;
     files::remove(path)?;
     files::sync_parent(path)?;
     Ok(ShredReceipt {
@@ -196,7 +195,6 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
         epoch_before,
         epoch_after: exclusive.epoch,
         when: intent.when,
-        file_removed: true,
         audit_seq: audit.seq,
         copies,
         caveats,

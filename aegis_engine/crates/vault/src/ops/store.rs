@@ -12,15 +12,15 @@ use crate::format::header::CHUNK_LOG2;
 use crate::format::keystore::{Entry, Kind};
 use crate::format::meta::Meta;
 use crate::kdf::{self, Prk};
-use crate::object::draft::{Finished, Seed};
+use crate::object::draft::{Finished, ObjectRandomness};
 use crate::object::keys;
+use crate::object::names;
 use crate::object::writer::ObjectWriter;
-use crate::ops::names;
 use crate::secret::{self, Secret};
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files;
 use crate::system::outside;
-use crate::vault::exclusive::Exclusive;
+use crate::vault::Exclusive;
 use crate::vault::{Inner, Vault};
 
 /// Renames the files in place, then writes all key records in one keystore write: all objects appear, or none.
@@ -39,14 +39,14 @@ pub(crate) fn commit_with(
     for object in &mut objects {
         place(&mut exclusive, object)?;
     }
-    fail::point("store.renamed")?;
+    failpoint::point("store.renamed")?;
     more(&mut exclusive)?;
     exclusive.commit()?;
-    fail::point("store.committed")?;
+    failpoint::point("store.committed")?;
     for object in objects {
         object.settle()?;
     }
-    fail::point("store.settled")?;
+    failpoint::point("store.settled")?;
     exclusive.done()
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
     let id = object.id();
     object.moved();
     files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
-    fail::point("place.renamed")?;
+    failpoint::point("place.renamed")?;
     enroll(exclusive, object)?;
     let record = &object.record;
     let facts = json!({
@@ -67,7 +67,7 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
         "epoch": exclusive.epoch,
     });
     inner.log.record(Event::Store, facts)?;
-    fail::point("place.logged")
+    failpoint::point("place.logged")
 }
 
 /// Gives an object whose file is in place its key record, in the next commit.
@@ -128,7 +128,7 @@ impl Vault {
             chunk_log2,
             Kind::Data,
             None,
-            Seed::fresh()?,
+            ObjectRandomness::fresh()?,
         )
     }
 
@@ -191,29 +191,29 @@ impl Vault {
     }
 }
 
-fn finish(writer: ObjectWriter, verify: bool) -> Result<Uuid> {
-    if verify {
-        return writer.finish_verified();
-    }
-    writer.finish()
-}
-
 impl ObjectWriter {
-    /// As [`finish`](Self::finish), after every chunk was read back from the file and authenticated.
-    pub fn finish_verified(self) -> Result<Uuid> {
-        let inner = self.vault();
-        let finished = self.complete_verified()?;
-        let id = finished.id();
-        commit(&inner, vec![finished])?;
-        Ok(id)
-    }
-
     /// Makes the object durable and visible, and returns its id.
     pub fn finish(self) -> Result<Uuid> {
-        let inner = self.vault();
+        let inner = self.inner();
         let finished = self.complete()?;
         let id = finished.id();
         commit(&inner, vec![finished])?;
         Ok(id)
     }
+
+    /// As [`finish`](Self::finish), after every chunk was read back from the file and authenticated.
+    pub fn finish_verified(self) -> Result<Uuid> {
+        let inner = self.inner();
+        let finished = self.complete_verified()?;
+        let id = finished.id();
+        commit(&inner, vec![finished])?;
+        Ok(id)
+    }
+}
+
+fn finish(writer: ObjectWriter, verify: bool) -> Result<Uuid> {
+    if verify {
+        return writer.finish_verified();
+    }
+    writer.finish()
 }

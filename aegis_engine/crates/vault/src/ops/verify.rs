@@ -4,9 +4,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::object::check::check;
-use crate::object::file::ObjectFile;
-use crate::object::keys::Verifier;
-use crate::vault::{Inner, Vault};
+use crate::vault::Vault;
 
 /// An object that is exactly what was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,17 +66,5 @@ impl Vault {
             all.push((id, result));
         }
         Ok(all)
-    }
-}
-
-impl Inner {
-    /// The open file of an object, and what authenticates its chunks.
-    pub fn verifiable(&self, object: Uuid) -> Result<(ObjectFile, Verifier)> {
-        self.looking(|state| {
-            let record = state.body.live(object)?;
-            let file = ObjectFile::open(self, record)?;
-            let verifier = file.locked(self, &state.body, record).verifier()?;
-            Ok((file, verifier))
-        })
     }
 }

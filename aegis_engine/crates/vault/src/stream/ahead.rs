@@ -1,4 +1,4 @@
-//! Threads that decrypt ahead of the consumer.
+//! Reading ahead: a few threads decrypt the blocks that come next.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +16,7 @@ pub(crate) struct Shared {
     pub changed: Condvar,
 }
 
+/// What is to be read, and what has been.
 pub(crate) struct Queue {
     /// Next place in `order` to be decrypted.
     pub next: usize,

@@ -1,6 +1,6 @@
-//! Records in an order: sources, the shuffle of an epoch, threads that decrypt ahead.
+//! Iteration over permitted rows goes here: in which order, in which shard, how far ahead.
 
 pub(crate) mod ahead;
-pub(crate) mod epoch;
+pub(crate) mod iterate;
 pub(crate) mod order;
 pub(crate) mod source;

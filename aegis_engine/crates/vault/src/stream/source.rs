@@ -7,7 +7,7 @@ use aegis_memory::Pages;
 
 use crate::dataset::records::RecordReader;
 use crate::error::{Result, VaultError};
-use crate::object::read::ObjectReader;
+use crate::object::reader::ObjectReader;
 
 /// Where the records of an object lie in its plaintext.
 #[derive(Debug, Clone)]
@@ -317,9 +317,9 @@ impl Records {
         Ok(decoded.bytes)
     }
 
-    /// Number of blocks.
-    pub(crate) fn blocks(&self) -> usize {
-        self.blocks.len()
+    /// How many blocks there are.
+    pub(crate) fn block_count(&self) -> u32 {
+        u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)
     }
 
     /// Records of these blocks.

@@ -1,4 +1,4 @@
-//! What the machine makes up: random bytes and the time. A test can fix both, to write frozen vectors.
+//! What the machine gives that nobody can foretell: random bytes and the time. A test can fix both, to write frozen vectors.
 
 use crate::error::Result;
 
@@ -8,19 +8,13 @@ pub(crate) use os::{fill, seconds};
 #[cfg(test)]
 pub(crate) use fixed::{fill, fix, seconds};
 
-/// Random bytes.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    fill(&mut bytes)?;
-    Ok(bytes)
-}
-
 mod os {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use aws_lc_rs::rand;
 
-    use crate::error::{Result, VaultError};
+    use super::Result;
+    use crate::error::VaultError;
 
     /// From the operating system's random source.
     pub(crate) fn fill(out: &mut [u8]) -> Result<()> {
@@ -40,8 +34,7 @@ mod fixed {
     use std::cell::RefCell;
     use std::collections::VecDeque;
 
-    use super::os;
-    use crate::error::Result;
+    use super::{Result, os};
 
     thread_local! {
         static FIXED: RefCell<Option<(VecDeque<u8>, u64)>> = const { RefCell::new(None) };

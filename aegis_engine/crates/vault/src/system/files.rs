@@ -8,7 +8,7 @@ pub(crate) use aegis_folder::{Entry, Folder, Kind, Place, Unfit};
 
 use crate::error::{Result, VaultError};
 use crate::system::clock;
-use crate::system::fail;
+use crate::system::failpoint;
 
 /// Reads a small file whole; larger than `limit` is refused before any allocation.
 pub(crate) fn read(path: &Place, limit: u64) -> Result<Vec<u8>> {
@@ -54,7 +54,7 @@ pub(crate) fn write_synced(path: &Place, bytes: &[u8]) -> Result<File> {
     file.write_all(bytes)
         .map_err(VaultError::io("write", path))?;
     file.sync_all().map_err(VaultError::io("fsync", path))?;
-    fail::point("file.written")?;
+    failpoint::point("file.written")?;
     Ok(file)
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn replace(path: &Place, bytes: &[u8]) -> Result<()> {
     let tmp = path.with_suffix(".tmp");
     write_synced(&tmp, bytes)?;
     rename(&tmp, path)?;
-    fail::point("replace.renamed")
+    failpoint::point("replace.renamed")
 }
 
 /// Rename and fsync of the folder.
@@ -74,9 +74,9 @@ pub(crate) fn rename(from: &Place, to: &Place) -> Result<()> {
 
 /// A rename that counts only once its folder is synced.
 pub(crate) fn rename_unsynced(from: &Place, to: &Place) -> Result<()> {
-    fail::point("file.renaming")?;
+    failpoint::point("file.renaming")?;
     from.rename(to).map_err(VaultError::io("rename", to))?;
-    fail::point("file.renamed")
+    failpoint::point("file.renamed")
 }
 
 /// Makes a rename or unlink in `path`'s folder durable.
@@ -91,7 +91,7 @@ pub(crate) fn create_dir(path: &Place) -> Result<()> {
         .mkdir()
         .map_err(VaultError::io("create folder", path))?
     {
-        fail::point("folder.created")?;
+        failpoint::point("folder.created")?;
         sync_parent(path)?;
     }
     Ok(())
@@ -101,7 +101,7 @@ pub(crate) fn create_dir(path: &Place) -> Result<()> {
 pub(crate) fn remove(path: &Place) -> Result<bool> {
     let removed = path.unlink().map_err(VaultError::io("remove", path))?;
     if removed {
-        fail::point("file.removed")?;
+        failpoint::point("file.removed")?;
     }
     Ok(removed)
 }
@@ -140,14 +140,15 @@ pub(crate) fn overwrite(path: &Place) -> Result<()> {
         let moved = Unfit("another file than a moment ago");
         return Err(VaultError::io("overwrite", path)(moved.into()));
     }
-    let noise = clock::random::<64>()?;
+    let mut noise = [0; 64];
+    clock::fill(&mut noise)?;
     let mut left = usize::try_from(about.len().min(1 << 20)).unwrap_or(0);
     while left > 0 {
         let n = left.min(noise.len());
         file.write_all(&noise[..n])
             .map_err(VaultError::io("overwrite", path))?;
         left -= n;
-        fail::point("file.overwriting")?;
+        failpoint::point("file.overwriting")?;
     }
     file.sync_all().map_err(VaultError::io("fsync", path))
 }

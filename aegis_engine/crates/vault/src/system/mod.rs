@@ -1,7 +1,8 @@
-//! What the machine gives: files in the vault's folder and outside it, locks, time and random bytes, fail points. No other room asks the machine.
+//! Code that asks the machine goes here: files, locks, the clock, random bytes, fail points. The few
+//! exceptions in other rooms are listed in `tests/door.rs`.
 
 pub(crate) mod clock;
-pub(crate) mod fail;
+pub(crate) mod failpoint;
 pub(crate) mod files;
 pub(crate) mod lock;
 pub(crate) mod outside;

@@ -8,8 +8,8 @@ const ALLOWED: [(&str, &str); 6] = [
     ("system/files.rs", "what `aegis_folder` opened, as a type"),
     ("system/outside.rs", "files that are not the vault's"),
     ("ops/doctor.rs", "/proc and /sys"),
-    ("system/fail.rs", "the crash tests' list of points"),
-    ("provider/file.rs", "key files"),
+    ("system/failpoint.rs", "the crash tests' list of points"),
+    ("keys/provider/file.rs", "key files"),
     ("ops/bench.rs", "its own measurements"),
 ];
 /// What opens, makes, changes or looks at a path.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::VaultError;
-use crate::system::fail;
+use crate::system::failpoint;
 
 /// Runs `change`, "dying" at `point`, then opens the folder anew as the next process would.
 fn crash(
@@ -11,7 +11,7 @@ fn crash(
 ) -> (TempDir, Vault, Uuid) {
     let (dir, vault) = vault();
     let id = store(&vault, b"x");
-    fail::arm(Some(point));
+    failpoint::arm(Some(point));
     let error = change(&vault, id).expect_err("the crash");
     assert!(
         error.to_string().contains("simulated crash"),
@@ -81,7 +81,7 @@ fn a_store_goes_back_from_every_step() {
 fn the_same_handle_goes_on_after_a_failed_ratchet() {
     let (_dir, vault) = vault();
     let (a, b) = (store(&vault, b"a"), store(&vault, b"b"));
-    fail::arm(Some("ratchet.keystore"));
+    failpoint::arm(Some("ratchet.keystore"));
     vault.shred(a, None).unwrap_err();
     // The keystore is of epoch 2, epoch.key still of epoch 1: readers manage, and the next writer settles it.
     assert_eq!(load(&vault, b).unwrap(), b"b");

@@ -20,20 +20,19 @@ use super::*;
 use crate::format::changes::{Next, Scratch};
 use crate::format::envelope::{self, Form};
 use crate::format::header::TAG;
-use crate::format::keystore::{Body, Delta, Kind, Record};
+use crate::format::keystore::{Body, Delta, KeyRecord, Kind};
 use crate::format::layout::About;
 use crate::format::meta::Sealed;
-use crate::kdf::hex;
 use crate::keys::auth::Auth;
 use crate::keys::epoch::EpochKey;
-use crate::object::draft::Seed;
+use crate::keys::provider::Passphrase;
+use crate::object::draft::ObjectRandomness;
 use crate::object::file::ObjectFile;
 use crate::object::keys;
 use crate::object::writer::ObjectWriter;
-use crate::provider::Passphrase;
 use crate::secret::Secret;
 use crate::system::clock::fix;
-use crate::vault::Inner;
+use crate::vault::{Inner, hex};
 use crate::{LogTrust, VaultError};
 
 const AT: u64 = 1_767_225_600; // 2026-01-01
@@ -125,7 +124,7 @@ fn describe(vault: &Vault, contents: &Contents) -> Value {
 }
 
 /// Plaintext and metadata of an object, without a permit: the folder may be governed.
-fn contents(inner: &Inner, body: &Body, record: &Record) -> (ObjectFile, Sealed, Vec<u8>) {
+fn contents(inner: &Inner, body: &Body, record: &KeyRecord) -> (ObjectFile, Sealed, Vec<u8>) {
     let file = ObjectFile::open(inner, record).unwrap();
     let (keys, header) = file.locked(inner, body, record).resealer().unwrap();
     file.check_size().unwrap();
@@ -157,7 +156,7 @@ fn this_code_still_writes_the_golden_objects() {
             let wrapped = keys::wrap(&state.body.subjects[&record.subject], &aad, &dek).unwrap();
             assert_eq!(wrapped, record.wrapped);
             drop(fixed);
-            let seed = Seed {
+            let seed = ObjectRandomness {
                 object: record.object,
                 key_record: record.key_record,
                 salt: file.header.salt,

@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::format::keystore::Kind;
-use crate::kdf::hex;
-use crate::object::draft::Seed;
+use crate::object::draft::ObjectRandomness;
 use crate::object::writer::ObjectWriter;
 use crate::secret::Secret;
-use crate::vault::Inner;
+use crate::vault::{Inner, hex};
 
 fn begin(log2: u8) -> (TempDir, Arc<Inner>, ObjectWriter) {
     let (dir, vault) = vault();
@@ -16,7 +15,7 @@ fn begin(log2: u8) -> (TempDir, Arc<Inner>, ObjectWriter) {
     };
     inner.id = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     let inner = Arc::new(inner);
-    let seed = Seed {
+    let seed = ObjectRandomness {
         object: Uuid::from_u128(0x0102_0304_0506_4708_890a_0b0c_0d0e_0f10),
         key_record: Uuid::from_u128(0x1112_1314_1516_4718_991a_1b1c_1d1e_1f20),
         salt: [0x5a; 32],

@@ -304,9 +304,9 @@ fn a_failed_store_of_many_leaves_nothing() {
             (Item::Bytes(b"1"), Meta::named("1")),
             (Item::Bytes(b"2"), Meta::named("2")),
         ];
-        crate::system::fail::arm(Some(point));
+        crate::system::failpoint::arm(Some(point));
         let failed = vault.store_many(&items, StoreOptions::default());
-        crate::system::fail::arm(None);
+        crate::system::failpoint::arm(None);
         assert!(failed.is_err(), "{point}");
         let again = Vault::open(vault.path(), &provider()).unwrap();
         assert!(names(&again).is_empty(), "{point}");

@@ -1,7 +1,7 @@
 //! Rename, rotation, re-encryption, backups, subjects, destruction.
 
 use super::*;
-use crate::provider::Passphrase;
+use crate::keys::provider::Passphrase;
 use crate::{Level, LogTrust, VaultError};
 use zeroize::Zeroizing;
 
@@ -372,7 +372,7 @@ fn a_destruction_goes_forward_from_every_step() {
         let (_dir, vault) = vault();
         store(&vault, b"x");
         let path = vault.path().to_path_buf();
-        crate::system::fail::arm(Some(point));
+        crate::system::failpoint::arm(Some(point));
         vault.destroy(None).expect_err("the crash");
         drop(vault);
         for _ in 0..2 {
@@ -400,7 +400,7 @@ fn a_destruction_goes_forward_from_every_step() {
 fn a_destruction_that_was_not_declared_did_not_happen() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
-    crate::system::fail::arm(Some("destroy.intent"));
+    crate::system::failpoint::arm(Some("destroy.intent"));
     vault.destroy(None).expect_err("the crash");
     let again = Vault::open(vault.path(), &provider()).unwrap();
     assert_eq!(load(&again, id).unwrap(), b"x");

@@ -1,4 +1,4 @@
-//! The vault held exclusively: the only place that writes the keystore.
+//! What can be done while the vault is held exclusively: the only place that writes the keystore.
 
 use std::collections::btree_map;
 use std::os::unix::fs::FileExt;
@@ -10,31 +10,29 @@ use uuid::Uuid;
 use crate::error::{Result, VaultError};
 use crate::format::changes::RECORD;
 use crate::format::envelope::{self, Base, Envelope, Form};
-use crate::format::keystore::{self, Delta, Entry, Record};
+use crate::format::keystore::{self, Delta, Entry, KeyRecord};
 use crate::format::layout::About;
 use crate::keys::auth::Auth;
 use crate::keys::epoch::{self, EpochKey};
-use crate::provider::Destroyed;
+use crate::keys::provider::Destroyed;
 use crate::secret::Secret;
-use crate::system::fail;
+use crate::system::failpoint;
 use crate::system::files::{self, Stamp};
 use crate::system::lock::{self, VaultLock};
-use crate::vault::Inner;
+use crate::vault::journal;
 use crate::vault::proof;
 use crate::vault::state::State;
-
-/// The lock, the keystore as it is on disk, and what the next commit changes of it.
-pub(crate) struct Exclusive<'a> {
-    pub inner: &'a Inner,
-    /// Not seen by readers before it is durable.
-    pub delta: Delta,
-    pub epoch: u64,
-    pub generation: u64,
-    lock: VaultLock,
-}
+use crate::vault::{Exclusive, Inner};
 
 impl Inner {
-    /// Takes the lock and loads the keystore; leaves the journal alone (`ops::recover` finishes it).
+    /// Takes the lock, finishes what a crash left, loads the keystore.
+    pub fn exclusive(&self) -> Result<Exclusive<'_>> {
+        let mut exclusive = self.exclusive_as_it_is()?;
+        journal::roll_forward(&mut exclusive)?;
+        Ok(exclusive)
+    }
+
+    /// As [`exclusive`](Self::exclusive), but leaves the journal alone.
     pub fn exclusive_as_it_is(&self) -> Result<Exclusive<'_>> {
         self.same_process()?;
         self.writable()?;
@@ -82,7 +80,7 @@ impl Exclusive<'_> {
     }
 
     /// The live record of `object`, or why there is none.
-    pub fn live(&self, object: Uuid) -> Result<Record> {
+    pub fn live(&self, object: Uuid) -> Result<KeyRecord> {
         keystore::live(self.entry(object).as_ref(), object).cloned()
     }
 
@@ -144,7 +142,7 @@ impl Exclusive<'_> {
         if !self.append()? {
             let (envelope, base, audit) = self.seal(&auth, &current)?;
             files::replace(&self.inner.layout.keystore(), &base.bytes)?;
-            fail::point("commit.replaced")?;
+            failpoint::point("commit.replaced")?;
             self.rebased(&envelope, base, audit)?;
         }
         self.record_generation()
@@ -168,9 +166,9 @@ impl Exclusive<'_> {
             let (record, link) = chain.seal(plain)?;
             (record, link, at)
         };
-        fail::point("change.sealed")?;
+        failpoint::point("change.sealed")?;
         self.write(&record, at)?;
-        fail::point("change.synced")?;
+        failpoint::point("change.synced")?;
         let stamp = Stamp::of(&self.inner.layout.keystore())?;
         let delta = std::mem::take(&mut self.delta);
         self.inner.settle(|state| {
@@ -187,9 +185,9 @@ impl Exclusive<'_> {
             .open_to_write()
             .map_err(VaultError::io("open", &path))?;
         let written = file.write_all_at(&record[..RECORD], at).and_then(|()| {
-            fail::point("change.torn").map_err(std::io::Error::other)?;
+            failpoint::point("change.torn").map_err(std::io::Error::other)?;
             file.write_all_at(&record[RECORD..], at + RECORD as u64)?;
-            fail::point("change.written").map_err(std::io::Error::other)?;
+            failpoint::point("change.written").map_err(std::io::Error::other)?;
             file.sync_data()
         });
         written.map_err(|source| {
@@ -213,16 +211,16 @@ impl Exclusive<'_> {
         let old = self.inner.auth();
         let next = EpochKey::random(self.epoch + 1)?;
         let (envelope, base, audit) = self.seal(&auth, &next)?;
-        fail::point("ratchet.start")?;
+        failpoint::point("ratchet.start")?;
         next.write_next(layout, *id, &auth.provider)?;
-        fail::point("ratchet.next")?;
+        failpoint::point("ratchet.next")?;
         files::replace(&layout.keystore(), &base.bytes)?;
         // From here on the ratchet is done, whatever happens: `settle` finishes it.
         self.rebased(&envelope, base, audit)?;
         self.inner.set_auth(auth);
-        fail::point("ratchet.keystore")?;
+        failpoint::point("ratchet.keystore")?;
         let gone = epoch::promote(layout, *id, self.epoch, &old.provider)?;
-        fail::point("ratchet.promoted")?;
+        failpoint::point("ratchet.promoted")?;
         self.record_generation()?;
         self.record_epoch()?;
         Ok(gone)
@@ -232,7 +230,7 @@ impl Exclusive<'_> {
     fn record_generation(&self) -> Result<()> {
         let facts = proof::keystore_record(self.generation, self.epoch, &self.state().body.node)?;
         self.inner.log.record(Event::Keystore, facts)?;
-        fail::point("commit.logged")?;
+        failpoint::point("commit.logged")?;
         Ok(())
     }
 

@@ -1,9 +1,10 @@
-//! The open vault, and the keystore as this process knows it. What guards it lies beside it; what is done with it, in `ops`.
+//! The open handle, and what guards it, goes here: the lock, the keystore as this process knows it, the journal, the proofs.
 
-pub(crate) mod caches;
-pub(crate) mod clock;
-pub(crate) mod consent;
+pub(crate) mod blob;
+pub(crate) mod consents;
 pub(crate) mod exclusive;
+pub(crate) mod journal;
+pub(crate) mod memo;
 pub(crate) mod proof;
 pub(crate) mod state;
 pub(crate) mod trail;
@@ -20,13 +21,13 @@ use aegis_policy::ConsentLedger;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
+use crate::format::keystore::Delta;
 use crate::format::layout::{About, Layout};
-use crate::kdf;
 use crate::keys::auth::Auth;
-use crate::system::files::{Folder, Stamp};
+use crate::system::clock;
+use crate::system::files::{Folder, Place, Stamp};
 use crate::system::lock::{self, VaultLock};
-use crate::vault::caches::{Datasets, Lineages, People};
-use crate::vault::clock::Clock;
+use crate::vault::memo::Memo;
 use crate::vault::state::State;
 
 /// How long to wait for another process.
@@ -53,10 +54,16 @@ pub(crate) struct Inner {
     auth: RwLock<Arc<Auth>>,
     pub log: Log,
     pub consent: ConsentLedger,
-    pub lineages: Lineages,
-    pub people: People,
-    pub datasets: Datasets,
-    pub clock: Clock,
+    /// Of `dataset/lineage.rs`.
+    pub lineages: Memo,
+    /// Of `dataset/people.rs`.
+    pub people: Memo,
+    /// `dataset`: governance metadata that was decrypted.
+    pub datasets: Memo,
+    /// Of `ops/newest_time.rs`.
+    pub times: Memo,
+    /// What a crash may leave, and how each is finished.
+    intents: &'static [Intent],
     pub lock_wait_ms: AtomicU64,
     /// On a file system that is only for reading; decided when it was opened.
     pub read_only: bool,
@@ -66,7 +73,87 @@ pub(crate) struct Inner {
     process: u32,
 }
 
+/// What was opened and checked, for [`Vault::assemble`].
+pub(crate) struct Parts {
+    pub layout: Layout,
+    pub id: Uuid,
+    pub auth: Arc<Auth>,
+    pub log: Log,
+    pub consent: ConsentLedger,
+    pub state: State,
+    pub read_only: bool,
+    pub intents: &'static [Intent],
+}
+
+/// The vault held exclusively: the lock, the keystore as it is on disk, and what the next commit changes of it.
+pub(crate) struct Exclusive<'a> {
+    pub inner: &'a Inner,
+    /// Not seen by readers before it is durable.
+    pub delta: Delta,
+    pub epoch: u64,
+    pub generation: u64,
+    lock: VaultLock,
+}
+
+/// A kind of file in the journal, and how what it stands for is finished when its process is gone. The operations write
+/// their intents; the vault finishes them and does not know whose they are.
+pub(crate) struct Intent {
+    /// What its file's name ends in, after an id and a dot.
+    pub extension: &'static str,
+    /// Finishes the intent of that id in that place, or undoes it; a second time changes nothing.
+    pub finish: fn(&mut Exclusive<'_>, Uuid, &Place) -> Result<()>,
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    clock::seconds()
+}
+
+/// Lower-case hexadecimal, as in audit records.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 impl Vault {
+    /// The handle of what was opened.
+    pub(crate) fn assemble(parts: Parts) -> Self {
+        let Parts {
+            layout,
+            id,
+            auth,
+            log,
+            consent,
+            state,
+            read_only,
+            intents,
+        } = parts;
+        let inner = Inner {
+            layout,
+            id,
+            auth: RwLock::new(auth),
+            log,
+            consent,
+            lineages: Memo::default(),
+            people: Memo::default(),
+            datasets: Memo::default(),
+            times: Memo::default(),
+            intents,
+            lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
+            read_only,
+            state: RwLock::new(state),
+            unnamed: Mutex::default(),
+            process: std::process::id(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
     /// Its random id.
     pub fn id(&self) -> Uuid {
         self.inner.id
@@ -97,24 +184,6 @@ impl Vault {
         Ok(self.inner.current()?.epoch)
     }
 
-    /// The newest time in the audit log, in ms since 1970, as far as the log was written since the keystore was last, or
-    /// read by this process.
-    pub fn newest_time(&self) -> Result<u64> {
-        let mark = self.inner.current()?.body.audit;
-        self.inner.clock.newest(&self.inner.layout.audit(), &mark)
-    }
-
-    /// A MAC over `data` that only this vault can make, in a `domain` of its own: what a record needs so that somebody who
-    /// can only write files cannot have written it. It survives rotation, restore and re-encryption.
-    pub fn proof(&self, domain: &str, data: &[u8]) -> Result<[u8; 32]> {
-        proof::of_data(domain, data, &self.inner.known().body.node)
-    }
-
-    /// Whether `proof` is the one of `data` in `domain`; in constant time.
-    pub fn check_proof(&self, domain: &str, data: &[u8], proof: &[u8]) -> Result<bool> {
-        Ok(kdf::same(&self.proof(domain, data)?, proof))
-    }
-
     /// How long to wait for another process before [`VaultError::Locked`]; 10 s at first.
     pub fn set_lock_wait(&self, wait: Duration) {
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -123,34 +192,6 @@ impl Vault {
 }
 
 impl Inner {
-    /// A vault whose keystore has been opened. The caller holds the lock.
-    pub fn new(
-        layout: &Layout,
-        id: Uuid,
-        auth: Arc<Auth>,
-        state: State,
-        log: Log,
-        consent: ConsentLedger,
-        read_only: bool,
-    ) -> Self {
-        Self {
-            layout: layout.clone(),
-            id,
-            auth: RwLock::new(auth),
-            log,
-            consent,
-            lineages: Lineages::default(),
-            people: People::default(),
-            datasets: Datasets::default(),
-            clock: Clock::default(),
-            lock_wait_ms: AtomicU64::new(LOCK_WAIT_MS),
-            read_only,
-            state: RwLock::new(state),
-            unnamed: Mutex::default(),
-            process: std::process::id(),
-        }
-    }
-
     /// Refuses what writes, where nothing can be written.
     pub fn writable(&self) -> Result<()> {
         if self.read_only {

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::kdf::hex;
 use crate::kdf::{self, Prk};
 use crate::secret::Secret;
+use crate::vault::{Vault, hex};
 
 /// What a record says of the thing that was asked for.
 pub(crate) enum Said<T> {
@@ -123,4 +123,17 @@ pub(crate) fn key(domain: &str, node: &Secret<32>) -> Result<Secret<32>> {
         &length,
         domain.as_bytes(),
     ])
+}
+
+impl Vault {
+    /// A MAC over `data` that only this vault can make, in a `domain` of its own: what a record needs so that somebody who
+    /// can only write files cannot have written it. It survives rotation, restore and re-encryption.
+    pub fn proof(&self, domain: &str, data: &[u8]) -> Result<[u8; 32]> {
+        of_data(domain, data, &self.inner.known().body.node)
+    }
+
+    /// Whether `proof` is the one of `data` in `domain`; in constant time.
+    pub fn check_proof(&self, domain: &str, data: &[u8], proof: &[u8]) -> Result<bool> {
+        Ok(kdf::same(&self.proof(domain, data)?, proof))
+    }
 }

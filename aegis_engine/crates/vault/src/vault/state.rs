@@ -10,9 +10,9 @@ use crate::error::{Result, VaultError};
 use crate::format::changes::{Chain, Next, RECORD, Scratch};
 use crate::format::envelope::{self, BASE_MAX, Base, Envelope, FIXED, Form, Opened};
 use crate::format::keystore::{Body, Delta};
+use crate::format::kind::PARAMS_MAX;
 use crate::format::layout::{About, Layout};
 use crate::keys::auth::Auth;
-use crate::provider::PARAMS_MAX;
 use crate::system::files::{self, Stamp};
 
 /// A base, changes as large, and a torn one.

@@ -119,7 +119,7 @@ impl Newest {
 }
 
 /// Gives every record to `each`, in one pass. Some reason when the log is none of `heads` and does not go on from it.
-pub(crate) fn walk(
+pub(crate) fn verify_chain(
     layout: &Layout,
     log: &Log,
     heads: &[Head],

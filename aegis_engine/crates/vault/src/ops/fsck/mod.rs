@@ -3,10 +3,10 @@
 //! A repair never deletes what a key might still open: files that nobody knows go to `lost+found/`. What it removes is
 //! left over from a crash (temporary files) or has no key any more (ciphertext of shredded objects).
 
-mod aside;
-mod objects;
-pub(crate) mod report;
+mod mend;
+mod report;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use aegis_audit::Event;
@@ -14,17 +14,25 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
+use crate::format::keystore::{Entry as Known, KeyRecord};
 use crate::format::layout::{About, Layout};
-use crate::ops::fsck::aside::set_aside_locked;
-use crate::ops::fsck::report::{Finding, FsckOptions, FsckReport, Severity};
+use crate::keys::provider::Provider;
+use crate::object::file::ObjectFile;
+use crate::ops::many;
 use crate::ops::open::Opening;
 use crate::ops::recover;
-use crate::provider::Provider;
 use crate::system::files::{self, Kind, Place};
 use crate::system::lock::VaultLock;
+use crate::vault::Exclusive;
 use crate::vault::Vault;
+use crate::vault::journal;
 use crate::vault::state;
 use crate::vault::trail;
+
+use mend::{chunks_are_whole, set_aside, set_aside_locked, tree, truncate};
+use report::Check;
+
+pub use report::{Finding, FsckOptions, FsckReport, Severity};
 
 impl Vault {
     /// Checks the folder `path`: public file, keystore, epoch secret, journal, every header and size, files nobody knows,
@@ -56,7 +64,7 @@ impl Vault {
         check.audit(&vault);
         let exclusive = vault.inner.exclusive_holding(held)?;
         check.records(&exclusive)?;
-        check.strangers(&exclusive)?;
+        check.unknown_files(&exclusive)?;
         if !vault.read_only() {
             let repaired = check.report.findings.iter().filter(|f| f.repaired).count();
             let facts = json!({
@@ -70,66 +78,7 @@ impl Vault {
     }
 }
 
-struct Check {
-    layout: Layout,
-    repair: bool,
-    report: FsckReport,
-}
-
 impl Check {
-    /// Records a finding; with `--repair`, mends it first.
-    fn find(
-        &mut self,
-        severity: Severity,
-        place: &Place,
-        object: Option<Uuid>,
-        damage: impl Into<String>,
-        action: impl Into<String>,
-        mend: impl FnOnce(&Layout) -> Result<()>,
-    ) -> Result<()> {
-        if self.repair {
-            mend(&self.layout)?;
-        }
-        let repaired = self.repair;
-        self.push(severity, place, object, damage, action, repaired);
-        Ok(())
-    }
-
-    /// Records a finding only its owner can mend.
-    fn tell(
-        &mut self,
-        severity: Severity,
-        place: &Place,
-        object: Option<Uuid>,
-        damage: impl Into<String>,
-        action: impl Into<String>,
-    ) {
-        self.push(severity, place, object, damage, action, false);
-    }
-
-    fn push(
-        &mut self,
-        severity: Severity,
-        place: &Place,
-        object: Option<Uuid>,
-        damage: impl Into<String>,
-        action: impl Into<String>,
-        repaired: bool,
-    ) {
-        let below = match place.below() {
-            root if root == Path::new(".") => String::new(),
-            below => below.display().to_string(),
-        };
-        self.report.findings.push(Finding {
-            place: below,
-            object,
-            severity,
-            damage: damage.into(),
-            action: action.into(),
-            repaired,
-        });
-    }
-
     /// `vault.json` can be rebuilt from the readable part of the keystore. Whether the opening is to do that.
     fn about(&mut self) -> Result<bool> {
         let damage = match About::read(&self.layout) {
@@ -165,7 +114,7 @@ impl Check {
     /// writer's are taken back when the vault is open.
     fn leftovers(&mut self) -> Result<Vec<Place>> {
         let mut seen = Vec::new();
-        for path in recover::leftovers(&self.layout) {
+        for path in journal::leftovers(&self.layout) {
             if files::exists(&path)? {
                 self.tell(
                     Severity::Note,
@@ -313,4 +262,128 @@ impl Check {
             );
         }
     }
+
+    /// Header, keys and size of every live object.
+    fn records(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
+        let inner = exclusive.inner;
+        let state = exclusive.state();
+        let records: Vec<&KeyRecord> = state.body.records().collect();
+        for record in records {
+            self.report.objects += 1;
+            let path = self.layout.object(record.object);
+            let checked = (|| {
+                let file = ObjectFile::open(inner, record)?;
+                file.locked(inner, &state.body, record).header_keys()?;
+                file.check_size()
+            })();
+            let Err(error) = checked else { continue };
+            let id = Some(record.object);
+            match &error {
+                VaultError::TrailingData { extra, .. } => {
+                    let whole = chunks_are_whole(exclusive, record)?;
+                    if whole {
+                        self.find(
+                            Severity::Damage,
+                            &path,
+                            id,
+                            format!("{extra} bytes follow its end; every chunk is whole"),
+                            "cut them off",
+                            |_| truncate(exclusive, record, &path),
+                        )?;
+                    } else {
+                        self.tell(
+                            Severity::Damage,
+                            &path,
+                            id,
+                            error.to_string(),
+                            "restore the file from a backup, or shred the object",
+                        );
+                    }
+                }
+                _ => self.tell(
+                    Severity::Damage,
+                    &path,
+                    id,
+                    error.to_string(),
+                    "restore the file from a backup, or shred the object",
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// Files under `objects/` that no live record claims. The exclusive lock is held: no store is between its rename
+    /// and its record.
+    fn unknown_files(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
+        let writing = written(&self.layout)?;
+        for entry in tree(&self.layout.objects())? {
+            let path = entry.place;
+            let name = entry.name.to_string_lossy();
+            let (stem, tmp) = match name.strip_suffix(".enc.tmp") {
+                Some(stem) => (stem, true),
+                None => (name.strip_suffix(".enc").unwrap_or_default(), false),
+            };
+            let Ok(id) = stem.parse::<Uuid>() else {
+                // What desktops and copying tools leave: no ciphertext of ours.
+                self.tell(
+                    Severity::Notice,
+                    &path,
+                    None,
+                    "no object has such a file; the vault does not use it",
+                    "remove it if you do not know it",
+                );
+                continue;
+            };
+            if tmp && (writing.contains(&id) || files::exists(&self.layout.store_intent(id))?) {
+                continue; // its writer lives: dead ones were rolled back
+            }
+            if tmp && !files::exists(&path)? {
+                continue; // its writer gave it up since the folder was listed: the file goes before the intent
+            }
+            let known = exclusive.entry(id);
+            let in_place = self.layout.object(id) == path;
+            match known {
+                // Whatever lies there was looked at beside its record.
+                Some(Known::Live(_)) if !tmp && in_place => {}
+                Some(Known::Shredded { .. }) => self.find(
+                    Severity::Note,
+                    &path,
+                    Some(id),
+                    "the ciphertext of a shredded object: its key is gone",
+                    "remove it",
+                    |_| files::remove(&path).map(drop),
+                )?,
+                _ if tmp => self.find(
+                    Severity::Note,
+                    &path,
+                    Some(id),
+                    "left over from an interrupted store",
+                    "remove it",
+                    |_| files::remove(&path).map(drop),
+                )?,
+                _ => self.find(
+                    Severity::Damage,
+                    &path,
+                    Some(id),
+                    "no key record claims this file",
+                    "move it to lost+found; a keystore backup may know it",
+                    |layout| set_aside(layout, &path),
+                )?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Objects of the stores of many that are under way.
+fn written(layout: &Layout) -> Result<HashSet<Uuid>> {
+    let mut all = HashSet::new();
+    for entry in files::list(&layout.journal())? {
+        let name = entry.name.to_string_lossy();
+        if name.ends_with(".stores") && entry.kind == Kind::File {
+            let bytes = files::read(&entry.place, recover::INTENT_MAX)?;
+            all.extend(many::ids(&bytes).unwrap_or_default());
+        }
+    }
+    Ok(all)
 }

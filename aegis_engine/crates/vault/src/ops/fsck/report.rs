@@ -1,7 +1,13 @@
-//! What a check of the folder found, and what it may do about it.
+//! What a check finds, and how bad it is.
+
+use std::path::Path;
 
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::error::Result;
+use crate::format::layout::Layout;
+use crate::system::files::Place;
 
 /// How bad a finding is, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,4 +64,66 @@ pub struct FsckOptions {
     pub repair: bool,
     /// Go on from a keystore that is older than the audit log says: objects stored since are lost.
     pub accept_older_keystore: bool,
+}
+
+/// A check under way, and what it has found.
+pub(crate) struct Check {
+    pub layout: Layout,
+    pub repair: bool,
+    pub report: FsckReport,
+}
+
+impl Check {
+    /// Records a finding; with `--repair`, mends it first.
+    pub fn find(
+        &mut self,
+        severity: Severity,
+        place: &Place,
+        object: Option<Uuid>,
+        damage: impl Into<String>,
+        action: impl Into<String>,
+        mend: impl FnOnce(&Layout) -> Result<()>,
+    ) -> Result<()> {
+        if self.repair {
+            mend(&self.layout)?;
+        }
+        let repaired = self.repair;
+        self.push(severity, place, object, damage, action, repaired);
+        Ok(())
+    }
+
+    /// Records a finding only its owner can mend.
+    pub fn tell(
+        &mut self,
+        severity: Severity,
+        place: &Place,
+        object: Option<Uuid>,
+        damage: impl Into<String>,
+        action: impl Into<String>,
+    ) {
+        self.push(severity, place, object, damage, action, false);
+    }
+
+    pub fn push(
+        &mut self,
+        severity: Severity,
+        place: &Place,
+        object: Option<Uuid>,
+        damage: impl Into<String>,
+        action: impl Into<String>,
+        repaired: bool,
+    ) {
+        let below = match place.below() {
+            root if root == Path::new(".") => String::new(),
+            below => below.display().to_string(),
+        };
+        self.report.findings.push(Finding {
+            place: below,
+            object,
+            severity,
+            damage: damage.into(),
+            action: action.into(),
+            repaired,
+        });
+    }
 }

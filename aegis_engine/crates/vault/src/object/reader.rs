@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::chunk::{self, GcmKey};
-use crate::format::keystore::{Body, Record};
+use crate::format::keystore::{Body, KeyRecord};
 use crate::object::bulk;
 use crate::object::file::ObjectFile;
-use crate::vault::consent as consents;
+use crate::vault::consents;
 use crate::vault::{Inner, Vault};
 
 /// Scratches kept for threads that read one object at the same time.
@@ -44,7 +44,7 @@ impl Inner {
 }
 
 /// An object, its permit and its content key.
-pub(crate) struct Unlocked {
+pub(crate) struct OpenObject {
     pub inner: Arc<Inner>,
     pub permit: Arc<Permit>,
     pub file: ObjectFile,
@@ -52,11 +52,11 @@ pub(crate) struct Unlocked {
     content: RwLock<Option<GcmKey>>,
 }
 
-impl Unlocked {
+impl OpenObject {
     pub fn open(inner: &Arc<Inner>, permit: &Arc<Permit>, object: Uuid) -> Result<Self> {
         let (file, content) = inner.looking(|state| {
             let witness = inner.admit(&state.body, permit, object)?;
-            let record: &Record = state.body.live(object)?;
+            let record: &KeyRecord = state.body.live(object)?;
             let file = ObjectFile::open(inner, record)?;
             let content = file.locked(inner, &state.body, record).content(&witness)?;
             file.check_size()?;
@@ -117,7 +117,7 @@ struct Scratch {
 
 /// Reads a whole object at any place. `Send + Sync`; [`read_at`](Self::read_at) may be called from many threads.
 pub struct ObjectReader {
-    unlocked: Unlocked,
+    unlocked: OpenObject,
     scratches: Mutex<Vec<Scratch>>,
     position: u64,
 }
@@ -144,7 +144,7 @@ impl Vault {
             }
             .into());
         }
-        let unlocked = Unlocked::open(&self.inner, permit, object)?;
+        let unlocked = OpenObject::open(&self.inner, permit, object)?;
         Ok(ObjectReader {
             unlocked,
             scratches: Mutex::default(),

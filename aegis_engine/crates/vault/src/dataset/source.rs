@@ -1,4 +1,4 @@
-//! A table's file, as its decoder reads it: chunks of an object, decrypted under a permit that each read redeems.
+//! A sealed object as the decoders of tables read it: any range, chunk by chunk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,18 +10,30 @@ use crate::error::{Result, VaultError};
 use crate::format::chunk::GcmKey;
 use crate::format::header::TAG;
 use crate::object::cache::ChunkCache;
-use crate::object::read::Unlocked;
+use crate::object::reader::OpenObject;
+
+/// The first and the last bytes, by which a format is known.
+pub(crate) fn ends(
+    source: &(impl Source + ?Sized),
+) -> std::result::Result<([u8; 4], [u8; 4]), SourceError> {
+    let (mut head, mut tail) = ([0; 4], [0; 4]);
+    if let Some(last) = source.len().checked_sub(4) {
+        source.read_at(0, &mut head)?;
+        source.read_at(last, &mut tail)?;
+    }
+    Ok((head, tail))
+}
 
 /// An object as the decoders read it. Not public: what it gives out is not cut down to a permit's rows.
 pub(crate) struct ObjectSource {
-    unlocked: Unlocked,
+    unlocked: OpenObject,
     chunks: Mutex<ChunkCache>,
     /// Ciphertext buffers, one for each thread that reads.
     sealed: Mutex<Vec<Vec<u8>>>,
 }
 
 impl ObjectSource {
-    pub fn new(unlocked: Unlocked) -> Self {
+    pub fn new(unlocked: OpenObject) -> Self {
         Self {
             unlocked,
             chunks: Mutex::default(),

@@ -69,16 +69,73 @@ pub struct RecordStream {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl RecordStream {
-    pub(crate) fn new(records: Arc<Records>, options: StreamOptions) -> Result<Self> {
-        let (number, count) = options.shard;
-        if count == 0 || number >= count || options.shuffle.is_some_and(|s| s.window == 0) {
+impl StreamOptions {
+    fn check(&self) -> Result<()> {
+        let (number, count) = self.shard;
+        if count == 0 || number >= count || self.shuffle.is_some_and(|s| s.window == 0) {
             return Err(VaultError::BadRequest {
                 what: format!(
                     "shard {number} of {count} with that window is not possible; shards are numbered from 0, a window has at least 1 block"
                 ),
             });
         }
+        Ok(())
+    }
+}
+
+impl Records {
+    /// The blocks of a shard in the order of the epoch.
+    fn order(&self, options: &StreamOptions) -> Result<Vec<u32>> {
+        let count = self.block_count();
+        let all = match options.shuffle {
+            Some(shuffle) => shuffle_order(shuffle.seed, options.epoch, 0, count)?,
+            None => (0..count).collect(),
+        };
+        let (shard, shards) = options.shard;
+        Ok(all
+            .into_iter()
+            .skip(shard as usize)
+            .step_by(shards as usize)
+            .collect())
+    }
+
+    /// Records that this shard gives out in that epoch.
+    pub fn shard_len(&self, options: &StreamOptions) -> Result<u64> {
+        Ok(self.records_in(&self.order(options)?))
+    }
+
+    /// Starts an epoch.
+    pub fn stream(self: &Arc<Self>, options: StreamOptions) -> Result<RecordStream> {
+        RecordStream::new(Arc::clone(self), options)
+    }
+}
+
+/// Threads that decrypt at most `most` blocks ahead.
+fn readers(shared: &Arc<Shared>, most: usize) -> Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    for _ in 0..bulk::workers(None, most as u64) {
+        let mine = Arc::clone(shared);
+        let started = std::thread::Builder::new()
+            .name("aegis-records".to_owned())
+            .spawn(move || mine.work());
+        match started {
+            Ok(thread) => threads.push(thread),
+            // One is enough, if slower.
+            Err(_) if !threads.is_empty() => break,
+            Err(error) => {
+                return Err(VaultError::io(
+                    "start a thread to read",
+                    Path::new("records"),
+                )(error));
+            }
+        }
+    }
+    Ok(threads)
+}
+
+impl RecordStream {
+    pub(crate) fn new(records: Arc<Records>, options: StreamOptions) -> Result<Self> {
+        options.check()?;
         let window = options.shuffle.map_or(1, |shuffle| shuffle.window as usize);
         let order = records.order(&options)?;
         // Whole groups before the position are not even decrypted.
@@ -104,24 +161,7 @@ impl RecordStream {
             order,
             records,
         });
-        let mut threads = Vec::new();
-        for _ in 0..bulk::workers(None, (window + ahead) as u64) {
-            let mine = Arc::clone(&shared);
-            let started = std::thread::Builder::new()
-                .name("aegis-records".to_owned())
-                .spawn(move || mine.work());
-            match started {
-                Ok(thread) => threads.push(thread),
-                // One is enough, if slower.
-                Err(_) if !threads.is_empty() => break,
-                Err(error) => {
-                    return Err(VaultError::io(
-                        "start a thread to read",
-                        Path::new("records"),
-                    )(error));
-                }
-            }
-        }
+        let threads = readers(&shared, window + ahead)?;
         let mut stream = Self {
             shared,
             options,
@@ -326,32 +366,5 @@ impl Drop for RecordStream {
             // A panic of a reader is its own; there is nobody left to tell.
             let _ = thread.join();
         }
-    }
-}
-
-impl Records {
-    /// The blocks of a shard in the order of the epoch.
-    pub(crate) fn order(&self, options: &StreamOptions) -> Result<Vec<u32>> {
-        let count = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
-        let all = match options.shuffle {
-            Some(shuffle) => shuffle_order(shuffle.seed, options.epoch, 0, count)?,
-            None => (0..count).collect(),
-        };
-        let (shard, shards) = options.shard;
-        Ok(all
-            .into_iter()
-            .skip(shard as usize)
-            .step_by(shards as usize)
-            .collect())
-    }
-
-    /// Records that this shard gives out in that epoch.
-    pub fn shard_len(&self, options: &StreamOptions) -> Result<u64> {
-        Ok(self.records_in(&self.order(options)?))
-    }
-
-    /// Starts an epoch.
-    pub fn stream(self: &Arc<Self>, options: StreamOptions) -> Result<RecordStream> {
-        RecordStream::new(Arc::clone(self), options)
     }
 }

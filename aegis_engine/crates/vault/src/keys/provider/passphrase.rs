@@ -119,7 +119,7 @@ mod tests {
             .hash_password_into(&[1; 32], &[2; 16], &mut out)
             .unwrap();
         let expected = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
-        assert_eq!(crate::kdf::hex(&out), expected);
+        assert_eq!(crate::vault::hex(&out), expected);
     }
 
     #[test]

@@ -15,6 +15,10 @@
 //! A change (`changes.rs`) is sections alone, and shreds nothing: a shred writes a new base. Version 1 has no heads and no
 //! places in the audit log; it is read, and written anew as version 2 at the next commit.
 
+mod cursor;
+mod record;
+mod sections;
+
 use std::collections::{BTreeMap, HashMap};
 
 use aegis_audit::{Head, Mark};
@@ -22,11 +26,14 @@ use aegis_memory::Pages;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::format::names;
-pub(crate) use crate::format::record::{Delta, Entry, Kind, Record, WRAPPED, live, merge};
-pub use crate::format::record::{KnownCopy, NamedHead};
-use crate::format::sections::{Parsed, Reader, Sections, Writer};
+use crate::format::name;
 use crate::secret::Secret;
+
+use cursor::{Reader, Writer};
+use sections::{Parsed, Sections};
+
+pub(crate) use record::{Entry, KeyRecord, Kind, WRAPPED, live};
+pub use record::{KnownCopy, NamedHead};
 
 /// Before the sections.
 const FRONT: usize = 1 + 32 + 33;
@@ -45,10 +52,25 @@ pub(crate) struct Body {
     pub heads: BTreeMap<String, NamedHead>,
     /// Live objects a subject; the key of a subject goes with the last of them.
     uses: HashMap<[u8; 16], u32>,
-    /// Live data objects a name, by [`names::slot`].
+    /// Live data objects a name, by [`name::slot`].
     names: HashMap<u64, u32>,
     /// Live data objects whose name only their header has.
     unnamed: u64,
+}
+
+/// What one commit changes. Applying it is a pure insertion; keys that nobody needs any more go by themselves.
+#[derive(Default)]
+pub(crate) struct Delta {
+    /// Only in a new base.
+    pub bundle: Option<[u8; 32]>,
+    /// New subjects.
+    pub subjects: BTreeMap<[u8; 16], Secret<32>>,
+    /// Objects that are new, have another name, or (only in a new base) are shredded.
+    pub entries: BTreeMap<Uuid, Entry>,
+    /// Copies to be known from now on.
+    pub copies: Vec<KnownCopy>,
+    /// Heads that moved.
+    pub heads: BTreeMap<String, NamedHead>,
 }
 
 impl Delta {
@@ -83,14 +105,36 @@ impl Delta {
         }
     }
 
+    fn of(parsed: Parsed) -> (Self, Mark) {
+        let Parsed {
+            audit,
+            subjects,
+            entries,
+            copies,
+            heads,
+        } = parsed;
+        let delta = Self {
+            bundle: None,
+            subjects,
+            entries,
+            copies,
+            heads,
+        };
+        (delta, audit)
+    }
+
     /// Strict, as [`Body::decode`].
     pub fn decode(bytes: &[u8]) -> Result<(Self, Mark)> {
         let mut reader = Reader(bytes);
-        let parsed = reader
-            .sections(2)
-            .filter(|parsed| reader.0.is_empty() && parsed.delta.is_additive());
+        let parsed = reader.sections(2).filter(|parsed| {
+            reader.0.is_empty()
+                && parsed
+                    .entries
+                    .values()
+                    .all(|entry| matches!(entry, Entry::Live(_)))
+        });
         parsed
-            .map(|Parsed { audit, delta }| (delta, audit))
+            .map(Delta::of)
             .ok_or_else(|| VaultError::KeystoreCorrupt {
                 reason: "the encoding of a change".to_owned(),
             })
@@ -117,12 +161,12 @@ impl Body {
     }
 
     /// The live record of `object`, or why there is none.
-    pub fn live(&self, object: Uuid) -> Result<&Record> {
+    pub fn live(&self, object: Uuid) -> Result<&KeyRecord> {
         live(self.entries.get(&object), object)
     }
 
     /// Every live record, by id.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
+    pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
         self.entries.values().filter_map(|entry| match entry {
             Entry::Live(record) => Some(&**record),
             Entry::Shredded { .. } => None,
@@ -150,7 +194,7 @@ impl Body {
 
     /// Whether a live data object may have that name; false is certain.
     pub fn may_have(&self, name: &str) -> bool {
-        self.names.contains_key(&names::slot(name))
+        self.names.contains_key(&name::slot(name))
     }
 
     /// Live data objects whose name the keystore does not know.
@@ -158,7 +202,7 @@ impl Body {
         self.unnamed
     }
 
-    fn name(&mut self, record: &Record, gone: bool) {
+    fn name(&mut self, record: &KeyRecord, gone: bool) {
         if record.kind != Kind::Data {
             return;
         }
@@ -170,7 +214,7 @@ impl Body {
             };
             return;
         };
-        let slot = names::slot(name);
+        let slot = name::slot(name);
         let count = self.names.entry(slot).or_default();
         *count = if gone { *count - 1 } else { *count + 1 };
         if *count == 0 {
@@ -243,53 +287,75 @@ impl Body {
     /// Strict: known values, sorted ids, nothing after the end. The bytes are authenticated already.
     pub fn decode(bytes: &[u8], version: u16) -> Result<Self> {
         let mut reader = Reader(bytes);
-        let body = body(&mut reader, version).filter(|_| reader.0.is_empty());
+        let body = reader.body(version).filter(|_| reader.0.is_empty());
         body.ok_or_else(|| VaultError::KeystoreCorrupt {
             reason: "body encoding".to_owned(),
         })
     }
 }
 
-fn body(reader: &mut Reader<'_>, version: u16) -> Option<Body> {
-    if reader.take::<1>()?.map(u16::from) != [version] {
-        return None;
-    }
-    let node = reader.secret()?;
-    let governed = reader.flag()?;
-    let bundle = reader.take::<32>()?;
-    // One encoding a value: what is not used is zero.
-    if !governed && bundle != [0; 32] {
-        return None;
-    }
-    let Parsed { audit, delta } = reader.sections(version)?;
-    let mut body = Body {
-        node,
-        bundle: Some(bundle).filter(|_| governed),
-        audit,
-        subjects: delta.subjects,
-        entries: delta.entries,
-        copies: delta.copies,
-        heads: delta.heads,
-        uses: HashMap::new(),
-        names: HashMap::new(),
-        unnamed: 0,
-    };
-    let many = body.entries.len();
-    let (mut uses, mut taken, mut unnamed) = (
-        HashMap::with_capacity(many),
-        HashMap::with_capacity(many),
-        0,
-    );
-    for record in body.records() {
-        *uses.entry(record.subject).or_default() += 1;
-        match &record.name {
-            _ if record.kind != Kind::Data => {}
-            Some(name) => *taken.entry(names::slot(name)).or_default() += 1,
-            None => unnamed += 1,
+/// Both, by key; what `over` has takes the place of what `under` has.
+pub(crate) fn merge<'a, K: Ord, V>(
+    under: &'a BTreeMap<K, V>,
+    over: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    let (mut under, mut over) = (under.iter().peekable(), over.iter().peekable());
+    std::iter::from_fn(move || match (under.peek(), over.peek()) {
+        (Some((low, _)), Some((high, _))) => match low.cmp(high) {
+            std::cmp::Ordering::Less => under.next(),
+            std::cmp::Ordering::Greater => over.next(),
+            std::cmp::Ordering::Equal => {
+                under.next();
+                over.next()
+            }
+        },
+        (Some(_), None) => under.next(),
+        (None, _) => over.next(),
+    })
+}
+
+impl Reader<'_> {
+    fn body(&mut self, version: u16) -> Option<Body> {
+        if self.take::<1>()?.map(u16::from) != [version] {
+            return None;
         }
+        let node = self.secret()?;
+        let governed = self.flag()?;
+        let bundle = self.take::<32>()?;
+        // One encoding a value: what is not used is zero.
+        if !governed && bundle != [0; 32] {
+            return None;
+        }
+        let parsed = self.sections(version)?;
+        let mut body = Body {
+            node,
+            bundle: Some(bundle).filter(|_| governed),
+            audit: parsed.audit,
+            subjects: parsed.subjects,
+            entries: parsed.entries,
+            copies: parsed.copies,
+            heads: parsed.heads,
+            uses: HashMap::new(),
+            names: HashMap::new(),
+            unnamed: 0,
+        };
+        let many = body.entries.len();
+        let (mut uses, mut taken, mut unnamed) = (
+            HashMap::with_capacity(many),
+            HashMap::with_capacity(many),
+            0,
+        );
+        for record in body.records() {
+            *uses.entry(record.subject).or_default() += 1;
+            match &record.name {
+                _ if record.kind != Kind::Data => {}
+                Some(name) => *taken.entry(name::slot(name)).or_default() += 1,
+                None => unnamed += 1,
+            }
+        }
+        (body.uses, body.names, body.unnamed) = (uses, taken, unnamed);
+        Some(body)
     }
-    (body.uses, body.names, body.unnamed) = (uses, taken, unnamed);
-    Some(body)
 }
 
 #[cfg(test)]
@@ -326,7 +392,7 @@ mod tests {
         };
         delta.subjects.insert([1; 16], Secret::random().unwrap());
         for n in 1..4 {
-            let record = Record {
+            let record = KeyRecord {
                 object: Uuid::from_u128(n),
                 kind: Kind::Data,
                 key_record: Uuid::new_v4(),

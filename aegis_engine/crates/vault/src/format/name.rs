@@ -1,4 +1,4 @@
-//! Names of objects: what may be one.
+//! What may be the name of an object, and where a keystore looks it up.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,13 +1,10 @@
-//! What the keystore holds of an object, and what one commit changes of it.
-
-use std::collections::BTreeMap;
+//! What the keystore knows of each object, of copies of itself, and of logs and ledgers outside.
 
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::secret::Secret;
 
-/// nonce 12 ‖ wrapped DEK 32 ‖ tag 16
+/// A wrapped content key: nonce 12 ‖ wrapped DEK 32 ‖ tag 16.
 pub(crate) const WRAPPED: usize = 60;
 
 /// What an object holds. Set by the vault, not by the caller: governance rows open without a permit.
@@ -20,7 +17,7 @@ pub(crate) enum Kind {
 /// The key record of a live object.
 #[allow(clippy::struct_field_names)] // "key record id" is the name in the format
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub(crate) struct KeyRecord {
     pub object: Uuid,
     pub kind: Kind,
     pub key_record: Uuid,
@@ -51,7 +48,7 @@ pub struct KnownCopy {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Entry {
-    Live(Box<Record>),
+    Live(Box<KeyRecord>),
     Shredded { when: u64 },
 }
 
@@ -64,23 +61,8 @@ pub struct NamedHead {
     pub mac: [u8; 32],
 }
 
-/// What one commit changes. Applying it is a pure insertion; keys that nobody needs any more go by themselves.
-#[derive(Default)]
-pub(crate) struct Delta {
-    /// Only in a new base.
-    pub bundle: Option<[u8; 32]>,
-    /// New subjects.
-    pub subjects: BTreeMap<[u8; 16], Secret<32>>,
-    /// Objects that are new, have another name, or (only in a new base) are shredded.
-    pub entries: BTreeMap<Uuid, Entry>,
-    /// Copies to be known from now on.
-    pub copies: Vec<KnownCopy>,
-    /// Heads that moved.
-    pub heads: BTreeMap<String, NamedHead>,
-}
-
 /// The live record behind `entry`, or why there is none.
-pub(crate) fn live(entry: Option<&Entry>, object: Uuid) -> Result<&Record> {
+pub(crate) fn live(entry: Option<&Entry>, object: Uuid) -> Result<&KeyRecord> {
     match entry {
         Some(Entry::Live(record)) => Ok(record),
         Some(Entry::Shredded { when }) => Err(VaultError::ObjectShredded {
@@ -89,24 +71,4 @@ pub(crate) fn live(entry: Option<&Entry>, object: Uuid) -> Result<&Record> {
         }),
         None => Err(VaultError::ObjectNotFound { object }),
     }
-}
-
-/// Both, by key; what `over` has takes the place of what `under` has.
-pub(crate) fn merge<'a, K: Ord, V>(
-    under: &'a BTreeMap<K, V>,
-    over: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, &'a V)> {
-    let (mut under, mut over) = (under.iter().peekable(), over.iter().peekable());
-    std::iter::from_fn(move || match (under.peek(), over.peek()) {
-        (Some((low, _)), Some((high, _))) => match low.cmp(high) {
-            std::cmp::Ordering::Less => under.next(),
-            std::cmp::Ordering::Greater => over.next(),
-            std::cmp::Ordering::Equal => {
-                under.next();
-                over.next()
-            }
-        },
-        (Some(_), None) => under.next(),
-        (None, _) => over.next(),
-    })
 }

@@ -1,31 +1,31 @@
 //! The newest time on record: a decision about retention is not made on a day before it, in whichever process.
 
-use std::sync::{Mutex, PoisonError};
-
-use aegis_audit::{Cursor, Mark};
+use aegis_audit::Cursor;
 
 use crate::error::Result;
-use crate::system::files::Place;
+use crate::vault::Vault;
 
-/// How far the audit log was read for its times.
-#[derive(Default)]
-pub(crate) struct Clock(Mutex<(Option<Cursor>, u64)>);
+/// How far the audit log was read for its times, and the newest of them.
+type Read = (Option<Cursor>, u64);
 
-impl Clock {
-    /// The newest time in the audit log in `folder`, in ms since 1970, as far as the log was written since `mark`, or read by
-    /// this process.
-    pub fn newest(&self, folder: &Place, mark: &Mark) -> Result<u64> {
-        let mut clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut records = match clock.0.or_else(|| mark.cursor()) {
-            Some(cursor) => aegis_audit::read_from(folder, cursor)?,
-            None => aegis_audit::read(folder)?,
-        };
-        while let Some(record) = records.next() {
-            let time = record?.body["time"].as_str().and_then(ms);
-            clock.1 = clock.1.max(time.unwrap_or(0));
-            clock.0 = Some(records.cursor());
-        }
-        Ok(clock.1)
+impl Vault {
+    /// The newest time in the audit log, in ms since 1970, as far as the log was written since the keystore was last, or
+    /// read by this process.
+    pub fn newest_time(&self) -> Result<u64> {
+        let mark = self.inner.current()?.body.audit;
+        self.inner.times.with(|read: &mut Read| {
+            let folder = self.inner.layout.audit();
+            let mut records = match read.0.or_else(|| mark.cursor()) {
+                Some(cursor) => aegis_audit::read_from(&folder, cursor)?,
+                None => aegis_audit::read(&folder)?,
+            };
+            while let Some(record) = records.next() {
+                let time = record?.body["time"].as_str().and_then(ms);
+                read.1 = read.1.max(time.unwrap_or(0));
+                read.0 = Some(records.cursor());
+            }
+            Ok(read.1)
+        })
     }
 }
 

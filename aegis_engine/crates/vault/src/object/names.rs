@@ -1,4 +1,4 @@
-//! Names of objects: what may be one, and that no live object has the name of a dataset, which nodes are configured by.
+//! Which names are taken: no live object has the name of a dataset, which nodes are configured by.
 //!
 //! A name lies in the object's sealed header, and since version 2 of the keystore in the object's record, too, so that
 //! whether it is taken is known without opening every file. Vaults from before may have two objects of one name, and names
@@ -7,11 +7,11 @@
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::format::keystore::{Body, Entry, Kind, Record};
-use crate::format::names::check_length;
+use crate::format::keystore::{Body, Entry, KeyRecord, Kind};
+use crate::format::name;
 use crate::object::draft::Finished;
+use crate::vault::Exclusive;
 use crate::vault::Inner;
-use crate::vault::exclusive::Exclusive;
 
 /// Who asks for a name. A dataset is chosen by its name, so it has it alone; plain objects may share one and are told apart
 /// by id.
@@ -22,20 +22,20 @@ pub(crate) enum Asker {
 }
 
 impl Asker {
-    pub fn of(record: &Record) -> Self {
+    pub fn of(record: &KeyRecord) -> Self {
         match record.rows {
             Some(_) => Self::Dataset,
             None => Self::Plain,
         }
     }
 
-    fn minds(self, other: &Record) -> bool {
+    fn minds(self, other: &KeyRecord) -> bool {
         self == Self::Dataset || Self::of(other) == Self::Dataset
     }
 }
 
 fn named<'a>(
-    mut records: impl Iterator<Item = &'a Record>,
+    mut records: impl Iterator<Item = &'a KeyRecord>,
     name: &str,
     asker: Asker,
 ) -> Option<Uuid> {
@@ -70,7 +70,7 @@ pub(crate) fn look(inner: &Inner, name: &str, asker: Asker) -> Result<()> {
 /// Refuses when a name of `objects` is taken. Under the lock, before the commit.
 pub(crate) fn claim(exclusive: &mut Exclusive<'_>, objects: &[Finished]) -> Result<()> {
     learn(exclusive);
-    let mut seen: std::collections::HashMap<&str, &Record> = std::collections::HashMap::new();
+    let mut seen: std::collections::HashMap<&str, &KeyRecord> = std::collections::HashMap::new();
     for record in objects.iter().map(|object| &object.record) {
         let Some(name) = record.name.as_deref().filter(|_| record.kind == Kind::Data) else {
             continue;
@@ -86,7 +86,7 @@ pub(crate) fn claim(exclusive: &mut Exclusive<'_>, objects: &[Finished]) -> Resu
 }
 
 /// Refuses when that name is another live object's, and one of the two is a dataset.
-pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, record: &Record) -> Result<()> {
+pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, record: &KeyRecord) -> Result<()> {
     let asker = Asker::of(record);
     let changed = exclusive
         .delta
@@ -96,7 +96,7 @@ pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, record: &Record) -> Re
             Entry::Live(record) => Some(&**record),
             Entry::Shredded { .. } => None,
         });
-    let other = |r: &&Record| r.object != record.object;
+    let other = |r: &&KeyRecord| r.object != record.object;
     let body = &exclusive.state().body;
     let found = if body.may_have(name) {
         named(body.records().filter(other), name, asker)
@@ -113,7 +113,7 @@ pub(crate) fn free(exclusive: &Exclusive<'_>, name: &str, record: &Record) -> Re
 /// before. A header that does not open has no name that could be taken.
 pub(crate) fn learn(exclusive: &mut Exclusive<'_>) {
     let inner = exclusive.inner;
-    let learned: Vec<Record> = {
+    let learned: Vec<KeyRecord> = {
         let state = exclusive.state();
         if state.body.unnamed() == 0 {
             return;
@@ -126,7 +126,7 @@ pub(crate) fn learn(exclusive: &mut Exclusive<'_>) {
         let mut lost = Vec::new();
         for record in unnamed {
             match inner.describe(&state.body, record) {
-                Ok(info) if check_length(&info.name).is_ok() => learned.push(Record {
+                Ok(info) if name::check_length(&info.name).is_ok() => learned.push(KeyRecord {
                     name: Some(info.name),
                     ..record.clone()
                 }),

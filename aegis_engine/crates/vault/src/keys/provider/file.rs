@@ -8,12 +8,30 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::{KeyProvider, Kind, parse_key, refuse};
+use super::{KeyProvider, Kind, Provider, parse_key, refuse};
 use crate::error::Result;
 use crate::secret::Secret;
 
+impl Provider {
+    /// A file of mode 0600 (or stricter) with 32 raw bytes, or 64 hex digits and an optional newline.
+    pub fn key_file(path: impl Into<PathBuf>) -> Self {
+        Self::new(KeyFile(path.into()))
+    }
+
+    /// A key in the form of a key file, read from an open descriptor such as a pipe. The descriptor stays open.
+    pub fn descriptor(fd: RawFd) -> Self {
+        Self::new(Descriptor(fd))
+    }
+
+    /// A key in the form of a key file (64 hex digits), in an environment variable. Other processes of the same user
+    /// can read it there: prefer a descriptor.
+    pub fn environment(name: impl Into<String>) -> Self {
+        Self::new(Environment(name.into()))
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct KeyFile(pub PathBuf);
+struct KeyFile(PathBuf);
 
 impl KeyProvider for KeyFile {
     fn kind(&self) -> Kind {
@@ -42,7 +60,7 @@ impl KeyProvider for KeyFile {
 }
 
 #[derive(Debug)]
-pub(super) struct Descriptor(pub RawFd);
+struct Descriptor(RawFd);
 
 impl KeyProvider for Descriptor {
     fn kind(&self) -> Kind {
@@ -59,7 +77,7 @@ impl KeyProvider for Descriptor {
 }
 
 #[derive(Debug)]
-pub(super) struct Environment(pub String);
+struct Environment(String);
 
 impl KeyProvider for Environment {
     fn kind(&self) -> Kind {
@@ -98,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    use crate::{Provider, VaultError};
+    use crate::VaultError;
 
     fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, Provider) {
         let dir = tempfile::tempdir().unwrap();
@@ -110,7 +128,7 @@ mod tests {
 
     #[test]
     fn raw_and_hex_key_files_give_the_same_key() {
-        let hex = crate::kdf::hex(&(0..32).collect::<Vec<u8>>());
+        let hex = crate::vault::hex(&(0..32).collect::<Vec<u8>>());
         let raw: Vec<u8> = (0..32).collect();
         let (_a, raw) = file(&raw, 0o600);
         let (_b, hex_newline) = file(format!("{hex}\n").as_bytes(), 0o400);

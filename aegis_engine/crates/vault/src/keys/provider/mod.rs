@@ -1,4 +1,4 @@
-//! Key providers: where the vault's key comes from, and who keeps the secret of an epoch.
+//! Key providers go here, one file per kind: where the vault's key comes from, and who keeps the secret of an epoch.
 //!
 //! | provider | gives | a shred reaches |
 //! |---|---|---|
@@ -14,13 +14,13 @@ mod pkcs11;
 mod root;
 
 use std::fmt::Debug;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
+pub use crate::format::kind::Kind;
 use crate::level::Level;
 use crate::secret::Secret;
 
@@ -30,48 +30,6 @@ pub use passphrase::Passphrase;
 pub use pkcs11::Pkcs11;
 pub(crate) use root::{key_check, root};
 
-/// What a provider is, as stored in the keystore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// 32 bytes from anywhere: providers of this kind are exchangeable.
-    Key,
-    /// A passphrase and its Argon2id parameters.
-    Passphrase,
-    /// A PKCS#11 token.
-    Pkcs11,
-    /// A key management service.
-    Kms,
-}
-
-impl Kind {
-    pub(crate) fn id(self) -> u16 {
-        match self {
-            Self::Key => 1,
-            Self::Passphrase => 2,
-            Self::Pkcs11 => 3,
-            Self::Kms => 4,
-        }
-    }
-
-    pub(crate) fn of(id: u16) -> Option<Self> {
-        [Self::Key, Self::Passphrase, Self::Pkcs11, Self::Kms]
-            .into_iter()
-            .find(|kind| kind.id() == id)
-    }
-
-    /// The name in `vault.json` and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Passphrase => "passphrase",
-            Self::Pkcs11 => "pkcs11",
-            Self::Kms => "kms",
-        }
-    }
-}
-
-/// Longest stored parameters.
-pub(crate) const PARAMS_MAX: usize = 1024;
 /// Longest wrapped epoch secret.
 pub(crate) const BLOB_MAX: usize = 4096;
 
@@ -126,22 +84,6 @@ impl Provider {
     /// Exactly 32 key bytes, copied.
     pub fn raw(key: &[u8]) -> Result<Self> {
         Ok(Self::new(Raw(Secret::from_slice(key)?)))
-    }
-
-    /// A file of mode 0600 (or stricter) with 32 raw bytes, or 64 hex digits and an optional newline.
-    pub fn key_file(path: impl Into<PathBuf>) -> Self {
-        Self::new(file::KeyFile(path.into()))
-    }
-
-    /// A key in the form of a key file, read from an open descriptor such as a pipe. The descriptor stays open.
-    pub fn descriptor(fd: std::os::fd::RawFd) -> Self {
-        Self::new(file::Descriptor(fd))
-    }
-
-    /// A key in the form of a key file (64 hex digits), in an environment variable. Other processes of the same user
-    /// can read it there: prefer a descriptor.
-    pub fn environment(name: impl Into<String>) -> Self {
-        Self::new(file::Environment(name.into()))
     }
 
     /// Any other provider.
