@@ -1,4 +1,4 @@
-"""`aegis vault bench`: a vault beside age, cp, plain reads, the raw cipher and pyarrow.
+"""``python benches/engine/vault.py``: a vault beside age, cp, plain reads, the raw cipher and pyarrow.
 
 Every figure is the median of ratios of neighbouring runs, interleaved, in this one process and machine; absolute speeds are
 medians and for scale only. References that are not installed are named, not guessed.
