@@ -1,5 +1,5 @@
-//! Encrypted storage of training data in a folder: objects are sealed in chunks as they stream in, and opened only against a
-//! permit. The crate knows nothing of training; it keeps the data, the keys, and the record of who was let at what.
+//! Encrypted storage of training data in a folder: objects are sealed in chunks as they stream in, and opened only against
+//! a permit. The crate knows nothing of training; it keeps the data, the keys, and the record of who was let at what.
 //!
 //! # Start here
 //!
@@ -76,9 +76,11 @@ mod vault;
 
 pub use dataset::consents::Effect;
 pub use dataset::erase::{EraseReceipt, ErasedFrom};
+#[cfg(feature = "tables")]
+pub use dataset::open_table::TableRequest;
 pub use dataset::records::RecordReader;
 #[cfg(feature = "tables")]
-pub use dataset::table::{TableBatches, TableReader, TableRequest};
+pub use dataset::table::{TableBatches, TableReader};
 pub use dataset::{Dataset, ROWS_MEDIA_TYPE};
 pub use error::{Result, VaultError};
 pub use format::keystore::{KnownCopy, NamedHead};
@@ -94,13 +96,13 @@ pub use keys::provider::{
 pub use level::Level;
 pub use object::reader::ObjectReader;
 pub use object::writer::ObjectWriter;
-pub use ops::backup::LogTrust;
 #[doc(hidden)]
 pub use ops::bench;
 pub use ops::doctor::{Fact, doctor};
 pub use ops::fsck::{Finding, FsckOptions, FsckReport, Severity};
 pub use ops::many::Item;
 pub use ops::receipt::ShredReceipt;
+pub use ops::restore::LogTrust;
 pub use ops::scrub::{Damage, ScrubProgress, ScrubReport};
 pub use ops::store::StoreOptions;
 pub use ops::verify::{VerifyProgress, VerifyReport};

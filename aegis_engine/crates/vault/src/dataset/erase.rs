@@ -141,7 +141,7 @@ impl Vault {
             "known_copies": copies.len(),
         });
         let audit = self.inner.log.record(Event::Erase, facts)?;
-        let mut limits = caveats(&self.inner.layout.root);
+        let mut limits = caveats(&self.inner.paths.root);
         limits.push(MODELS.to_owned());
         if from.iter().any(|entry| entry.unreachable) {
             limits.push(TABLES.to_owned());

@@ -8,6 +8,8 @@
 pub(crate) mod consents;
 pub(crate) mod erase;
 pub(crate) mod lineage;
+#[cfg(feature = "tables")]
+pub(crate) mod open_table;
 pub(crate) mod people;
 pub(crate) mod records;
 pub(crate) mod register;

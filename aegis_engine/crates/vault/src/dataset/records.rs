@@ -219,13 +219,17 @@ impl Cache {
     }
 
     fn chunk(&mut self, unlocked: &OpenObject, key: &GcmKey, index: u64) -> Result<&[u8]> {
-        if !self.chunks.knows(index) {
-            let header = &unlocked.file.header;
-            let mut plain = self.chunks.room(header.widest())?;
-            let len = header.chunk_len(index);
+        let header = &unlocked.file.header;
+        let len = header.chunk_len(index);
+        if self.chunks.get(index).is_none() {
+            let mut plain = match self.chunks.room() {
+                Some(used) => used,
+                None => bulk::scratch(header.widest())?,
+            };
             unlocked.chunk(key, index, &mut self.sealed, &mut plain[..len])?;
-            self.chunks.keep(index, len, plain);
+            self.chunks.keep(index, Arc::new(plain));
         }
-        self.chunks.newest()
+        let chunk = self.chunks.get(index).ok_or(VaultError::Closed)?;
+        Ok(&chunk[..len])
     }
 }

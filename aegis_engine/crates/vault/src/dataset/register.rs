@@ -57,7 +57,7 @@ fn damaged(seq: u64) -> VaultError {
 impl Register {
     pub fn open(inner: &Inner) -> Result<Self> {
         let log = Log::open(
-            &inner.layout.lineage(),
+            &inner.paths.lineage(),
             &format!("aegis/lineage/{}", inner.id),
         )?;
         Ok(Self {
@@ -73,7 +73,7 @@ impl Register {
 
     /// Reads what was appended since.
     pub fn refresh(&mut self, vault: &Vault) -> Result<()> {
-        let folder = vault.inner.layout.lineage();
+        let folder = vault.inner.paths.lineage();
         let mut records = match self.cursor {
             Some(cursor) => aegis_audit::read_from(&folder, cursor)?,
             None => aegis_audit::read(&folder)?,

@@ -27,6 +27,7 @@ pub(crate) fn ends(
 /// An object as the decoders read it. Not public: what it gives out is not cut down to a permit's rows.
 pub(crate) struct ObjectSource {
     unlocked: OpenObject,
+    /// Chunks of which reads took a part.
     chunks: Mutex<ChunkCache>,
     /// Ciphertext buffers, one for each thread that reads.
     sealed: Mutex<Vec<Vec<u8>>>,
@@ -72,20 +73,33 @@ impl ObjectSource {
         Ok(())
     }
 
-    /// A chunk of which only a part is asked for. It is decrypted while others read.
+    /// A chunk of which only a part is asked for.
     fn part(&self, key: &GcmKey, index: u64, len: usize, sealed: &mut [u8]) -> Result<Arc<Pages>> {
-        let mut kept = self.kept();
-        if kept.knows(index)
-            && let Some(chunk) = kept.shared()
-        {
-            return Ok(chunk);
+        if let Some(chunk) = self.kept().get(index) {
+            return Ok(Arc::clone(chunk));
         }
-        let mut plain = kept.room(self.unlocked.file.header.widest())?;
-        drop(kept);
-        self.unlocked.chunk(key, index, sealed, &mut plain[..len])?;
-        let mut kept = self.kept();
-        kept.keep(index, len, plain);
-        kept.shared().ok_or(VaultError::Closed)
+        let mut chunk = self.room()?;
+        self.unlocked.chunk(key, index, sealed, &mut chunk[..len])?;
+        let chunk = Arc::new(chunk);
+        self.kept().keep(index, Arc::clone(&chunk));
+        Ok(chunk)
+    }
+
+    /// Memory for a chunk: that of the one used longest ago, once there are enough.
+    fn room(&self) -> Result<Pages> {
+        if let Some(used) = self.kept().room() {
+            return Ok(used);
+        }
+        let header = &self.unlocked.file.header;
+        // No larger than the object: small ones are many.
+        let len = header
+            .chunk()
+            .min(usize::try_from(header.length).unwrap_or(usize::MAX));
+        Pages::new(len).map_err(|source| VaultError::Io {
+            op: "map memory for",
+            path: format!("{}.enc", header.object),
+            source,
+        })
     }
 
     fn beyond(&self) -> VaultError {

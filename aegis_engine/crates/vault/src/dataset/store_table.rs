@@ -48,26 +48,11 @@ impl Vault {
         meta.check()?;
         index.check()?;
         facts.check()?;
-        let file_name = source
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let open = || outside::source(source);
         let file = open()?;
         let failed = |error| unfit(source, error);
         let before = version(&file, source)?;
-        let (head, tail) = ends(&file).map_err(|e| failed(TableError::Source(e)))?;
-        let format = format
-            .or_else(|| Format::detect(&meta.media_type, &meta.name, &head, &tail))
-            // A name of the caller's choice may say nothing; the file's own does.
-            .or_else(|| Format::detect("", &file_name, &head, &tail))
-            .ok_or_else(|| bad("neither name nor first bytes say what the file is; name the format, parquet or csv".to_owned()))?;
-        if meta.media_type.is_empty() {
-            let known = match format {
-                Format::Parquet => "application/vnd.apache.parquet",
-                Format::Csv => "text/csv",
-            };
-            known.clone_into(&mut meta.media_type);
-        }
+        let format = format_of(&file, source, &mut meta, format)?;
         let chunk_log2 = match format {
             Format::Parquet => PARQUET_CHUNK_LOG2,
             Format::Csv => CHUNK_LOG2,
@@ -82,17 +67,7 @@ impl Vault {
         delimited(&columns, format, csv, facts)?;
         same_columns(columns.iter().map(|column| &column.name), facts)?;
         let rows = read_through(&table).map_err(failed)?;
-        if rows == 0 {
-            return Err(bad(
-                "the table has no rows; store it once it has some".to_owned()
-            ));
-        }
-        if rows != u64::from(index.len()) {
-            return Err(bad(format!(
-                "the table has {rows} rows, {} have a subject; give one subject a row",
-                index.len()
-            )));
-        }
+        one_subject_per_row(rows, index)?;
         let mut scanner = match format {
             Format::Parquet => None,
             Format::Csv => Some(Scanner::new(csv, columns.len()).map_err(failed)?),
@@ -124,6 +99,49 @@ impl Vault {
         pair.finish(self, &Layout::Table(schema), index, facts, &[])
             .map(|(id, _)| id)
     }
+}
+
+/// The format that was asked for, or else the one that names and first bytes say. An empty media type becomes the format's.
+fn format_of(file: &File, source: &Path, meta: &mut Meta, asked: Option<Format>) -> Result<Format> {
+    let file_name = source
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let (head, tail) = ends(file).map_err(|e| unfit(source, TableError::Source(e)))?;
+    let format = asked
+        .or_else(|| Format::detect(&meta.media_type, &meta.name, &head, &tail))
+        // A name of the caller's choice may say nothing; the file's own does.
+        .or_else(|| Format::detect("", &file_name, &head, &tail))
+        .ok_or_else(|| {
+            bad(
+                "neither name nor first bytes say what the file is; name the format, parquet \
+                     or csv"
+                    .to_owned(),
+            )
+        })?;
+    if meta.media_type.is_empty() {
+        let known = match format {
+            Format::Parquet => "application/vnd.apache.parquet",
+            Format::Csv => "text/csv",
+        };
+        known.clone_into(&mut meta.media_type);
+    }
+    Ok(format)
+}
+
+/// There are rows, and each has its subject.
+fn one_subject_per_row(rows: u64, index: &RowIndex) -> Result<()> {
+    if rows == 0 {
+        return Err(bad(
+            "the table has no rows; store it once it has some".to_owned()
+        ));
+    }
+    if rows != u64::from(index.len()) {
+        return Err(bad(format!(
+            "the table has {rows} rows, {} have a subject; give one subject a row",
+            index.len()
+        )));
+    }
+    Ok(())
 }
 
 /// Decodes every column of every row; gives how many rows there are.

@@ -6,7 +6,7 @@ pub(crate) mod envelope;
 pub(crate) mod header;
 pub(crate) mod keystore;
 pub(crate) mod kind;
-pub(crate) mod layout;
 pub(crate) mod meta;
 pub(crate) mod name;
+pub(crate) mod paths;
 pub(crate) mod schema;

@@ -80,7 +80,7 @@ impl Image {
         writer.append(&plain).expect("appends");
         let object = writer.finish().expect("finishes");
         let permit = vault.owner_permit(object, Action::Read).expect("a permit");
-        let path = vault.inner.layout.object(object);
+        let path = vault.inner.paths.object(object);
         let original = fs::read(&path).expect("the object's file");
         let file = OpenOptions::new()
             .write(true)

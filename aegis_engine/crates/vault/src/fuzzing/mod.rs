@@ -17,8 +17,8 @@ use crate::format::changes::{Chain, Next, Scratch};
 use crate::format::envelope::{self, Form, Opened};
 use crate::format::header::{HEADER, Header, MAC_AT, TAG};
 use crate::format::keystore::{Body, Delta};
-use crate::format::layout::About;
 use crate::format::meta::Sealed;
+use crate::format::paths::About;
 use crate::format::schema;
 use crate::kdf::Prk;
 use crate::keys::epoch::Wrapped;
@@ -169,7 +169,7 @@ pub fn secrets(vault: &Vault, object: Uuid) -> Result<Vec<(&'static str, [u8; 32
     let state = inner.current()?;
     let record = state.body.live(object)?;
     let auth = inner.auth();
-    let epoch = auth.epoch_key(&inner.layout, inner.id, state.epoch)?;
+    let epoch = auth.epoch_key(&inner.paths, inner.id, state.epoch)?;
     let file = crate::object::file::ObjectFile::open(inner, record)?;
     let mut all = vec![
         ("node secret", masked(&state.body.node)),

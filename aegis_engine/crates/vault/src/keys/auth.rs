@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::envelope::{self, Envelope, Form};
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::kdf;
 use crate::keys::epoch::{self, EpochKey};
 use crate::keys::provider::{self, Kind, Provider};
@@ -88,7 +88,7 @@ impl Auth {
     }
 
     /// The epoch secret by the files as they are. A plain secret is read anew, so that its loss is noticed.
-    pub fn epoch_key(&self, layout: &Layout, vault: Uuid, epoch: u64) -> Result<EpochKey> {
+    pub fn epoch_key(&self, paths: &Paths, vault: Uuid, epoch: u64) -> Result<EpochKey> {
         let wrapped = self.wraps();
         let mut known = self
             .unwrapped
@@ -100,7 +100,7 @@ impl Auth {
                 secret: key.secret.duplicate(),
             });
         }
-        let found = epoch::current(layout, vault, epoch, &self.provider)?;
+        let found = epoch::current(paths, vault, epoch, &self.provider)?;
         if wrapped {
             *known = Some(EpochKey {
                 epoch,

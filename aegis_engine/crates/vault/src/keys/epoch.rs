@@ -11,7 +11,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::keys::provider::{BLOB_MAX, Destroyed, Kind, Provider};
 use crate::secret::Secret;
 use crate::system::failpoint;
@@ -87,41 +87,36 @@ impl EpochKey {
     }
 
     /// The secret of a new vault.
-    pub fn write_first(&self, layout: &Layout, vault: Uuid, provider: &Provider) -> Result<()> {
-        files::replace(&layout.epoch_key(), &self.encode(vault, provider)?)
+    pub fn write_first(&self, paths: &Paths, vault: Uuid, provider: &Provider) -> Result<()> {
+        files::replace(&paths.epoch_key(), &self.encode(vault, provider)?)
     }
 
     /// Step 1 of a ratchet: the new secret, durable beside the old one.
-    pub fn write_next(&self, layout: &Layout, vault: Uuid, provider: &Provider) -> Result<()> {
-        files::write_synced(&layout.epoch_next(), &self.encode(vault, provider)?)?;
-        files::sync_parent(&layout.epoch_next())
+    pub fn write_next(&self, paths: &Paths, vault: Uuid, provider: &Provider) -> Result<()> {
+        files::write_synced(&paths.epoch_next(), &self.encode(vault, provider)?)?;
+        files::sync_parent(&paths.epoch_next())
     }
 }
 
 /// Step 3 of a ratchet: destroys the secret of the epoch before `epoch` and puts the new one in its place. `old` held
 /// the previous epoch; another provider after a rotation.
-pub(crate) fn promote(
-    layout: &Layout,
-    vault: Uuid,
-    epoch: u64,
-    old: &Provider,
-) -> Result<Destroyed> {
+pub(crate) fn promote(paths: &Paths, vault: Uuid, epoch: u64, old: &Provider) -> Result<Destroyed> {
     let gone = old.destroy(vault, epoch - 1)?;
     failpoint::point("ratchet.destroyed")?;
-    files::overwrite(&layout.epoch_key())?;
+    files::overwrite(&paths.epoch_key())?;
     failpoint::point("ratchet.overwritten")?;
-    files::rename(&layout.epoch_next(), &layout.epoch_key())?;
+    files::rename(&paths.epoch_next(), &paths.epoch_key())?;
     Ok(gone)
 }
 
 /// The secret of `epoch` by the files as they are; `Err` when neither file has it.
 pub(crate) fn current(
-    layout: &Layout,
+    paths: &Paths,
     vault: Uuid,
     epoch: u64,
     provider: &Provider,
 ) -> Result<EpochKey> {
-    for path in [layout.epoch_key(), layout.epoch_next()] {
+    for path in [paths.epoch_key(), paths.epoch_next()] {
         if let Some(found) = Wrapped::read(&path, vault).filter(|found| found.epoch == epoch) {
             if found.kind != provider.kind() {
                 return Err(VaultError::WrongProvider {
@@ -133,7 +128,7 @@ pub(crate) fn current(
             return Ok(EpochKey { epoch, secret });
         }
     }
-    let reason = match Wrapped::read(&layout.epoch_key(), vault) {
+    let reason = match Wrapped::read(&paths.epoch_key(), vault) {
         Some(found) => format!(
             "keystore.akv is of epoch {epoch}, epoch.key of epoch {}",
             found.epoch
@@ -144,15 +139,15 @@ pub(crate) fn current(
 }
 
 /// Whether any epoch secret of this vault is still readable as one.
-pub(crate) fn any_left(layout: &Layout, vault: Uuid) -> bool {
-    [layout.epoch_key(), layout.epoch_next()]
+pub(crate) fn any_left(paths: &Paths, vault: Uuid) -> bool {
+    [paths.epoch_key(), paths.epoch_next()]
         .iter()
         .any(|path| Wrapped::read(path, vault).is_some())
 }
 
 /// Finishes or undoes what a crash in a ratchet left, given the epoch of the keystore. Needs the exclusive lock.
-pub(crate) fn settle(layout: &Layout, vault: Uuid, epoch: u64, provider: &Provider) -> Result<()> {
-    let next = layout.epoch_next();
+pub(crate) fn settle(paths: &Paths, vault: Uuid, epoch: u64, provider: &Provider) -> Result<()> {
+    let next = paths.epoch_next();
     if !files::exists(&next)? {
         return Ok(());
     }
@@ -161,8 +156,8 @@ pub(crate) fn settle(layout: &Layout, vault: Uuid, epoch: u64, provider: &Provid
     if of_keystore(&next) {
         // The keystore is already the new one: go on. A token or service that a rotation left behind is not at hand
         // here: its old key stays if the crash came before `destroy`, and opens nothing, since epoch.key is overwritten.
-        promote(layout, vault, epoch, provider).map(drop)
-    } else if of_keystore(&layout.epoch_key()) {
+        promote(paths, vault, epoch, provider).map(drop)
+    } else if of_keystore(&paths.epoch_key()) {
         // The keystore is still the old one: the new secret never opened anything.
         if Wrapped::read(&next, vault).is_some_and(|found| found.kind == provider.kind()) {
             provider.destroy(vault, epoch + 1)?;

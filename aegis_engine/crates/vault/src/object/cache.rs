@@ -1,69 +1,42 @@
-//! Decrypted chunks of one object that the next read may take from again.
+//! Decrypted chunks of one object, kept because the next read often wants the rest of them.
 
 use std::sync::Arc;
 
 use aegis_memory::Pages;
 
-use crate::error::{Result, VaultError};
-use crate::object::bulk;
+/// Chunks kept: a batch is read in row order, and what spans two chunks needs two.
+const KEPT: usize = 8;
 
-/// Chunks that are kept: a batch is read in row order, so a record that spans two chunks needs two.
-const MOST: usize = 8;
-
-/// Chunks, least recently used first. Their memory lies outside core dumps and is cleared when it is given back.
+/// Least recently used first. What goes is cleared.
 #[derive(Default)]
-pub(crate) struct ChunkCache(Vec<Open>);
-
-struct Open {
-    index: u64,
-    len: usize,
-    plain: Arc<Pages>,
-}
+pub(crate) struct ChunkCache(Vec<(u64, Arc<Pages>)>);
 
 impl ChunkCache {
-    /// Whether a chunk is here; it is then the newest.
-    pub fn knows(&mut self, index: u64) -> bool {
-        let Some(at) = self.0.iter().rposition(|open| open.index == index) else {
-            return false;
-        };
+    /// The chunk, if it is kept.
+    pub fn get(&mut self, index: u64) -> Option<&Arc<Pages>> {
+        let place = self.0.iter().rposition(|(known, _)| *known == index)?;
         // Most often the one used last: nothing moves then.
-        if at + 1 != self.0.len() {
-            let open = self.0.remove(at);
-            self.0.push(open);
+        if place + 1 != self.0.len() {
+            let chunk = self.0.remove(place);
+            self.0.push(chunk);
         }
-        true
+        self.0.last().map(|(_, chunk)| chunk)
     }
 
-    /// The chunk used last.
-    pub fn newest(&self) -> Result<&[u8]> {
-        let open = self.0.last().ok_or(VaultError::Closed)?;
-        Ok(&open.plain[..open.len])
-    }
-
-    #[cfg(feature = "tables")]
-    /// As [`newest`](Self::newest), to be read while others use the cache.
-    pub fn shared(&self) -> Option<Arc<Pages>> {
-        self.0.last().map(|open| Arc::clone(&open.plain))
-    }
-
-    /// Memory for a chunk of at most `widest` bytes: that of the one used longest ago, once there are enough.
-    pub fn room(&mut self, widest: usize) -> Result<Pages> {
-        if self.0.len() >= MOST
-            && let Ok(pages) = Arc::try_unwrap(self.0.remove(0).plain)
-        {
-            return Ok(pages);
+    /// The memory of the chunk used longest ago, once there are enough and nobody reads it any more.
+    pub fn room(&mut self) -> Option<Pages> {
+        if self.0.len() < KEPT {
+            return None;
         }
-        bulk::scratch(widest)
+        Arc::try_unwrap(self.0.remove(0).1).ok()
     }
 
-    /// Keeps a chunk of `len` bytes.
-    pub fn keep(&mut self, index: u64, len: usize, plain: Pages) {
-        let plain = Arc::new(plain);
-        self.0.push(Open { index, len, plain });
+    /// Keeps a chunk that was decrypted.
+    pub fn keep(&mut self, index: u64, chunk: Arc<Pages>) {
+        self.0.push((index, chunk));
     }
 
-    #[cfg(feature = "tables")]
-    /// Nothing decrypted stays.
+    /// Nothing decrypted stays behind.
     pub fn clear(&mut self) {
         self.0.clear();
     }

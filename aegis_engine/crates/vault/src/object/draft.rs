@@ -45,19 +45,19 @@ pub(crate) struct Intent {
 
 impl Intent {
     pub fn one(inner: &Inner, object: Uuid) -> Result<Self> {
-        Self::write(inner, inner.layout.store_intent(object), b"")
+        Self::write(inner, inner.paths.store_intent(object), b"")
     }
 
     /// Of many objects: their ids, back to back.
     pub fn many(inner: &Inner, ids: &[Uuid]) -> Result<Self> {
         let first = ids.first().copied().unwrap_or_default();
         let bytes: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
-        Self::write(inner, inner.layout.stores_intent(first), &bytes)
+        Self::write(inner, inner.paths.stores_intent(first), &bytes)
     }
 
     fn write(inner: &Inner, path: Place, bytes: &[u8]) -> Result<Self> {
         // Recovery holds the vault's lock exclusively: between its creation and its own lock it cannot see the intent.
-        let held = lock::shared(&inner.layout.lock(), inner.lock_wait())?;
+        let held = lock::shared(&inner.paths.lock(), inner.lock_wait())?;
         let locked = inner.unless_destroyed(files::write_synced(&path, bytes))?;
         if !lock::take(&locked) {
             return Err(VaultError::Closed); // a fresh random id: nobody else can hold it
@@ -98,7 +98,7 @@ pub(crate) struct Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.renamed {
-            let layout = &self.inner.layout;
+            let layout = &self.inner.paths;
             // Best effort: what stays is ciphertext without a key, and recovery removes it.
             let _ = files::remove(&layout.object_tmp(self.object));
         }
@@ -137,7 +137,7 @@ impl Finished {
         let Some(file) = self.file.take() else {
             return Ok(());
         };
-        let path = self.draft.inner.layout.object_tmp(self.record.object);
+        let path = self.draft.inner.paths.object_tmp(self.record.object);
         file.sync_all().map_err(VaultError::io("fsync", &path))?;
         failpoint::point("store.synced")
     }

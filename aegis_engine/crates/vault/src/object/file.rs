@@ -24,7 +24,7 @@ impl ObjectFile {
     /// Opens the file of `record` and checks all of the header that needs no key.
     pub fn open(inner: &Inner, record: &KeyRecord) -> Result<Self> {
         let object = record.object;
-        let path = inner.layout.object(object);
+        let path = inner.paths.object(object);
         let file = path.open().map_err(|error| match error.kind() {
             ErrorKind::NotFound => VaultError::ObjectMissing { object },
             _ => VaultError::io("open", &path)(error),

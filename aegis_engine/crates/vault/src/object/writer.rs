@@ -185,7 +185,7 @@ impl ObjectWriter {
         let Some(mut data) = self.buffer.take() else {
             return Err(VaultError::Closed);
         };
-        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
         self.target(path.as_ref())
             .write(self.index, last, len, &mut data)?;
         self.buffer = Some(data);
@@ -226,7 +226,7 @@ impl ObjectWriter {
         progress: Option<Progress<'_>>,
     ) -> Result<()> {
         self.failed = true;
-        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
         self.index = bulk::seal_file(
             &self.target(path.as_ref()),
             source,
@@ -249,7 +249,7 @@ impl ObjectWriter {
         progress: Option<Progress<'_>>,
     ) -> Result<()> {
         self.failed = true;
-        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
         (self.header.length, self.index) =
             bulk::seal_stream(&self.target(path.as_ref()), read, threads, progress)?;
         self.sealed = true;
@@ -260,7 +260,7 @@ impl ObjectWriter {
     /// Stores the first `length` bytes of `data`, which has room for a tag behind them: one chunk. Nothing was appended before.
     pub(crate) fn fill_small(&mut self, data: &mut Pages, length: usize) -> Result<()> {
         self.failed = true;
-        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
         self.target(path.as_ref()).write(0, true, length, data)?;
         (self.header.length, self.index) = (length as u64, 1);
         self.sealed = true;
@@ -292,7 +292,7 @@ impl ObjectWriter {
         let mac = self.keys.header.mac(&bytes);
         bytes.extend_from_slice(&mac);
         debug_assert_eq!(bytes.len(), HEADER);
-        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
         self.file
             .write_all_at(&bytes, 0)
             .map_err(VaultError::io("write", &path))?;
@@ -320,7 +320,7 @@ impl ObjectWriter {
 
     /// As [`complete`](Self::complete), after every chunk was read back from the file and authenticated.
     pub(crate) fn complete_verified(self) -> Result<Finished> {
-        let path = self.draft.inner.layout.object_tmp(self.header.object);
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
         let header = self.header.clone();
         let verifier = WriteKeys::derive(&self.dek, &header)?.into_verifier();
         let inner = Arc::clone(&self.draft.inner);
@@ -347,7 +347,7 @@ fn open_draft(inner: &Arc<Inner>, object: Uuid, intent: Arc<Intent>) -> Result<(
         intent,
         renamed: false,
     };
-    let path = inner.layout.object_tmp(object);
+    let path = inner.paths.object_tmp(object);
     let file = inner.unless_destroyed(
         files::create_dir(&path.parent())
             .and_then(|()| path.create_new().map_err(VaultError::io("create", &path))),

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::error::{Result, VaultError};
 use crate::format::envelope::{self, Form};
 use crate::format::keystore::{Body, Delta, NamedHead};
-use crate::format::layout::{About, Layout};
+use crate::format::paths::{About, Paths};
 use crate::keys::auth::Auth;
 use crate::keys::epoch::EpochKey;
 use crate::keys::provider::Provider;
@@ -25,17 +25,17 @@ use crate::vault::{LOCK_WAIT_MS, Vault};
 impl Vault {
     /// Creates a vault in a new or empty folder, which is then open to nobody else.
     pub fn create(path: &Path, provider: &Provider) -> Result<Self> {
-        if let Some(layout) = there(path)? {
-            free(&layout)?;
+        if let Some(paths) = there(path)? {
+            free(&paths)?;
         }
         // Before anything is made: a key that is not there leaves no folder behind. It is asked for once.
         let id = secret::uuid()?;
         let auth = Arc::new(Auth::fresh(id, provider)?);
         let folder = Folder::open_or_create(path).map_err(VaultError::io("create folder", path))?;
-        let layout = Layout::of(folder);
-        let held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
-        free(&layout)?;
-        if !layout
+        let paths = Paths::of(folder);
+        let held = lock::exclusive(&paths.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+        free(&paths)?;
+        if !paths
             .folder
             .tighten()
             .map_err(VaultError::io("chmod", path))?
@@ -46,10 +46,10 @@ impl Vault {
             );
             return Err(VaultError::BadRequest { what });
         }
-        files::create_dir(&layout.objects())?;
-        files::create_dir(&layout.journal())?;
+        files::create_dir(&paths.objects())?;
+        files::create_dir(&paths.journal())?;
         let first = EpochKey::random(1)?;
-        first.write_first(&layout, id, provider)?;
+        first.write_first(&paths, id, provider)?;
         let envelope = auth.envelope(Form::Keystore, id, 1, 1);
         let (root, mut body) = (auth.root(id, &first)?, Body::new()?);
         // Nothing is in the consent ledger yet: whatever is there later without a proof was not written by this vault.
@@ -59,15 +59,15 @@ impl Vault {
         };
         body.heads.insert(consents::HEAD.to_owned(), nothing);
         let base = envelope::seal(&envelope, &root, &body, &Delta::default(), &body.audit)?;
-        files::replace(&layout.keystore(), &base.bytes)?;
+        files::replace(&paths.keystore(), &base.bytes)?;
         // Last: a folder is a vault from here on.
-        About::new(id, provider.kind(), 1).write(&layout)?;
+        About::new(id, provider.kind(), 1).write(&paths)?;
         drop(held);
         let opening = Opening {
             auth: Some(auth),
             ..Opening::default()
         };
-        let (vault, held) = opening.open(&layout, provider)?;
+        let (vault, held) = opening.open(&paths, provider)?;
         drop(held);
         let facts = json!({"vault": id.to_string(), "epoch": 1});
         vault.inner.log.record(Event::VaultCreate, facts)?;
@@ -77,7 +77,7 @@ impl Vault {
     /// Opens the vault at `path`, or creates one where there is nothing.
     pub fn open_or_create(path: &Path, provider: &Provider) -> Result<Self> {
         let nothing = match there(path)? {
-            Some(layout) => free(&layout).is_ok(),
+            Some(paths) => free(&paths).is_ok(),
             None => true,
         };
         if nothing {
@@ -92,19 +92,19 @@ impl Vault {
 }
 
 /// The folder, if there is one.
-fn there(path: &Path) -> Result<Option<Layout>> {
-    match Layout::open(path) {
-        Ok(layout) => Ok(Some(layout)),
+fn there(path: &Path) -> Result<Option<Paths>> {
+    match Paths::open(path) {
+        Ok(paths) => Ok(Some(paths)),
         Err(VaultError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Only a new or empty folder may become a vault; what an interrupted `create` left counts as empty.
-fn free(layout: &Layout) -> Result<()> {
-    if files::exists(&layout.about())? {
+fn free(paths: &Paths) -> Result<()> {
+    if files::exists(&paths.about())? {
         return Err(VaultError::AlreadyExists {
-            path: layout.root.clone(),
+            path: paths.root.clone(),
         });
     }
     let files = [
@@ -116,7 +116,7 @@ fn free(layout: &Layout) -> Result<()> {
         "vault.json.tmp",
     ];
     let one_of = |names: &[&str], entry: &Entry| names.iter().any(|n| entry.name == OsStr::new(n));
-    for entry in files::list(&layout.folder.here())? {
+    for entry in files::list(&paths.folder.here())? {
         let known = match entry.kind {
             Kind::File => one_of(&files, &entry),
             Kind::Dir => {
@@ -126,7 +126,7 @@ fn free(layout: &Layout) -> Result<()> {
         };
         if !known {
             return Err(VaultError::NotAVault {
-                path: layout.root.clone(),
+                path: paths.root.clone(),
                 reason: "it has no vault.json, but other files".to_owned(),
             });
         }

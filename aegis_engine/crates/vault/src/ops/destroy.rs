@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::header::{HEADER, Header};
-use crate::format::layout::{About, Layout};
+use crate::format::paths::{About, Paths};
 use crate::kdf;
 use crate::keys::auth::Auth;
 use crate::keys::epoch;
@@ -40,8 +40,8 @@ impl Vault {
     pub fn destroy(&self, require: Option<Level>) -> Result<ShredReceipt> {
         self.check_level(require)?;
         let exclusive = self.inner.exclusive()?;
-        let layout = &self.inner.layout;
-        for secret in [layout.epoch_key(), layout.keystore()] {
+        let paths = &self.inner.paths;
+        for secret in [paths.epoch_key(), paths.keystore()] {
             files::sole(&secret)?;
         }
         let provider = self.inner.auth().provider.clone();
@@ -52,15 +52,15 @@ impl Vault {
             (objects, body.copies.clone(), intent(when, &body.node)?)
         };
         let epoch = exclusive.epoch;
-        files::replace(&layout.destroy_intent(), mac.as_bytes())?;
+        files::replace(&paths.destroy_intent(), mac.as_bytes())?;
         failpoint::point("destroy.intent")?;
-        let mut about = About::read(layout)?;
+        let mut about = About::read(paths)?;
         about.destroyed = Some(when);
         // The point of no return: from here on every open goes forward.
-        about.write(layout)?;
+        about.write(paths)?;
         failpoint::point("destroy.declared")?;
-        let (audit_seq, note) = wipe(layout, &about, epoch, &provider, true, &self.inner.log)?;
-        let mut caveats = caveats(&layout.root);
+        let (audit_seq, note) = wipe(paths, &about, epoch, &provider, true, &self.inner.log)?;
+        let mut caveats = caveats(&paths.root);
         caveats.extend(note);
         Ok(ShredReceipt {
             objects,
@@ -77,7 +77,7 @@ impl Vault {
 
 /// Idempotent: root first, then what it opened, then what only takes space.
 fn wipe(
-    layout: &Layout,
+    paths: &Paths,
     about: &About,
     epoch: u64,
     provider: &Provider,
@@ -91,14 +91,14 @@ fn wipe(
         Destroyed::default()
     };
     failpoint::point("destroy.provider")?;
-    for path in [layout.epoch_key(), layout.epoch_next(), layout.keystore()] {
+    for path in [paths.epoch_key(), paths.epoch_next(), paths.keystore()] {
         files::overwrite(&path)?;
         if files::remove(&path)? {
             files::sync_parent(&path)?;
         }
         failpoint::point("destroy.file")?;
     }
-    for shard in files::list(&layout.objects())? {
+    for shard in files::list(&paths.objects())? {
         if shard.kind != Kind::Dir {
             continue;
         }
@@ -111,9 +111,9 @@ fn wipe(
         let _ = shard.place.rmdir();
     }
     failpoint::point("destroy.objects")?;
-    for entry in files::list(&layout.journal())? {
+    for entry in files::list(&paths.journal())? {
         if entry.kind == Kind::File
-            && entry.place != layout.destroy_intent()
+            && entry.place != paths.destroy_intent()
             && is_intent(&entry.name)
         {
             files::remove(&entry.place)?;
@@ -125,8 +125,8 @@ fn wipe(
     });
     let record = log.record(Event::Destroy, facts)?;
     failpoint::point("destroy.logged")?;
-    files::remove(&layout.destroy_intent())?;
-    files::sync_parent(&layout.destroy_intent())?;
+    files::remove(&paths.destroy_intent())?;
+    files::sync_parent(&paths.destroy_intent())?;
     Ok((record.seq, gone.note))
 }
 
@@ -166,51 +166,51 @@ fn is_intent(name: &OsStr) -> bool {
 }
 
 /// Finishes a destruction that a crash interrupted, and gives the error every open of a destroyed vault ends with.
-pub(crate) fn forward(layout: &Layout, about: &About, provider: &Provider) -> Result<VaultError> {
+pub(crate) fn forward(paths: &Paths, about: &About, provider: &Provider) -> Result<VaultError> {
     let when = about.destroyed.unwrap_or_default();
     let destroyed = VaultError::VaultDestroyed {
-        path: layout.root.clone(),
+        path: paths.root.clone(),
         when,
     };
-    if !files::exists(&layout.destroy_intent())? || lock::read_only(&layout.lock())? {
+    if !files::exists(&paths.destroy_intent())? || lock::read_only(&paths.lock())? {
         return Ok(destroyed);
     }
-    let mut held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+    let mut held = lock::exclusive(&paths.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
     // Another process may have finished it in the meantime.
-    if !files::exists(&layout.destroy_intent())? {
+    if !files::exists(&paths.destroy_intent())? {
         return Ok(destroyed);
     }
-    let about = &About::read(layout)?;
-    let (epoch, genuine) = judge(layout, about, provider)?;
+    let about = &About::read(paths)?;
+    let (epoch, genuine) = judge(paths, about, provider)?;
     held.sign();
-    let log = Log::open(&layout.audit(), &trail::origin(about.id))?;
-    wipe(layout, about, epoch, provider, genuine, &log)?;
+    let log = Log::open(&paths.audit(), &trail::origin(about.id))?;
+    wipe(paths, about, epoch, provider, genuine, &log)?;
     Ok(destroyed)
 }
 
 /// What a crash left: the epoch, and whether the intent was authenticated. A keystore that does not open is only taken for
 /// one that was being destroyed when the epoch secret is gone, which goes first; else files were altered, and nothing happens.
-fn judge(layout: &Layout, about: &About, provider: &Provider) -> Result<(u64, bool)> {
+fn judge(paths: &Paths, about: &About, provider: &Provider) -> Result<(u64, bool)> {
     let forged = || VaultError::BadRequest {
         what: format!(
             "the vault at {} is marked as destroyed, but that is forged or its keystore is damaged; remove journal/vault.destroy \
              and the field \"destroyed\" of vault.json, then open it again",
-            layout.root.display()
+            paths.root.display()
         ),
     };
-    let (_, envelope) = match state::keystore(layout, about.id) {
+    let (_, envelope) = match state::keystore(paths, about.id) {
         Ok(found) => found,
         // A link or a pipe in its place was not left by a crash.
         Err(unfit @ VaultError::Unfit { .. }) => return Err(unfit),
-        Err(_) if !epoch::any_left(layout, about.id) => return Ok((about.epoch, false)),
+        Err(_) if !epoch::any_left(paths, about.id) => return Ok((about.epoch, false)),
         Err(_) => return Err(forged()),
     };
     // Another key than the vault's must not finish it.
-    let auth = Arc::new(Auth::of(&envelope, provider, &layout.root)?);
-    match State::load(layout, about.id, &auth) {
+    let auth = Arc::new(Auth::of(&envelope, provider, &paths.root)?);
+    match State::load(paths, about.id, &auth) {
         Ok((State { body, .. }, _)) => {
             let genuine = intent(about.destroyed.unwrap_or_default(), &body.node)?;
-            let found = files::read(&layout.destroy_intent(), 1024)?;
+            let found = files::read(&paths.destroy_intent(), 1024)?;
             if kdf::same(genuine.as_bytes(), &found) {
                 Ok((envelope.epoch, true))
             } else {
@@ -219,7 +219,7 @@ fn judge(layout: &Layout, about: &About, provider: &Provider) -> Result<(u64, bo
         }
         // A token or service that has destroyed its key says so; whatever else it says is not taken for that.
         Err(VaultError::KeyDestroyed { .. })
-            if auth.wraps() || !epoch::any_left(layout, about.id) =>
+            if auth.wraps() || !epoch::any_left(paths, about.id) =>
         {
             Ok((envelope.epoch, false))
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::format::layout::About;
-use crate::format::layout::Layout;
+use crate::format::paths::About;
+use crate::format::paths::Paths;
 
 /// One fact about the machine or the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -157,7 +157,7 @@ pub fn doctor(root: &Path) -> Vec<Fact> {
     all.extend(hibernation());
     all.push(core_dumps());
     all.push(locked_memory());
-    if let Ok(about) = Layout::open(root).and_then(|layout| About::read(&layout)) {
+    if let Ok(about) = Paths::open(root).and_then(|paths| About::read(&paths)) {
         let level = match about.provider.as_str() {
             "pkcs11" => "hardware",
             "kms" => "kms",

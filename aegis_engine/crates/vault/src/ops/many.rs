@@ -226,9 +226,9 @@ fn commit(inner: &Inner, mut objects: Vec<Finished>, intent: &Intent) -> Result<
     // One file of each folder.
     let mut folders = BTreeMap::new();
     for object in &mut objects {
-        let place = inner.layout.object(object.id());
+        let place = inner.paths.object(object.id());
         object.moved();
-        files::rename_unsynced(&inner.layout.object_tmp(object.id()), &place)?;
+        files::rename_unsynced(&inner.paths.object_tmp(object.id()), &place)?;
         folders.insert(object.id().as_bytes()[0], place);
         store::enroll(&mut exclusive, object)?;
     }
@@ -260,7 +260,7 @@ fn record(exclusive: &Exclusive<'_>, objects: &[Finished]) -> Result<()> {
 
 /// Many stores whose writer is gone: what has no keystore record is only waste.
 pub(crate) fn undo(exclusive: &Exclusive<'_>, intent: &Place, ids: &[Uuid]) -> Result<()> {
-    let layout = &exclusive.inner.layout;
+    let layout = &exclusive.inner.paths;
     let mut gone = Vec::new();
     let mut folders = BTreeMap::new();
     for id in ids {

@@ -18,6 +18,7 @@ pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod reencrypt;
 pub(crate) mod rename;
+pub(crate) mod restore;
 pub(crate) mod rotate;
 pub(crate) mod scrub;
 pub(crate) mod shred;

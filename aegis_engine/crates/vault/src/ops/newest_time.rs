@@ -14,7 +14,7 @@ impl Vault {
     pub fn newest_time(&self) -> Result<u64> {
         let mark = self.inner.current()?.body.audit;
         self.inner.times.with(|read: &mut Read| {
-            let folder = self.inner.layout.audit();
+            let folder = self.inner.paths.audit();
             let mut records = match read.0.or_else(|| mark.cursor()) {
                 Some(cursor) => aegis_audit::read_from(&folder, cursor)?,
                 None => aegis_audit::read(&folder)?,

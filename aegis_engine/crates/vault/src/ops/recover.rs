@@ -41,7 +41,7 @@ fn undo_store(exclusive: &mut Exclusive<'_>, id: Uuid, intent: &Place) -> Result
     let Some(_file) = abandoned(intent)? else {
         return Ok(()); // its writer lives
     };
-    let layout = &exclusive.inner.layout;
+    let layout = &exclusive.inner.paths;
     let mut removed = files::remove(&layout.object_tmp(id))?;
     if exclusive.live(id).is_err() {
         removed |= files::remove(&layout.object(id))?;

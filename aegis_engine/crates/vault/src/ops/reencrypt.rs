@@ -170,14 +170,11 @@ impl Vault {
         let mut gone = Vec::new();
         for Swap { old, new } in &swaps {
             for id in [old.object].into_iter().chain(old.rows) {
-                drop(files::write_synced(
-                    &inner.layout.reencrypt_intent(id),
-                    b"",
-                )?);
+                drop(files::write_synced(&inner.paths.reencrypt_intent(id), b"")?);
                 exclusive.shred(id, when);
                 gone.push(id);
             }
-            files::sync_parent(&inner.layout.reencrypt_intent(old.object))?;
+            files::sync_parent(&inner.paths.reencrypt_intent(old.object))?;
             let facts = json!({
                 "object": old.object.to_string(),
                 "replaced_by": new.last().map(|object| object.id().to_string()),
@@ -193,9 +190,9 @@ impl Vault {
         }
         record_gone(&exclusive, &gone, when)?;
         for id in &gone {
-            files::remove(&inner.layout.object(*id))?;
-            files::sync_parent(&inner.layout.object(*id))?;
-            let intent = inner.layout.reencrypt_intent(*id);
+            files::remove(&inner.paths.object(*id))?;
+            files::sync_parent(&inner.paths.object(*id))?;
+            let intent = inner.paths.reencrypt_intent(*id);
             files::remove(&intent)?;
             files::sync_parent(&intent)?;
         }
@@ -233,7 +230,7 @@ fn record_gone(exclusive: &Exclusive<'_>, objects: &[Uuid], when: u64) -> Result
 
 /// A crash after the keystore write leaves the ciphertext of the old object: only waste, removed here.
 pub(crate) fn forward(exclusive: &Exclusive<'_>, id: Uuid, intent: &Place) -> Result<()> {
-    let layout = &exclusive.inner.layout;
+    let layout = &exclusive.inner.paths;
     if let Some(Entry::Shredded { when }) = exclusive.entry(id) {
         // Perhaps a second time: whether the first was written, only the log knows.
         record_gone(exclusive, &[id], when)?;

@@ -141,7 +141,7 @@ impl Vault {
             }
         }
         let intent = Intent::new(all, now(), &exclusive.state().body.node)?;
-        let path = self.inner.layout.shred_intent(objects[0]);
+        let path = self.inner.paths.shred_intent(objects[0]);
         let bytes = serde_json::to_vec(&intent).map_err(|_| VaultError::BadRequest {
             what: "the shred intent cannot be encoded".to_owned(),
         })?;
@@ -157,7 +157,7 @@ impl Vault {
 fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Result<ShredReceipt> {
     let epoch_before = exclusive.epoch;
     let level = exclusive.inner.auth().provider.level();
-    let mut caveats = caveats(&exclusive.inner.layout.root);
+    let mut caveats = caveats(&exclusive.inner.paths.root);
     if intent.objects.iter().any(|id| exclusive.live(*id).is_ok()) {
         for id in &intent.objects {
             exclusive.shred(*id, intent.when);
@@ -165,7 +165,7 @@ fn perform(exclusive: &mut Exclusive<'_>, intent: &Intent, path: &Place) -> Resu
         caveats.extend(exclusive.ratchet()?.note);
     }
     failpoint::point("shred.ratcheted")?;
-    let layout = &exclusive.inner.layout;
+    let layout = &exclusive.inner.paths;
     for id in &intent.objects {
         let file = layout.object(*id);
         if files::remove(&file)? {

@@ -55,7 +55,7 @@ pub(crate) fn place(exclusive: &mut Exclusive<'_>, object: &mut Finished) -> Res
     let inner = exclusive.inner;
     let id = object.id();
     object.moved();
-    files::rename(&inner.layout.object_tmp(id), &inner.layout.object(id))?;
+    files::rename(&inner.paths.object_tmp(id), &inner.paths.object(id))?;
     failpoint::point("place.renamed")?;
     enroll(exclusive, object)?;
     let record = &object.record;

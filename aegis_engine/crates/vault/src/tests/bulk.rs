@@ -46,7 +46,7 @@ fn a_failing_stream_and_a_stopping_callback_leave_nothing_behind() {
     assert!(matches!(error, VaultError::Interrupted), "{error}");
     assert!(vault.list().unwrap().is_empty());
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
     assert!(
@@ -144,7 +144,7 @@ fn a_verified_store_reads_back_what_it_wrote() {
 fn the_first_damaged_chunk_is_named_whatever_the_threads() {
     let (_dir, vault) = vault();
     let id = small(&vault, &noise(64 * 4096));
-    let path = vault.inner.layout.object(id);
+    let path = vault.inner.paths.object(id);
     let mut bytes = fs::read(&path).unwrap();
     for chunk in [11, 12, 13, 40] {
         bytes[4096 + chunk * 4112 + 5] ^= 1;

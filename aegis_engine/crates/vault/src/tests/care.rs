@@ -56,8 +56,8 @@ fn a_lost_or_damaged_vault_json_is_rebuilt_from_the_keystore() {
         Some("{\"format\":\"aegis-vault\",\"version\":1}"),
     ] {
         match damage {
-            None => fs::remove_file(vault.inner.layout.about()).unwrap(),
-            Some(text) => fs::write(vault.inner.layout.about(), text).unwrap(),
+            None => fs::remove_file(vault.inner.paths.about()).unwrap(),
+            Some(text) => fs::write(vault.inner.paths.about(), text).unwrap(),
         }
         let report = check(vault.path(), false);
         assert!(!report.opened && !report.findings.is_empty());
@@ -84,12 +84,12 @@ fn leftovers_of_a_crash_are_removed_and_lax_modes_tightened() {
         assert!(check(vault.path(), false).findings.is_empty());
     }
     fs::set_permissions(
-        vault.inner.layout.epoch_key(),
+        vault.inner.paths.epoch_key(),
         fs::Permissions::from_mode(0o644),
     )
     .unwrap();
     assert!(mended(&vault, "epoch.key").action.contains("600"));
-    let tmp = vault.inner.layout.object_tmp(Uuid::new_v4());
+    let tmp = vault.inner.paths.object_tmp(Uuid::new_v4());
     fs::create_dir_all(tmp.parent()).unwrap();
     fs::write(&tmp, b"half").unwrap();
     let place = tmp
@@ -105,7 +105,7 @@ fn leftovers_of_a_crash_are_removed_and_lax_modes_tightened() {
 fn bytes_after_the_end_are_cut_off_only_when_every_chunk_is_whole() {
     let (_dir, vault) = vault();
     let id = store(&vault, &noise(9000));
-    let path = vault.inner.layout.object(id);
+    let path = vault.inner.paths.object(id);
     let good = fs::read(&path).unwrap();
     let place = path
         .path()
@@ -130,8 +130,8 @@ fn each_damaged_object_is_named_and_left_as_it_is() {
     let (_dir, vault) = vault();
     let (a, b) = (store(&vault, &noise(5000)), store(&vault, &noise(5000)));
     let whole = store(&vault, b"whole");
-    fs::remove_file(vault.inner.layout.object(a)).unwrap();
-    let path = vault.inner.layout.object(b);
+    fs::remove_file(vault.inner.paths.object(a)).unwrap();
+    let path = vault.inner.paths.object(b);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let report = check(vault.path(), true);
@@ -148,7 +148,7 @@ fn each_damaged_object_is_named_and_left_as_it_is() {
 fn unknown_files_go_to_lost_and_found_and_shredded_ciphertext_goes() {
     let (_dir, vault) = vault();
     let gone = store(&vault, b"x");
-    let path = vault.inner.layout.object(gone);
+    let path = vault.inner.paths.object(gone);
     let bytes = fs::read(&path).unwrap();
     vault.shred(gone, None).unwrap();
     fs::write(&path, &bytes).unwrap();
@@ -160,7 +160,7 @@ fn unknown_files_go_to_lost_and_found_and_shredded_ciphertext_goes() {
         .to_string();
     mended(&vault, &place);
     assert!(!path.exists());
-    let stranger = vault.inner.layout.object(Uuid::new_v4());
+    let stranger = vault.inner.paths.object(Uuid::new_v4());
     fs::create_dir_all(stranger.parent()).unwrap();
     fs::write(&stranger, &bytes).unwrap();
     let place = stranger
@@ -178,7 +178,7 @@ fn unknown_files_go_to_lost_and_found_and_shredded_ciphertext_goes() {
 fn a_forged_intent_is_set_aside() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
-    fs::write(vault.inner.layout.shred_intent(id), b"{}").unwrap();
+    fs::write(vault.inner.paths.shred_intent(id), b"{}").unwrap();
     let place = format!("journal/{id}.shred");
     mended(&vault, &place);
     assert_eq!(load(&vault, id).unwrap(), b"x");
@@ -187,9 +187,9 @@ fn a_forged_intent_is_set_aside() {
 #[test]
 fn a_lost_keystore_is_a_finding_and_an_older_one_is_taken_only_on_request() {
     let (_dir, vault) = vault();
-    let old = fs::read(vault.inner.layout.keystore()).unwrap();
+    let old = fs::read(vault.inner.paths.keystore()).unwrap();
     store(&vault, b"x");
-    fs::write(vault.inner.layout.keystore(), &old).unwrap();
+    fs::write(vault.inner.paths.keystore(), &old).unwrap();
     let report = check(vault.path(), true);
     assert!(!report.opened);
     assert!(
@@ -208,7 +208,7 @@ fn a_lost_keystore_is_a_finding_and_an_older_one_is_taken_only_on_request() {
         1,
         "the object stored since has no key any more"
     );
-    fs::remove_file(vault.inner.layout.keystore()).unwrap();
+    fs::remove_file(vault.inner.paths.keystore()).unwrap();
     let report = check(vault.path(), true);
     assert_eq!((report.opened, report.findings.len()), (false, 1));
 }
@@ -231,7 +231,7 @@ fn a_wrong_key_is_an_error_not_a_finding() {
 fn a_scrub_names_the_damaged_object_and_goes_on() {
     let (_dir, vault) = vault();
     let ids: Vec<Uuid> = (0..3).map(|_| store(&vault, &noise(20_000))).collect();
-    let path = vault.inner.layout.object(ids[1]);
+    let path = vault.inner.paths.object(ids[1]);
     let mut bytes = fs::read(&path).unwrap();
     for chunk in 0..5 {
         bytes[4096 + chunk * 4112 + 9] ^= 1;

@@ -49,9 +49,9 @@ fn a_shred_goes_forward_from_every_step() {
             matches!(vault.stat(id), Err(VaultError::ObjectShredded { .. })),
             "{point}"
         );
-        assert!(!vault.inner.layout.object(id).exists(), "{point}");
+        assert!(!vault.inner.paths.object(id).exists(), "{point}");
         assert_eq!(vault.epoch().unwrap(), 2, "{point}");
-        let last = aegis_audit::read(&vault.inner.layout.audit())
+        let last = aegis_audit::read(&vault.inner.paths.audit())
             .unwrap()
             .last()
             .unwrap()
@@ -69,7 +69,7 @@ fn a_store_goes_back_from_every_step() {
         });
         assert_eq!(vault.list().unwrap().len(), 1, "{point}");
         assert_eq!(load(&vault, id).unwrap(), b"x", "{point}");
-        let files: usize = fs::read_dir(vault.inner.layout.objects())
+        let files: usize = fs::read_dir(vault.inner.paths.objects())
             .unwrap()
             .map(|shard| fs::read_dir(shard.unwrap().path()).unwrap().count())
             .sum();
@@ -85,9 +85,9 @@ fn the_same_handle_goes_on_after_a_failed_ratchet() {
     vault.shred(a, None).unwrap_err();
     // The keystore is of epoch 2, epoch.key still of epoch 1: readers manage, and the next writer settles it.
     assert_eq!(load(&vault, b).unwrap(), b"b");
-    assert!(vault.inner.layout.epoch_next().exists());
+    assert!(vault.inner.paths.epoch_next().exists());
     store(&vault, b"c");
-    assert!(!vault.inner.layout.epoch_next().exists());
+    assert!(!vault.inner.paths.epoch_next().exists());
     assert!(matches!(
         vault.stat(a),
         Err(VaultError::ObjectShredded { .. })
@@ -99,23 +99,23 @@ fn a_torn_next_epoch_key_is_dropped() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
     for len in [0, 1, 63] {
-        fs::write(vault.inner.layout.epoch_next(), vec![0x41; len]).unwrap();
+        fs::write(vault.inner.paths.epoch_next(), vec![0x41; len]).unwrap();
         let reopened = Vault::open(vault.path(), &provider()).unwrap();
         assert_eq!(load(&reopened, id).unwrap(), b"x");
-        assert!(!vault.inner.layout.epoch_next().exists());
+        assert!(!vault.inner.paths.epoch_next().exists());
     }
 }
 
 #[test]
 fn a_torn_next_epoch_key_with_a_lost_epoch_key_destroys_nothing_more() {
     let (_dir, vault) = vault();
-    fs::write(vault.inner.layout.epoch_next(), b"torn").unwrap();
-    fs::write(vault.inner.layout.epoch_key(), b"lost").unwrap();
+    fs::write(vault.inner.paths.epoch_next(), b"torn").unwrap();
+    fs::write(vault.inner.paths.epoch_key(), b"lost").unwrap();
     assert!(matches!(
         Vault::open(vault.path(), &provider()),
         Err(VaultError::KeyDestroyed { .. })
     ));
-    assert!(vault.inner.layout.epoch_next().exists());
+    assert!(vault.inner.paths.epoch_next().exists());
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn an_interrupted_create_starts_again() {
 fn a_lost_vault_json_never_costs_the_keystore() {
     let (_dir, vault) = vault();
     store(&vault, b"x");
-    let keystore = fs::read(vault.inner.layout.keystore()).unwrap();
-    fs::remove_file(vault.inner.layout.about()).unwrap();
+    let keystore = fs::read(vault.inner.paths.keystore()).unwrap();
+    fs::remove_file(vault.inner.paths.about()).unwrap();
     assert!(matches!(
         Vault::open_or_create(vault.path(), &provider()),
         Err(VaultError::NotAVault { .. })
     ));
-    assert_eq!(fs::read(vault.inner.layout.keystore()).unwrap(), keystore);
+    assert_eq!(fs::read(vault.inner.paths.keystore()).unwrap(), keystore);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_forged_shred_intent_destroys_nothing() {
         r#"{{"objects":["{id}"],"when":1,"mac":"{}"}}"#,
         "00".repeat(32)
     );
-    let path = vault.inner.layout.shred_intent(id);
+    let path = vault.inner.paths.shred_intent(id);
     fs::write(&path, forged).unwrap();
     assert!(matches!(
         Vault::open(vault.path(), &provider()),

@@ -21,8 +21,8 @@ use crate::format::changes::{Next, Scratch};
 use crate::format::envelope::{self, Form};
 use crate::format::header::TAG;
 use crate::format::keystore::{Body, Delta, KeyRecord, Kind};
-use crate::format::layout::About;
 use crate::format::meta::Sealed;
+use crate::format::paths::About;
 use crate::keys::auth::Auth;
 use crate::keys::epoch::EpochKey;
 use crate::keys::provider::Passphrase;
@@ -174,8 +174,8 @@ fn this_code_still_writes_the_golden_objects() {
                 ObjectWriter::begin(inner, meta, log2, record.kind, record.rows, seed).unwrap();
             writer.append(&data).unwrap();
             let finished = writer.complete().unwrap();
-            let again = fs::read(inner.layout.object_tmp(record.object)).unwrap();
-            let golden = fs::read(inner.layout.object(record.object)).unwrap();
+            let again = fs::read(inner.paths.object_tmp(record.object)).unwrap();
+            let golden = fs::read(inner.paths.object(record.object)).unwrap();
             assert!(again == golden, "{version} {name}/{}", record.object);
             assert_eq!(finished.record.header_mac, record.header_mac);
         }
@@ -216,7 +216,7 @@ fn sealed_again(bytes: &[u8], form: Form, root: &Secret<32>) -> (Vec<u8>, usize)
 fn this_code_still_writes_the_golden_small_files() {
     for (version, name, provider) in all() {
         let (_dir, path) = copy(version, name);
-        let layout = Layout::new(&path);
+        let layout = Paths::new(&path);
         let about = About::read(&layout).unwrap();
         let (bytes, envelope) = crate::vault::state::keystore(&layout, about.id).unwrap();
         let auth = Auth::of(&envelope, &provider, &path).unwrap();

@@ -34,7 +34,7 @@ fn begin(log2: u8) -> (TempDir, Arc<Inner>, ObjectWriter) {
 
 fn complete(inner: &Inner, writer: ObjectWriter) -> Vec<u8> {
     let finished = writer.complete().unwrap();
-    fs::read(inner.layout.object_tmp(finished.id())).unwrap()
+    fs::read(inner.paths.object_tmp(finished.id())).unwrap()
 }
 
 fn golden() -> (TempDir, Vec<u8>) {

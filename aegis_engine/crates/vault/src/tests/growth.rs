@@ -79,7 +79,7 @@ fn after_a_shred_neither_the_old_base_nor_its_changes_open() {
         VaultError::KeystoreRollback { .. } | VaultError::KeyDestroyed { .. }
     ));
     // Nor with the public file put back as well.
-    let about = vault.inner.layout.about();
+    let about = vault.inner.paths.about();
     let text = fs::read_to_string(&about)
         .unwrap()
         .replace("\"epoch\": 2", "\"epoch\": 1");
@@ -255,7 +255,7 @@ fn many_objects_appear_in_one_commit_or_not_at_all() {
     assert_eq!(texts[1], b"bytes");
     assert_eq!((&texts[2], texts[3].len()), (&large, 0));
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
     let missing = dir.path().join("missing");
@@ -280,7 +280,7 @@ fn many_objects_appear_in_one_commit_or_not_at_all() {
     vault.store_many(&others, verify).unwrap();
     assert_eq!(names(&vault).len(), 8);
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
     let report = Vault::fsck(vault.path(), &provider(), FsckOptions::default()).unwrap();
@@ -562,7 +562,7 @@ fn random_operations_leave_what_a_model_holds_and_every_cut_an_earlier_state() {
         // Read without the log, which would tell of the cut: exactly the states that were committed.
         let whole = fs::read(keystore(&path)).unwrap();
         let first = usize::try_from(states[0].0).unwrap();
-        let layout = Layout::new(&path);
+        let layout = Paths::new(&path);
         let (_, envelope) = crate::vault::state::keystore(&layout, vault.id()).unwrap();
         let auth = Arc::new(crate::keys::auth::Auth::of(&envelope, &provider(), &path).unwrap());
         for len in (first..=whole.len()).step_by(7).chain([whole.len()]) {

@@ -25,12 +25,12 @@ fn about(vault: &Vault, subject: &str, data: &[u8]) -> Uuid {
 fn a_rename_changes_the_name_and_no_byte_of_the_file() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
-    let file = fs::read(vault.inner.layout.object(id)).unwrap();
+    let file = fs::read(vault.inner.paths.object(id)).unwrap();
     vault.rename(id, "nouveau é.csv").unwrap();
     let again = Vault::open(vault.path(), &provider()).unwrap();
     assert_eq!(again.stat(id).unwrap().name, "nouveau é.csv");
     assert_eq!(again.list().unwrap()[0].name, "nouveau é.csv");
-    assert_eq!(fs::read(vault.inner.layout.object(id)).unwrap(), file);
+    assert_eq!(fs::read(vault.inner.paths.object(id)).unwrap(), file);
     assert_eq!(load(&again, id).unwrap(), b"x");
     for bad in ["", &"n".repeat(1025)] {
         assert!(matches!(
@@ -48,7 +48,7 @@ fn a_rename_changes_the_name_and_no_byte_of_the_file() {
 fn after_a_rotation_only_the_new_key_opens_and_no_data_was_written() {
     let (dir, vault) = vault();
     let id = store(&vault, b"x");
-    let file = fs::read(vault.inner.layout.object(id)).unwrap();
+    let file = fs::read(vault.inner.paths.object(id)).unwrap();
     let old = dir.path().join("old");
     copy_tree(vault.path(), &old);
     assert_eq!(vault.rotate(Some(&other())).unwrap(), 2);
@@ -60,9 +60,9 @@ fn after_a_rotation_only_the_new_key_opens_and_no_data_was_written() {
     ));
     let again = Vault::open(vault.path(), &other()).unwrap();
     assert_eq!(load(&again, id).unwrap(), b"x");
-    assert_eq!(fs::read(vault.inner.layout.object(id)).unwrap(), file);
+    assert_eq!(fs::read(vault.inner.paths.object(id)).unwrap(), file);
     // An old copy of the keystore needs the destroyed epoch secret as well as the old key.
-    fs::copy(again.inner.layout.epoch_key(), old.join("epoch.key")).unwrap();
+    fs::copy(again.inner.paths.epoch_key(), old.join("epoch.key")).unwrap();
     assert!(matches!(
         Vault::open(&old, &provider()),
         Err(VaultError::KeyDestroyed { .. })
@@ -92,7 +92,7 @@ fn a_passphrase_opens_its_vault_and_a_key_does_not() {
     }
     let again = Vault::open(vault.path(), &passphrase(b"tea")).unwrap();
     assert_eq!(load(&again, id).unwrap(), b"x");
-    let about = fs::read_to_string(vault.inner.layout.about()).unwrap();
+    let about = fs::read_to_string(vault.inner.paths.about()).unwrap();
     assert!(about.contains("\"passphrase\""), "{about}");
 }
 
@@ -132,7 +132,7 @@ fn re_encryption_changes_every_key_and_destroys_the_old_ones() {
     vault.rename(old, "current").unwrap();
     let copy = dir.path().join("copy");
     copy_tree(vault.path(), &copy);
-    let before = fs::read(vault.inner.layout.object(old)).unwrap();
+    let before = fs::read(vault.inner.paths.object(old)).unwrap();
     let mut seen = 0;
     let new = vault.reencrypt(old, Some(&mut |done| seen = done)).unwrap();
     assert_eq!(seen, data.len() as u64);
@@ -144,7 +144,7 @@ fn re_encryption_changes_every_key_and_destroys_the_old_ones() {
         ("current", Some("p"))
     );
     assert_eq!(info.chunk_bytes, 4096);
-    let after = fs::read(vault.inner.layout.object(new)).unwrap();
+    let after = fs::read(vault.inner.paths.object(new)).unwrap();
     let same = before[4096..]
         .iter()
         .zip(&after[4096..])
@@ -155,12 +155,12 @@ fn re_encryption_changes_every_key_and_destroys_the_old_ones() {
         vault.stat(old),
         Err(VaultError::ObjectShredded { .. })
     ));
-    assert!(!vault.inner.layout.object(old).exists());
+    assert!(!vault.inner.paths.object(old).exists());
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
-    fs::copy(vault.inner.layout.epoch_key(), copy.join("epoch.key")).unwrap();
+    fs::copy(vault.inner.paths.epoch_key(), copy.join("epoch.key")).unwrap();
     assert!(matches!(
         Vault::open(&copy, &provider()),
         Err(VaultError::KeyDestroyed { .. })
@@ -171,7 +171,7 @@ fn re_encryption_changes_every_key_and_destroys_the_old_ones() {
 fn a_damaged_object_is_not_re_encrypted_and_stays() {
     let (_dir, vault) = vault();
     let id = store(&vault, &noise(10_000));
-    let path = vault.inner.layout.object(id);
+    let path = vault.inner.paths.object(id);
     let mut bytes = fs::read(&path).unwrap();
     bytes[4096 + 4112 + 7] ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -181,7 +181,7 @@ fn a_damaged_object_is_not_re_encrypted_and_stays() {
     ));
     assert_eq!(vault.list().unwrap().len(), 1);
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
 }
@@ -224,7 +224,7 @@ fn many_objects_go_in_one_ratchet_or_none_goes() {
 fn a_backup_brings_back_a_lost_keystore_but_not_what_was_shredded_since() {
     let (dir, vault) = vault();
     let (kept, gone) = (store(&vault, b"kept"), store(&vault, b"gone"));
-    let gone_file = fs::read(vault.inner.layout.object(gone)).unwrap();
+    let gone_file = fs::read(vault.inner.paths.object(gone)).unwrap();
     let backup = dir.path().join("keystore.backup");
     vault.backup_keystore(&backup, &other()).unwrap();
     assert!(
@@ -241,7 +241,7 @@ fn a_backup_brings_back_a_lost_keystore_but_not_what_was_shredded_since() {
         fs::remove_file(path.join(lost)).unwrap();
     }
     // Somebody kept the ciphertext of the shredded object.
-    fs::write(Layout::new(&path).object(gone), gone_file).unwrap();
+    fs::write(Paths::new(&path).object(gone), gone_file).unwrap();
     let wrong = Vault::restore_keystore(
         &path,
         &backup,
@@ -301,10 +301,10 @@ fn every_bit_of_a_backup_is_authenticated() {
 fn an_older_keystore_of_the_same_epoch_is_told_and_accepted_only_on_request() {
     let (_dir, vault) = vault();
     let first = store(&vault, b"first");
-    let old = fs::read(vault.inner.layout.keystore()).unwrap();
+    let old = fs::read(vault.inner.paths.keystore()).unwrap();
     let second = store(&vault, b"second");
     let path = vault.path().to_path_buf();
-    fs::write(vault.inner.layout.keystore(), &old).unwrap();
+    fs::write(vault.inner.paths.keystore(), &old).unwrap();
     let stale = |error: &VaultError| matches!(error, VaultError::KeystoreStale { .. });
     assert!(stale(&vault.list().unwrap_err()));
     drop(vault);
@@ -405,7 +405,7 @@ fn a_destruction_that_was_not_declared_did_not_happen() {
     let again = Vault::open(vault.path(), &provider()).unwrap();
     assert_eq!(load(&again, id).unwrap(), b"x");
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
 }
@@ -414,7 +414,7 @@ fn a_destruction_that_was_not_declared_did_not_happen() {
 fn a_forged_mark_of_destruction_destroys_nothing() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
-    let layout = &vault.inner.layout;
+    let layout = &vault.inner.paths;
     let good = fs::read_to_string(layout.about()).unwrap();
     let marked = good.replace("\"epoch\": 1", "\"epoch\": 1, \"destroyed\": 5");
     assert_ne!(good, marked);
@@ -432,7 +432,7 @@ fn a_forged_mark_of_destruction_destroys_nothing() {
 #[test]
 fn a_damaged_vault_json_is_not_taken_for_another_program() {
     let (_dir, vault) = vault();
-    let layout = &vault.inner.layout;
+    let layout = &vault.inner.paths;
     for bad in ["", "{", "{\"format\": \"aegis-vault\", \"version\": 1}"] {
         fs::write(layout.about(), bad).unwrap();
         assert!(matches!(

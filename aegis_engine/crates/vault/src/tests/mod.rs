@@ -25,7 +25,7 @@ use aegis_policy::{Action, Permit};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::{Meta, Provider, Result, Vault};
 
 const KEY: &[u8; 32] = b"SUPER_SECRET_32_BYTE_KEY_1234567";

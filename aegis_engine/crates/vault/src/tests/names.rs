@@ -122,7 +122,7 @@ fn a_dataset_has_its_name_alone_and_a_shredded_one_gives_it_back() {
     set(&vault, "late");
     assert!(matches!(late.finish(), Err(VaultError::NameTaken { .. })));
     assert_eq!(
-        fs::read_dir(vault.inner.layout.journal()).unwrap().count(),
+        fs::read_dir(vault.inner.paths.journal()).unwrap().count(),
         0
     );
 }

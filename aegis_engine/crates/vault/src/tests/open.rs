@@ -99,7 +99,7 @@ fn handles_in_many_threads_store_without_losing_one() {
 fn a_held_lock_ends_in_locked_with_the_holder() {
     let (_dir, vault) = vault();
     vault.set_lock_wait(Duration::from_millis(30));
-    let mut held = lock::exclusive(&vault.inner.layout.lock(), Duration::from_secs(1)).unwrap();
+    let mut held = lock::exclusive(&vault.inner.paths.lock(), Duration::from_secs(1)).unwrap();
     held.sign();
     let error = vault.store_bytes(b"x", unused()).unwrap_err();
     let me = format!("process {}", std::process::id());
@@ -115,9 +115,9 @@ fn a_held_lock_ends_in_locked_with_the_holder() {
 fn a_keystore_of_another_vault_or_a_damaged_one_is_refused() {
     let (_a, vault) = vault();
     let (_b, other) = super::vault();
-    let keystore = vault.inner.layout.keystore();
+    let keystore = vault.inner.paths.keystore();
     let good = fs::read(&keystore).unwrap();
-    fs::copy(other.inner.layout.keystore(), &keystore).unwrap();
+    fs::copy(other.inner.paths.keystore(), &keystore).unwrap();
     assert!(matches!(
         Vault::open(vault.path(), &provider()),
         Err(VaultError::KeystoreCorrupt { .. })
@@ -144,7 +144,7 @@ fn a_shortened_or_missing_audit_log_keeps_the_vault_closed() {
         Vault::open(vault.path(), &provider()),
         Err(VaultError::AuditRollback { .. })
     ));
-    fs::remove_dir_all(vault.inner.layout.audit()).unwrap();
+    fs::remove_dir_all(vault.inner.paths.audit()).unwrap();
     assert!(matches!(
         Vault::open(vault.path(), &provider()),
         Err(VaultError::AuditRollback { .. })

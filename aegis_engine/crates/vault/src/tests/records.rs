@@ -143,7 +143,7 @@ fn governance_rows_are_decrypted_once_while_they_are_the_same() {
     vault.rename(id, "e").unwrap();
     assert!(Arc::ptr_eq(&first, &vault.dataset(id).unwrap()));
     let rows: Uuid = vault.stat(id).unwrap().attrs["aegis.rows"].parse().unwrap();
-    let path = vault.inner.layout.object(rows);
+    let path = vault.inner.paths.object(rows);
     let bytes = fs::read(path.path()).unwrap();
     fs::remove_file(path.path()).unwrap();
     assert_eq!(
@@ -210,7 +210,7 @@ fn the_owners_permit_ends_when_the_vault_is_governed() {
     let other = Vault::open(vault.path(), &provider()).unwrap();
     let permit = owner(&vault, id);
     let reader = vault.records(&permit, id).unwrap();
-    let old = fs::read(vault.inner.layout.keystore()).unwrap();
+    let old = fs::read(vault.inner.paths.keystore()).unwrap();
     other.govern(&Bundle::core()).unwrap();
     let mut out = vec![7; reader.record_len()];
     assert!(matches!(
@@ -232,7 +232,7 @@ fn the_owners_permit_ends_when_the_vault_is_governed() {
     ));
     assert_eq!(vault.bundle_hash().unwrap(), Some(Bundle::core().hash()));
     // Neither does deleting files or putting back the keystore of before.
-    fs::write(vault.inner.layout.keystore(), old).unwrap();
+    fs::write(vault.inner.paths.keystore(), old).unwrap();
     assert!(Vault::open(vault.path(), &provider()).is_err());
 }
 

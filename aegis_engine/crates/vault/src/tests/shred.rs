@@ -17,7 +17,7 @@ fn old_copies_with_the_current_key_stop_opening_and_the_limit_is_the_old_epoch_k
         (&[gone][..], 1, 2)
     );
     assert!(!receipt.caveats.is_empty());
-    assert!(!vault.inner.layout.object(gone).exists());
+    assert!(!vault.inner.paths.object(gone).exists());
     // The vault itself: tombstone, the rest reads.
     assert!(matches!(
         load_err(&vault, gone),
@@ -26,7 +26,7 @@ fn old_copies_with_the_current_key_stop_opening_and_the_limit_is_the_old_epoch_k
     assert_eq!(load(&vault, kept).unwrap(), b"kept");
     // A thief with the whole old folder, the provider's key and today's epoch secret.
     let old_epoch = fs::read(copy.join("epoch.key")).unwrap();
-    fs::copy(vault.inner.layout.epoch_key(), copy.join("epoch.key")).unwrap();
+    fs::copy(vault.inner.paths.epoch_key(), copy.join("epoch.key")).unwrap();
     assert!(matches!(
         Vault::open(&copy, &provider()),
         Err(VaultError::KeyDestroyed { .. })
@@ -50,11 +50,11 @@ fn load_err(vault: &Vault, id: Uuid) -> VaultError {
 fn an_old_keystore_put_back_is_a_rollback() {
     let (_dir, vault) = vault();
     let id = store(&vault, b"x");
-    let old = fs::read(vault.inner.layout.keystore()).unwrap();
-    let old_epoch = fs::read(vault.inner.layout.epoch_key()).unwrap();
+    let old = fs::read(vault.inner.paths.keystore()).unwrap();
+    let old_epoch = fs::read(vault.inner.paths.epoch_key()).unwrap();
     vault.shred(id, None).unwrap();
-    fs::write(vault.inner.layout.keystore(), old).unwrap();
-    fs::write(vault.inner.layout.epoch_key(), old_epoch).unwrap();
+    fs::write(vault.inner.paths.keystore(), old).unwrap();
+    fs::write(vault.inner.paths.epoch_key(), old_epoch).unwrap();
     let rollback = |error| {
         matches!(
             error,
@@ -132,7 +132,7 @@ fn the_shred_is_on_record_without_a_name() {
         )
         .unwrap();
     let receipt = vault.shred(id, None).unwrap();
-    let last = aegis_audit::read(&vault.inner.layout.audit())
+    let last = aegis_audit::read(&vault.inner.paths.audit())
         .unwrap()
         .last()
         .unwrap()

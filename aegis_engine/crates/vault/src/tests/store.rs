@@ -20,7 +20,7 @@ fn sizes_around_chunk_edges_come_back_bit_for_bit() {
             "length {len}"
         );
         assert_eq!(vault.verify(id).unwrap().bytes, len as u64);
-        let file = fs::metadata(vault.inner.layout.object(id)).unwrap().len();
+        let file = fs::metadata(vault.inner.paths.object(id)).unwrap().len();
         assert_eq!(file, 4096 + len as u64 + 16 * info.chunks, "length {len}");
     }
 }
@@ -79,10 +79,10 @@ fn a_dropped_writer_leaves_nothing() {
     let mut writer = vault.writer(unused()).unwrap();
     writer.write_all(&noise(100)).unwrap();
     let id = writer.id();
-    assert!(vault.inner.layout.object_tmp(id).exists());
+    assert!(vault.inner.paths.object_tmp(id).exists());
     drop(writer);
-    assert!(!vault.inner.layout.object_tmp(id).exists());
-    assert!(!vault.inner.layout.store_intent(id).exists());
+    assert!(!vault.inner.paths.object_tmp(id).exists());
+    assert!(!vault.inner.paths.store_intent(id).exists());
     assert!(vault.list().unwrap().is_empty());
     assert!(matches!(
         vault.stat(id),
@@ -174,7 +174,7 @@ fn a_stored_object_is_on_record_and_so_is_each_permit() {
     let before = vault.audit().head().seq;
     load(&vault, id).unwrap();
     assert_eq!(vault.audit().head().seq, before + 1);
-    let events: Vec<String> = aegis_audit::read(&vault.inner.layout.audit())
+    let events: Vec<String> = aegis_audit::read(&vault.inner.paths.audit())
         .unwrap()
         .map(|r| r.unwrap().body["event"].as_str().unwrap().to_owned())
         .collect();

@@ -6,7 +6,7 @@ use crate::VaultError;
 fn object(len: usize) -> (TempDir, Vault, Uuid, PathBuf, Vec<u8>) {
     let (dir, vault) = vault();
     let id = store(&vault, &noise(len));
-    let path = vault.inner.layout.object(id);
+    let path = vault.inner.paths.object(id);
     let bytes = fs::read(&path).unwrap();
     let path = path.path().to_path_buf();
     (dir, vault, id, path, bytes)
@@ -63,10 +63,10 @@ fn parts_of_other_objects_vaults_versions_and_names_are_refused() {
     let (_other_dir, other) = super::vault();
     let foreign = {
         let id = store(&other, &noise(3 * 4096));
-        fs::read(other.inner.layout.object(id)).unwrap()
+        fs::read(other.inner.paths.object(id)).unwrap()
     };
     let twin_id = store(&vault, &noise(3 * 4096));
-    let twin = fs::read(vault.inner.layout.object(twin_id)).unwrap();
+    let twin = fs::read(vault.inner.paths.object(twin_id)).unwrap();
     let size = 4096 + 16;
     let at = |chunk: usize| 4096 + chunk * size..4096 + (chunk + 1) * size;
     let mut cases = 0;
@@ -137,7 +137,7 @@ fn parts_of_other_objects_vaults_versions_and_names_are_refused() {
         "a folder"
     );
     fs::remove_dir(&path).unwrap();
-    std::os::unix::fs::symlink(vault.inner.layout.object(twin_id), &path).unwrap();
+    std::os::unix::fs::symlink(vault.inner.paths.object(twin_id), &path).unwrap();
     assert!(
         matches!(refused(&vault, id), VaultError::Unfit { .. }),
         "a link to another object"
@@ -156,7 +156,7 @@ fn an_old_version_of_the_same_object_is_refused() {
         vault.verify(old),
         Err(VaultError::ObjectShredded { .. })
     ));
-    fs::write(vault.inner.layout.object(new), &before).unwrap();
+    fs::write(vault.inner.paths.object(new), &before).unwrap();
     assert!(matches!(
         refused(&vault, new),
         VaultError::HeaderTampered {
@@ -211,7 +211,7 @@ fn swapped_duplicated_and_foreign_chunks_are_refused() {
     ));
     // The same plaintext stored again: another key, so not even its own chunk fits.
     let twin = store(&vault, &noise(3 * 4096));
-    let other = fs::read(vault.inner.layout.object(twin)).unwrap();
+    let other = fs::read(vault.inner.paths.object(twin)).unwrap();
     let mut foreign = bytes.clone();
     foreign[at(1)].copy_from_slice(&other[at(1)]);
     fs::write(&path, foreign).unwrap();
@@ -281,7 +281,7 @@ fn a_file_cut_while_it_is_read_is_truncated_not_short() {
 fn verify_all_names_the_broken_object_and_goes_on() {
     let (_dir, vault) = vault();
     let ids: Vec<Uuid> = (0..3).map(|n| store(&vault, &noise(100 + n))).collect();
-    let path = vault.inner.layout.object(ids[1]);
+    let path = vault.inner.paths.object(ids[1]);
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();

@@ -146,7 +146,7 @@ impl Vault {
     /// The newest head of the ledger in the audit log must lie in its chain: all that earlier versions kept.
     fn noted_head_lies_in(&self) -> Result<()> {
         let mut newest = None;
-        for record in aegis_audit::read(&self.inner.layout.audit())? {
+        for record in aegis_audit::read(&self.inner.paths.audit())? {
             let record = record?;
             if record.body["event"] == Event::Consent.name() {
                 newest = Some(record.body);

@@ -11,7 +11,7 @@ use crate::error::{Result, VaultError};
 use crate::format::changes::RECORD;
 use crate::format::envelope::{self, Base, Envelope, Form};
 use crate::format::keystore::{self, Delta, Entry, KeyRecord};
-use crate::format::layout::About;
+use crate::format::paths::About;
 use crate::keys::auth::Auth;
 use crate::keys::epoch::{self, EpochKey};
 use crate::keys::provider::Destroyed;
@@ -36,7 +36,7 @@ impl Inner {
     pub fn exclusive_as_it_is(&self) -> Result<Exclusive<'_>> {
         self.same_process()?;
         self.writable()?;
-        let held = lock::exclusive(&self.layout.lock(), self.lock_wait())?;
+        let held = lock::exclusive(&self.paths.lock(), self.lock_wait())?;
         self.exclusive_holding(held)
     }
 
@@ -49,7 +49,7 @@ impl Inner {
             (state.epoch, state.generation)
         };
         if !self.read_only {
-            epoch::settle(&self.layout, self.id, epoch, &self.auth().provider)?;
+            epoch::settle(&self.paths, self.id, epoch, &self.auth().provider)?;
         }
         let exclusive = Exclusive {
             inner: self,
@@ -125,7 +125,7 @@ impl Exclusive<'_> {
 
     /// A base is in place: readers of this process have it from here on.
     fn rebased(&mut self, envelope: &Envelope, base: Base, audit: Mark) -> Result<()> {
-        let stamp = Stamp::of(&self.inner.layout.keystore())?;
+        let stamp = Stamp::of(&self.inner.paths.keystore())?;
         let delta = std::mem::take(&mut self.delta);
         self.inner
             .settle(|state| state.rebase(stamp, envelope, base, delta, audit));
@@ -138,10 +138,10 @@ impl Exclusive<'_> {
     pub fn commit(&mut self) -> Result<()> {
         let auth = self.inner.auth();
         // Read anew, so that the loss of the secret is noticed before a change goes into a keystore that nobody opens.
-        let current = auth.epoch_key(&self.inner.layout, self.inner.id, self.epoch)?;
+        let current = auth.epoch_key(&self.inner.paths, self.inner.id, self.epoch)?;
         if !self.append()? {
             let (envelope, base, audit) = self.seal(&auth, &current)?;
-            files::replace(&self.inner.layout.keystore(), &base.bytes)?;
+            files::replace(&self.inner.paths.keystore(), &base.bytes)?;
             failpoint::point("commit.replaced")?;
             self.rebased(&envelope, base, audit)?;
         }
@@ -169,7 +169,7 @@ impl Exclusive<'_> {
         failpoint::point("change.sealed")?;
         self.write(&record, at)?;
         failpoint::point("change.synced")?;
-        let stamp = Stamp::of(&self.inner.layout.keystore())?;
+        let stamp = Stamp::of(&self.inner.paths.keystore())?;
         let delta = std::mem::take(&mut self.delta);
         self.inner.settle(|state| {
             state.body.apply(delta, audit);
@@ -180,7 +180,7 @@ impl Exclusive<'_> {
     }
 
     fn write(&self, record: &[u8], at: u64) -> Result<()> {
-        let path = self.inner.layout.keystore();
+        let path = self.inner.paths.keystore();
         let file = path
             .open_to_write()
             .map_err(VaultError::io("open", &path))?;
@@ -205,21 +205,21 @@ impl Exclusive<'_> {
 
     /// As [`ratchet`](Self::ratchet), under another key.
     pub fn ratchet_to(&mut self, auth: Arc<Auth>) -> Result<Destroyed> {
-        let Inner { layout, id, .. } = self.inner;
+        let Inner { paths, id, .. } = self.inner;
         // Its overwriting at the end could not be carried out.
-        files::sole(&layout.epoch_key())?;
+        files::sole(&paths.epoch_key())?;
         let old = self.inner.auth();
         let next = EpochKey::random(self.epoch + 1)?;
         let (envelope, base, audit) = self.seal(&auth, &next)?;
         failpoint::point("ratchet.start")?;
-        next.write_next(layout, *id, &auth.provider)?;
+        next.write_next(paths, *id, &auth.provider)?;
         failpoint::point("ratchet.next")?;
-        files::replace(&layout.keystore(), &base.bytes)?;
+        files::replace(&paths.keystore(), &base.bytes)?;
         // From here on the ratchet is done, whatever happens: `settle` finishes it.
         self.rebased(&envelope, base, audit)?;
         self.inner.set_auth(auth);
         failpoint::point("ratchet.keystore")?;
-        let gone = epoch::promote(layout, *id, self.epoch, &old.provider)?;
+        let gone = epoch::promote(paths, *id, self.epoch, &old.provider)?;
         failpoint::point("ratchet.promoted")?;
         self.record_generation()?;
         self.record_epoch()?;
@@ -236,12 +236,12 @@ impl Exclusive<'_> {
 
     /// `vault.json` follows the keystore.
     fn record_epoch(&self) -> Result<()> {
-        let mut about = About::read(&self.inner.layout)?;
+        let mut about = About::read(&self.inner.paths)?;
         let provider = self.inner.auth().provider.kind().name();
         if about.epoch < self.epoch || about.provider != provider {
             about.epoch = self.epoch;
             provider.clone_into(&mut about.provider);
-            about.write(&self.inner.layout)?;
+            about.write(&self.inner.paths)?;
         }
         Ok(())
     }

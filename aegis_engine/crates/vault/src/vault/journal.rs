@@ -5,41 +5,41 @@
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::system::failpoint;
 use crate::system::files::{self, Kind, Place};
 use crate::vault::Exclusive;
 
 /// What an interrupted replacement leaves beside the file: the rename decides, so it is waste.
-pub(crate) fn leftovers(layout: &Layout) -> [Place; 3] {
-    [layout.keystore(), layout.about(), layout.epoch_key()].map(|path| path.with_suffix(".tmp"))
+pub(crate) fn leftovers(paths: &Paths) -> [Place; 3] {
+    [paths.keystore(), paths.about(), paths.epoch_key()].map(|path| path.with_suffix(".tmp"))
 }
 
 /// Whether there is anything to finish, or a folder to make anew that a backup or a copy left out.
-pub(crate) fn needed(layout: &Layout) -> Result<bool> {
-    for left in leftovers(layout) {
+pub(crate) fn needed(paths: &Paths) -> Result<bool> {
+    for left in leftovers(paths) {
         if files::exists(&left)? {
             return Ok(true);
         }
     }
-    Ok(!files::exists(&layout.objects())?
-        || !files::exists(&layout.journal())?
-        || !files::list(&layout.journal())?.is_empty())
+    Ok(!files::exists(&paths.objects())?
+        || !files::exists(&paths.journal())?
+        || !files::list(&paths.journal())?.is_empty())
 }
 
 /// Finishes every intent nobody works on any more.
 pub(crate) fn roll_forward(exclusive: &mut Exclusive<'_>) -> Result<()> {
     failpoint::point("recover.start")?;
-    for left in leftovers(&exclusive.inner.layout) {
+    for left in leftovers(&exclusive.inner.paths) {
         if files::exists(&left)? {
             files::discard(&left)?;
         }
     }
     let intents = exclusive.inner.intents;
-    let journal = exclusive.inner.layout.journal();
+    let journal = exclusive.inner.paths.journal();
     // A backup or a copy may have left out empty folders.
     files::create_dir(&journal)?;
-    files::create_dir(&exclusive.inner.layout.objects())?;
+    files::create_dir(&exclusive.inner.paths.objects())?;
     for entry in files::list(&journal)? {
         let Some((stem, extension)) = entry.name.to_str().and_then(|name| name.rsplit_once('.'))
         else {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::keystore::Delta;
-use crate::format::layout::{About, Layout};
+use crate::format::paths::{About, Paths};
 use crate::keys::auth::Auth;
 use crate::system::clock;
 use crate::system::files::{Folder, Place, Stamp};
@@ -43,13 +43,13 @@ impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault")
             .field("id", &self.inner.id)
-            .field("path", &self.inner.layout.root)
+            .field("path", &self.inner.paths.root)
             .finish_non_exhaustive()
     }
 }
 
 pub(crate) struct Inner {
-    pub layout: Layout,
+    pub paths: Paths,
     pub id: Uuid,
     auth: RwLock<Arc<Auth>>,
     pub log: Log,
@@ -75,7 +75,7 @@ pub(crate) struct Inner {
 
 /// What was opened and checked, for [`Vault::assemble`].
 pub(crate) struct Parts {
-    pub layout: Layout,
+    pub paths: Paths,
     pub id: Uuid,
     pub auth: Arc<Auth>,
     pub log: Log,
@@ -123,7 +123,7 @@ impl Vault {
     /// The handle of what was opened.
     pub(crate) fn assemble(parts: Parts) -> Self {
         let Parts {
-            layout,
+            paths,
             id,
             auth,
             log,
@@ -133,7 +133,7 @@ impl Vault {
             intents,
         } = parts;
         let inner = Inner {
-            layout,
+            paths,
             id,
             auth: RwLock::new(auth),
             log,
@@ -161,7 +161,7 @@ impl Vault {
 
     /// Its folder.
     pub fn path(&self) -> &Path {
-        &self.inner.layout.root
+        &self.inner.paths.root
     }
 
     /// The log every decision is written to before it has an effect.
@@ -176,7 +176,7 @@ impl Vault {
 
     /// Its folder, opened once: what else lies in it is reached from here.
     pub fn folder(&self) -> &Folder {
-        &self.inner.layout.folder
+        &self.inner.paths.folder
     }
 
     /// The epoch of the keystore: grows by one at every ratchet.
@@ -196,7 +196,7 @@ impl Inner {
     pub fn writable(&self) -> Result<()> {
         if self.read_only {
             return Err(VaultError::ReadOnly {
-                path: self.layout.root.clone(),
+                path: self.paths.root.clone(),
             });
         }
         Ok(())
@@ -222,7 +222,7 @@ impl Inner {
     /// The keystore as it is on disk now: what changed since is read.
     pub fn current(&self) -> Result<RwLockReadGuard<'_, State>> {
         self.same_process()?;
-        let stamp = match Stamp::of(&self.layout.keystore()) {
+        let stamp = match Stamp::of(&self.paths.keystore()) {
             Ok(stamp) => stamp,
             Err(gone) => return Err(self.destroyed().unwrap_or(gone)),
         };
@@ -240,20 +240,20 @@ impl Inner {
     /// Reads the keystore under the shared lock, which is given back still held: between reading and remembering, another
     /// thread must not have written a newer one.
     fn reload(&self) -> Result<VaultLock> {
-        let held = lock::shared(&self.layout.lock(), self.lock_wait())?;
+        let held = lock::shared(&self.paths.lock(), self.lock_wait())?;
         self.refresh()?;
         Ok(held)
     }
 
     /// Makes what is on disk what this process knows. The caller holds the lock.
     pub fn refresh(&self) -> Result<()> {
-        let stamp = match Stamp::of(&self.layout.keystore()) {
+        let stamp = match Stamp::of(&self.paths.keystore()) {
             Ok(stamp) => stamp,
             Err(gone) => return Err(self.destroyed().unwrap_or(gone)),
         };
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            if state.stamp == stamp || state.follow(&self.layout, stamp)? {
+            if state.stamp == stamp || state.follow(&self.paths, stamp)? {
                 return Ok(());
             }
         }
@@ -295,9 +295,9 @@ impl Inner {
 
     /// Why the keystore is gone, when that was on purpose.
     fn destroyed(&self) -> Option<VaultError> {
-        let when = About::read(&self.layout).ok()?.destroyed?;
+        let when = About::read(&self.paths).ok()?.destroyed?;
         Some(VaultError::VaultDestroyed {
-            path: self.layout.root.clone(),
+            path: self.paths.root.clone(),
             when,
         })
     }
@@ -315,7 +315,7 @@ impl Inner {
     /// The keystore on disk. The caller holds the lock.
     pub fn load(&self) -> Result<State> {
         let known = self.auth();
-        let loaded = State::load(&self.layout, self.id, &known);
+        let loaded = State::load(&self.paths, self.id, &known);
         let (state, auth) = loaded.map_err(|error| self.destroyed().unwrap_or(error))?;
         if !Arc::ptr_eq(&known, &auth) {
             self.set_auth(auth);

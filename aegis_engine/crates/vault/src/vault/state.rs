@@ -11,7 +11,7 @@ use crate::format::changes::{Chain, Next, RECORD, Scratch};
 use crate::format::envelope::{self, BASE_MAX, Base, Envelope, FIXED, Form, Opened};
 use crate::format::keystore::{Body, Delta};
 use crate::format::kind::PARAMS_MAX;
-use crate::format::layout::{About, Layout};
+use crate::format::paths::{About, Paths};
 use crate::keys::auth::Auth;
 use crate::system::files::{self, Stamp};
 
@@ -47,8 +47,8 @@ struct Tail {
 }
 
 /// The keystore file, with what can be read of it without a key.
-pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
-    let path = layout.keystore();
+pub(crate) fn keystore(paths: &Paths, vault: Uuid) -> Result<(Vec<u8>, Envelope)> {
+    let path = paths.keystore();
     if !files::exists(&path)? {
         return Err(VaultError::KeystoreCorrupt {
             reason: "the file is missing".to_owned(),
@@ -65,14 +65,14 @@ pub(crate) fn keystore(layout: &Layout, vault: Uuid) -> Result<(Vec<u8>, Envelop
 }
 
 /// The readable part of the keystore of a vault.
-pub(crate) fn readable(layout: &Layout, vault: Uuid) -> Result<Envelope> {
-    keystore(layout, vault).map(|(_, envelope)| envelope)
+pub(crate) fn readable(paths: &Paths, vault: Uuid) -> Result<Envelope> {
+    keystore(paths, vault).map(|(_, envelope)| envelope)
 }
 
 /// The readable part of the keystore, of whatever vault.
-pub(crate) fn peek(layout: &Layout) -> Result<Envelope> {
+pub(crate) fn peek(paths: &Paths) -> Result<Envelope> {
     envelope::peek(
-        &files::read(&layout.keystore(), KEYSTORE_MAX)?,
+        &files::read(&paths.keystore(), KEYSTORE_MAX)?,
         Form::Keystore,
     )
 }
@@ -86,24 +86,24 @@ fn front(bytes: &[u8]) -> [u8; FIXED] {
 impl State {
     /// Reads and opens the keystore; gives a new `Auth` when a rotation made the known one obsolete and the same
     /// provider has the new key. The caller holds the lock.
-    pub fn load(layout: &Layout, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
-        let reached = About::read(layout)?.epoch;
-        Self::load_reaching(layout, vault, known, reached)
+    pub fn load(paths: &Paths, vault: Uuid, known: &Arc<Auth>) -> Result<(Self, Arc<Auth>)> {
+        let reached = About::read(paths)?.epoch;
+        Self::load_reaching(paths, vault, known, reached)
     }
 
     /// As [`load`](Self::load), where `vault.json` does not say which epoch was reached.
     pub fn load_reaching(
-        layout: &Layout,
+        paths: &Paths,
         vault: Uuid,
         known: &Arc<Auth>,
         reached: u64,
     ) -> Result<(Self, Arc<Auth>)> {
-        let (bytes, envelope) = keystore(layout, vault)?;
-        let stamp = Stamp::of(&layout.keystore())?;
+        let (bytes, envelope) = keystore(paths, vault)?;
+        let stamp = Stamp::of(&paths.keystore())?;
         let auth = if known.fits(&envelope) {
             Arc::clone(known)
         } else {
-            Arc::new(Auth::of(&envelope, &known.provider, &layout.root)?)
+            Arc::new(Auth::of(&envelope, &known.provider, &paths.root)?)
         };
         if envelope.epoch < reached {
             return Err(VaultError::KeystoreRollback {
@@ -111,7 +111,7 @@ impl State {
                 found: envelope.epoch,
             });
         }
-        let secret = auth.epoch_key(layout, vault, envelope.epoch)?;
+        let secret = auth.epoch_key(paths, vault, envelope.epoch)?;
         let root = auth.root(vault, &secret)?;
         let Opened { body, end, chain } = envelope::open(&bytes, Form::Keystore, &root)?;
         let mut state = Self {
@@ -181,8 +181,8 @@ impl State {
 
     /// Takes in what was appended since, when only that happened; false: the file is another one. The caller holds the
     /// lock.
-    pub fn follow(&mut self, layout: &Layout, stamp: Stamp) -> Result<bool> {
-        let path = layout.keystore();
+    pub fn follow(&mut self, paths: &Paths, stamp: Stamp) -> Result<bool> {
+        let path = paths.keystore();
         let file = path.open().map_err(VaultError::io("open", &path))?;
         let mut seen = [0; FIXED];
         if stamp.len < self.tail.end

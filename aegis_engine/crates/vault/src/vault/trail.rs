@@ -5,7 +5,7 @@ use aegis_audit::{Head, Log, Mark, Record};
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::secret::Secret;
 use crate::vault::proof::{self, Said};
 use crate::vault::state::State;
@@ -18,17 +18,17 @@ pub(crate) fn origin(vault: Uuid) -> String {
 /// The log behind what the (authenticated) keystore remembers, and the newest generation of the keystore that it knows of:
 /// each is on record once it is durable.
 pub(crate) fn open(
-    layout: &Layout,
+    paths: &Paths,
     vault: Uuid,
     state: &State,
     read_only: bool,
 ) -> Result<(Log, u64)> {
     let body = &state.body;
     // One that the keystore remembers is not made anew where it is lost.
-    if !layout.audit().is_dir() && body.audit.head.seq > 0 {
+    if !paths.audit().is_dir() && body.audit.head.seq > 0 {
         return Err(missing());
     }
-    let (folder, origin) = (layout.audit(), origin(vault));
+    let (folder, origin) = (paths.audit(), origin(vault));
     let log = if read_only {
         Log::open_read_only_from(&folder, &origin, &body.audit)
     } else {
@@ -36,7 +36,7 @@ pub(crate) fn open(
     }
     .map_err(rolled_back)?;
     let mut newest = Newest::new(state.generation, state.is_first_version());
-    for record in behind(layout, &body.audit)? {
+    for record in behind(paths, &body.audit)? {
         newest.hear(&record?, &body.node)?;
     }
     Ok((log, newest.generation))
@@ -68,10 +68,10 @@ fn rolled_back(error: aegis_audit::AuditError) -> VaultError {
 }
 
 /// The records behind the place that is remembered, or all of them.
-fn behind(layout: &Layout, mark: &Mark) -> Result<aegis_audit::Records> {
+fn behind(paths: &Paths, mark: &Mark) -> Result<aegis_audit::Records> {
     Ok(match mark.cursor() {
-        Some(cursor) => aegis_audit::read_from(&layout.audit(), cursor)?,
-        None => aegis_audit::read(&layout.audit())?,
+        Some(cursor) => aegis_audit::read_from(&paths.audit(), cursor)?,
+        None => aegis_audit::read(&paths.audit())?,
     })
 }
 
@@ -120,7 +120,7 @@ impl Newest {
 
 /// Gives every record to `each`, in one pass. Some reason when the log is none of `heads` and does not go on from it.
 pub(crate) fn verify_chain(
-    layout: &Layout,
+    paths: &Paths,
     log: &Log,
     heads: &[Head],
     mut each: impl FnMut(&Record) -> Result<()>,
@@ -128,7 +128,7 @@ pub(crate) fn verify_chain(
     let left = log.head().seq;
     let short = heads.iter().find(|head| head.seq > left);
     let mut lost = short.map(|head| format!("{left} records are left, {} were there", head.seq));
-    for record in aegis_audit::read(&layout.audit())? {
+    for record in aegis_audit::read(&paths.audit())? {
         let record = record?;
         let other = |head: &Head| head.seq == record.seq + 1 && head.hash != record.hash;
         if lost.is_none() && heads.iter().any(other) {
@@ -141,9 +141,9 @@ pub(crate) fn verify_chain(
 
 /// Records about the keystore or the policy that the vault did not write. What lies before the first proven one is of a version
 /// that gave no proofs.
-pub(crate) fn forged(layout: &Layout, node: &Secret<32>) -> Result<u64> {
+pub(crate) fn forged(paths: &Paths, node: &Secret<32>) -> Result<u64> {
     let (mut forged, mut proofs) = (0, false);
-    for record in aegis_audit::read(&layout.audit())? {
+    for record in aegis_audit::read(&paths.audit())? {
         let body = record?.body;
         match (proof::generation(&body, node)?, proof::bundle(&body, node)?) {
             (Said::Proven(_), _) | (_, Said::Proven(_)) => proofs = true,

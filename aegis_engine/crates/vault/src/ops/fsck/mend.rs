@@ -7,24 +7,24 @@ use aegis_memory::Pages;
 use crate::error::{Result, VaultError};
 use crate::format::header::TAG;
 use crate::format::keystore::KeyRecord;
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::object::file::ObjectFile;
 use crate::system::files::{self, Entry, Kind, Place};
 use crate::system::lock;
 use crate::vault::{Exclusive, LOCK_WAIT_MS};
 
 /// For what kept the vault from opening after its keystore had been opened.
-pub(crate) fn set_aside_locked(layout: &Layout, path: &Place) -> Result<()> {
-    let _held = lock::exclusive(&layout.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
+pub(crate) fn set_aside_locked(paths: &Paths, path: &Place) -> Result<()> {
+    let _held = lock::exclusive(&paths.lock(), Duration::from_millis(LOCK_WAIT_MS))?;
     if files::exists(path)? {
-        set_aside(layout, path)?;
+        set_aside(paths, path)?;
     }
     Ok(())
 }
 
 /// Moves a file to `lost+found/` under a name that is free.
-pub(crate) fn set_aside(layout: &Layout, path: &Place) -> Result<()> {
-    let folder = layout.folder.place("lost+found");
+pub(crate) fn set_aside(paths: &Paths, path: &Place) -> Result<()> {
+    let folder = paths.folder.place("lost+found");
     files::create_dir(&folder)?;
     let mut free = folder.join(path.file_name());
     let mut number = 0;

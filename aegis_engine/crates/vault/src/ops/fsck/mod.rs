@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::keystore::{Entry as Known, KeyRecord};
-use crate::format::layout::{About, Layout};
+use crate::format::paths::{About, Paths};
 use crate::keys::provider::Provider;
 use crate::object::file::ObjectFile;
 use crate::ops::many;
@@ -47,7 +47,7 @@ impl Vault {
         let mut check = Check {
             repair: options.repair,
             report: FsckReport::default(),
-            layout: Layout::open(path)?,
+            paths: Paths::open(path)?,
         };
         let rebuild = check.about()?;
         let left = check.leftovers()?;
@@ -81,25 +81,25 @@ impl Vault {
 impl Check {
     /// `vault.json` can be rebuilt from the readable part of the keystore. Whether the opening is to do that.
     fn about(&mut self) -> Result<bool> {
-        let damage = match About::read(&self.layout) {
+        let damage = match About::read(&self.paths) {
             Ok(About {
                 destroyed: Some(when),
                 ..
-            }) if !files::exists(&self.layout.destroy_intent())? => {
+            }) if !files::exists(&self.paths.destroy_intent())? => {
                 return Err(VaultError::VaultDestroyed {
-                    path: self.layout.root.clone(),
+                    path: self.paths.root.clone(),
                     when,
                 });
             }
             Ok(_) => return Ok(false),
             Err(VaultError::AboutDamaged { reason, .. }) => reason,
-            Err(VaultError::NotAVault { .. }) if files::exists(&self.layout.keystore())? => {
+            Err(VaultError::NotAVault { .. }) if files::exists(&self.paths.keystore())? => {
                 "it is missing".to_owned()
             }
             Err(error) => return Err(error),
         };
-        state::peek(&self.layout)?;
-        let path = self.layout.about();
+        state::peek(&self.paths)?;
+        let path = self.paths.about();
         self.tell(
             Severity::Damage,
             &path,
@@ -114,7 +114,7 @@ impl Check {
     /// writer's are taken back when the vault is open.
     fn leftovers(&mut self) -> Result<Vec<Place>> {
         let mut seen = Vec::new();
-        for path in journal::leftovers(&self.layout) {
+        for path in journal::leftovers(&self.paths) {
             if files::exists(&path)? {
                 self.tell(
                     Severity::Note,
@@ -132,7 +132,7 @@ impl Check {
     /// Opening a vault finishes what a crash interrupted, as a file system replays its journal: also without `repair`.
     /// Under the lock, what is gone was a living writer's or has been removed.
     fn opened(&mut self, leftovers: &[Place]) -> Result<()> {
-        let about = self.layout.about();
+        let about = self.paths.about();
         for finding in &mut self.report.findings {
             let named = |place: &Place| Path::new(&finding.place) == place.below();
             if named(&about) {
@@ -147,9 +147,9 @@ impl Check {
     /// Whom the secret files let in. A repair is done only in an opened vault.
     fn modes(&mut self) -> Result<()> {
         let private = [
-            (self.layout.folder.here(), 0o700),
-            (self.layout.epoch_key(), 0o600),
-            (self.layout.keystore(), 0o600),
+            (self.paths.folder.here(), 0o700),
+            (self.paths.epoch_key(), 0o600),
+            (self.paths.keystore(), 0o600),
         ];
         for (path, wanted) in private {
             let Ok(about) = path.stat() else {
@@ -186,7 +186,7 @@ impl Check {
                 rebuild,
                 ..Opening::default()
             };
-            let error = match opening.open(&self.layout, provider) {
+            let error = match opening.open(&self.paths, provider) {
                 Ok(opened) => return Ok(Some(opened)),
                 Err(
                     error @ (VaultError::WrongKey { .. }
@@ -202,14 +202,14 @@ impl Check {
             if let VaultError::IntentForged { path } = &error {
                 // By its name in the journal; the keystore was opened, else it would not have been judged.
                 let name = path.file_name().unwrap_or_default();
-                let path = self.layout.journal().join(name);
+                let path = self.paths.journal().join(name);
                 self.find(
                     Severity::Damage,
                     &path,
                     None,
                     "damaged or forged: what it asks for was not done",
                     "move it to lost+found; shred the object again if that was wanted",
-                    |layout| set_aside_locked(layout, &path),
+                    |paths| set_aside_locked(paths, &path),
                 )?;
                 if self.repair {
                     continue;
@@ -217,13 +217,13 @@ impl Check {
                 return Ok(None);
             }
             let place = match &error {
-                VaultError::KeyDestroyed { .. } => self.layout.epoch_key(),
-                VaultError::AuditRollback { .. } | VaultError::Audit(_) => self.layout.audit(),
-                VaultError::Policy(_) => self.layout.consent(),
+                VaultError::KeyDestroyed { .. } => self.paths.epoch_key(),
+                VaultError::AuditRollback { .. } | VaultError::Audit(_) => self.paths.audit(),
+                VaultError::Policy(_) => self.paths.consent(),
                 VaultError::KeystoreCorrupt { .. }
                 | VaultError::KeystoreRollback { .. }
-                | VaultError::KeystoreStale { .. } => self.layout.keystore(),
-                _ => self.layout.folder.here(),
+                | VaultError::KeystoreStale { .. } => self.paths.keystore(),
+                _ => self.paths.folder.here(),
             };
             let action = match &error {
                 VaultError::KeyDestroyed { .. } | VaultError::KeystoreCorrupt { .. } => {
@@ -240,7 +240,7 @@ impl Check {
     }
 
     fn audit(&mut self, vault: &Vault) {
-        let folder = self.layout.audit();
+        let folder = self.paths.audit();
         let origin = trail::origin(vault.id());
         if let Err(error) = aegis_audit::verify(&folder, Some(&origin), None) {
             self.tell(
@@ -252,7 +252,7 @@ impl Check {
             );
             return;
         }
-        if let Ok(forged @ 1..) = trail::forged(&self.layout, &vault.inner.known().body.node) {
+        if let Ok(forged @ 1..) = trail::forged(&self.paths, &vault.inner.known().body.node) {
             self.tell(
                 Severity::Notice,
                 &folder,
@@ -270,7 +270,7 @@ impl Check {
         let records: Vec<&KeyRecord> = state.body.records().collect();
         for record in records {
             self.report.objects += 1;
-            let path = self.layout.object(record.object);
+            let path = self.paths.object(record.object);
             let checked = (|| {
                 let file = ObjectFile::open(inner, record)?;
                 file.locked(inner, &state.body, record).header_keys()?;
@@ -315,8 +315,8 @@ impl Check {
     /// Files under `objects/` that no live record claims. The exclusive lock is held: no store is between its rename
     /// and its record.
     fn unknown_files(&mut self, exclusive: &Exclusive<'_>) -> Result<()> {
-        let writing = written(&self.layout)?;
-        for entry in tree(&self.layout.objects())? {
+        let writing = written(&self.paths)?;
+        for entry in tree(&self.paths.objects())? {
             let path = entry.place;
             let name = entry.name.to_string_lossy();
             let (stem, tmp) = match name.strip_suffix(".enc.tmp") {
@@ -334,14 +334,14 @@ impl Check {
                 );
                 continue;
             };
-            if tmp && (writing.contains(&id) || files::exists(&self.layout.store_intent(id))?) {
+            if tmp && (writing.contains(&id) || files::exists(&self.paths.store_intent(id))?) {
                 continue; // its writer lives: dead ones were rolled back
             }
             if tmp && !files::exists(&path)? {
                 continue; // its writer gave it up since the folder was listed: the file goes before the intent
             }
             let known = exclusive.entry(id);
-            let in_place = self.layout.object(id) == path;
+            let in_place = self.paths.object(id) == path;
             match known {
                 // Whatever lies there was looked at beside its record.
                 Some(Known::Live(_)) if !tmp && in_place => {}
@@ -367,7 +367,7 @@ impl Check {
                     Some(id),
                     "no key record claims this file",
                     "move it to lost+found; a keystore backup may know it",
-                    |layout| set_aside(layout, &path),
+                    |paths| set_aside(paths, &path),
                 )?,
             }
         }
@@ -376,9 +376,9 @@ impl Check {
 }
 
 /// Objects of the stores of many that are under way.
-fn written(layout: &Layout) -> Result<HashSet<Uuid>> {
+fn written(paths: &Paths) -> Result<HashSet<Uuid>> {
     let mut all = HashSet::new();
-    for entry in files::list(&layout.journal())? {
+    for entry in files::list(&paths.journal())? {
         let name = entry.name.to_string_lossy();
         if name.ends_with(".stores") && entry.kind == Kind::File {
             let bytes = files::read(&entry.place, recover::INTENT_MAX)?;

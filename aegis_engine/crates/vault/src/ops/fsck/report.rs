@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::format::layout::Layout;
+use crate::format::paths::Paths;
 use crate::system::files::Place;
 
 /// How bad a finding is, mildest first.
@@ -68,7 +68,7 @@ pub struct FsckOptions {
 
 /// A check under way, and what it has found.
 pub(crate) struct Check {
-    pub layout: Layout,
+    pub paths: Paths,
     pub repair: bool,
     pub report: FsckReport,
 }
@@ -82,10 +82,10 @@ impl Check {
         object: Option<Uuid>,
         damage: impl Into<String>,
         action: impl Into<String>,
-        mend: impl FnOnce(&Layout) -> Result<()>,
+        mend: impl FnOnce(&Paths) -> Result<()>,
     ) -> Result<()> {
         if self.repair {
-            mend(&self.layout)?;
+            mend(&self.paths)?;
         }
         let repaired = self.repair;
         self.push(severity, place, object, damage, action, repaired);

@@ -12,13 +12,13 @@ use crate::system::files::{self, Folder, Place};
 
 /// Places of one vault, all below its folder, which is opened once.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
+pub(crate) struct Paths {
     /// For messages, and for who opens the vault anew: absolute.
     pub root: PathBuf,
     pub folder: Folder,
 }
 
-impl Layout {
+impl Paths {
     /// Opens the folder, told apart: nothing there, no folder. Whether it is a vault, [`About::read`] says.
     pub fn open(path: &Path) -> Result<Self> {
         match Folder::open(path) {
@@ -133,12 +133,12 @@ impl About {
     }
 
     /// Told apart: nothing there, something else there, a later version.
-    pub fn read(layout: &Layout) -> Result<Self> {
-        let path = layout.about();
-        let keystore = files::exists(&layout.keystore())?;
+    pub fn read(paths: &Paths) -> Result<Self> {
+        let path = paths.about();
+        let keystore = files::exists(&paths.keystore())?;
         if !files::exists(&path)? {
             return Err(VaultError::NotAVault {
-                path: layout.root.clone(),
+                path: paths.root.clone(),
                 reason: if keystore {
                     "vault.json is missing beside a keystore, `aegis vault fsck --repair` writes it anew"
                 } else {
@@ -147,7 +147,7 @@ impl About {
                 .to_owned(),
             });
         }
-        Self::decode(&files::read(&path, ABOUT_MAX)?, &layout.root, keystore)
+        Self::decode(&files::read(&path, ABOUT_MAX)?, &paths.root, keystore)
     }
 
     /// `keystore`: whether there is one beside it, so that this was a vault.
@@ -182,11 +182,11 @@ impl About {
         serde_json::from_value(value).map_err(|_| damaged("a field is missing or wrong"))
     }
 
-    pub fn write(&self, layout: &Layout) -> Result<()> {
+    pub fn write(&self, paths: &Paths) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|_| VaultError::BadRequest {
             what: "vault.json cannot be encoded".to_owned(),
         })?;
         text.push(b'\n');
-        files::replace(&layout.about(), &text)
+        files::replace(&paths.about(), &text)
     }
 }
