@@ -100,7 +100,9 @@ def test_fsck_names_and_mends_and_scrub_reads_everything(vault: Vault) -> None:
     (file,) = folder.glob("objects/*/*.enc")
     with file.open("r+b") as opened:
         opened.seek(5000)
-        opened.write(b"?")
+        (byte,) = opened.read(1)
+        opened.seek(5000)
+        opened.write(bytes([byte ^ 1]))
     (damage,) = vault.scrub(0.5)["damaged"]
     assert (damage["object"], damage["code"]) == (str(stored), "AEG-V009")
     with pytest.raises(errors.WrongKey):
