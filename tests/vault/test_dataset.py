@@ -302,8 +302,10 @@ def test_a_damaged_chunk_is_named_and_earlier_records_come(vault: Vault) -> None
     stored = numbered(vault, 5000)
     (file,) = Path(vault.path).glob("objects/*/*.enc")
     with file.open("r+b") as opened:
-        opened.seek(4096 + 3 * (CHUNK + 16) + 99)
-        opened.write(b"?")
+        position = opened.seek(4096 + 3 * (CHUNK + 16) + 99)
+        (byte,) = opened.read(1)
+        opened.seek(position)
+        opened.write(bytes([byte ^ 1]))
     seen = []
 
     def read() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from aegis_engine.dataset import Block
 from aegis_engine.errors import AegisError, TableError
@@ -281,6 +282,17 @@ def test_metadata_that_is_no_text_does_not_hide_the_data(tmp_path: Path) -> None
     assert found.to_pylist() == table.to_pylist()
     # What is no UTF-8 of it is marked, and the rest stays.
     assert found.schema.metadata == {b"stats": b"?\x04??", b"kept": "é".encode()}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_a_category_without_a_value_is_nulls(rows: int) -> None:
+    """pandas writes it as a dictionary of nulls."""
+    out = io.BytesIO()
+    category = pd.Series(pd.Categorical([None] * rows, categories=pd.Index([], dtype=object)))
+    pd.DataFrame({"c": category, "n": range(rows)}).to_parquet(out)
+    found = pa.table(vault().table(vault().store_bytes(out.getvalue(), "x.parquet")))
+    assert found.schema.field("c").type == pa.null()
+    assert found.to_pylist() == [{"c": None, "n": n} for n in range(rows)]
 
 
 def test_files_of_old_writers_are_read_or_refused_by_name() -> None:

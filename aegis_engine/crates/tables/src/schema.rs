@@ -39,6 +39,26 @@ fn plain(kind: &DataType) -> DataType {
     }
 }
 
+/// The schema with plain nulls in place of dictionaries of nulls, which pandas writes for a category that has no value: their
+/// decoder takes none. `None` where there is no such column.
+pub(crate) fn without_dictionaries_of_nulls(schema: &Schema) -> Option<Schema> {
+    let fields: Fields = schema.fields().iter().map(nulls).collect();
+    (fields != *schema.fields())
+        .then(|| Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+fn nulls(from: &FieldRef) -> FieldRef {
+    let kind = match from.data_type() {
+        DataType::Dictionary(_, values) if **values == DataType::Null => DataType::Null,
+        DataType::List(item) => DataType::List(nulls(item)),
+        DataType::LargeList(item) => DataType::LargeList(nulls(item)),
+        DataType::FixedSizeList(item, n) => DataType::FixedSizeList(nulls(item), *n),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(nulls).collect()),
+        other => other.clone(),
+    };
+    Arc::new(from.as_ref().clone().with_data_type(kind))
+}
+
 /// Positions of the named columns; all of them in order without names.
 pub(crate) fn positions(schema: &Schema, columns: Option<&[String]>) -> Result<Vec<usize>> {
     let Some(columns) = columns else {

@@ -22,7 +22,7 @@ use self::steps::Load;
 use crate::error::{Result, TableError};
 use crate::guard::guarded;
 use crate::rows::Rows;
-use crate::schema::materialized;
+use crate::schema::{materialized, without_dictionaries_of_nulls};
 use crate::source::Source;
 
 const FORMAT: &str = "Parquet";
@@ -55,6 +55,8 @@ impl ParquetTable {
             let mut loaded = load(ArrowReaderOptions::new())?;
             if materialize {
                 loaded = with(materialized(loaded.schema()))?;
+            } else if let Some(schema) = without_dictionaries_of_nulls(loaded.schema()) {
+                loaded = with(schema)?;
             }
             let far = int96::to_microseconds(loaded.schema(), loaded.parquet_schema());
             let mut far = far.map(with).transpose()?;
