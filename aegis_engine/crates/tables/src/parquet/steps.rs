@@ -1,6 +1,6 @@
 //! How many rows to decode at a time: their arrays have a bound in bytes, whatever the file says about itself.
 
-use parquet::basic::Type;
+use parquet::basic::{ConvertedType, Type};
 use parquet::file::metadata::ColumnChunkMetaData;
 
 /// Rows of a step when nothing proves that more of them are small.
@@ -14,11 +14,15 @@ pub struct Load {
     pub likely: u64,
     /// Whether they cannot be more; a footer that lies is found when the arrays are there.
     pub sure: bool,
+    /// Bytes of a row, where all rows have as many.
+    pub each: Option<u64>,
 }
 
 /// Bytes of a value in Arrow; none when values differ.
 fn width(chunk: &ColumnChunkMetaData) -> Option<u64> {
+    let decimal = chunk.column_descr().converted_type() == ConvertedType::DECIMAL;
     match chunk.column_type() {
+        Type::INT32 | Type::INT64 if decimal => Some(16),
         Type::BOOLEAN => Some(1),
         Type::INT32 | Type::FLOAT => Some(4),
         Type::INT64 | Type::DOUBLE | Type::INT96 => Some(8),
@@ -45,10 +49,16 @@ pub fn load(chunk: &ColumnChunkMetaData, rows: u64) -> Load {
             None => (sealed, false),
         },
     };
+    let about = chunk.column_descr();
+    let flat = about.max_rep_level() == 0;
     Load {
         rows,
         likely: bytes.saturating_add(around),
         sure,
+        each: width(chunk)
+            .filter(|_| flat)
+            // As much again as around others: Arrow's type may be wider than the file's (a date of 64 bits, keys of categories).
+            .map(|width| width + 4 + u64::from(about.max_def_level() > 0)),
     }
 }
 
@@ -95,7 +105,11 @@ fn heaviest(column: &[Load], window: u64) -> Option<u64> {
         sum = sum.saturating_sub(chunk.likely);
         inner = inner.saturating_sub(column.get(first + 1).map_or(0, |next| next.rows));
     }
-    Some(worst)
+    let widest = column
+        .iter()
+        .map(|chunk| chunk.each)
+        .try_fold(0, |widest, each| Some(each?.max(widest)));
+    Some(widest.map_or(worst, |each: u64| worst.min(each.saturating_mul(window))))
 }
 
 #[cfg(test)]
@@ -107,6 +121,7 @@ mod tests {
             rows: 1000,
             likely: *likely,
             sure,
+            each: None,
         };
         vec![likely.iter().map(load).collect()]
     }
@@ -125,12 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_one_width_are_counted_one_by_one() {
+        let mut numbers = column(&[1_000_000], true);
+        assert!(rows(&numbers, 65_536, 300_000, 1) <= CAREFUL);
+        numbers[0][0].each = Some(4);
+        assert_eq!(rows(&numbers, 65_536, 300_000, 1), 65_536);
+        assert_eq!(rows(&numbers, 65_536, 200_000, 1), 32_768);
+        // One chunk of another width, and all are taken by their chunks again.
+        numbers[0].extend(column(&[1_000_000], true).remove(0));
+        assert!(rows(&numbers, 65_536, 300_000, 1) <= CAREFUL);
+    }
+
+    #[test]
     fn the_heaviest_window_is_found() {
         let loads = |pairs: &[(u64, u64)]| -> Vec<Load> {
             let load = |(rows, likely): &(u64, u64)| Load {
                 rows: *rows,
                 likely: *likely,
                 sure: true,
+                each: None,
             };
             pairs.iter().map(load).collect()
         };
