@@ -92,7 +92,8 @@ impl ParquetTable {
     fn loads(&self, group: usize, root: usize) -> impl Iterator<Item = Load> {
         let rows = self.groups[group];
         let about = &self.metadata.metadata().row_groups()[group];
-        leaves(&self.metadata, about, root).map(move |(_, chunk)| steps::load(chunk, rows))
+        let kind = self.schema().field(root).data_type();
+        leaves(&self.metadata, about, root).map(move |(_, chunk)| steps::load(chunk, rows, kind))
     }
 
     /// Decodes `columns` (in ascending order) of `groups`, a window of the source a column, in steps of at most `most` rows

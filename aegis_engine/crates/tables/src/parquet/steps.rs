@@ -1,5 +1,6 @@
 //! How many rows to decode at a time: their arrays have a bound in bytes, whatever the file says about itself.
 
+use arrow_schema::DataType;
 use parquet::basic::{ConvertedType, Type};
 use parquet::file::metadata::ColumnChunkMetaData;
 
@@ -35,8 +36,8 @@ fn width(chunk: &ColumnChunkMetaData) -> Option<u64> {
     }
 }
 
-/// What a chunk of `rows` rows comes to.
-pub fn load(chunk: &ColumnChunkMetaData, rows: u64) -> Load {
+/// What a chunk of `rows` rows comes to. `kind`: of the whole column that it belongs to.
+pub fn load(chunk: &ColumnChunkMetaData, rows: u64, kind: &DataType) -> Load {
     let values = u64::try_from(chunk.num_values()).unwrap_or(0).max(rows);
     let sealed = u64::try_from(chunk.uncompressed_size()).unwrap_or(0);
     // Offsets of lists and texts, marks of missing values.
@@ -49,16 +50,17 @@ pub fn load(chunk: &ColumnChunkMetaData, rows: u64) -> Load {
             None => (sealed, false),
         },
     };
-    let about = chunk.column_descr();
-    let flat = about.max_rep_level() == 0;
+    // Such a column has one value a row, and the array's type says how wide it is, whatever the file's is.
+    let each = kind
+        .primitive_width()
+        .map(|width| width as u64 + u64::from(chunk.column_descr().max_def_level() > 0));
     Load {
         rows,
-        likely: bytes.saturating_add(around),
-        sure,
-        each: width(chunk)
-            .filter(|_| flat)
-            // As much again as around others: Arrow's type may be wider than the file's (a date of 64 bits, keys of categories).
-            .map(|width| width + 4 + u64::from(about.max_def_level() > 0)),
+        likely: each.map_or(bytes.saturating_add(around), |each| {
+            each.saturating_mul(values)
+        }),
+        sure: sure || each.is_some(),
+        each,
     }
 }
 

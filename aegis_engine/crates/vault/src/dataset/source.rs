@@ -117,7 +117,7 @@ impl ObjectSource {
         read: impl FnOnce(&GcmKey) -> Result<T>,
     ) -> std::result::Result<T, SourceError> {
         self.unlocked.with_key(read).map_err(|error| {
-            self.kept().clear();
+            *self.kept() = ChunkCache::default();
             SourceError::from(error)
         })
     }

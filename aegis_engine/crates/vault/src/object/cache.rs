@@ -35,9 +35,4 @@ impl ChunkCache {
     pub fn keep(&mut self, index: u64, chunk: Arc<Pages>) {
         self.0.push((index, chunk));
     }
-
-    /// Nothing decrypted stays behind.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
 }
