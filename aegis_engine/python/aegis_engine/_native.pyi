@@ -35,6 +35,7 @@ from aegis_engine._secagg import honest_inputs as honest_inputs
 from aegis_engine._secagg import roster_open as roster_open
 from aegis_engine._secagg import roster_sign as roster_sign
 from aegis_engine._vault import KeyProvider as KeyProvider
+from aegis_engine._vault import TableDraft as TableDraft
 from aegis_engine._vault import Vault as Vault
 from aegis_engine._vault import Writer as Writer
 from aegis_engine._vault import bench_cipher as bench_cipher

@@ -11,6 +11,7 @@ from aegis_engine._permits import Permit
 from aegis_engine.data import Block, Csv, Parquet, Record, VaultDataset
 from aegis_engine.types import (
     AuditRecord,
+    DatasetCard,
     EraseReceipt,
     FsckReport,
     MachineFact,
@@ -311,6 +312,84 @@ class Vault:
         Raises:
             TableError: the file does not read as such a table; nothing was stored.
             VaultError: subjects or terms do not fit the table; nothing was stored.
+        """
+
+    def create_table(self, name: str, *, attrs: Mapping[str, str] | None = None) -> TableDraft:
+        """Starts a governed table whose Parquet bytes are written piece by piece: no file with its plaintext is needed.
+
+        Raises:
+            VaultError: there is an object of that name.
+        """
+
+    def table_rows(self, draft: TableDraft, subjects: Sequence[str], class_of: Sequence[int] | None = None) -> None:
+        """Says whom the next rows of a draft are about, one a row, in the order of its rows; 18 bytes a row are kept.
+
+        Args:
+            draft: the table on its way.
+            subjects: identifiers; kept as keyed pseudonyms.
+            class_of: class of each row; None puts all in the first.
+
+        Raises:
+            PolicyError: AEG-P013 for what is no identifier.
+        """
+
+    def store_tables(
+        self,
+        drafts: Sequence[tuple[TableDraft, Sequence[tuple[str, int | None, bool]], Mapping[str, Any], str | None]],
+        *,
+        grant: Mapping[str, Sequence[str] | None] | None = None,
+    ) -> tuple[builtins.list[str], builtins.list[tuple[str, int, int]]]:
+        """Makes drafts visible, all of them or none, with the consent that came with them. Each is read through first.
+
+        Args:
+            drafts: draft, classes and terms as for `store_table`, and what the columns mean (1 MiB of text at most).
+            grant: by purpose, who consents, as far as they never withdrew it; None for everybody in the tables.
+
+        Returns:
+            Ids in the same order, and by purpose how many people have consent now and had none, and from how many it was
+            withheld because they withdrew it.
+
+        Raises:
+            TableError: the bytes are no Parquet file; nothing was stored.
+            PolicyError: AEG-P016 for rows of erased people; nothing was stored.
+        """
+
+    def extend_tables(
+        self,
+        drafts: Sequence[
+            tuple[str, tuple[TableDraft, Sequence[tuple[str, int | None, bool]], Mapping[str, Any], str | None]]
+        ],
+        *,
+        grant: Mapping[str, Sequence[str] | None] | None = None,
+    ) -> tuple[builtins.list[str], builtins.list[tuple[str, int, int]]]:
+        """Puts the rows of each draft behind those of a data set, all of them or none. The data set is written anew under fresh
+        keys and has a new id; name, terms, lineages stay. Rows of people who are erased go on the way.
+
+        Args:
+            drafts: the data set's id and a draft as for `store_tables`, whose terms count for nothing but its classes.
+            grant: as for `store_tables`.
+
+        Raises:
+            VaultError: a data set is no table, or has other columns; nothing has happened.
+        """
+
+    def card(self, dataset: str | UUID) -> DatasetCard:
+        """What a steward may see of a data set without reading it: terms, counts, states of consent. No value, no name."""
+
+    def consent_of(self, subject: str) -> tuple[int, dict[str, dict[str, bool]]]:
+        """Rows of a person in live data sets, and by purpose what the ledger says: consent, objected, restricted, erased.
+
+        Raises:
+            PolicyError: AEG-P014 when no row is theirs.
+        """
+
+    def held_out(self, subjects: Sequence[str], share: float) -> builtins.list[bool]:
+        """Which people belong to a holdout of that share of all people: drawn by person under a key of the vault.
+
+        One person is on the same side in every delivery. A larger share holds out the same people and more.
+
+        Raises:
+            PolicyError: AEG-P013 for what is no identifier.
         """
 
     def table(
@@ -630,8 +709,7 @@ class Vault:
         """Erases a person: consent ends, and every live data set with rows of theirs is written anew without them, under
         fresh keys; the old keys are destroyed as a shred does. Names, terms and spent budgets stay. Gives a receipt.
 
-        Rows in tables (`store_table`) are closed to every permit and not rewritten; the receipt says so. After a crash, call it
-        again.
+        A table is written anew as Parquet. After a crash, call it again.
 
         Raises:
             PolicyError: AEG-P014, nothing in the vault is theirs.
@@ -680,6 +758,46 @@ class Vault:
 
     def open_blob(self, domain: str, aad: bytes, blob: bytes) -> bytes:
         """Opens what `seal_blob` made."""
+
+@final
+class TableDraft:
+    """A governed table whose Parquet bytes come piece by piece; a file object for ``pyarrow.parquet.ParquetWriter``.
+
+    `Vault.table_rows` says whom its rows are about. Nothing is visible before `Vault.store_tables`; dropping it leaves nothing.
+    """
+
+    @property
+    def id(self) -> str:
+        """The id the data set will have."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was stored or aborted."""
+
+    @property
+    def rows(self) -> int:
+        """Rows whose people are known."""
+
+    def write(self, data: Buffer) -> int:
+        """Encrypts the next bytes of the file; gives their number."""
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+
+    def readable(self) -> bool:
+        """False."""
+
+    def writable(self) -> bool:
+        """True."""
+
+    def seekable(self) -> bool:
+        """False: bytes come at the end only."""
+
+    def flush(self) -> None:
+        """Nothing is visible before the end."""
+
+    def abort(self) -> None:
+        """Leaves nothing behind."""
 
 @final
 class Writer:

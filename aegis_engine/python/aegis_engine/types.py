@@ -34,6 +34,50 @@ class ShredReceipt(TypedDict):
     caveats: list[str]
 
 
+class ColumnCard(TypedDict):
+    """One column: its type as `ComplianceEngine.layout` names it, and its values per row."""
+
+    name: str
+    type: str
+    count: int
+
+
+class ClassCard(TypedDict):
+    """Rows of one class; ``last_day`` counts days since 1970-01-01."""
+
+    basis: str
+    last_day: int | None
+    special: bool
+    rows: int
+
+
+class ConsentCard(TypedDict):
+    """How many people of a data set stand how to one purpose; somebody may be counted in more than one."""
+
+    consented: int
+    without: int
+    objected: int
+    restricted: int
+    erased: int
+
+
+class DatasetCard(TypedDict):
+    """A data set as its steward sees it; ``created`` is seconds since 1970, ``facts`` the terms as they are sealed."""
+
+    id: str
+    name: str
+    kind: Literal["records", "table"]
+    bytes: int
+    created: int
+    rows: int
+    people: int
+    columns: list[ColumnCard]
+    about: str | None
+    facts: dict[str, Any]
+    classes: list[ClassCard]
+    consent: dict[str, ConsentCard]
+
+
 class ErasedFrom(TypedDict):
     """One data set that a person was erased from."""
 

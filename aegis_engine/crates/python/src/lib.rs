@@ -88,6 +88,8 @@ mod _native {
     #[pymodule_export]
     use crate::vault::audit::{audit_read, audit_verify};
     #[pymodule_export]
+    use crate::vault::drafts::TableDraft;
+    #[pymodule_export]
     use crate::vault::maintain::{bench_cipher, doctor, harden_process};
     #[pymodule_export]
     use crate::vault::names::normal_name;

@@ -5,6 +5,7 @@
 //! - [`Scan`] says what to read; [`Batches`] yields it. Columns are chosen before anything is decoded: the byte ranges of
 //!   other Parquet columns are never asked for, and other CSV fields are split off but never parsed. Rows outside
 //!   [`Rows`] reach no array.
+//! - [`Writer`] writes batches as Parquet.
 //! - A damaged or hostile file gives a [`TableError`], never a panic.
 //!
 //! What is kept out of core dumps: bytes as they come from the source, CSV lines and fields ([`aegis_memory::Pages`]).
@@ -22,6 +23,7 @@ mod schema;
 mod size;
 mod source;
 mod table;
+mod writer;
 
 pub use batches::Batches;
 pub use csv::{Block, CsvOptions, Kind, Scanner, once};
@@ -31,3 +33,4 @@ pub use scan::{BATCH_BYTES, Format, STREAM_BYTES, Scan};
 pub use schema::materialized;
 pub use source::{Source, SourceError};
 pub use table::Table;
+pub use writer::Writer;

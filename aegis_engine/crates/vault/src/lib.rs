@@ -74,13 +74,16 @@ mod system;
 mod tests;
 mod vault;
 
+pub use dataset::card::{ClassCard, ColumnCard, ConsentCard, ConsentOf, DatasetCard};
 pub use dataset::consents::Effect;
 pub use dataset::erase::{EraseReceipt, ErasedFrom};
-#[cfg(feature = "tables")]
-pub use dataset::open_table::TableRequest;
 pub use dataset::records::RecordReader;
 #[cfg(feature = "tables")]
-pub use dataset::table::{TableBatches, TableReader};
+pub use dataset::tables::draft::{Consents, Governed, TableDraft};
+#[cfg(feature = "tables")]
+pub use dataset::tables::open::TableRequest;
+#[cfg(feature = "tables")]
+pub use dataset::tables::read::{TableBatches, TableReader};
 pub use dataset::{Dataset, ROWS_MEDIA_TYPE};
 pub use error::{Result, VaultError};
 pub use format::keystore::{KnownCopy, NamedHead};

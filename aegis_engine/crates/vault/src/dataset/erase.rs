@@ -1,8 +1,7 @@
 //! Erasing a person (GDPR article 17): consent ends, and their rows become unreadable. Each dataset that has some is written
 //! anew without them, under fresh keys, and the old keys are destroyed as a shred does: all datasets in one keystore write.
 //!
-//! The name, the terms and the lineages stay, so a budget stays spent. Tables are files of a foreign format and are not
-//! written anew: their rows stay out of every permit, and the receipt says so.
+//! The name, the terms and the lineages stay, so a budget stays spent. A table becomes a Parquet file of the rows that are left.
 
 use aegis_audit::Event;
 use aegis_memory::Pages;
@@ -36,7 +35,7 @@ pub struct ErasedFrom {
     pub name: String,
     /// Rows of the person.
     pub rows: u64,
-    /// It is a table: the rows stay in the object's bytes, and no permit opens them any more.
+    /// It is a table, and this engine is built without tables: no permit opens the rows any more, and their bytes stay.
     pub unreachable: bool,
 }
 
@@ -106,11 +105,11 @@ impl Vault {
             };
             if mine == u64::from(dataset.rows) {
                 gone.push(set.object);
-            } else if matches!(dataset.layout, Layout::Table(_)) {
+            } else if matches!(dataset.layout, Layout::Table(_)) && cfg!(not(feature = "tables")) {
                 entry.now = Some(set.object);
                 entry.unreachable = true;
             } else {
-                let swap = self.without(&dataset, &who.forms)?;
+                let swap = self.without_rows_of(&dataset, &who.forms)?;
                 entry.now = swap.new.last().map(crate::object::draft::Finished::id);
                 swaps.push(swap);
             }
@@ -175,6 +174,15 @@ impl Vault {
     }
 
     /// The dataset anew, without the rows of that person; nothing of it is visible yet.
+    fn without_rows_of(&self, dataset: &Dataset, person: &[Subject]) -> Result<Swap> {
+        #[cfg(feature = "tables")]
+        if matches!(dataset.layout, Layout::Table(_)) {
+            return self.table_without(dataset, person);
+        }
+        self.without(dataset, person)
+    }
+
+    /// As [`without_rows_of`](Self::without_rows_of), of records.
     fn without(&self, dataset: &Dataset, person: &[Subject]) -> Result<Swap> {
         let inner = &self.inner;
         let source = Source::open(inner, dataset.id)?;

@@ -5,20 +5,15 @@
 //! Content of the second object:
 //! `AEGISRW1` ‖ data object id 16 ‖ u64 n, schema JSON ‖ u64 n, facts JSON ‖ u64 n, row index (aegis-policy's encoding)
 
+pub(crate) mod card;
 pub(crate) mod consents;
 pub(crate) mod erase;
 pub(crate) mod lineage;
-#[cfg(feature = "tables")]
-pub(crate) mod open_table;
 pub(crate) mod people;
 pub(crate) mod records;
 pub(crate) mod register;
 #[cfg(feature = "tables")]
-pub(crate) mod source;
-#[cfg(feature = "tables")]
-pub(crate) mod store_table;
-#[cfg(feature = "tables")]
-pub(crate) mod table;
+pub(crate) mod tables;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +32,7 @@ use crate::format::keystore::{KeyRecord, Kind};
 use crate::format::meta::{Meta, ROWS_ATTR};
 use crate::format::schema::{Layout, RecordSchema};
 use crate::object::bulk;
-use crate::object::draft::ObjectRandomness;
+use crate::object::draft::{Finished, ObjectRandomness};
 use crate::object::file::ObjectFile;
 use crate::object::names;
 use crate::object::writer::ObjectWriter;
@@ -243,7 +238,7 @@ pub(crate) fn same_columns<'c>(
 /// A dataset's two objects under way: both appear, or none.
 pub(crate) struct DataAndRows {
     inner: Arc<Inner>,
-    sidecar: ObjectWriter,
+    pub sidecar: ObjectWriter,
     /// Takes the rows.
     pub data: ObjectWriter,
 }
@@ -268,7 +263,7 @@ impl DataAndRows {
 
     /// Writes the governance rows and makes both objects durable and visible.
     pub fn finish(
-        mut self,
+        self,
         vault: &Vault,
         layout: &Layout,
         index: &RowIndex,
@@ -276,15 +271,28 @@ impl DataAndRows {
         purposes: &[String],
     ) -> Result<(Uuid, Vec<Granted>)> {
         let id = self.data.id();
-        self.sidecar.append(&encode(id, layout, facts, index)?)?;
-        let objects = vec![self.sidecar.complete()?, self.data.complete()?];
+        let inner = Arc::clone(&self.inner);
+        let sidecar = described(self.sidecar, id, layout, index, facts)?;
+        let objects = vec![sidecar, self.data.complete()?];
         let mut granted = Vec::new();
-        store::commit_with(&self.inner, objects, |exclusive| {
+        store::commit_with(&inner, objects, |exclusive| {
             granted = vault.grant_with_data(exclusive, &index.subjects, purposes)?;
             Ok(())
         })?;
         Ok((id, granted))
     }
+}
+
+/// The governance rows of `object`, complete and durable; not visible yet.
+pub(crate) fn described(
+    mut sidecar: ObjectWriter,
+    object: Uuid,
+    layout: &Layout,
+    index: &RowIndex,
+    facts: &DatasetFacts,
+) -> Result<Finished> {
+    sidecar.append(&encode(object, layout, facts, index)?)?;
+    sidecar.complete()
 }
 
 pub(crate) fn encode(

@@ -13,7 +13,7 @@ use crate::format::chunk::GcmKey;
 use crate::format::schema::{Column, RecordSchema};
 use crate::object::bulk;
 use crate::object::cache::ChunkCache;
-use crate::object::reader::OpenObject;
+use crate::object::reader::{OpenObject, Opened};
 use crate::vault::Vault;
 
 /// Caches kept for threads that read at the same time.

@@ -170,6 +170,9 @@ pub struct TableSchema {
     /// How a CSV file is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvLayout>,
+    /// What the columns mean to those who read them, in their own words; nothing of the engine depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 /// A column of a table.

@@ -255,5 +255,6 @@ fn table() -> Vec<u8> {
         }],
         rows: 2,
         csv: None,
+        about: None,
     }))
 }

@@ -260,6 +260,12 @@ impl Resealer {
     pub fn open(&self, index: u64, last: bool, sealed: &[u8], plain: &mut [u8]) -> bool {
         chunk::open(&self.0, index, last, sealed, plain).is_some()
     }
+
+    /// For a table, which is not written anew chunk by chunk.
+    #[cfg(feature = "tables")]
+    pub fn into_key(self) -> GcmKey {
+        self.0
+    }
 }
 
 /// Opens chunks only to clear them.

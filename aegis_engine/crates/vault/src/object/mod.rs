@@ -9,3 +9,5 @@ pub(crate) mod keys;
 pub(crate) mod names;
 pub(crate) mod reader;
 pub(crate) mod writer;
+#[cfg(feature = "tables")]
+pub(crate) mod written;

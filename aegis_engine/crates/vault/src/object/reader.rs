@@ -43,6 +43,22 @@ impl Inner {
     }
 }
 
+/// A sealed file whose chunks can be opened now.
+pub(crate) trait Opened {
+    fn file(&self) -> &ObjectFile;
+
+    /// Runs `read` with the content key, after whatever has to hold for it.
+    fn with_key<T>(&self, read: impl FnOnce(&GcmKey) -> Result<T>) -> Result<T>;
+
+    /// Opens chunk `index` into `plain`, which has exactly its length.
+    fn chunk(&self, key: &GcmKey, index: u64, sealed: &mut [u8], plain: &mut [u8]) -> Result<()> {
+        let file = self.file();
+        let sealed = file.sealed(index, sealed)?;
+        chunk::open(key, index, file.is_last(index), sealed, plain)
+            .ok_or_else(|| file.chunk_failed(index))
+    }
+}
+
 /// An object, its permit and its content key.
 pub(crate) struct OpenObject {
     pub inner: Arc<Inner>,
@@ -70,9 +86,15 @@ impl OpenObject {
             content: RwLock::new(Some(content)),
         })
     }
+}
 
-    /// Runs `read` with the content key, after checking the permit and the keystore again.
-    pub fn with_key<T>(&self, read: impl FnOnce(&GcmKey) -> Result<T>) -> Result<T> {
+impl Opened for OpenObject {
+    fn file(&self) -> &ObjectFile {
+        &self.file
+    }
+
+    /// After checking the permit and the keystore again.
+    fn with_key<T>(&self, read: impl FnOnce(&GcmKey) -> Result<T>) -> Result<T> {
         {
             let state = self.inner.current()?;
             let admitted = self
@@ -90,19 +112,6 @@ impl OpenObject {
         }
         let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
         read(content.as_ref().ok_or(VaultError::Closed)?)
-    }
-
-    /// Opens chunk `index` into `plain`, which has exactly its length.
-    pub fn chunk(
-        &self,
-        key: &GcmKey,
-        index: u64,
-        sealed: &mut [u8],
-        plain: &mut [u8],
-    ) -> Result<()> {
-        let sealed = self.file.sealed(index, sealed)?;
-        chunk::open(key, index, self.file.is_last(index), sealed, plain)
-            .ok_or_else(|| self.file.chunk_failed(index))
     }
 }
 

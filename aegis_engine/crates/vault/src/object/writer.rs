@@ -18,6 +18,8 @@ use crate::object::bulk::{self, Progress, Target};
 use crate::object::check;
 use crate::object::draft::{Draft, Finished, Intent, ObjectRandomness};
 use crate::object::keys::WriteKeys;
+#[cfg(feature = "tables")]
+use crate::object::written::Written;
 use crate::secret::Secret;
 use crate::system::failpoint;
 use crate::system::files;
@@ -316,6 +318,22 @@ impl ObjectWriter {
             record,
             chunks: self.header.chunks,
         })
+    }
+
+    /// As [`complete`](Self::complete), with what reads the object back before it is anybody's to read.
+    #[cfg(feature = "tables")]
+    pub(crate) fn complete_readable(self) -> Result<(Finished, Written)> {
+        let path = self.draft.inner.paths.object_tmp(self.header.object);
+        let header = self.header.clone();
+        let content = WriteKeys::derive(&self.dek, &header)?.content;
+        let finished = self.complete()?;
+        let header = Header {
+            length: finished.record.length,
+            chunks: finished.chunks,
+            ..header
+        };
+        let written = Written::open(&path, &header, content)?;
+        Ok((finished, written))
     }
 
     /// As [`complete`](Self::complete), after every chunk was read back from the file and authenticated.

@@ -15,6 +15,8 @@ use crate::object::draft::{Finished, ObjectRandomness};
 use crate::object::file::ObjectFile;
 use crate::object::keys::Resealer;
 use crate::object::writer::ObjectWriter;
+#[cfg(feature = "tables")]
+use crate::object::written::Written;
 use crate::ops::shred;
 use crate::ops::store;
 use crate::system::failpoint;
@@ -96,6 +98,12 @@ impl Source {
         Ok(())
     }
 
+    /// As a table, which is decoded rather than copied.
+    #[cfg(feature = "tables")]
+    pub fn into_written(self) -> (KeyRecord, Written) {
+        (self.record, Written::anew(self.file, self.keys))
+    }
+
     pub fn meta(&self) -> Meta {
         Meta {
             name: self.sealed.name.clone(),
@@ -148,7 +156,16 @@ impl Vault {
     }
 
     /// New objects appear and the old ones become tombstones in one keystore write, under a new root: all swaps, or none.
-    pub(crate) fn replace(&self, mut swaps: Vec<Swap>) -> Result<()> {
+    pub(crate) fn replace(&self, swaps: Vec<Swap>) -> Result<()> {
+        self.replace_with(swaps, |_| Ok(()))
+    }
+
+    /// As [`replace`](Self::replace), with more that goes into the same keystore write.
+    pub(crate) fn replace_with(
+        &self,
+        mut swaps: Vec<Swap>,
+        more: impl FnOnce(&mut Exclusive<'_>) -> Result<()>,
+    ) -> Result<()> {
         let inner = &self.inner;
         let mut exclusive = inner.exclusive()?;
         for Swap { old, new } in &mut swaps {
@@ -166,6 +183,7 @@ impl Vault {
             }
         }
         failpoint::point("reencrypt.placed")?;
+        more(&mut exclusive)?;
         let when = now();
         let mut gone = Vec::new();
         for Swap { old, new } in &swaps {

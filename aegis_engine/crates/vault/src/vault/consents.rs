@@ -64,26 +64,36 @@ impl Vault {
         people: &[Subject],
         purposes: &[String],
     ) -> Result<Vec<Granted>> {
-        if purposes.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut people = people.to_vec();
         people.sort_unstable();
         people.dedup();
-        let ledger = self.consent()?;
-        let mut all = Vec::with_capacity(purposes.len());
-        for purpose in purposes {
-            let (granted, withheld) = ledger.grant_with_data(&people, purpose).map_err(fault)?;
+        let each = purposes.iter().map(|purpose| (purpose.as_str(), &*people));
+        self.grant_each(exclusive, each)
+    }
+
+    /// As [`grant_with_data`](Self::grant_with_data), with people of its own for each purpose.
+    pub(crate) fn grant_each<'a>(
+        &self,
+        exclusive: &mut Exclusive<'_>,
+        each: impl Iterator<Item = (&'a str, &'a [Subject])>,
+    ) -> Result<Vec<Granted>> {
+        let mut all = Vec::new();
+        for (purpose, people) in each {
+            let ledger = self.consent()?;
+            let (granted, withheld) = ledger.grant_with_data(people, purpose).map_err(fault)?;
             all.push(Granted {
-                purpose: purpose.clone(),
+                purpose: purpose.to_owned(),
                 granted,
                 withheld,
             });
         }
+        if all.is_empty() {
+            return Ok(all);
+        }
         let head = self.note_consent(exclusive);
         let facts = json!({
             "what": "grant with data",
-            "purposes": purposes,
+            "purposes": all.iter().map(|one| &one.purpose).collect::<Vec<_>>(),
             "granted": all.iter().map(|one| one.granted).sum::<u64>(),
             "withheld": all.iter().map(|one| one.withheld).sum::<u64>(),
             "records": head.count,

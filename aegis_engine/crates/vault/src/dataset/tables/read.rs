@@ -9,8 +9,8 @@ use arrow_schema::{Schema, SchemaRef};
 use uuid::Uuid;
 
 use crate::dataset::Dataset;
-use crate::dataset::open_table::{TableRequest, detect, fault, laid_out, reopen};
-use crate::dataset::source::ObjectSource;
+use crate::dataset::tables::open::{TableRequest, detect, fault, laid_out, reopen};
+use crate::dataset::tables::source::ObjectSource;
 use crate::error::{Result, VaultError};
 use crate::format::meta::ROWS_ATTR;
 use crate::object::reader::OpenObject;

@@ -10,7 +10,7 @@ use crate::error::{Result, VaultError};
 use crate::format::chunk::GcmKey;
 use crate::format::header::TAG;
 use crate::object::cache::ChunkCache;
-use crate::object::reader::OpenObject;
+use crate::object::reader::{OpenObject, Opened};
 
 /// The first and the last bytes, by which a format is known.
 pub(crate) fn ends(
@@ -25,16 +25,16 @@ pub(crate) fn ends(
 }
 
 /// An object as the decoders read it. Not public: what it gives out is not cut down to a permit's rows.
-pub(crate) struct ObjectSource {
-    unlocked: OpenObject,
+pub(crate) struct ObjectSource<O = OpenObject> {
+    unlocked: O,
     /// Chunks of which reads took a part.
     chunks: Mutex<ChunkCache>,
     /// Ciphertext buffers, one for each thread that reads.
     sealed: Mutex<Vec<Vec<u8>>>,
 }
 
-impl ObjectSource {
-    pub fn new(unlocked: OpenObject) -> Self {
+impl<O: Opened> ObjectSource<O> {
+    pub fn new(unlocked: O) -> Self {
         Self {
             unlocked,
             chunks: Mutex::default(),
@@ -53,7 +53,7 @@ impl ObjectSource {
         mut out: &mut [u8],
         sealed: &mut [u8],
     ) -> Result<()> {
-        let header = &self.unlocked.file.header;
+        let header = &self.unlocked.file().header;
         let size = header.chunk() as u64;
         while !out.is_empty() {
             let index = offset / size;
@@ -90,7 +90,7 @@ impl ObjectSource {
         if let Some(used) = self.kept().room() {
             return Ok(used);
         }
-        let header = &self.unlocked.file.header;
+        let header = &self.unlocked.file().header;
         // No larger than the object: small ones are many.
         let len = header
             .chunk()
@@ -106,7 +106,7 @@ impl ObjectSource {
         VaultError::BadRequest {
             what: format!(
                 "object {}: a read beyond its end",
-                self.unlocked.file.header.object
+                self.unlocked.file().header.object
             ),
         }
     }
@@ -123,13 +123,13 @@ impl ObjectSource {
     }
 }
 
-impl Source for ObjectSource {
+impl<O: Opened + Send + Sync + 'static> Source for ObjectSource<O> {
     fn len(&self) -> u64 {
-        self.unlocked.file.header.length
+        self.unlocked.file().header.length
     }
 
     fn grain(&self) -> u64 {
-        self.unlocked.file.header.chunk() as u64
+        self.unlocked.file().header.chunk() as u64
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> std::result::Result<(), SourceError> {
@@ -140,7 +140,7 @@ impl Source for ObjectSource {
             return Err(self.beyond().into());
         }
         let pool = || self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = self.unlocked.file.header.chunk() + TAG;
+        let room = self.unlocked.file().header.chunk() + TAG;
         let mut sealed = pool().pop().unwrap_or_else(|| vec![0; room]);
         let done = self.checked(|key| self.fill(key, offset, out, &mut sealed));
         pool().push(sealed);

@@ -10,7 +10,7 @@ use aegis_policy::{DatasetFacts, RowIndex};
 use aegis_tables::{Block, CsvOptions, Format, Scan, Scanner, Source, Table, TableError};
 use uuid::Uuid;
 
-use crate::dataset::source::ends;
+use crate::dataset::tables::source::ends;
 use crate::dataset::{DataAndRows, same_columns};
 use crate::error::{Result, VaultError};
 use crate::format::header::CHUNK_LOG2;
@@ -20,7 +20,7 @@ use crate::system::outside;
 use crate::vault::Vault;
 
 /// 64 KiB: column chunks start and end anywhere, and what they share with others is decrypted in vain.
-const PARQUET_CHUNK_LOG2: u8 = 16;
+pub(super) const PARQUET_CHUNK_LOG2: u8 = 16;
 /// Read from the file at a time.
 const STEP: usize = 1 << 20;
 
@@ -95,6 +95,7 @@ impl Vault {
             columns,
             rows: index.len(),
             csv: blocks.map(|blocks| layout(csv, &blocks)).transpose()?,
+            about: None,
         };
         pair.finish(self, &Layout::Table(schema), index, facts, &[])
             .map(|(id, _)| id)
@@ -129,7 +130,7 @@ fn format_of(file: &File, source: &Path, meta: &mut Meta, asked: Option<Format>)
 }
 
 /// There are rows, and each has its subject.
-fn one_subject_per_row(rows: u64, index: &RowIndex) -> Result<()> {
+pub(super) fn one_subject_per_row(rows: u64, index: &RowIndex) -> Result<()> {
     if rows == 0 {
         return Err(bad(
             "the table has no rows; store it once it has some".to_owned()
@@ -145,7 +146,7 @@ fn one_subject_per_row(rows: u64, index: &RowIndex) -> Result<()> {
 }
 
 /// Decodes every column of every row; gives how many rows there are.
-fn read_through(table: &Arc<Table>) -> std::result::Result<u64, TableError> {
+pub(super) fn read_through(table: &Arc<Table>) -> std::result::Result<u64, TableError> {
     let names = table.schema().fields().iter();
     // By their names, as a permit names them: one that is there twice could not be read.
     let scan = Scan {
@@ -221,7 +222,7 @@ fn stream(
     Ok(())
 }
 
-fn columns(table: &Table) -> Vec<TableColumn> {
+pub(super) fn columns(table: &Table) -> Vec<TableColumn> {
     let fields = table.schema().fields().iter().enumerate();
     let column = |(at, field): (usize, &Arc<arrow_schema::Field>)| TableColumn {
         name: field.name().clone(),

@@ -6,7 +6,7 @@ use aegis_tables::{Block, CsvOptions, Format, Kind, Source, Table, TableError};
 use uuid::Uuid;
 
 use crate::dataset::Dataset;
-use crate::dataset::source::ends;
+use crate::dataset::tables::source::ends;
 use crate::error::{Result, VaultError};
 use crate::format::meta::ObjectInfo;
 use crate::format::schema::{CsvLayout, Layout, TableSchema};

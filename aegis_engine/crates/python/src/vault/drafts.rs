@@ -1,0 +1,245 @@
+//! Governed tables whose Parquet bytes come piece by piece.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use aegis_policy::{Class, DatasetFacts, RowIndex, Subject};
+use aegis_vault::{Consents, Governed, Granted, VaultError};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use uuid::Uuid;
+
+use super::store::{Attrs, meta};
+use crate::buffer::Bytes;
+use crate::convert::{to_json, uuid};
+use crate::error::{Fault, Result};
+use crate::handle::Vault;
+
+/// What has come so far.
+struct Coming {
+    draft: aegis_vault::TableDraft,
+    subjects: Vec<Subject>,
+    class_of: Vec<u16>,
+}
+
+/// A governed table being written; nothing is visible before `Vault.store_tables`.
+#[pyclass(frozen, module = "aegis_engine")]
+pub struct TableDraft {
+    id: String,
+    inner: Mutex<Option<Coming>>,
+}
+
+/// By purpose: people who have consent now and had none, people from whom it was withheld.
+type Told = Vec<(String, u64, u64)>;
+type Classes = Vec<(String, Option<u32>, bool)>;
+/// A draft, its classes, its terms, what the columns mean.
+type Drafted<'py> = (
+    PyRef<'py, TableDraft>,
+    Classes,
+    Bound<'py, PyDict>,
+    Option<String>,
+);
+/// People by purpose; None for everybody in the tables.
+type Grants = BTreeMap<String, Option<Vec<String>>>;
+
+impl TableDraft {
+    fn take(&self) -> Option<Coming> {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Coming) -> Result<T>) -> Result<T> {
+        let mut coming = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        run(coming.as_mut().ok_or(Fault::Vault(VaultError::Closed))?)
+    }
+}
+
+#[pymethods]
+impl TableDraft {
+    #[getter]
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
+    }
+
+    /// Rows whose people are known.
+    #[getter]
+    fn rows(&self) -> Result<usize> {
+        self.with(|coming| Ok(coming.subjects.len()))
+    }
+
+    fn tell(&self) -> Result<u64> {
+        self.with(|coming| Ok(coming.draft.written()))
+    }
+
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> Result<usize> {
+        let data = Bytes::of(data)?;
+        py.detach(|| {
+            self.with(|coming| {
+                coming.draft.append(data.as_slice())?;
+                Ok(data.as_slice().len())
+            })
+        })
+    }
+
+    fn readable(&self) -> bool {
+        false
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    fn flush(&self) {}
+
+    /// Leaves nothing behind.
+    fn abort(&self, py: Python<'_>) {
+        let coming = self.take();
+        py.detach(|| drop(coming));
+    }
+}
+
+#[pymethods]
+impl Vault {
+    #[pyo3(signature = (name, *, attrs=None))]
+    fn create_table(&self, py: Python<'_>, name: String, attrs: Attrs) -> Result<TableDraft> {
+        let meta = meta(Some(name), "", None, attrs);
+        let draft = py.detach(|| self.inner.table_draft(meta))?;
+        Ok(TableDraft {
+            id: draft.id().to_string(),
+            inner: Mutex::new(Some(Coming {
+                draft,
+                subjects: Vec::new(),
+                class_of: Vec::new(),
+            })),
+        })
+    }
+
+    /// Says whom the next rows of a draft are about; see the stub.
+    #[pyo3(signature = (draft, subjects, class_of=None))]
+    fn table_rows(
+        &self,
+        py: Python<'_>,
+        draft: &TableDraft,
+        subjects: Vec<String>,
+        class_of: Option<Vec<u16>>,
+    ) -> Result<()> {
+        let class_of = class_of.unwrap_or_else(|| vec![0; subjects.len()]);
+        if class_of.len() != subjects.len() {
+            return Err(
+                PyValueError::new_err("class_of has one entry a row, as subjects has").into(),
+            );
+        }
+        py.detach(|| {
+            let people = self.inner.persons(&subjects)?;
+            draft.with(|coming| {
+                coming.subjects.extend(people);
+                coming.class_of.extend(class_of);
+                Ok(())
+            })
+        })
+    }
+
+    /// Makes drafts visible together; see the stub.
+    #[pyo3(signature = (drafts, *, grant=None))]
+    fn store_tables(
+        &self,
+        py: Python<'_>,
+        drafts: Vec<Drafted<'_>>,
+        grant: Option<Grants>,
+    ) -> Result<(Vec<String>, Told)> {
+        let tables = drafts
+            .into_iter()
+            .map(governed)
+            .collect::<Result<Vec<_>>>()?;
+        let (ids, granted) = py.detach(|| -> Result<_> {
+            let consents = self.consents(grant, &tables)?;
+            Ok(self.inner.store_drafts(tables, consents)?)
+        })?;
+        Ok(told(&ids, granted))
+    }
+
+    /// Puts the rows of drafts behind those of data sets; see the stub.
+    #[pyo3(signature = (drafts, *, grant=None))]
+    fn extend_tables(
+        &self,
+        py: Python<'_>,
+        drafts: Vec<(String, Drafted<'_>)>,
+        grant: Option<Grants>,
+    ) -> Result<(Vec<String>, Told)> {
+        let mut objects = Vec::with_capacity(drafts.len());
+        let mut tables = Vec::with_capacity(drafts.len());
+        for (dataset, draft) in drafts {
+            objects.push(uuid(&dataset)?);
+            tables.push(governed(draft)?);
+        }
+        let (ids, granted) = py.detach(|| -> Result<_> {
+            let consents = self.consents(grant, &tables)?;
+            let pairs = objects.into_iter().zip(tables).collect();
+            Ok(self.inner.extend_tables(pairs, consents)?)
+        })?;
+        Ok(told(&ids, granted))
+    }
+}
+
+impl Vault {
+    /// Whose consent comes with the data: of the people named, of everybody in the tables where nobody is.
+    fn consents(&self, grant: Option<Grants>, tables: &[Governed]) -> Result<Consents> {
+        let all = || {
+            tables
+                .iter()
+                .flat_map(|table| table.index.subjects.iter().copied())
+        };
+        let mut consents = Consents::new();
+        for (purpose, people) in grant.unwrap_or_default() {
+            let people = match people {
+                Some(people) => self.inner.persons(&people)?,
+                None => all().collect(),
+            };
+            consents.push((purpose, people));
+        }
+        Ok(consents)
+    }
+}
+
+fn governed((draft, classes, terms, about): Drafted<'_>) -> Result<Governed> {
+    let facts: DatasetFacts = serde_json::from_value(to_json(&terms)?)
+        .map_err(|e| PyValueError::new_err(format!("terms of the data set: {e}")))?;
+    let coming = draft.take().ok_or(Fault::Vault(VaultError::Closed))?;
+    let class = |(basis, delete_after, special)| Class {
+        basis,
+        delete_after,
+        special,
+    };
+    Ok(Governed {
+        draft: coming.draft,
+        index: RowIndex {
+            classes: classes.into_iter().map(class).collect(),
+            class_of: coming.class_of,
+            subjects: coming.subjects,
+        },
+        facts,
+        about,
+    })
+}
+
+fn told(ids: &[Uuid], granted: Vec<Granted>) -> (Vec<String>, Told) {
+    let told = granted
+        .into_iter()
+        .map(|g| (g.purpose, g.granted, g.withheld));
+    (ids.iter().map(Uuid::to_string).collect(), told.collect())
+}
