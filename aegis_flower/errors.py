@@ -39,6 +39,20 @@ class DataError(AegisError):
     code = "AEG-D001"
 
 
+class BadRows(DataError):
+    """Rows of a file do not fit the schema; nothing was stored.
+
+    Attributes:
+        lines: what does not fit, by column and reason, with line numbers; no value.
+    """
+
+    code = "AEG-D002"
+
+    def __init__(self, message: str, lines: list[str]) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
 class BudgetExceeded(AegisError):
     """The privacy budget does not cover the round; nothing was read.
 

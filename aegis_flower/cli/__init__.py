@@ -1,10 +1,11 @@
-"""Commands that the plugin adds to ``aegis``: run, privacy, report, init, certs. One file per command; imports stay light."""
+"""Commands that the plugin adds to ``aegis``, one file per command or group; imports stay light."""
 
 from __future__ import annotations
 
 import typer
 from aegis.cli.output import EXIT_CODES
 
+from aegis_flower.cli import consent, data
 from aegis_flower.cli.certs import certs_make
 from aegis_flower.cli.init import init as init_command
 from aegis_flower.cli.privacy import privacy_show
@@ -24,6 +25,14 @@ def register(app: typer.Typer) -> None:
         epilog=EXIT_CODES,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(run_command)
+    for name, words, commands in (
+        ("data", "Data sets of a vault: draft a schema, import, look, change terms, add rows, drop.", data.COMMANDS),
+        ("consent", "What people allow and forbid.", consent.COMMANDS),
+    ):
+        group = typer.Typer(help=words, no_args_is_help=True, epilog=EXIT_CODES)
+        for command, function in commands:
+            group.command(command)(function)
+        app.add_typer(group, name=name)
     privacy = typer.Typer(help="The privacy budget of a vault's data.", no_args_is_help=True)
     privacy.command("show")(privacy_show)
     app.add_typer(privacy, name="privacy")

@@ -84,8 +84,8 @@ class Source:
     header: bool = True
     nulls: tuple[str, ...] = ("NA", "N/A", "NaN", "nan", "null", "NULL")
     decimal: str = "."
-    true: tuple[str, ...] = ("true", "yes", "t", "y", "1")
-    false: tuple[str, ...] = ("false", "no", "f", "n", "0")
+    true: tuple[str, ...] = ("true", "yes", "t", "y", "1", "ja", "oui")
+    false: tuple[str, ...] = ("false", "no", "f", "n", "0", "nein", "non")
     separator: str = " "
 
 
@@ -144,10 +144,11 @@ class Schema:
         """Columns that become columns of the data set."""
         return {name: c for name, c in self.columns.items() if c.role not in ("subject", "leave out")}
 
-    def text(self) -> str:
-        """As it is sealed with the data set: JSON of what differs from the defaults."""
+    def text(self, holdout: float = 0.0) -> str:
+        """As it is sealed with the data set, and with its holdout of that share: JSON of what differs from the defaults."""
         columns = {name: _plain(column) for name, column in self.stored.items()}
-        return json.dumps({"version": VERSION, "columns": columns}, ensure_ascii=False, separators=(",", ":"))
+        whole = {"version": VERSION, "columns": columns, **({"holdout": holdout} if holdout else {})}
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 
 def described(text: str | None) -> dict[str, Column]:

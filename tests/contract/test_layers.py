@@ -23,7 +23,7 @@ FLOORS = (
     {"accountant", "book"},
     {"ledger"},
     {"node"},
-    {"ingest"},
+    {"ingest", "importer"},
     {"wire"},
     {"stream"},
     {"models"},

@@ -10,6 +10,7 @@ from aegis_engine._data import Buffer, ObjectReader, RecordReader, SecretBuffer,
 from aegis_engine._permits import Permit
 from aegis_engine.data import Block, Csv, Parquet, Record, VaultDataset
 from aegis_engine.types import (
+    Amended,
     AuditRecord,
     DatasetCard,
     EraseReceipt,
@@ -376,6 +377,26 @@ class Vault:
     def card(self, dataset: str | UUID) -> DatasetCard:
         """What a steward may see of a data set without reading it: terms, counts, states of consent. No value, no name."""
 
+    def amend(
+        self,
+        dataset: str | UUID,
+        *,
+        facts: Mapping[str, Any] | None = None,
+        last_day: int | None = None,
+        reason: str = "",
+    ) -> Amended:
+        """Changes the terms of a data set. Rows and terms are sealed anew, the old keys destroyed; permits under the old terms end.
+
+        Args:
+            dataset: its id; it has another one afterwards.
+            facts: the terms as they shall be; its columns, role and lineages count for nothing. None: they stay.
+            last_day: last day of use of every row, days since 1970-01-01. None: it stays.
+            reason: why; needed where anything becomes wider, and put on record in the audit log.
+
+        Raises:
+            VaultError: nothing would change, or something becomes wider without a reason; nothing has happened.
+        """
+
     def consent_of(self, subject: str) -> tuple[int, dict[str, dict[str, bool]]]:
         """Rows of a person in live data sets, and by purpose what the ledger says: consent, objected, restricted, erased.
 
@@ -701,6 +722,18 @@ class Vault:
 
     def consent_erase_many(self, subjects: Sequence[str], *, unknown_ok: bool = False) -> int:
         """`consent_erase` for several people."""
+
+    def consent_grant_unless_withdrawn(
+        self, subjects: Sequence[str], purpose: str, *, unknown_ok: bool = False
+    ) -> tuple[int, int]:
+        """Consent as a list that may be old gives it: to those who never withdrew it, for a withdrawal stands until `consent_grant`.
+
+        Returns:
+            How many people have consent now and had none, and from how many it was withheld.
+        """
+
+    def consent_known(self, subjects: Sequence[str]) -> builtins.list[bool]:
+        """Which of these people have a row in a live data set."""
 
     def consent_erased(self, subjects: Sequence[str]) -> builtins.list[bool]:
         """Which of these people are erased."""

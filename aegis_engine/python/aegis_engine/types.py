@@ -78,6 +78,14 @@ class DatasetCard(TypedDict):
     consent: dict[str, ConsentCard]
 
 
+class Amended(TypedDict):
+    """What an amendment of terms did; names of terms."""
+
+    dataset: str
+    narrower: list[str]
+    wider: list[str]
+
+
 class ErasedFrom(TypedDict):
     """One data set that a person was erased from."""
 

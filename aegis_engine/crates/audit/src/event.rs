@@ -83,6 +83,8 @@ events! {
     ConsentAdopt = "consent.adopt",
     /// Rows of a person were removed.
     Erase = "erase",
+    /// The terms of a data set were changed.
+    Amend = "amend",
     /// A record of the register of lineages.
     Lineage = "lineage",
 }

@@ -100,6 +100,7 @@ pub use level::Level;
 pub use object::reader::ObjectReader;
 pub use object::writer::ObjectWriter;
 #[doc(hidden)]
+pub use ops::amend::{Amended, Amendment};
 pub use ops::bench;
 pub use ops::doctor::{Fact, doctor};
 pub use ops::fsck::{Finding, FsckOptions, FsckReport, Severity};

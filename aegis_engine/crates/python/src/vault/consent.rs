@@ -165,6 +165,27 @@ impl Vault {
         self.change(py, Change::Erase, subjects, None, unknown_ok)
     }
 
+    /// Consent as a list that may be old gives it; see the stub.
+    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
+    fn consent_grant_unless_withdrawn(
+        &self,
+        py: Python<'_>,
+        subjects: Vec<String>,
+        purpose: &str,
+        unknown_ok: bool,
+    ) -> Result<(u64, u64)> {
+        let effect = py.detach(|| {
+            self.inner
+                .grant_unless_withdrawn(&subjects, purpose, unknown_ok)
+        })?;
+        Ok((effect.granted, effect.withheld))
+    }
+
+    /// Which of these people have a row in a live data set.
+    fn consent_known(&self, py: Python<'_>, subjects: Vec<String>) -> Result<Vec<bool>> {
+        Ok(py.detach(|| self.inner.known_people(&subjects))?)
+    }
+
     /// Which of these people are erased.
     fn consent_erased(&self, py: Python<'_>, subjects: Vec<String>) -> Result<Vec<bool>> {
         Ok(py.detach(|| -> aegis_vault::Result<_> {

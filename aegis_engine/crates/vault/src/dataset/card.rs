@@ -179,6 +179,16 @@ impl Vault {
         Ok((sets.iter().map(|set| rows(set)).sum(), all))
     }
 
+    /// Which of these people have a row in a live data set.
+    ///
+    /// # Errors
+    /// AEG-P013 for what is no identifier.
+    pub fn known_people(&self, people: &[String]) -> Result<Vec<bool>> {
+        let sets = self.rows_of_people()?;
+        let known = |person| Ok(self.named(person, &sets)?.known);
+        people.iter().map(|person: &String| known(person)).collect()
+    }
+
     /// Which of these people belong to a holdout of that share of all people: a keyed draw by person, so that one person is always
     /// on the same side, in every delivery and under every name of a data set. A larger share holds out the same people and more.
     ///

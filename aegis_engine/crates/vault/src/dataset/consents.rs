@@ -21,6 +21,10 @@ pub struct Effect {
     pub rows: u64,
     /// Datasets with such rows.
     pub datasets: u64,
+    /// By [`Vault::grant_unless_withdrawn`]: people who have consent now and had none.
+    pub granted: u64,
+    /// By it: people from whom it was withheld, because they withdrew it or are erased.
+    pub withheld: u64,
 }
 
 impl Vault {
@@ -35,6 +39,30 @@ impl Vault {
         people: &[String],
         purpose: Option<&str>,
         unknown_ok: bool,
+    ) -> Result<Effect> {
+        self.apply(change, people, purpose, unknown_ok, false)
+    }
+
+    /// Consent as a list that may be old gives it: to those who never withdrew it. A withdrawal stands until an explicit grant.
+    ///
+    /// # Errors
+    /// As [`change_consent`](Self::change_consent).
+    pub fn grant_unless_withdrawn(
+        &self,
+        people: &[String],
+        purpose: &str,
+        unknown_ok: bool,
+    ) -> Result<Effect> {
+        self.apply(Change::Grant, people, Some(purpose), unknown_ok, true)
+    }
+
+    fn apply(
+        &self,
+        change: Change,
+        people: &[String],
+        purpose: Option<&str>,
+        unknown_ok: bool,
+        unless_withdrawn: bool,
     ) -> Result<Effect> {
         let purpose = purpose.map(words::purpose).transpose().map_err(fault)?;
         let purpose = purpose.as_deref();
@@ -88,11 +116,19 @@ impl Vault {
             people: subjects.iter().filter(touched).count() as u64,
             rows: sets.iter().sum(),
             datasets: sets.iter().filter(|rows| **rows > 0).count() as u64,
+            granted: 0,
+            withheld: 0,
         };
         let mut exclusive = self.inner.exclusive()?;
         self.consent()?;
-        let changed = self.inner.consent.change(change, &subjects, purpose);
-        effect.epoch = changed.map_err(fault)?;
+        let ledger = &self.inner.consent;
+        if unless_withdrawn {
+            let granted = ledger.grant_with_data(&subjects, purpose.unwrap_or_default());
+            (effect.granted, effect.withheld) = granted.map_err(fault)?;
+            effect.epoch = ledger.epoch();
+        } else {
+            effect.epoch = ledger.change(change, &subjects, purpose).map_err(fault)?;
+        }
         let facts = json!({
             "what": change.name(),
             "purpose": purpose,

@@ -1,0 +1,376 @@
+"""A file becomes a governed data set and its holdout: read once, in constant memory, split by person, both visible together.
+
+No plaintext is written to a disk: batches go straight into the vault's sealed objects, which nobody sees before the end. What
+cannot be stored as the schema says is counted by reason and line, never by value.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from aegis_engine import TableDraft, Vault, normal_name
+from aegis_flower.data.schema import Schema, described
+from aegis_flower.errors import AegisError, BadRows, DataError
+from aegis_flower.importer.batches import Malformed
+from aegis_flower.importer.convert import Bad, arrow_schema, convert
+from aegis_flower.importer.readers import read
+from aegis_flower.terms import Terms
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HOLDOUT: Final = ".holdout"
+_GROUP: Final = 1 << 16  # rows of a row group: what training decodes in one piece
+OnBad = Literal["fail", "skip"]
+OnErased = Literal["refuse", "drop"]
+
+
+@dataclass
+class Imported:
+    """What an import did, or with ``dry_run`` would do. Counts and lines; no value.
+
+    Attributes:
+        name: of the data set.
+        datasets: id of each side, ``train`` and ``holdout``; empty for a dry run.
+        rows: rows of each side.
+        people: different people of each side.
+        bad: bad rows by column and reason, with their lines.
+        malformed: lines that are no rows.
+        erased: rows left out because their people are erased.
+        granted: by purpose, people who have consent now and had none.
+        withheld: by purpose, people who withdrew consent: they do not have it.
+        bytes: of each side in the vault.
+        seconds: it took.
+    """
+
+    name: str
+    datasets: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    people: dict[str, int] = field(default_factory=dict)
+    bad: Bad = field(default_factory=Bad)
+    malformed: Malformed = field(default_factory=Malformed)
+    erased: int = 0
+    granted: dict[str, int] = field(default_factory=dict)
+    withheld: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def left_out(self) -> int:
+        """Rows of the file that are in neither side."""
+        return self.bad.rows + self.malformed.count + self.erased
+
+
+class _Side:
+    """A table on its way: row groups of even size."""
+
+    def __init__(self, vault: Vault, name: str, schema: pa.Schema, texts: list[str]) -> None:
+        import pyarrow.parquet as pq
+
+        self.draft: TableDraft = vault.create_table(name)
+        self._vault, self._schema = vault, schema
+        self._writer = pq.ParquetWriter(
+            self.draft, schema, compression="none", use_dictionary=texts or False, write_statistics=False
+        )
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self.people: set[str] = set()
+        self.rows = 0
+
+    def add(self, table: pa.Table, subjects: list[str]) -> None:
+        if not subjects:
+            return
+        self._vault.table_rows(self.draft, subjects)
+        self.people.update(subjects)
+        self._waiting.append(table)
+        self._rows += len(subjects)
+        self.rows += len(subjects)
+        if self._rows >= _GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP)
+        self._waiting, self._rows = [], 0
+
+    def close(self) -> None:
+        self._write()
+        self._writer.close()
+
+    def abort(self) -> None:
+        self._waiting = []
+        # Closed first, while it has somewhere to write its end to: its finaliser would, and complain.
+        with suppress(AegisError):
+            self._writer.close()
+        self.draft.abort()
+
+
+def add(
+    vault: Vault,
+    path: str | Path,
+    name: str,
+    schema: Schema,
+    terms: Terms,
+    *,
+    holdout: float = 0.2,
+    on_bad: OnBad = "fail",
+    erased: OnErased = "refuse",
+    consent_given: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Imports a file as a new data set and its holdout.
+
+    Args:
+        vault: an open vault under a policy bundle.
+        path: the file, or a folder of images.
+        name: of the data set; the holdout is ``NAME.holdout``.
+        schema: what the columns are.
+        terms: the steward's terms, for both sides.
+        holdout: share of the people whose rows are only evaluated on, 0 to 1. One person is on one side, in every delivery.
+        on_bad: ``fail`` stores nothing when a row does not fit the schema, ``skip`` leaves such rows out.
+        erased: what becomes of rows of people who are erased: ``refuse`` all, or ``drop`` these rows.
+        consent_given: the people in the file consented to the terms' purposes. Whoever withdrew consent does not have it again.
+        dry_run: reads and checks everything, and stores nothing.
+        progress: gets the number of rows read so far.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DataError: the file, or rows where `on_bad` is ``fail``: with lines and reasons. Nothing was stored.
+        PolicyError: AEG-P016 for rows of erased people. Nothing was stored.
+    """
+    name = _named(vault, name)
+    if not 0 <= holdout < 1:
+        raise DataError(
+            f"{name}: a holdout of {holdout:g} is not possible; it is a share of the people, from 0 to below 1"
+        )
+    done = Imported(name)
+    start = time.monotonic()
+    names = {"train": name, "holdout": name + HOLDOUT} if holdout else {"train": name}
+    with _sides(vault, names, schema) as sides:
+        for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
+            _split(vault, sides, table, subjects, holdout)
+        _check(done, sides, Path(path), on_bad)
+        if not dry_run:
+            last_day = int(time.time() // 86400) + terms.retention_days
+            drafts = []
+            for side, one in sides.items():
+                one.close()
+                facts = terms.facts(list(schema.stored), names[side], side)
+                done.bytes[side] = one.draft.tell()
+                drafts.append((one.draft, [(terms.basis, last_day, False)], facts, schema.text(holdout)))
+            grant = dict.fromkeys(sorted(set(terms.purposes))) if consent_given and terms.basis == "consent" else {}
+            ids, granted = vault.store_tables(drafts, grant=grant)
+            done.datasets = dict(zip(sides, ids, strict=True))
+            _note(done, granted)
+    done.seconds = time.monotonic() - start
+    return done
+
+
+def extend(
+    vault: Vault,
+    path: str | Path,
+    name: str,
+    schema: Schema,
+    *,
+    basis: str | None = None,
+    retention_days: int | None = None,
+    on_bad: OnBad = "fail",
+    erased: OnErased = "refuse",
+    consent_given: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Puts the rows of a new delivery behind those of a data set and its holdout; the terms stay, and what was spent.
+
+    Arguments are those of `add`. The new rows are split as the holdout was; ``basis`` and ``retention_days`` are those of the
+    first rows where they are None.
+
+    Raises:
+        DataError: there is no such data set, it is no table, or it has other columns. Nothing has changed.
+    """
+    datasets = vault.datasets()
+    if name not in datasets:
+        known = ", ".join(one for one in datasets if not one.endswith(HOLDOUT)) or "none"
+        raise DataError(f"{name}: there is no such data set; there are {known}")
+    names = {side: n for side, n in (("train", name), ("holdout", name + HOLDOUT)) if n in datasets}
+    cards = {side: vault.card(datasets[n]) for side, n in names.items()}
+    if cards["train"]["kind"] != "table":
+        raise DataError(f"{name}: it has records, not a table; `aegis data add` makes tables")
+    columns = described(cards["train"]["about"])
+    if columns and columns != schema.stored:
+        odd = next(c for c in [*columns, *schema.stored] if columns.get(c) != schema.stored.get(c))
+        raise DataError(
+            f"{name}: column {odd!r} is another one in this schema than in the data set's; take the schema it was made with"
+        )
+    done = Imported(name)
+    start = time.monotonic()
+    share = holdout_share(cards)
+    temporary = {side: f"{n}.delivery-{secrets.token_hex(4)}" for side, n in names.items()}
+    with _sides(vault, temporary, schema) as sides:
+        for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
+            _split(vault, sides, table, subjects, share)
+        _check(done, sides, Path(path), on_bad, every=False)
+        if not dry_run:
+            drafts = []
+            for side, one in sides.items():
+                if not one.rows:
+                    continue
+                one.close()
+                first = cards[side]["classes"][0]
+                day = first["last_day"] if retention_days is None else int(time.time() // 86400) + retention_days
+                rule = (basis or first["basis"], day, first["special"])
+                done.bytes[side] = one.draft.tell()
+                drafts.append((datasets[names[side]], (one.draft, [rule], cards[side]["facts"], None)))
+            purposes = cards["train"]["facts"]["purposes"]
+            by_consent = (basis or cards["train"]["classes"][0]["basis"]) == "consent"
+            ids, granted = vault.extend_tables(
+                drafts, grant=dict.fromkeys(purposes) if consent_given and by_consent else {}
+            )
+            done.datasets = dict(zip((side for side in sides if sides[side].rows), ids, strict=True))
+            _note(done, granted)
+    done.seconds = time.monotonic() - start
+    return done
+
+
+def holdout_share(cards: dict[str, Any]) -> float:
+    """The share that a holdout was drawn with, which its description says."""
+    import json
+
+    if "holdout" not in cards:
+        return 0.0
+    about = json.loads(cards["holdout"]["about"] or "{}")
+    share = about.get("holdout")
+    if not isinstance(share, float):
+        raise DataError(
+            f"{cards['holdout']['name']}: nothing says with which share it was drawn; it was not made by `aegis data add`"
+        )
+    return share
+
+
+@contextmanager
+def _sides(vault: Vault, names: dict[str, str], schema: Schema) -> Iterator[dict[str, _Side]]:
+    arrow = arrow_schema(schema)
+    texts = [column for column, about in schema.stored.items() if about.kind in ("category", "text")]
+    with ExitStack() as stack:
+        sides = {}
+        for side, name in names.items():
+            sides[side] = _Side(vault, name, arrow, texts)
+            stack.callback(sides[side].abort)
+        yield sides
+
+
+def _good(
+    vault: Vault,
+    path: Path,
+    schema: Schema,
+    erased: OnErased,
+    done: Imported,
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[pa.Table, list[str]]]:
+    """Good rows, batch by batch."""
+    import pyarrow as pa
+
+    prefix = secrets.token_hex(8)
+    read_so_far = 0
+    for batch in read(path, schema.source, done.malformed):
+        converted = convert(batch, schema, done.bad, lambda row: f"row-{prefix}-{row}")
+        table, subjects = converted.table, converted.subjects
+        if erased == "drop" and subjects:
+            gone = np.array(_erased(vault, path, subjects), dtype=bool)
+            if gone.any():
+                done.erased += int(gone.sum())
+                table = table.filter(pa.array(~gone))
+                subjects = [subject for subject, out in zip(subjects, gone, strict=True) if not out]
+        yield table, subjects
+        read_so_far += batch.rows
+        if progress is not None:
+            progress(read_so_far)
+
+
+def _erased(vault: Vault, path: Path, subjects: list[str]) -> list[bool]:
+    try:
+        return vault.consent_erased(subjects)
+    except AegisError as error:
+        raise DataError(f"{path.name}: an identifier of a person is none: {error}") from None
+
+
+def _split(vault: Vault, sides: dict[str, _Side], table: pa.Table, subjects: list[str], share: float) -> None:
+    import pyarrow as pa
+
+    if "holdout" not in sides:
+        sides["train"].add(table, subjects)
+        return
+    people = list(dict.fromkeys(subjects))
+    where = dict(zip(people, vault.held_out(people, share), strict=True))
+    out = np.fromiter((where[one] for one in subjects), dtype=bool, count=len(subjects))
+    for side, mask in (("train", ~out), ("holdout", out)):
+        kept = [one for one, keep in zip(subjects, mask, strict=True) if keep]
+        sides[side].add(table.filter(pa.array(mask)), kept)
+
+
+def _check(done: Imported, sides: dict[str, _Side], path: Path, on_bad: OnBad, *, every: bool = True) -> None:
+    for side, one in sides.items():
+        done.rows[side], done.people[side] = one.rows, len(one.people)
+    if on_bad == "fail" and (done.bad.rows or done.malformed.count):
+        raise BadRows(
+            f"{path.name}: {done.bad.rows + done.malformed.count} rows do not fit the schema, and nothing was stored; correct "
+            "the file or the schema, or leave these rows out (--on-bad skip)",
+            bad_lines(done),
+        )
+    if not any(side.rows for side in sides.values()):
+        raise DataError(f"{path.name}: there is no row to store")
+    if every and (empty := [side for side, one in sides.items() if not one.rows]):
+        count = sum(len(one.people) for one in sides.values())
+        raise DataError(
+            f"{path.name}: the {empty[0]} side got none of the {count} people; take another --holdout, or 0"
+        )
+
+
+def bad_lines(done: Imported) -> list[str]:
+    """What does not fit, by column and reason, with the first lines of each; no value."""
+    told = []
+    for (column, reason), count in sorted(done.bad.count.items(), key=lambda item: -item[1]):
+        places = done.bad.places[column, reason]
+        more = f" and {count - len(places)} more" if count > len(places) else ""
+        told.append(f"{column}: {reason}: {count} in line {', '.join(map(str, places))}{more}")
+    if done.malformed.count:
+        lines = done.malformed.lines[: done.bad.shown]
+        more = f" and {done.malformed.count - len(lines)} more" if done.malformed.count > len(lines) else ""
+        told.append(f"no rows: {done.malformed.count} in line {', '.join(map(str, lines))}{more}")
+    return told
+
+
+def _note(done: Imported, granted: list[tuple[str, int, int]]) -> None:
+    done.granted = {purpose: count for purpose, count, _ in granted}
+    done.withheld = {purpose: count for purpose, _, count in granted}
+
+
+def _named(vault: Vault, name: str) -> str:
+    try:
+        one = normal_name(name)
+    except (AegisError, TypeError) as error:
+        raise DataError(f"{name!r:.100} is no name of a data set: {error}") from None
+    if "/" in one or "\\" in one or one.startswith(".") or one.endswith(HOLDOUT):
+        raise DataError(
+            f"{name!r:.100} is no name of a data set: it has no '/' or '\\\\', does not start with '.' and does not end in "
+            f"'{HOLDOUT}', which is its holdout"
+        )
+    taken = {entry["name"] for entry in vault.list()} & {one, one + HOLDOUT}
+    if taken:
+        raise DataError(
+            f"{min(taken)}: the vault already has an object of that name; `aegis data extend` adds rows to a data set"
+        )
+    return one

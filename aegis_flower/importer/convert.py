@@ -1,0 +1,176 @@
+"""Values as the schema says what they are: typed Arrow columns, and by row why it is a bad one. No value is in any message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aegis_flower.data.schema import Column, Schema, Source
+from aegis_flower.errors import DataError
+from aegis_flower.importer.batches import Batch
+from aegis_flower.importer.kinds import MAKERS, arrow_type, text, where
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Mask = npt.NDArray[np.bool_]
+# Characters that no identifier has: what is not seen, and what turns the direction of writing.
+_UNSEEN: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
+_SUBJECT_MAX: Final = 256
+
+
+@dataclass
+class Bad:
+    """Bad rows by reason: how many, and where the first are."""
+
+    shown: int = 20
+    count: dict[tuple[str, str], int] = field(default_factory=dict)
+    places: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    rows: int = 0
+
+    def note(self, column: str, reason: str, mask: Mask, places: Mapping[int, int] | Callable[[int], int]) -> None:
+        """Counts the rows of a mask for a reason."""
+        found = np.flatnonzero(mask)
+        if not len(found):
+            return
+        key = (column, reason)
+        self.count[key] = self.count.get(key, 0) + len(found)
+        kept = self.places.setdefault(key, [])
+        place = places if callable(places) else places.__getitem__
+        kept += [place(int(row)) for row in found[: self.shown - len(kept)]]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Good rows of a batch.
+
+    Attributes:
+        table: the columns that are stored, in the schema's order and types.
+        subjects: whom each row is about.
+        bad: rows of the batch that are not in it.
+    """
+
+    table: pa.Table
+    subjects: list[str]
+    bad: Mask
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Types of the stored columns."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(name, arrow_type(column)) for name, column in schema.stored.items()])
+
+
+def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str]) -> Converted:
+    """Converts a batch.
+
+    Args:
+        batch: as it was read.
+        schema: what it should be.
+        bad: takes what is not so.
+        alone: the subject of a row by its number in the file, where each row is a person of its own.
+
+    Raises:
+        DataError: a column of the schema is not in the file.
+    """
+    import pyarrow as pa
+
+    if lacking := [
+        name for name in schema.columns if name not in batch.columns and schema.columns[name].role != "leave out"
+    ]:
+        # JSON lines: a later object may have what the first had not.
+        known = ", ".join(batch.columns)
+        raise DataError(f"the file has no column {lacking[0]!r}; its columns are {known}")
+    lines = batch.lines
+
+    def place(row: int) -> int:
+        return lines[row] if lines is not None else batch.first + row + 1
+
+    out = np.zeros(batch.rows, dtype=bool)
+    arrays: dict[str, pa.Array] = {}
+    for name, column in schema.stored.items():
+        array, wrong = typed(batch.columns[name], column, schema.source)
+        for reason, mask in wrong.items():
+            bad.note(name, reason, mask, place)
+            out |= mask
+        arrays[name] = array
+    if schema.subject is None:
+        subjects = [alone(batch.first + row) for row in range(batch.rows)]
+    else:
+        texts, none = _subjects(batch.columns[schema.subject])
+        bad.note(schema.subject, "no identifier of a person", none, place)
+        out |= none
+        subjects = texts
+    bad.rows += int(out.sum())
+    table = pa.table(list(arrays.values()), schema=arrow_schema(schema))
+    if out.any():
+        keep = ~out
+        table = table.filter(pa.array(keep))
+        subjects = [subject for subject, good in zip(subjects, keep, strict=True) if good]
+    return Converted(table, subjects, out)
+
+
+def _subjects(array: pa.Array) -> tuple[list[str], Mask]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(text(array))
+    long = pc.greater(pc.binary_length(texts), _SUBJECT_MAX)
+    none = pc.or_(pc.is_null(texts), pc.fill_null(pc.or_(pc.equal(texts, ""), long), fill_value=True))
+    none = pc.or_(none, pc.fill_null(pc.match_substring_regex(texts, _UNSEEN), fill_value=True))
+    return pc.fill_null(texts, "").to_pylist(), np.asarray(none.cast(pa.uint8())).astype(bool)
+
+
+def typed(array: pa.Array, column: Column, source: Source) -> tuple[pa.Array, dict[str, Mask]]:
+    """The column in its type, and the rows that do not fit, by reason."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_null(array.type):
+        array = pc.cast(array, pa.string())
+    if pa.types.is_floating(array.type):
+        # "Not a number" is how some programs write "missing".
+        array = where(pc.invert(pc.is_nan(array)), array)
+    had = pc.is_valid(array)
+    if pa.types.is_string(array.type) and column.kind != "text":
+        had = pc.and_(had, pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(array), ""), fill_value=False))
+    made, reason = MAKERS[column.kind](array, column, source)
+    wrong = {}
+    for why, good in _tests(made, had, column, reason):
+        mask = ~np.asarray(good.cast(pa.uint8())).astype(bool)
+        if mask.any():
+            wrong[why] = mask
+    if not column.missing:
+        told = np.logical_or.reduce(list(wrong.values())) if wrong else np.zeros(len(array), dtype=bool)
+        lacks = ~np.asarray(pc.is_valid(made).cast(pa.uint8())).astype(bool) & ~told
+        if lacks.any():
+            wrong["missing"] = lacks
+    if column.kind == "number":
+        made = where(pc.is_finite(made), made)
+    return made, wrong
+
+
+def _tests(made: pa.Array, had: pa.Array, column: Column, reason: str) -> Iterator[tuple[str, pa.Array]]:
+    """What must hold of every row, and why it is a bad one where it does not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def holds(test: pa.Array) -> pa.Array:
+        return pc.fill_null(test, fill_value=True)
+
+    yield reason, pc.or_(pc.is_valid(made), pc.invert(had))
+    if column.kind == "number":
+        yield "not finite", holds(pc.is_finite(made))
+    if column.low is not None:
+        yield "below its lowest value", holds(pc.greater_equal(made, column.low))
+    if column.high is not None:
+        yield "above its highest value", holds(pc.less_equal(made, column.high))
+    if column.levels:
+        yield "none of its levels", pc.or_(pc.is_in(made, pa.array(column.levels)), pc.is_null(made))
