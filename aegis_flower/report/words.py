@@ -1,8 +1,7 @@
-"""How a report's numbers and names are worded: exact, escaped, an epsilon never without what it means."""
+"""How a report's numbers and names are worded: exact, clean, an epsilon never without what it means."""
 
 from __future__ import annotations
 
-import html
 import math
 import unicodedata
 from decimal import ROUND_CEILING, Decimal
@@ -21,13 +20,10 @@ INVISIBLE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 def clean(text: str) -> str:
     """`text` with every control, format and surrogate character shown as U+FFFD; a line break becomes a space."""
+    if text.isprintable():  # the quick way: then there is nothing of all that
+        return text
     spaced = text.replace("\n", " ").replace("\t", " ")
     return "".join("\ufffd" if unicodedata.category(each) in INVISIBLE else each for each in spaced)
-
-
-def esc(text: str) -> str:
-    """`text` made safe for an element's content and for a quoted attribute."""
-    return html.escape(clean(text), quote=True)
 
 
 def whole(value: float | None) -> str:

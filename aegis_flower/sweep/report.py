@@ -25,7 +25,8 @@ from rich.text import Text
 from aegis_flower.errors import ReportError
 from aegis_flower.report import words
 from aegis_flower.report.page import charts as svg
-from aegis_flower.report.page import parts, style
+from aegis_flower.report.page.render import fill
+from aegis_flower.report.page.view import NARROW, in_two_widths
 from aegis_flower.report.write import write_reports
 from aegis_flower.sweep.plot import Plot, Trial, epsilon_of, guarantees, plot, varied
 from aegis_flower.sweep.trials import Total
@@ -185,8 +186,17 @@ def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None, totals
         raise ReportError("an override or a folder of the sweep is not valid Unicode; rename it") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A trial in the page's table; `linked` where its own page lies in its folder, beside this one."""
+
+    cells: tuple[str, ...]
+    folder: str
+    linked: bool
+
+
 def _page(trials: Sequence[Trial], drawn: Plot, charged: _Charge | None, totals: Sequence[str] = ()) -> str:
-    chart = svg.in_two_widths(
+    chart = in_two_widths(
         lambda width: svg.line_chart(
             drawn.series,
             drawn.rules,
@@ -198,24 +208,27 @@ def _page(trials: Sequence[Trial], drawn: Plot, charged: _Charge | None, totals:
             whole_x=drawn.x_label == "trial",
             at_most=1.0,
             width=width,
-            height=380 if width > svg.NARROW else 236,
+            height=380 if width > NARROW else 236,
         ),
         1016,
     )
-    total = str(charged) if charged is not None else "; ".join(totals) or "no total is stated"
-    notes = [words.esc(each) for each in (*drawn.guarantees, *totals)]
+    notes = [*drawn.guarantees, *totals]
     if drawn.missing:
-        notes.append(f"not drawn: {words.esc(', '.join(drawn.missing))}")
-    shared = '<p class="banner warn">' if charged is not None or totals else '<p class="lead">'
-    note = "<br>".join(notes)
-    return style.page(
-        "AEGIS sweep report",
-        f'<header><p class="over">{style.MARK} AEGIS sweep report</p><h1>{len(trials)} trials</h1>'
-        f"{shared}{words.esc(total)}</p></header>"
-        f'<div class="gap"></div>{parts.card(f"Accuracy against {drawn.x_label}", note, chart)}'
-        f"{parts.card('Trials', 'Each trial has its own report in its folder.', _html_table(trials))}"
-        "<footer>This page is evidence for what the trials did. Choosing the best of them is a use of the data, too: "
-        "count every trial.</footer>",
+        notes.append(f"not drawn: {', '.join(drawn.missing)}")
+    head, rows = _rows(trials)
+    return fill(
+        "sweep.html.j2",
+        title="AEGIS sweep report",
+        heading=f"{len(trials)} trials",
+        total=str(charged) if charged is not None else "; ".join(totals) or "no total is stated",
+        kind="banner warn" if charged is not None or totals else "lead",
+        against=f"Accuracy against {drawn.x_label}",
+        notes=notes,
+        chart=chart,
+        head=head,
+        rows=[
+            _Row(tuple(cells), trial.folder.name, _has_page(trial)) for cells, trial in zip(rows, trials, strict=True)
+        ],
     )
 
 
@@ -244,23 +257,10 @@ def _or_dash(value: float | None, show: Callable[[float], str]) -> str:
     return words.DASH if value is None else show(value)
 
 
-def _html_table(trials: Sequence[Trial]) -> str:
-    head, rows = _rows(trials)
-    titles = "".join(f"<th>{words.esc(each)}" for each in [*head, "folder"])
-    body = "".join(
-        f"<tr>{''.join(f'<td>{words.esc(cell)}' for cell in row)}<td>{_link(trial)}"
-        for row, trial in zip(rows, trials, strict=True)
-    )
-    return f'<div class="scroll"><table class="trials"><thead><tr>{titles}<tbody>{body}</table></div>'
-
-
-def _link(trial: Trial) -> str:
-    """A trial's folder; a link to its page where it has one beside this one."""
-    name = trial.folder.name
-    shown = f"<code>{words.esc(name)}</code>"
-    plain = re.fullmatch(r"[A-Za-z0-9._-]+", name) is not None
-    page = trial.report is not None and "html" in trial.report.files
-    return f'<a href="{name}/report.html">{shown}</a>' if plain and page else shown
+def _has_page(trial: Trial) -> bool:
+    """Whether the trial's page can be linked: it is there, and its folder's name means nothing else in an address."""
+    plain = re.fullmatch(r"[A-Za-z0-9._-]+", trial.folder.name) is not None
+    return plain and trial.report is not None and "html" in trial.report.files
 
 
 def _print(trials: Sequence[Trial], charged: _Charge | None, totals: Sequence[str], console: Console) -> None:

@@ -97,13 +97,15 @@ def test_the_engines_python_imports_neither_torch_nor_flower_nor_yaml_nor_the_pl
     "statement", ["import aegis", "from aegis import ComplianceEngine, Vault", "import aegis_flower"]
 )
 def test_importing_the_face_loads_nothing_heavy(statement: str) -> None:
-    heavy = "{'torch', 'flwr', 'opacus', 'hydra', 'sklearn', 'matplotlib', 'dp_accounting'}"
+    heavy = "{'torch', 'flwr', 'opacus', 'hydra', 'sklearn', 'matplotlib', 'dp_accounting', 'jinja2'}"
     code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "[]"
 
 
-def test_a_step_that_does_not_train_loads_neither_torch_nor_opacus_nor_the_accountant(tmp_path: Path) -> None:
+def test_a_step_that_does_not_train_loads_neither_torch_nor_opacus_nor_the_accountant_nor_jinja2(
+    tmp_path: Path,
+) -> None:
     """Each message of a deployment is a process of its own, for which these are seconds and most of a gigabyte."""
     code = f"""
 import pathlib, sys
@@ -119,7 +121,7 @@ TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 ask = RecordDict({{wire.RECORD: wire.Request(1).to_record()}})
 reply = aegis_client_app(config=cfg)(Message(ask, dst_node_id=1, message_type=wire.ADVERTISE), context)
 assert len(wire.Reply.from_content(reply.content).payload) > 100
-print(sorted({{'torch', 'opacus', 'dp_accounting'}} & set(sys.modules)))
+print(sorted({{'torch', 'opacus', 'dp_accounting', 'jinja2', 'markupsafe'}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.splitlines()[-1] == "[]"

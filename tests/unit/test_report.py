@@ -31,7 +31,9 @@ from aegis_flower.report import (
     AuditReport,
     ClientReport,
     ConfigReport,
+    EvaluationReport,
     LostClient,
+    MechanismReport,
     Refusal,
     ResultsReport,
     RoundReport,
@@ -131,48 +133,69 @@ def example(**changes: Any) -> RunReport:
     return replace(base, **changes)
 
 
-def hostile() -> RunReport:
-    """Every free text of the report, hostile."""
+def hostile(text: str = HOSTILE) -> RunReport:
+    """Every free text of the report is `text`."""
     base = example()
+    steps = MechanismReport(kind=text, noise_multiplier=1.0, sample_rate=0.1, clip=1.0, steps=3)
     return example(
-        run=replace(base.run, id=HOSTILE, name=HOSTILE, experiment=HOSTILE, runtime=HOSTILE,
-                    status="failed", reason=HOSTILE,
-                    private=False, labels=(HOSTILE, "NOT PRIVATE")),
-        config=replace(base.config, resolved={HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}, overrides=(HOSTILE,)),
-        versions=VersionsReport(**{each.name: HOSTILE for each in dataclasses.fields(VersionsReport)}),
+        run=replace(base.run, id=text, name=text, experiment=text, runtime=text, status="failed", reason=text,
+                    private=False, labels=(text, "NOT PRIVATE"), warnings=(text,)),
+        config=replace(base.config, resolved={text: [text, {text: text}]}, overrides=(text,)),
+        versions=VersionsReport(**{each.name: text for each in dataclasses.fields(VersionsReport)}),
         rounds=(
-            replace(base.rounds[0], participants=(HOSTILE,),
-                    lost=(LostClient(node=HOSTILE, step=HOSTILE, reason=HOSTILE),),
-                    metrics={HOSTILE: 1.0}),
+            replace(base.rounds[0], participants=(text,),
+                    lost=(LostClient(node=text, step=text, reason=text),
+                          LostClient(node=f"{text}2", step=text, reason=text, code=text)),
+                    metrics={text: 1.0}),
         ),
         clients=(
-            client(HOSTILE, unit=HOSTILE, neighbouring=HOSTILE, sampler=HOSTILE, accountant=HOSTILE, noise=HOSTILE,
-                   rows_denied={HOSTILE + str(number): 1 + number for number in range(9)},
-                   refusals=(Refusal(round=1, code=HOSTILE, reason=HOSTILE),
-                             Refusal(round=None, code=HOSTILE, reason=HOSTILE))),
+            client(text, unit=text, neighbouring=text, sampler=text, accountant=text, noise=text,
+                   mechanisms=(steps,), evaluation=EvaluationReport(epsilon=1.0, mechanisms=(steps,)),
+                   rows_denied={text + str(number): 1 + number for number in range(9)},
+                   refusals=(Refusal(round=1, code=text, reason=text),
+                             Refusal(round=None, code=text, reason=text))),
         ),
-        results=replace(base.results, unnoised_outputs=(HOSTILE,)),
-        secagg=SecAggReport(enabled=True, profile=HOSTILE),
-        files={HOSTILE: HOSTILE},
+        results=replace(base.results, unnoised_outputs=(text,), noised_outputs=(text,)),
+        secagg=SecAggReport(enabled=True, profile=text),
+        files={text: text},
     )  # fmt: skip
 
 
 class Page(HTMLParser):
-    """Elements, attributes and text of a page."""
+    """Elements, attributes and text of a page; text as it is shown, with one blank for any white space."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: list[tuple[str, str]] = []
-        self.text = ""
+        self.structure: list[tuple[str, ...]] = []  # elements in their order, with the names of their attributes
+        self.data = ""
         self.feed(html)
+        self.close()
+        self.text = " ".join(self.data.split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
+        self.structure.append((tag, *(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.structure.append((f"/{tag}",))
 
     def handle_data(self, data: str) -> None:
-        self.text += data.replace(words.THIN, " ")
+        self.data += data.replace(words.THIN, " ")
+
+    def handle_comment(self, data: str) -> None:
+        self.structure.append(("comment",))
+
+    def handle_decl(self, decl: str) -> None:
+        self.structure.append((decl,))
+
+    def handle_pi(self, data: str) -> None:
+        self.structure.append(("instruction",))
+
+    def unknown_decl(self, data: str) -> None:
+        self.structure.append(("declaration",))
 
 
 def render(report: RunReport) -> str:
@@ -486,7 +509,7 @@ def test_html_refers_to_nothing_outside(report: RunReport) -> None:
 @pytest.mark.parametrize("html", [render(hostile()), render(hostile()).lower()])
 def test_hostile_text_is_shown_not_obeyed(html: str) -> None:
     assert "<script" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;" in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;" in html
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", html)
 
 
@@ -510,7 +533,7 @@ def test_headline() -> None:
     assert "majority class 23.4 %" in text
     assert "ε 2.88 of 3" in text  # rounded up
     assert "2 250" in text  # rows denied: 5 times 450
-    assert "Audit logs verifiedyes 5 of 5" in text
+    assert "Audit logs verified yes 5 of 5" in text
 
 
 def test_lost_client_is_visible_with_step_and_reason() -> None:
@@ -537,7 +560,7 @@ def test_unverified_log_is_not_called_verified() -> None:
     bad = client("hospital-1", audit=AuditReport(records=1, head="ab", verified=False))
     report = example(clients=(bad, client("hospital-2", audit=None)))
     text = Page(render(report)).text
-    assert "Audit logs verifiedno 0 of 2" in text
+    assert "Audit logs verified no 0 of 2" in text
     assert "not verified: hospital-1, hospital-2" in text
     assert "NOT VERIFIED" in printed(report)
 
@@ -559,7 +582,7 @@ def test_not_private_is_said_first() -> None:
 def test_missing_numbers_are_not_made_up() -> None:
     report = example(clients=(), rounds=(), results=ResultsReport(), secagg=SecAggReport(enabled=False))
     text = Page(render(report)).text
-    assert "Accuracynot known" in text
+    assert "Accuracy not known" in text
     assert "no ε" in text
     assert "the server could read it" in text
     assert "none stated" in printed(report)

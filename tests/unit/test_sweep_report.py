@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from test_report import Page
+from test_report_page import ATTACKS
 
 from aegis_flower.errors import ReportError
 from aegis_flower.report import words
@@ -26,7 +28,9 @@ from aegis_flower.report.model import (
     VersionsReport,
 )
 from aegis_flower.sweep import plot as sweep_plot
+from aegis_flower.sweep import report as sweep_report
 from aegis_flower.sweep.report import Trial, write_sweep
+from aegis_flower.sweep.trials import Total
 
 
 def trial(accuracy: float | None, epsilon: float | None, root: Path = Path("/runs"), /, **overrides: str) -> Trial:
@@ -173,6 +177,65 @@ def test_hostile_overrides_are_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in html
     assert "\x1b[31m" not in html + text
     assert "\u202e" not in html + text
+
+
+def hostile(text: str) -> list[Trial]:
+    """Trials that hold `text` wherever one can: a finished one with a page, a failed one, and one without a report."""
+    name = re.sub(r"[/\0]", "", text)
+    found = []
+    for index, (accuracy, epsilon) in enumerate(((0.7, 1.0), (0.8, 2.0), (None, 3.0), (0.6, None))):
+        each = trial(accuracy, epsilon, **{text: f"{text}{index}", f"{text}2": text})
+        stated = {"unit": text, "neighbouring": text, "accountant": text} if epsilon is not None else {}
+        clients = tuple(replace(one, node=text, **stated) for one in each.report.clients)
+        report = replace(each.report, clients=clients, files={"html": "report.html"})
+        found.append(replace(each, report=report, folder=Path("/runs") / f"{name}{index}"))
+    return [*found, Trial({text: text}, None, Path("/runs") / f"{name}4", text, text)]
+
+
+def hostile_page(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sweep_report, "_drawn", lambda _: None)  # the PNG is no markup, and takes a second
+    totals = [
+        Total(source=text, trials=(1, 2), epsilon=4.0, delta=1e-5, why=text),
+        Total(source=f"{text}2", trials=(3,), epsilon=None, delta=None, why=text),
+    ]
+    return write_sweep(hostile(text), folder, totals=totals).html.read_text()
+
+
+@pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
+def test_no_text_of_a_sweep_adds_an_element_or_an_attribute(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html = hostile_page(text, tmp_path, monkeypatch)
+    shown, expected = Page(html), Page(hostile_page("é" * len(text), tmp_path, monkeypatch))
+    assert shown.structure == expected.structure
+    assert words.clean(text).split()[0] in shown.text
+    assert not re.search(r"[^\S\n ]", html.replace(words.THIN, ""))
+    assert not any(words.clean(line) != line for line in html.split("\n"))
+
+
+@pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
+def test_an_axis_named_by_an_override_stays_inside_its_attribute(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_report, "_drawn", lambda _: None)
+
+    def page(name: str) -> Page:
+        trials = [trial(0.7, 1.0, **{name: "0.1"}), trial(0.8, 1.0, **{name: "0.5"})]
+        assert axis(trials) == name
+        return Page(write_sweep(trials, tmp_path).html.read_text())
+
+    shown = page(text)
+    assert shown.structure == page("é" * len(text)).structure
+    labels = [value for name, value in shown.attributes if name == "aria-label"]
+    assert labels == [f"Accuracy against {words.clean(text)}"] * 2
+
+
+def test_a_trials_page_is_linked_only_where_its_folders_name_means_nothing_else(tmp_path: Path) -> None:
+    report = replace(BY_EPSILON[0].report, files={"html": "report.html"})
+    names = ("plain-1.x", "a b", "javascript:alert(1)", "a?b", "a#b", '"><b>', "ä")
+    trials = [replace(BY_EPSILON[0], report=report, folder=Path("/runs") / name) for name in names]
+    html, _, _ = written([*trials, replace(BY_EPSILON[0], folder=Path("/runs/none"))], tmp_path)
+    assert re.findall(r"href=\S+?>", html) == ['href="plain-1.x/report.html">']
 
 
 def test_html_is_self_contained_and_deterministic(tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ def check_contents(plugin: Path, engine: Path, sdist: Path) -> None:
     }
     for path in ROOT.joinpath("configs").rglob("*.yaml"):
         needed.add(f"aegis_flower/{path.relative_to(ROOT).as_posix()}")
+    templates = sorted(ROOT.joinpath("aegis_flower/report/page/templates").iterdir())
+    check(len(templates) > 1, "the reports have no templates")
+    needed |= {path.relative_to(ROOT).as_posix() for path in templates}
     check(not needed - set(plugin_names), f"{plugin.name} lacks {sorted(needed - set(plugin_names))}")
     needed = {
         "aegis/__init__.py",

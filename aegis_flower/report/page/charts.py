@@ -1,4 +1,4 @@
-"""Plots as SVG, written by hand: they follow the page's colours in light and dark, and weigh a few kilobytes."""
+"""Charts as SVG, written by hand: they follow the page's colours in light and dark, and weigh a few kilobytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aegis_flower.report.words import esc
+from aegis_flower.report.page.markup import element, px
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,6 @@ class Rule:
 # Width of a letter of 12 px in the widest of the fonts that the page may get (DejaVu Sans): a label must not be cut off.
 _PLAIN, _BOLD = 7.4, 8.2
 _TICK = 20.0  # px from one number under the axis to the next, at least
-NARROW = 304.0  # px that a card has on a screen of 390
-
-
-def in_two_widths(draw: Callable[[float], str], width: float = 488) -> str:
-    """What `draw` makes for a wide page and for a phone; the style sheet shows one. Scaled down, letters could not be read."""
-    wide = draw(width)
-    return f'<div class="broad">{wide}</div><div class="narrow">{draw(NARROW)}</div>' if wide else ""
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -70,11 +65,11 @@ def line_chart(
     at_most: float = math.inf,
     width: float = 488,
     height: float = 236,
-) -> str:
-    """An SVG of `series` against x, labelled at the line's end. The empty string when there is no point."""
+) -> Markup | None:
+    """An SVG of `series` against x, labelled at the line's end; `None` without any point."""
     drawn = [(x, y) for each in series for x, y in each.points if y is not None]
     if not drawn:
-        return ""
+        return None
     ys = [y for _, y in drawn] + [rule.value for rule in rules] + ([0.0] if from_zero else [])
     y_ticks = [each for each in nice_ticks(min(ys), max(ys), 4) if each <= at_most + 1e-9]
     top_value = max(y_ticks[-1], *ys)
@@ -82,7 +77,7 @@ def line_chart(
     tick_text = show_tick or show_y
     ends = _end_labels(series, rules, show_y, tick_text)
     left = 14 + 6.4 * max(len(tick_text(each)) for each in y_ticks)
-    right = width - 14 - max(len(text) * (_BOLD if "strong" in tone else _PLAIN) for text, _, tone in ends)
+    right = width - 14 - max(len(end) * (_BOLD if "strong" in tone else _PLAIN) for end, _, tone in ends)
     x_ticks = _x_ticks(xs, max(2, int((right - left) / _TICK)), whole_x=whole_x)
     x_low, x_high = min(*x_ticks, *xs), max(*x_ticks, *xs)
     top, bottom = 12.0, height - 40.0
@@ -95,32 +90,33 @@ def line_chart(
     def at_y(value: float) -> float:
         return bottom - (bottom - top) * (value - y_ticks[0]) / y_span
 
-    parts = [f'<svg viewBox="0 0 {px(width)} {px(height)}" role="img" aria-label="{esc(title)}">']
+    parts = []
     for tick in y_ticks:
         y = at_y(tick)
-        parts.append(f'<line class="grid" x1="{px(left)}" y1="{px(y)}" x2="{px(right)}" y2="{px(y)}"/>')
-        parts.append(
-            f'<text class="tick" x="{px(left - 8)}" y="{px(y + 4)}" text-anchor="end">{esc(tick_text(tick))}</text>'
-        )
-    for tick in x_ticks:
-        x = at_x(tick)
-        parts.append(
-            f'<text class="tick" x="{px(x)}" y="{px(bottom + 18)}" text-anchor="middle">{esc(show_x(tick))}</text>'
-        )
-    middle = (left + right) / 2
-    parts.append(
-        f'<text class="tick" x="{px(middle)}" y="{px(bottom + 35)}" text-anchor="middle">{esc(x_label)}</text>'
-    )
+        parts.append(element("line", class_="grid", x1=left, y1=y, x2=right, y2=y))
+        parts.append(text(tick_text(tick), "tick", left - 8, y + 4, anchor="end"))
+    parts += [text(show_x(tick), "tick", at_x(tick), bottom + 18, anchor="middle") for tick in x_ticks]
+    parts.append(text(x_label, "tick", (left + right) / 2, bottom + 35, anchor="middle"))
     for rule in rules:
         y = at_y(rule.value)
-        parts.append(
-            f'<line class="rule {rule.tone}" x1="{px(left)}" y1="{px(y)}" x2="{px(right)}" y2="{px(y)}">'
-            f"<title>{esc(rule.label)}: {esc(tick_text(rule.value))}</title></line>"
-        )
+        tip = element("title", f"{rule.label}: {tick_text(rule.value)}")
+        parts.append(element("line", tip, class_=f"rule {rule.tone}", x1=left, y1=y, x2=right, y2=y))
     parts += [_line(each, at_x, at_y, x_label, show_x, show_y) for each in series]
-    for (text, _, tone), y in zip(ends, _spread([at_y(value) for _, value, _ in ends], top, bottom), strict=True):
-        parts.append(f'<text class="end {tone}" x="{px(right + 9)}" y="{px(y + 4)}">{esc(text)}</text>')
-    return "".join([*parts, "</svg>"])
+    heights = _spread([at_y(value) for _, value, _ in ends], top, bottom)
+    parts += [text(end, f"end {tone}", right + 9, y + 4) for (end, _, tone), y in zip(ends, heights, strict=True)]
+    return drawing(title, width, height, *parts)
+
+
+def drawing(title: str, width: float, height: float, *parts: Markup) -> Markup:
+    """An SVG of `width` by `height` px; `title` is for those who cannot see it."""
+    return element("svg", *parts, viewBox=f"0 0 {px(width)} {px(height)}", role="img", aria_label=title)
+
+
+def text(inside: str, kind: str, x: float, y: float, *, anchor: str = "") -> Markup:
+    """Words in a drawing, of the class `kind`; `x` is where they begin, or their `anchor`."""
+    if anchor:
+        return element("text", inside, class_=kind, x=x, y=y, text_anchor=anchor)
+    return element("text", inside, class_=kind, x=x, y=y)
 
 
 def _line(
@@ -130,21 +126,20 @@ def _line(
     x_label: str,
     show_x: Callable[[float], str],
     show_y: Callable[[float], str],
-) -> str:
+) -> Markup:
     path, dots, pen_up = [], [], True
     small = len(series.points) > 40  # noqa: PLR2004 - closer than that, dots hide the line
-    radius = "1.4" if small else "3"
+    radius = 1.4 if small else 3
     for x, y in series.points:
         if y is None:
             pen_up = True
             continue
         path.append(f"{'M' if pen_up else 'L'}{px(at_x(x))} {px(at_y(y))}")
         pen_up = False
-        where = f"{series.label}, {x_label} {show_x(x)}: {show_y(y)}"
-        dots.append(f'<circle cx="{px(at_x(x))}" cy="{px(at_y(y))}" r="{radius}"><title>{esc(where)}</title></circle>')
-    line = f'<path class="line" d="{"".join(path)}"/>' if series.joined else ""
-    fine = " fine" if small else ""
-    return f'<g class="{series.tone}{fine}">{line}{"".join(dots)}</g>'
+        tip = element("title", f"{series.label}, {x_label} {show_x(x)}: {show_y(y)}")
+        dots.append(element("circle", tip, cx=at_x(x), cy=at_y(y), r=radius))
+    lines = [element("path", class_="line", d="".join(path))] if series.joined else []
+    return element("g", *lines, *dots, class_=series.tone + (" fine" if small else ""))
 
 
 def _end_labels(
@@ -157,9 +152,9 @@ def _end_labels(
     for each in series:
         known = [y for _, y in each.points if y is not None]
         if known:
-            text = each.label if len(series) > 1 or not each.joined else f"{show_y(known[-1])} {each.label}"
-            ends.append((text, known[-1], f"{each.tone} strong"))
-    return [(text if len(text) <= 26 else f"{text[:25]}…", value, tone) for text, value, tone in ends]  # noqa: PLR2004
+            end = each.label if len(series) > 1 or not each.joined else f"{show_y(known[-1])} {each.label}"
+            ends.append((end, known[-1], f"{each.tone} strong"))
+    return [(end if len(end) <= 26 else f"{end[:25]}…", value, tone) for end, value, tone in ends]  # noqa: PLR2004
 
 
 def _x_ticks(values: Sequence[float], room: int, *, whole_x: bool) -> list[float]:
@@ -187,21 +182,28 @@ def _spread(wanted: Sequence[float], top: float, bottom: float, gap: float = 16)
     return result
 
 
-def px(value: float) -> str:
-    """A px: two decimals are finer than any screen."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def meter(value: float, marks: Sequence[tuple[float, str]] = (), tone: str = "accent") -> str:
+def meter(value: float, marks: Sequence[tuple[float, str]] = (), tone: str = "accent") -> Markup:
     """A bar over [0, 1] with marks to compare with."""
     length = 1000 * min(max(value, 0.0), 1.0)
-    ticks = "".join(
-        f'<rect class="mark" x="{px(min(max(1000 * at - 2.5, 0), 995))}" y="0" width="5" height="14">'
-        f"<title>{esc(label)}</title></rect>"
+    ticks = (
+        element(
+            "rect",
+            element("title", label),
+            class_="mark",
+            x=min(max(1000 * at - 2.5, 0), 995),
+            y=0,
+            width=5,
+            height=14,
+        )
         for at, label in marks
     )
-    return (
-        '<svg class="meter" viewBox="0 0 1000 14" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="track" y="4" width="1000" height="6"/>'
-        f'<rect class="fill {tone}" y="4" width="{px(length)}" height="6"/>{ticks}</svg>'
+    return element(
+        "svg",
+        element("rect", class_="track", y=4, width=1000, height=6),
+        element("rect", class_=f"fill {tone}", y=4, width=length, height=6),
+        *ticks,
+        class_="meter",
+        viewBox="0 0 1000 14",
+        preserveAspectRatio="none",
+        aria_hidden="true",
     )

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from aegis_flower.report.model import Refusal, RoundReport, RunReport
-from aegis_flower.report.page.charts import px
-from aegis_flower.report.page.parts import details, row_label
-from aegis_flower.report.words import clean, esc, plural, whole
+from aegis_flower.report.page.bars import row_label
+from aegis_flower.report.page.charts import text
+from aegis_flower.report.page.markup import element, px
+from aegis_flower.report.words import clean, plural, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markupsafe import Markup
+
+    from aegis_flower.report.model import Refusal, RoundReport, RunReport
 
 MOST_ROWS: Final = 60  # clients drawn in the grid; report.json has the others
 MOST_EVENTS: Final = 12  # losses and refusals listed openly; more are folded
 MOST_CELLS: Final = 1500  # cells with their own tooltip; more are drawn as one path a row
 
 
-def participation(report: RunReport) -> str:
-    """The grid node x round, and every loss and refusal in words under it."""
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A loss or a refusal in words."""
+
+    when: str
+    node: str
+    what: str
+    inside: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Participation:
+    """Who took part: the grid, a note where it lacks clients, every loss and refusal; `folded` where they are many."""
+
+    grid: Markup
+    more: str
+    events: tuple[Event, ...]
+    count: str
+    folded: bool
+
+
+def participation(report: RunReport) -> Participation | None:
+    """The grid of clients and rounds, and every loss and refusal in words; `None` without a round."""
     if not report.rounds:
-        return ""
+        return None
     nodes = [each.node for each in report.clients]
     nodes += sorted(
         {node for each in report.rounds for node in (*each.participants, *(lost.node for lost in each.lost))}
@@ -26,18 +56,28 @@ def participation(report: RunReport) -> str:
     troubled = {lost.node for each in report.rounds for lost in each.lost}
     troubled |= {each.node for each in report.clients if each.refusals}
     shown = nodes if len(nodes) <= MOST_ROWS else sorted(nodes, key=lambda node: node not in troubled)[:MOST_ROWS]
+    hidden = len(nodes) - len(shown)
+    events = _events(report)
+    return Participation(
+        grid=_grid(report, shown),
+        more=f"{plural(hidden, 'more client')} in report.json; losses and refusals are drawn first." if hidden else "",
+        events=events,
+        count=whole(len(events)),
+        folded=len(events) > MOST_EVENTS,
+    )
+
+
+def _grid(report: RunReport, shown: Sequence[str]) -> Markup:
     label_width = 16 + 7.2 * min(max((len(clean(each)) for each in shown), default=0), 28)
     cell = min(72.0, max(8.0, (1016 - label_width - 74) / len(report.rounds)))
     width = max(1016.0, label_width + cell * len(report.rounds) + 74)
     step = 30.0 if len(shown) <= 20 else 20.0  # noqa: PLR2004
-    size = f'viewBox="0 0 {px(width)} {px(26 + step * len(shown))}" width="{px(width)}"'
-    parts = [f'<svg class="wide" {size} role="img" aria-label="Who took part in each round">']
+    parts = []
     skip = next(each for each in (1, 2, 5, 10, 20, 50, 100) if each * cell >= 22 or each == 100)  # noqa: PLR2004
     compact = len(shown) * len(report.rounds) > MOST_CELLS
     for column, each in enumerate(report.rounds):
         if each.round % skip == 0:
-            x = label_width + cell * (column + 0.5)
-            parts.append(f'<text class="tick" x="{px(x)}" y="13" text-anchor="middle">{each.round}</text>')
+            parts.append(text(str(each.round), "tick", label_width + cell * (column + 0.5), 13, anchor="middle"))
     refused = {(each.node, one.round): one for each in report.clients for one in each.refusals}
     for row, node in enumerate(shown):
         y = 22 + row * step
@@ -53,23 +93,19 @@ def participation(report: RunReport) -> str:
             elif took:
                 path.append(f"M{px(x)} {px(y)}h{px(cell - 2)}v{px(step - 5)}h{px(2 - cell)}z")
         if path:
-            parts.append(f'<path class="took" d="{"".join(path)}"/>')
+            parts.append(element("path", class_="took", d="".join(path)))
         end = label_width + cell * len(report.rounds) + 10
-        parts.append(
-            f'<text class="tick" x="{px(end)}" y="{px(y + step / 2 + 2)}">{taken} of {len(report.rounds)}</text>'
-        )
-    parts.append("</svg>")
-    legend = (
-        '<ul class="legend"><li><i class="took"></i>in the sum</li><li><i class="lost"></i>lost, at the step named</li>'
-        '<li><i class="said-no"></i>refused</li><li><i class="away"></i>not asked</li></ul>'
+        parts.append(text(f"{taken} of {len(report.rounds)}", "tick", end, y + step / 2 + 2))
+    height = 26 + step * len(shown)
+    return element(
+        "svg",
+        *parts,
+        class_="wide",
+        viewBox=f"0 0 {px(width)} {px(height)}",
+        width=width,
+        role="img",
+        aria_label="Who took part in each round",
     )
-    hidden = len(nodes) - len(shown)
-    more = (
-        f'<p class="note">{plural(hidden, "more client")} in report.json; losses and refusals are drawn first.</p>'
-        if hidden
-        else ""
-    )
-    return f'<div class="scroll">{"".join(parts)}</div>{legend}{more}{_events(report)}'
 
 
 def _state(node: str, each: RoundReport, refusal: Refusal | None) -> tuple[str, str, str]:
@@ -87,24 +123,18 @@ def _state(node: str, each: RoundReport, refusal: Refusal | None) -> tuple[str, 
     return ("took", "", f"{where} is in the sum") if took else ("away", "", f"{where} was not asked")
 
 
-def _cell(x: float, y: float, cell: float, step: float, kind: str, mark: str, title: str) -> str:
+def _cell(x: float, y: float, cell: float, step: float, kind: str, mark: str, title: str) -> Markup:
     wide, tall = cell - (4 if cell > 24 else 2), step - 5  # noqa: PLR2004
-    text = ""
+    parts = [element("rect", class_=kind, x=x, y=y, width=wide, height=tall, rx=3)]
     if mark:
         fits = 6.2 * len(clean(mark)) <= wide - 4
-        middle, base = x + wide / 2, y + tall / 2 + 4
-        text = (
-            f'<text class="cell {kind}" x="{px(middle)}" y="{px(base)}" text-anchor="middle">'
-            f"{esc(mark) if fits else '✕'}</text>"
-        )
-    return (
-        f'<g><rect class="{kind}" x="{px(x)}" y="{px(y)}" width="{px(wide)}" height="{px(tall)}" rx="3"/>{text}'
-        f"<title>{esc(title)}</title></g>"
-    )
+        shown = mark if fits else "✕"
+        parts.append(text(shown, f"cell {kind}", x + wide / 2, y + tall / 2 + 4, anchor="middle"))
+    return element("g", *parts, element("title", title))
 
 
-def _events(report: RunReport) -> str:
-    """Losses and refusals as a table: what the grid shows, with its reasons, for readers and screen readers."""
+def _events(report: RunReport) -> tuple[Event, ...]:
+    """Losses and refusals: what the grid shows, with its reasons, for readers and screen readers."""
     rows = [
         (
             each.round,
@@ -124,15 +154,7 @@ def _events(report: RunReport) -> str:
         for one in each.refusals
         if (one.round, each.node, one.code) not in told
     ]
-    if not rows:
-        return '<p class="note">No client was lost and none refused.</p>'
-    body = "".join(
-        f"<tr><td>{'before' if when < 0 else when}<td>{esc(node)}<td>{esc(what)}<td>{'yes' if inside else 'no'}"
-        f"<td>{esc(why)}"
+    return tuple(
+        Event("before" if when < 0 else str(when), node, what, "yes" if inside else "no", why)
         for when, node, what, why, inside in sorted(rows)
     )
-    table = (
-        '<div class="scroll"><table class="events"><thead><tr><th>Round<th>Client<th>What happened<th>In the sum'
-        f"<th>Reason<tbody>{body}</table></div>"
-    )
-    return table if len(rows) <= MOST_EVENTS else details("Losses and refusals", whole(len(rows)), table)

@@ -2,38 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from aegis_flower.report.model import ClientReport, RoundReport, RunReport
-from aegis_flower.report.page.charts import Rule, Series, in_two_widths, line_chart, px
-from aegis_flower.report.page.parts import card, facts, row_label, segment
-from aegis_flower.report.words import (
-    clean,
-    denied,
-    epsilon,
-    esc,
-    guarantee_lines,
-    number,
-    percent,
-    percent_short,
-    whole,
-    whole_or_dash,
-)
+from aegis_flower.report.page.bars import accuracy_bars, denied_bars
+from aegis_flower.report.page.charts import Rule, Series, line_chart
+from aegis_flower.report.page.view import Facts, TwoWidths, in_two_widths
+from aegis_flower.report.words import denied, epsilon, guarantee_lines, number, percent, percent_short, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from markupsafe import Markup
+
+    from aegis_flower.report.model import RoundReport, RunReport
 
 PALETTE_SIZE: Final = 6  # colours for policies; the rest share one grey
 MOST_BARS: Final = 14  # clients drawn in the bars; the table has the others
 
 
-def plots(report: RunReport) -> str:
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A plot in its frame.
+
+    Attributes:
+        title: of the frame.
+        notes: lines under the title.
+        drawing: the plot.
+        facts: numbers instead of a plot.
+        nothing: what is said where there is neither.
+        keys: class, name and count of each colour.
+        more: a note under the plot.
+    """
+
+    title: str
+    notes: tuple[str, ...]
+    drawing: TwoWidths | None = None
+    facts: Facts = ()
+    nothing: str = "Nothing was recorded."
+    keys: tuple[tuple[str, str, str], ...] = ()
+    more: str = ""
+
+
+def plots(report: RunReport) -> tuple[Card, ...]:
     """The plots and bars on top."""
+    return (*_measured(report), _privacy(report), _denied(report))
+
+
+def _points(report: RunReport, pick: Callable[[RoundReport], float | None]) -> tuple[tuple[float, float | None], ...]:
+    return tuple((float(each.round), pick(each)) for each in report.rounds)
+
+
+def _by_round(draw: Callable[..., Markup | None]) -> TwoWidths | None:
+    by_round = partial(draw, x_label="round", show_x=whole, whole_x=True)
+    return in_two_widths(lambda width: by_round(width=width))
+
+
+def _measured(report: RunReport) -> tuple[Card, Card] | tuple[Card]:
+    """Curves where each round was measured; else what was measured, in numbers: a curve through one point is none."""
     results = report.results
-    rounds = report.rounds
+    if sum(each.accuracy is not None for each in report.rounds) > 1:
+        return _curves(report)
+    if results.accuracy is None:
+        return (Card("Accuracy", ("Nothing was measured on held-out rows.",)),)
+    rows = [
+        (name, value, tone)
+        for name, value, tone in (
+            ("this run", results.accuracy, "accent"),
+            ("without DP", results.accuracy_without_dp, "c2"),
+            ("majority class", results.majority_class_accuracy, "rest"),
+        )
+        if value is not None
+    ]
+    facts = [("loss", number(results.loss, 3)), ("held-out rows", whole(results.test_rows))]
+    if results.accuracy_sd:
+        facts.append(("standard deviation of the accuracy", percent(results.accuracy_sd)))
+    return (
+        Card(
+            "Accuracy",
+            ("The final model alone was measured on held-out rows: each evaluation costs them ε.",),
+            in_two_widths(lambda width: accuracy_bars(rows, width)),
+        ),
+        Card("Measured once", ("Held-out rows are people, too: what was asked of them.",), facts=tuple(facts)),
+    )
 
-    def points(pick: Callable[[RoundReport], float | None]) -> tuple[tuple[float, float | None], ...]:
-        return tuple((float(each.round), pick(each)) for each in rounds)
 
+def _curves(report: RunReport) -> tuple[Card, Card]:
+    results = report.results
     compare = [
         Rule(label, value, "quiet")
         for label, value in (("without DP", results.accuracy_without_dp), ("majority", results.majority_class_accuracy))
@@ -41,141 +97,66 @@ def plots(report: RunReport) -> str:
     ]
     accuracy = partial(
         line_chart,
-        [Series("this run", points(lambda each: each.accuracy), "accent")],
+        [Series("this run", _points(report, lambda each: each.accuracy), "accent")],
         compare,
         title="Accuracy by round",
-        x_label="round",
-        show_x=whole,
         show_y=percent,
         show_tick=percent_short,
-        whole_x=True,
         at_most=1.0,
     )
     loss = partial(
         line_chart,
-        [Series("loss", points(lambda each: each.loss), "c2")],
+        [Series("loss", _points(report, lambda each: each.loss), "c2")],
         title="Loss by round",
-        x_label="round",
-        show_x=whole,
         show_y=lambda value: number(value, 3),
         from_zero=True,
-        whole_x=True,
     )
+    return (
+        Card("Accuracy by round", ("Accuracy of each round's model on held-out rows.",), _by_round(accuracy)),
+        Card("Loss by round", ("Mean loss on the same held-out rows.",), _by_round(loss)),
+    )
+
+
+def _privacy(report: RunReport) -> Card:
+    """The largest ε so far against the budgets, with what it is an ε of."""
     budgets = sorted({each.budget_epsilon for each in report.clients if each.budget_epsilon is not None})
     named = [("budget", budgets[0])] if len(budgets) == 1 else [("least budget", each) for each in budgets[:1]]
     named += [("largest budget", budgets[-1])] if len(budgets) > 1 else []
     spent = partial(
         line_chart,
-        [Series("spent", points(lambda each: each.epsilon_max), "eps")],
+        [Series("spent", _points(report, lambda each: each.epsilon_max), "eps")],
         [Rule(label, value, "limit") for label, value in named],
         title="Largest epsilon by round against the budget",
-        x_label="round",
-        show_x=whole,
         show_y=epsilon,
         show_tick=number,
         from_zero=True,
-        whole_x=True,
     )
-    stated = "<br>".join(map(esc, guarantee_lines(report.clients)))
-    return (
-        '<div class="two">'
-        + _measured(report, _sized(accuracy), _sized(loss))
-        + card("Privacy loss by round", f"Largest ε of any client so far. {stated}", _sized(spent))
-        + card("What was denied, and why", "Rows kept from training, by the policy that denied them.", _denied(report))
-        + "</div>"
-    )
+    first, *others = guarantee_lines(report.clients) or [""]
+    notes = (f"Largest ε of any client so far. {first}", *others)
+    return Card("Privacy loss by round", notes, _by_round(spent))
 
 
-def _sized(draw: Callable[..., str]) -> str:
-    return in_two_widths(lambda width: draw(width=width))
-
-
-def _measured(report: RunReport, accuracy: str, loss: str) -> str:
-    """Curves where each round was measured; else what was measured, in numbers: a curve through one point is none."""
-    results = report.results
-    if sum(each.accuracy is not None for each in report.rounds) > 1:
-        return card("Accuracy by round", "Accuracy of each round's model on held-out rows.", accuracy) + card(
-            "Loss by round", "Mean loss on the same held-out rows.", loss
-        )
-    if results.accuracy is None:
-        return card("Accuracy", "Nothing was measured on held-out rows.", "")
-    rows = [("this run", results.accuracy, "accent"), ("without DP", results.accuracy_without_dp, "c2")]
-    rows.append(("majority class", results.majority_class_accuracy, "rest"))
-    note = "The final model alone was measured on held-out rows: each evaluation costs them ε."
-    measured = facts(
-        [
-            ("loss", number(results.loss, 3)),
-            ("held-out rows", whole(results.test_rows)),
-            *((("standard deviation of the accuracy", percent(results.accuracy_sd)),) if results.accuracy_sd else ()),
-        ]
-    )
-    return card(
-        "Accuracy", note, in_two_widths(lambda width: _bars([(n, v, t) for n, v, t in rows if v is not None], width))
-    ) + card("Measured once", "Held-out rows are people, too: what was asked of them.", measured)
-
-
-def _bars(rows: list[tuple[str, float, str]], width: float) -> str:
-    """One bar per row, from 0 to 1."""
-    label, room = 118.0, width - 118.0 - 74
-    size = f"0 0 {px(width)} {px(len(rows) * 34 + 4)}"
-    parts = [f'<svg viewBox="{size}" role="img" aria-label="Accuracy beside what it is compared with">']
-    for index, (name, value, tone) in enumerate(rows):
-        y = index * 34 + 4.0
-        parts.append(row_label(name, label - 10, y + 18, 16))
-        segment(parts, label, y, 25, room * value, tone, f"{name}: {percent(value)}")
-        parts.append(f'<text class="tick" x="{px(label + room * value + 6)}" y="{px(y + 18)}">{percent(value)}</text>')
-    parts.append("</svg>")
-    return "".join(parts)
-
-
-def _denied(report: RunReport) -> str:
+def _denied(report: RunReport) -> Card:
     """Bars of rows denied: one per client, one colour per policy, the largest policies first."""
-    totals: dict[str, int] = {}
+    card = partial(Card, "What was denied, and why", ("Rows kept from training, by the policy that denied them.",))
     if report.clients and all(client.rows_denied is None for client in report.clients):
-        return '<p class="none">Not known here: the nodes keep their rows to themselves.</p>'
+        return card(nothing="Not known here: the nodes keep their rows to themselves.")
+    totals: dict[str, int] = {}
     for client in report.clients:
         for policy, rows in (client.rows_denied or {}).items():
             totals[policy] = totals.get(policy, 0) + rows
     ranked = sorted((policy for policy in totals if totals[policy]), key=lambda policy: (-totals[policy], policy))
     if not ranked:
-        return '<p class="none">No row was denied.</p>'
+        return card(nothing="No row was denied.")
     named = ranked if len(ranked) <= PALETTE_SIZE else ranked[: PALETTE_SIZE - 1]
-    clients = sorted(report.clients, key=lambda each: -(denied(each) or 0))[:MOST_BARS]
-    shown = [each for each in report.clients if each in clients]
-    drawn = in_two_widths(lambda width: _denied_bars(shown, named, width))
-    keys = [
-        f'<li><i class="c{index}"></i>{esc(policy)} <b>{whole(totals[policy])}</b></li>'
-        for index, policy in enumerate(named)
-    ]
-    if len(named) < len(ranked):
-        others = ranked[len(named) :]
-        rows = sum(totals[each] for each in others)
-        keys.append(f'<li><i class="rest"></i>{len(others)} other policies <b>{whole(rows)}</b></li>')
-    hidden = f'<p class="note">{len(report.clients) - len(shown)} more clients are in the table.</p>'
-    return drawn + f'<ul class="legend">{"".join(keys)}</ul>' + (hidden if len(shown) < len(report.clients) else "")
-
-
-def _denied_bars(shown: list[ClientReport], named: list[str], width: float) -> str:
-    label_width = 16 + 7.2 * min(max(len(clean(each.node)) for each in shown), 22)
-    most = max(denied(each) or 0 for each in shown) or 1
-    room = width - label_width - 56
-    step = 30.0 if len(shown) <= 6 else 22.0  # noqa: PLR2004
-    size = f"0 0 {px(width)} {px(len(shown) * step + 4)}"
-    parts = [f'<svg viewBox="{size}" role="img" aria-label="Rows denied by client and policy">']
-    for row, client in enumerate(shown):
-        y, x = row * step + 4, label_width
-        parts.append(row_label(client.node, label_width - 10, y + step / 2 + 1, 22))
-        rest = denied(client) or 0
-        for index, policy in enumerate(named):
-            rows = (client.rows_denied or {}).get(policy, 0)
-            rest -= rows
-            x += segment(
-                parts, x, y, step - 9, room * rows / most, f"c{index}", f"{client.node}: {whole(rows)} by {policy}"
-            )
-        x += segment(
-            parts, x, y, step - 9, room * rest / most, "rest", f"{client.node}: {whole(rest)} by other policies"
-        )
-        total = whole_or_dash(denied(client))
-        parts.append(f'<text class="tick" x="{px(x + 6)}" y="{px(y + step / 2 + 1)}">{total}</text>')
-    parts.append("</svg>")
-    return "".join(parts)
+    most = sorted(report.clients, key=lambda each: -(denied(each) or 0))[:MOST_BARS]
+    shown = [each for each in report.clients if each in most]
+    keys = [(f"c{index}", policy, whole(totals[policy])) for index, policy in enumerate(named)]
+    if others := ranked[len(named) :]:
+        keys.append(("rest", f"{len(others)} other policies", whole(sum(totals[each] for each in others))))
+    hidden = len(report.clients) - len(shown)
+    return card(
+        drawing=in_two_widths(lambda width: denied_bars(shown, named, width)),
+        keys=tuple(keys),
+        more=f"{hidden} more clients are in the table." if hidden else "",
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from aegis_flower.report.model import RunReport
-from aegis_flower.report.page.parts import facts
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aegis_flower.report.page.view import Facts, Line, Strong
 from aegis_flower.report.words import (
     DASH,
     THIN,
@@ -12,7 +14,6 @@ from aegis_flower.report.words import (
     denied,
     epsilon,
     epsilon_of_budget,
-    esc,
     guarantee,
     guarantee_lines,
     number,
@@ -26,122 +27,140 @@ from aegis_flower.report.words import (
     whole_or_dash,
 )
 
+if TYPE_CHECKING:
+    from aegis_flower.report.model import AuditReport, ClientReport, RunReport
 
-def client_table(report: RunReport) -> str:
+
+@dataclass(frozen=True, slots=True)
+class LogCell:
+    """What is known of a client's audit log; `tone` is a class of the style sheet."""
+
+    state: str
+    tone: str
+    records: str = ""
+    head: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRow:
+    """A client in words: what it spent, let into training and put on record. `beside` are lines under its ε."""
+
+    node: str
+    refusals: str
+    spent: str
+    over: bool
+    beside: tuple[str, ...]
+    noise: str
+    sampling: str
+    allowed: str
+    denied: str
+    rounds: str
+    log: LogCell
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTable:
+    """Every round in numbers, with what the ε in it are ε of."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def client_rows(report: RunReport) -> tuple[ClientRow, ...]:
     """What each client spent, let into training and put on record."""
-    if not report.clients:
-        return ""
-    body = []
-    for client in report.clients:
-        sampling = [
-            clean(client.sampler).capitalize() if client.sampler else None,
-            f"q{THIN}={THIN}{number(client.sample_rate)}" if client.sample_rate is not None else None,
-            plural(client.steps, "step") if client.steps is not None else None,
-        ]
-        audit = client.audit
-        over = bool(over_budget([client]))
-        spent = run_epsilon(client) if client.epsilon is None else f"ε{THIN}{run_epsilon(client)}"
-        beside = [f"all runs {epsilon_of_budget(client)}"] if client.epsilon_total is not None else []
-        beside += [f"for a person {person(client)}"] if client.epsilon_person is not None else []
-        if client.evaluation is not None and client.evaluation.epsilon is not None:
-            beside.append(f"held-out rows {epsilon(client.evaluation.epsilon)}")
-        noise = (
-            f"\u03c3{THIN}={THIN}{number(client.noise_multiplier)}"
-            if client.noise_multiplier is not None
-            else "no noise stated"
-        )
-        cells = [
-            (esc(client.node), plural(len(client.refusals), "refusal") if client.refusals else ""),
-            (
-                f'<b class="{"bad" if over else ""}">{spent}</b>',
-                "<br>".join(map(esc, beside)) or esc(guarantee(client)),
-            ),
-            (
-                noise + (f", {esc(client.noise)}" if client.noise else ""),
-                esc(", ".join(each for each in sampling if each)),
-            ),
-            (f"{whole_or_dash(client.rows_allowed)} allowed", f"{whole_or_dash(denied(client))} denied"),
-            (f"{client.rounds_taken_part} of {len(report.rounds)}", ""),
-            ('<b class="bad">no log</b>', "")
-            if audit is None
-            else (
-                "at the node"
-                if audit.verified is None
-                else '<b class="good">verified</b>'
-                if audit.verified
-                else '<b class="bad">not verified</b>',
-                f'{plural(audit.records, "record")}<br><code title="{esc(audit.head)}">{esc(audit.head[:16])}…</code>',
-            ),
-        ]
-        body.append("<tr>" + "".join(f"<td>{first}<small>{second}</small>" for first, second in cells))
-    return (
-        '<div class="scroll"><table class="clients"><thead><tr><th>Client<th>Privacy loss by this run'
-        f"<th>Noise and sampling<th>Rows<th>Rounds<th>Audit log<tbody>{''.join(body)}</table></div>"
+    return tuple(_client_row(client, len(report.rounds)) for client in report.clients)
+
+
+def _client_row(client: ClientReport, rounds: int) -> ClientRow:
+    sampling = [clean(client.sampler).capitalize()] if client.sampler else []
+    sampling += [f"q{THIN}={THIN}{number(client.sample_rate)}"] if client.sample_rate is not None else []
+    sampling += [plural(client.steps, "step")] if client.steps is not None else []
+    beside = [f"all runs {epsilon_of_budget(client)}"] if client.epsilon_total is not None else []
+    beside += [f"for a person {person(client)}"] if client.epsilon_person is not None else []
+    if client.evaluation is not None and client.evaluation.epsilon is not None:
+        beside.append(f"held-out rows {epsilon(client.evaluation.epsilon)}")
+    sigma = client.noise_multiplier
+    noise = f"\u03c3{THIN}={THIN}{number(sigma)}" if sigma is not None else "no noise stated"
+    return ClientRow(
+        node=client.node,
+        refusals=plural(len(client.refusals), "refusal") if client.refusals else "",
+        spent=run_epsilon(client) if client.epsilon is None else f"ε{THIN}{run_epsilon(client)}",
+        over=bool(over_budget([client])),
+        beside=tuple(beside) or (guarantee(client),),
+        noise=f"{noise}, {client.noise}" if client.noise else noise,
+        sampling=", ".join(sampling),
+        allowed=f"{whole_or_dash(client.rows_allowed)} allowed",
+        denied=f"{whole_or_dash(denied(client))} denied",
+        rounds=f"{client.rounds_taken_part} of {rounds}",
+        log=_log_cell(client.audit),
     )
 
 
-def unprotected(report: RunReport) -> str:
+def _log_cell(audit: AuditReport | None) -> LogCell:
+    if audit is None:
+        return LogCell("no log", "bad")
+    state, tone = {None: ("at the node", ""), True: ("verified", "good"), False: ("not verified", "bad")}[
+        audit.verified
+    ]
+    return LogCell(state, tone, plural(audit.records, "record"), audit.head)
+
+
+def unprotected(report: RunReport) -> tuple[Line, ...]:
     """What left without noise, or with noise of its own."""
-    items = [f"<li>{esc(each)}" for each in report.results.unnoised_outputs]
-    items += [f"<li>with noise of its own: {esc(each)}" for each in report.results.noised_outputs]
+    items: list[Line] = []
     if not report.run.private:
-        items.insert(0, "<li><b>everything this run released</b>: it is labelled NOT PRIVATE")
+        items.append((Strong("everything this run released"), ": it is labelled NOT PRIVATE"))
+    items += [(each,) for each in report.results.unnoised_outputs]
+    items += [(f"with noise of its own: {each}",) for each in report.results.noised_outputs]
     if not report.secagg.enabled:
-        items.append("<li>each client's own update: secure aggregation was off, the server could read it")
-    if not items:
-        return '<p class="none">The run lists no output without noise.</p>'
-    return f'<ul class="plain">{"".join(items)}</ul>'
+        items.append(("each client's own update: secure aggregation was off, the server could read it",))
+    return tuple(items)
 
 
-def masking(report: RunReport) -> str:
-    """How the updates were hidden from the server."""
+def masking(report: RunReport) -> Facts:
+    """How the updates were hidden from the server; nothing where they were not."""
     agg = report.secagg
     if not agg.enabled:
-        return '<p class="none">Off. The server received every update in the clear.</p>'
-    return facts(
-        [
-            ("profile", agg.profile or UNKNOWN),
-            ("threshold", f"{whole(agg.threshold)} of {whole(agg.cohort)} clients"),
-            ("ring", f"{whole(agg.ring_bits)} bits, values {whole(agg.value_bits)} bits"),
-            ("sent per client and round", f"{whole(agg.bytes_up_per_client)} bytes"),
-        ]
+        return ()
+    return (
+        ("profile", agg.profile or UNKNOWN),
+        ("threshold", f"{whole(agg.threshold)} of {whole(agg.cohort)} clients"),
+        ("ring", f"{whole(agg.ring_bits)} bits, values {whole(agg.value_bits)} bits"),
+        ("sent per client and round", f"{whole(agg.bytes_up_per_client)} bytes"),
     )
 
 
-def round_table(report: RunReport) -> str:
+def round_table(report: RunReport) -> RoundTable:
     """Every round in numbers."""
     metrics = sorted({name for each in report.rounds for name in each.metrics})
-    head = "".join(
-        f"<th>{esc(name)}"
-        for name in (
-            "Round",
-            "Accuracy",
-            "Loss",
-            "ε largest",
-            "In the sum",
-            "Lost",
-            "Weight",
-            "Share",
-            "Train",
-            "Unmask",
-            "Total",
-            *metrics,
-        )
+    head = (
+        "Round",
+        "Accuracy",
+        "Loss",
+        "ε largest",
+        "In the sum",
+        "Lost",
+        "Weight",
+        "Share",
+        "Train",
+        "Unmask",
+        "Total",
     )
-    body = []
+    rows = []
     for each in report.rounds:
         spent = each.seconds
-        cells = [
-            str(each.round),
-            percent(each.accuracy) if each.accuracy is not None else DASH,
-            number(each.loss) if each.loss is not None else DASH,
-            epsilon(each.epsilon_max) if each.epsilon_max is not None else DASH,
-            str(len(each.participants)),
-            str(len(each.lost)),
-            number(each.weight_total, 6) if each.weight_total is not None else DASH,
-            *map(seconds, (spent.share, spent.train, spent.unmask, spent.total)),
-            *(number(value) if (value := each.metrics.get(name)) is not None else DASH for name in metrics),
-        ]
-        body.append("<tr>" + "".join(f"<td>{esc(cell)}" for cell in cells))
-    stated = "".join(f'<p class="note">{esc(line)}</p>' for line in guarantee_lines(report.clients))
-    return f'<div class="scroll"><table class="numbers"><thead><tr>{head}<tbody>{"".join(body)}</table></div>{stated}'
+        rows.append(
+            (
+                str(each.round),
+                percent(each.accuracy) if each.accuracy is not None else DASH,
+                number(each.loss) if each.loss is not None else DASH,
+                epsilon(each.epsilon_max) if each.epsilon_max is not None else DASH,
+                str(len(each.participants)),
+                str(len(each.lost)),
+                number(each.weight_total, 6) if each.weight_total is not None else DASH,
+                *map(seconds, (spent.share, spent.train, spent.unmask, spent.total)),
+                *(number(value) if (value := each.metrics.get(name)) is not None else DASH for name in metrics),
+            )
+        )
+    return RoundTable((*head, *metrics), tuple(rows), tuple(guarantee_lines(report.clients)))

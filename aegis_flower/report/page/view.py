@@ -1,0 +1,39 @@
+"""What the templates are given: text and drawings in frozen values, with no markup around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from markupsafe import Markup
+
+NARROW = 304.0  # px that a card has on a screen of 390
+
+
+@dataclass(frozen=True, slots=True)
+class Strong:
+    """Words of a line that stand out; `tone` is a class of the page's style sheet."""
+
+    text: str
+    tone: str = ""
+
+
+Line: TypeAlias = tuple[str | Strong, ...]
+Facts: TypeAlias = tuple[tuple[str, str], ...]  # names and values of a definition list
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWidths:
+    """A drawing for a wide page and for a phone; the style sheet shows one. Scaled down, letters could not be read."""
+
+    broad: Markup
+    narrow: Markup
+
+
+def in_two_widths(draw: Callable[[float], Markup | None], width: float = 488) -> TwoWidths | None:
+    """What `draw` makes of `width` and of a phone's, both in px; `None` where there is nothing to draw."""
+    broad, narrow = draw(width), draw(NARROW)
+    return None if broad is None or narrow is None else TwoWidths(broad, narrow)
