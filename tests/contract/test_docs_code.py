@@ -134,7 +134,9 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["aegis"]:
-            yield words[1:]
+            # What the shell takes for itself: `> FILE`, and a pipe.
+            ends = [words.index(sign) for sign in (">", "|") if sign in words]
+            yield words[1 : min(ends, default=len(words))]
 
 
 @functools.cache

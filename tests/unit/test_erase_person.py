@@ -110,7 +110,7 @@ def test_somebody_unknown_and_a_level_out_of_reach_change_nothing(vault: Vault) 
     assert audit_read(str(Path(vault.path) / "consent")) == before
 
 
-def test_rows_in_tables_are_closed_and_the_receipt_says_that_their_bytes_stay(vault: Vault, tmp_path: Path) -> None:
+def test_rows_in_tables_go_and_a_table_of_text_becomes_parquet(vault: Vault, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n1\n2\n3\n")
     facts = Terms(purposes=["research"]).facts(["a"], "t", "train")
     people = ["p1", "p2", "p3"]
@@ -119,9 +119,15 @@ def test_rows_in_tables_are_closed_and_the_receipt_says_that_their_bytes_stay(va
     )
     vault.consent_grant(people, "research")
     receipt = vault.erase_person("p2")
-    assert receipt["datasets"] == [{"dataset": stored, "now": stored, "name": "t.csv", "rows": 1, "unreachable": True}]
-    assert any("table" in caveat for caveat in receipt["caveats"])
-    assert ComplianceEngine(vault).authorize(stored, action="train", purpose="research").rows == 2
+    now = vault.datasets()["t.csv"]
+    assert receipt["datasets"] == [{"dataset": stored, "now": now, "name": "t.csv", "rows": 1, "unreachable": False}]
+    assert not any("table" in caveat for caveat in receipt["caveats"])
+    permit = ComplianceEngine(vault).authorize(now, action="train", purpose="research")
+    table = vault.table(now, permit=permit)
+    assert (permit.rows, table.format) == (2, "parquet")
+    assert table.to_numpy()["a"].tolist() == [1, 3]
+    with pytest.raises(AegisError):
+        vault.stat(stored)
 
 
 def test_shredding_a_subject_points_to_the_erasure_of_their_rows(vault: Vault) -> None:

@@ -385,7 +385,7 @@ class Vault:
         last_day: int | None = None,
         reason: str = "",
     ) -> Amended:
-        """Changes the terms of a data set. Rows and terms are sealed anew, the old keys destroyed; permits under the old terms end.
+        """Changes the terms of a data set: rows and terms are sealed anew, the old keys destroyed; permits of before end.
 
         Args:
             dataset: its id; it has another one afterwards.
@@ -726,7 +726,7 @@ class Vault:
     def consent_grant_unless_withdrawn(
         self, subjects: Sequence[str], purpose: str, *, unknown_ok: bool = False
     ) -> tuple[int, int]:
-        """Consent as a list that may be old gives it: to those who never withdrew it, for a withdrawal stands until `consent_grant`.
+        """Consent as a list that may be old gives it: to those who never withdrew it, as a withdrawal stands.
 
         Returns:
             How many people have consent now and had none, and from how many it was withheld.

@@ -74,6 +74,7 @@ mod system;
 mod tests;
 mod vault;
 
+pub use dataset::amend::{Amended, Amendment};
 pub use dataset::card::{ClassCard, ColumnCard, ConsentCard, ConsentOf, DatasetCard};
 pub use dataset::consents::Effect;
 pub use dataset::erase::{EraseReceipt, ErasedFrom};
@@ -100,7 +101,6 @@ pub use level::Level;
 pub use object::reader::ObjectReader;
 pub use object::writer::ObjectWriter;
 #[doc(hidden)]
-pub use ops::amend::{Amended, Amendment};
 pub use ops::bench;
 pub use ops::doctor::{Fact, doctor};
 pub use ops::fsck::{Finding, FsckOptions, FsckReport, Severity};

@@ -18,14 +18,14 @@ impl Vault {
         Ok(json(py, &card)?)
     }
 
-    #[pyo3(signature = (dataset, *, facts=None, last_day=None, reason=String::new()))]
+    #[pyo3(signature = (dataset, *, facts=None, last_day=None, reason=""))]
     fn amend<'py>(
         &self,
         py: Python<'py>,
         dataset: &Bound<'_, PyAny>,
         facts: Option<&Bound<'_, PyDict>>,
         last_day: Option<u32>,
-        reason: String,
+        reason: &str,
     ) -> Result<Bound<'py, PyAny>> {
         let id = object_id(dataset)?;
         let terms = |facts: &Bound<'_, PyDict>| -> PyResult<DatasetFacts> {
@@ -35,7 +35,7 @@ impl Vault {
         let amendment = Amendment {
             facts: facts.map(terms).transpose()?,
             last_day,
-            reason,
+            reason: reason.to_owned(),
         };
         let amended = py.detach(|| self.inner.amend(id, &amendment))?;
         Ok(json(py, &amended)?)

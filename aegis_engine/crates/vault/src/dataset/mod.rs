@@ -5,6 +5,7 @@
 //! Content of the second object:
 //! `AEGISRW1` ‖ data object id 16 ‖ u64 n, schema JSON ‖ u64 n, facts JSON ‖ u64 n, row index (aegis-policy's encoding)
 
+pub(crate) mod amend;
 pub(crate) mod card;
 pub(crate) mod consents;
 pub(crate) mod erase;

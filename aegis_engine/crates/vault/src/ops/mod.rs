@@ -1,6 +1,5 @@
 //! Verbs on a vault go here, one file each. Nouns live in the rooms below.
 
-pub(crate) mod amend;
 pub(crate) mod backup;
 #[doc(hidden)]
 pub mod bench;
