@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from aegis_engine import TableDraft, Vault, normal_name
 from aegis_flower.data.schema import Schema, described
 from aegis_flower.errors import AegisError, BadRows, DataError
+from aegis_flower.importer.ahead import ahead
 from aegis_flower.importer.batches import Malformed
 from aegis_flower.importer.convert import Bad, arrow_schema, convert
 from aegis_flower.importer.readers import read
@@ -82,17 +84,17 @@ class _Side:
         )
         self._waiting: list[pa.Table] = []
         self._rows = 0
-        self.people: set[str] = set()
         self.rows = 0
 
-    def add(self, table: pa.Table, subjects: list[str]) -> None:
-        if not subjects:
+    def add(self, table: pa.Table, subjects: pa.Array) -> None:
+        """Rows, and whom they are about."""
+        people = subjects.to_pylist()
+        if not people:
             return
-        self._vault.table_rows(self.draft, subjects)
-        self.people.update(subjects)
+        self._vault.table_rows(self.draft, people)
         self._waiting.append(table)
-        self._rows += len(subjects)
-        self.rows += len(subjects)
+        self._rows += len(people)
+        self.rows += len(people)
         if self._rows >= _GROUP:
             self._write()
 
@@ -279,23 +281,24 @@ def _good(
     erased: OnErased,
     done: Imported,
     progress: Callable[[int], None] | None,
-) -> Iterator[tuple[pa.Table, list[str]]]:
+) -> Iterator[tuple[pa.Table, pa.Array]]:
     """Good rows, batch by batch."""
     import pyarrow as pa
 
     prefix = secrets.token_hex(8)
     read_so_far = 0
-    for batch in read(path, schema.source, done.malformed):
-        converted = convert(batch, schema, done.bad, lambda row: f"row-{prefix}-{row}")
+    batches = (
+        (batch.rows, convert(batch, schema, done.bad, lambda row: f"row-{prefix}-{row}"))
+        for batch in read(path, schema.source, done.malformed)
+    )
+    for rows, converted in ahead(batches):
         table, subjects = converted.table, converted.subjects
-        if erased == "drop" and subjects:
-            gone = np.array(_erased(vault, path, subjects), dtype=bool)
-            if gone.any():
-                done.erased += int(gone.sum())
-                table = table.filter(pa.array(~gone))
-                subjects = [subject for subject, out in zip(subjects, gone, strict=True) if not out]
+        if erased == "drop" and len(subjects):
+            gone = _of_each(subjects, lambda people: _erased(vault, path, people))
+            done.erased += int(gone.sum())
+            table, subjects = table.filter(pa.array(~gone)), subjects.filter(pa.array(~gone))
         yield table, subjects
-        read_so_far += batch.rows
+        read_so_far += rows
         if progress is not None:
             progress(read_so_far)
 
@@ -307,23 +310,27 @@ def _erased(vault: Vault, path: Path, subjects: list[str]) -> list[bool]:
         raise DataError(f"{path.name}: an identifier of a person is none: {error}") from None
 
 
-def _split(vault: Vault, sides: dict[str, _Side], table: pa.Table, subjects: list[str], share: float) -> None:
+def _split(vault: Vault, sides: dict[str, _Side], table: pa.Table, subjects: pa.Array, share: float) -> None:
     import pyarrow as pa
 
-    if "holdout" not in sides:
+    if "holdout" not in sides or not len(subjects):
         sides["train"].add(table, subjects)
         return
-    people = list(dict.fromkeys(subjects))
-    where = dict(zip(people, vault.held_out(people, share), strict=True))
-    out = np.fromiter((where[one] for one in subjects), dtype=bool, count=len(subjects))
+    out = _of_each(subjects, lambda people: vault.held_out(people, share))
     for side, mask in (("train", ~out), ("holdout", out)):
-        kept = [one for one, keep in zip(subjects, mask, strict=True) if keep]
-        sides[side].add(table.filter(pa.array(mask)), kept)
+        sides[side].add(table.filter(pa.array(mask)), subjects.filter(pa.array(mask)))
+
+
+def _of_each(subjects: pa.Array, judge: Callable[[list[str]], list[bool]]) -> npt.NDArray[np.bool_]:
+    """What is so of each row's person; everybody is asked about once."""
+    coded = subjects.dictionary_encode()
+    found = np.array(judge(coded.dictionary.to_pylist()), dtype=bool)
+    return np.asarray(found[np.asarray(coded.indices)])
 
 
 def _check(done: Imported, sides: dict[str, _Side], path: Path, on_bad: OnBad, *, every: bool = True) -> None:
     for side, one in sides.items():
-        done.rows[side], done.people[side] = one.rows, len(one.people)
+        done.rows[side], done.people[side] = one.rows, one.draft.people
     if on_bad == "fail" and (done.bad.rows or done.malformed.count):
         raise BadRows(
             f"{path.name}: {done.bad.rows + done.malformed.count} rows do not fit the schema, and nothing was stored; correct "
@@ -333,7 +340,7 @@ def _check(done: Imported, sides: dict[str, _Side], path: Path, on_bad: OnBad, *
     if not any(side.rows for side in sides.values()):
         raise DataError(f"{path.name}: there is no row to store")
     if every and (empty := [side for side, one in sides.items() if not one.rows]):
-        count = sum(len(one.people) for one in sides.values())
+        count = sum(one.draft.people for one in sides.values())
         raise DataError(
             f"{path.name}: the {empty[0]} side got none of the {count} people; take another --holdout, or 0"
         )

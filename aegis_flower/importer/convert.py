@@ -50,12 +50,12 @@ class Converted:
 
     Attributes:
         table: the columns that are stored, in the schema's order and types.
-        subjects: whom each row is about.
+        subjects: whom each row is about, as text.
         bad: rows of the batch that are not in it.
     """
 
     table: pa.Table
-    subjects: list[str]
+    subjects: pa.Array
     bad: Mask
 
 
@@ -100,22 +100,20 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
             out |= mask
         arrays[name] = array
     if schema.subject is None:
-        subjects = [alone(batch.first + row) for row in range(batch.rows)]
+        subjects = pa.array([alone(batch.first + row) for row in range(batch.rows)], pa.string())
     else:
-        texts, none = _subjects(batch.columns[schema.subject])
+        subjects, none = _subjects(batch.columns[schema.subject])
         bad.note(schema.subject, "no identifier of a person", none, place)
         out |= none
-        subjects = texts
     bad.rows += int(out.sum())
     table = pa.table(list(arrays.values()), schema=arrow_schema(schema))
     if out.any():
-        keep = ~out
-        table = table.filter(pa.array(keep))
-        subjects = [subject for subject, good in zip(subjects, keep, strict=True) if good]
+        keep = pa.array(~out)
+        table, subjects = table.filter(keep), subjects.filter(keep)
     return Converted(table, subjects, out)
 
 
-def _subjects(array: pa.Array) -> tuple[list[str], Mask]:
+def _subjects(array: pa.Array) -> tuple[pa.Array, Mask]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -123,7 +121,7 @@ def _subjects(array: pa.Array) -> tuple[list[str], Mask]:
     long = pc.greater(pc.binary_length(texts), _SUBJECT_MAX)
     none = pc.or_(pc.is_null(texts), pc.fill_null(pc.or_(pc.equal(texts, ""), long), fill_value=True))
     none = pc.or_(none, pc.fill_null(pc.match_substring_regex(texts, _UNSEEN), fill_value=True))
-    return pc.fill_null(texts, "").to_pylist(), np.asarray(none.cast(pa.uint8())).astype(bool)
+    return pc.fill_null(texts, ""), np.asarray(none.cast(pa.uint8())).astype(bool)
 
 
 def typed(array: pa.Array, column: Column, source: Source) -> tuple[pa.Array, dict[str, Mask]]:

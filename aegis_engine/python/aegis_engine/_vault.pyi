@@ -811,6 +811,10 @@ class TableDraft:
     def rows(self) -> int:
         """Rows whose people are known."""
 
+    @property
+    def people(self) -> int:
+        """Different people among them."""
+
     def write(self, data: Buffer) -> int:
         """Encrypts the next bytes of the file; gives their number."""
 

@@ -2,6 +2,8 @@
 //!
 //! A person withdraws under the name they were taken in with, whoever typed it: both go through [`subject`].
 
+use std::borrow::Cow;
+
 use unicode_normalization::UnicodeNormalization;
 
 use unicode_normalization::char::is_combining_mark;
@@ -20,7 +22,12 @@ pub fn invisible(c: char) -> bool {
 
 /// Unicode's composed form (NFC, UAX 15) without space around it.
 pub fn normal(text: &str) -> Result<String, Flaw> {
-    let one: String = text.nfc().collect();
+    // ASCII is composed as it is.
+    let one: Cow<'_, str> = if text.is_ascii() {
+        text.into()
+    } else {
+        text.nfc().collect()
+    };
     let one = one.trim();
     match one.chars().find(|c| invisible(*c)) {
         _ if one.is_empty() => Err(Flaw::Empty),

@@ -39,6 +39,21 @@ impl Prk {
     }
 }
 
+/// HMAC-SHA-256 under one key, many times: the key's two blocks are hashed once.
+pub(crate) struct Macs(hmac::Key);
+
+impl Macs {
+    pub fn new(key: &Secret<32>) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
+    }
+
+    pub fn of(&self, data: &[u8]) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(hmac::sign(&self.0, data).as_ref());
+        out
+    }
+}
+
 /// HMAC-SHA-256 over the concatenated parts.
 pub(crate) fn mac(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());

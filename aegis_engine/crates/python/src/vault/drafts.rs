@@ -78,6 +78,17 @@ impl TableDraft {
         self.with(|coming| Ok(coming.subjects.len()))
     }
 
+    /// Different people among them.
+    #[getter]
+    fn people(&self) -> Result<usize> {
+        self.with(|coming| {
+            let mut all = coming.subjects.clone();
+            all.sort_unstable();
+            all.dedup();
+            Ok(all.len())
+        })
+    }
+
     fn tell(&self) -> Result<u64> {
         self.with(|coming| Ok(coming.draft.written()))
     }

@@ -4,13 +4,20 @@ use zeroize::Zeroizing;
 
 use crate::error::{Result, VaultError};
 use crate::format::chunk::GcmKey;
-use crate::kdf::{self, Prk};
+use crate::kdf::{Macs, Prk};
 use crate::secret::{self, Secret};
 use crate::vault::Vault;
 
 /// version 1 ‖ salt 32 ‖ ciphertext ‖ tag 16
 const SALT: usize = 33;
 const OVERHEAD: usize = SALT + 16;
+
+/// The pseudonym of an identifier in its one spelling.
+pub(crate) fn pseudonym(keyed: &Macs, subject: &str) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&keyed.of(subject.as_bytes())[..16]);
+    out
+}
 
 impl Vault {
     fn derive(&self, salt: &[u8], label: &[u8], domain: &str) -> Result<Secret<32>> {
@@ -25,17 +32,23 @@ impl Vault {
 
     /// The pseudonym of a person's identifier: stable in this vault, not linkable to another vault's.
     pub fn pseudonym(&self, subject: &str) -> Result<[u8; 16]> {
-        let mut out = [0; 16];
-        out.copy_from_slice(&self.mac("aegis/v1/pseudonym", subject.as_bytes())?[..16]);
-        Ok(out)
+        Ok(pseudonym(&self.pseudonyms()?, subject))
+    }
+
+    /// What makes pseudonyms, for many.
+    pub(crate) fn pseudonyms(&self) -> Result<Macs> {
+        self.macs("aegis/v1/pseudonym")
     }
 
     /// HMAC-SHA-256 of `data` under a key of this vault and `domain`.
     pub fn mac(&self, domain: &str, data: &[u8]) -> Result<[u8; 32]> {
-        Ok(kdf::mac(
-            &self.derive(b"aegis/v1/node", b"aegis/v1/mac", domain)?,
-            &[data],
-        ))
+        Ok(self.macs(domain)?.of(data))
+    }
+
+    /// As [`mac`](Self::mac), for many.
+    pub(crate) fn macs(&self, domain: &str) -> Result<Macs> {
+        let key = self.derive(b"aegis/v1/node", b"aegis/v1/mac", domain)?;
+        Ok(Macs::new(&key))
     }
 
     /// Seals a small value under this vault and `domain`; `aad` must be the same when it is opened. A fresh salt
