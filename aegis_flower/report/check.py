@@ -7,7 +7,7 @@ import functools
 import math
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, WrapValidator
@@ -146,24 +146,33 @@ def _inner(hint: Any) -> Any:
 
 
 def holds_json(value: Any, path: str) -> None:
-    """Refuses what JSON cannot hold.
+    """Refuses what JSON cannot hold, wherever it is in a report: pydantic looks into no `Any`, and at no plain text's Unicode.
 
     Raises:
         ReportError: names the place and what is there.
     """
-    if isinstance(value, Mapping):
+    for place, item in _inside(value, path):
+        holds_json(item, place)
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise _not_unicode(value, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _not_finite(value, path)
+
+
+def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Place and value of each part, one level down."""
+    if dataclasses.is_dataclass(value):
+        yield from (
+            (f"{path}.{each.name}".removeprefix("."), getattr(value, each.name)) for each in dataclasses.fields(value)
+        )
+    elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ReportError(f"a key of {path} is of type {type(key).__name__}, it must be a text")
-            holds_json(key, f"a key of {path}")
-            holds_json(item, f"{path}[{shown(key)}]")
+            yield f"a key of {path}", key
+            yield f"{path}[{shown(key)}]", item
     elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            holds_json(item, f"{path}[{index}]")
-    elif isinstance(value, str) and _SURROGATE.search(value):
-        raise _not_unicode(value, path)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise _not_finite(value, path)
+        yield from ((f"{path}[{index}]", item) for index, item in enumerate(value))
     elif value is not None and not isinstance(value, str | int | float):
         raise ReportError(f"{path} is of type {type(value).__name__}, it must be a text")
 

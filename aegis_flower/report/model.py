@@ -90,7 +90,7 @@ class RunReport:
 
     def __post_init__(self) -> None:
         """Check what must agree across fields. Types and ranges are checked by then."""
-        holds_json(self.config.resolved, "config.resolved")
+        holds_json(self, "")
         _agree(self)
 
 

@@ -7,15 +7,18 @@ A table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the te
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from aegis_flower.configs.keys import Key, Within, keys, kind_name
+from aegis_flower.configs.schema import Groups
 from aegis_flower.report import model
 
 ROOT = Path(__file__).parents[2]
@@ -136,11 +139,54 @@ def _type(node: Mapping[str, Any]) -> str:
         said += f", {node['minimum']:g} to {node['maximum']:g}"
     elif "minimum" in node:
         said += f", at least {node['minimum']:g}"
-    return said + " or null" * bool(null)
+    return said + (", or null" if "minimum" in node else " or null") * bool(null)
 
 
-TABLES = {
+def config_keys(group: str) -> str:
+    """The table of a group of the configuration, or of the keys in none (``""``)."""
+    found = [key for key in keys(Groups) if key.path.rpartition(".")[0] == group]
+    rows = [(f"`{key.path}`", _kind(key), _value(key.default), key.says, key.guarantee) for key in found]
+    return table(("key", "type", "default", "meaning", "guarantee"), rows)
+
+
+def _kind(key: Key) -> str:
+    """Type and range, or the names there are."""
+    if key.names:
+        return ", ".join(f"`{name}`" for name in key.names)
+    kind = kind_name(key.kind).replace("list[", "list of ").replace("]", "")
+    if key.within is None:
+        return kind.replace(" | None", " or null")
+    return f"{kind.removesuffix(' | None')}, {_range(key.within)}" + ", or null" * kind.endswith("None")
+
+
+def _range(within: Within) -> str:
+    low, high = (str(each) if isinstance(each, int) else _float(each) for each in (within.low, within.high))
+    if within.open_low:
+        return f"above {low}, " + (f"below {high}" if within.open_high else f"to {high}")
+    return f"{low} to " + (f"below {high}" if within.open_high else high)
+
+
+def _float(value: float) -> str:
+    return re.sub(r"e([-+])0*", lambda found: "e" + found[1].strip("+"), f"{value:g}")
+
+
+def _value(value: Any) -> str:
+    """A default as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, float):
+        return _float(value) if abs(value) < 1e-3 and value else str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return (f"`{value}`" if value else "empty") if isinstance(value, str) else str(value)
+
+
+TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/REPORT.md", "report fields"): report_fields,
+    **{
+        ("docs/CONFIG.md", f"config {group}".strip()): functools.partial(config_keys, group)
+        for group in dict.fromkeys(key.path.rpartition(".")[0] for key in keys(Groups))
+    },
 }
 
 
