@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from aegis_flower.configs.keys import Key, Within, keys, kind_name
 from aegis_flower.configs.schema import Groups
+from aegis_flower.node.keys import KEYS, Setting
 from aegis_flower.report import model
 
 ROOT = Path(__file__).parents[2]
@@ -181,8 +182,19 @@ def _value(value: Any) -> str:
     return (f"`{value}`" if value else "empty") if isinstance(value, str) else str(value)
 
 
+def node_keys() -> str:
+    """The table of the node config."""
+    rows = [(f"`{name}`", each.kind, _default(each), each.says) for name, each in KEYS.items()]
+    return table(("key", "type", "default", "meaning"), rows)
+
+
+def _default(setting: Setting) -> str:
+    return setting.otherwise if setting.default is None else _value(setting.default)
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/REPORT.md", "report fields"): report_fields,
+    ("docs/CONFIG.md", "node config"): node_keys,
     **{
         ("docs/CONFIG.md", f"config {group}".strip()): functools.partial(config_keys, group)
         for group in dict.fromkeys(key.path.rpartition(".")[0] for key in keys(Groups))
