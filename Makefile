@@ -17,7 +17,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: check docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ check: ## what to run before a commit: formatters, ruff, mypy, fast tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -x tests/contract tests/unit/test_settings.py tests/unit/test_inner.py tests/unit/test_grouping.py \
 		tests/unit/test_roster.py --ignore tests/contract/test_handlers.py
+
+generated: ## write what is made from the code: the report's schema and tables of the documents
+	$(BIN)/python tests/contract/generated.py
 
 # In an environment of its own: the plugin does not need mkdocs.
 DOCS := .cache/docs

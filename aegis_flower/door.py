@@ -25,6 +25,7 @@ from aegis_engine import Release, SecAggClient
 from aegis_flower import wire
 from aegis_flower.errors import AegisError, AppError
 from aegis_flower.node import node as nodes
+from aegis_flower.node.keys import PREFIX
 from aegis_flower.steps import Step
 
 log = logging.getLogger("aegis")
@@ -116,7 +117,7 @@ class Outgoing:
         Raises:
             AppError: the operator gave the node a vault, so nothing but a Release leaves it.
         """
-        if any(str(key).startswith("aegis-") for key in context.node_config):
+        if any(str(key).startswith(PREFIX) for key in context.node_config):
             raise AppError(
                 "this node's operator gave it a vault, from which only releases leave, and the app's client is no "
                 "VaultClient; derive the client from VaultClient"

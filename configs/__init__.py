@@ -13,6 +13,9 @@ from aegis_flower.configs.config import from_dict as from_dict
 from aegis_flower.configs.rules import OPTIMISERS as OPTIMISERS
 from aegis_flower.configs.rules import ROBUST as ROBUST
 from aegis_flower.configs.run_config import CARRIED as CARRIED
+from aegis_flower.configs.run_config import EXPERIMENT as EXPERIMENT
+from aegis_flower.configs.run_config import OUTPUT as OUTPUT
+from aegis_flower.configs.run_config import OVERRIDES as OVERRIDES
 from aegis_flower.configs.run_config import carry as carry
 from aegis_flower.configs.run_config import from_run_config as from_run_config
 from aegis_flower.configs.run_config import overrides_from_run_config as overrides_from_run_config

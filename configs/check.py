@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import functools
 import math
 import re
 from collections.abc import Collection, Iterable
-from types import UnionType
-from typing import Any, Final, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
-from aegis_flower import data
-from aegis_flower.configs.bounds import BOUNDS
+from aegis_flower.configs.keys import keys, kind_name
 from aegis_flower.configs.rules import ROBUST, RULES
-from aegis_flower.configs.schema import Groups, finite
+from aegis_flower.configs.schema import STEPS_MAX, Groups
 from aegis_flower.errors import ConfigError
 from aegis_flower.steps import Step
-from aegis_flower.terms import BASES
 
 _TEXT_MAX, _NAME_MAX, _LAYERS_MAX, _RING_MAX = 4096, 200, 64, 64
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-# Every key whose value is one of several names.
-CHOICES: Final[dict[str, Collection[str]]] = {
-    "data.name": data.DATASETS,
-    "data.partition": ("dirichlet", "iid"),
-    "model.kind": ("logistic", "mlp", "cnn"),
-    "policy.basis": BASES,
-    "privacy.mode": ("example", "off"),
-    "privacy.noise": ("secure", "insecure_test"),
-    "evaluation.rounds": ("auto", "last", "every", "never"),
-    "strategy.name": RULES,
-    "secagg.weighting": ("uniform", "rows"),
-    "runtime.kind": ("inprocess", "ray", "deployment"),
-}
+KEYS: Final = {each.path: each for each in keys(Groups)}
 
 
 def check(cfg: Groups) -> None:
@@ -42,11 +27,9 @@ def check(cfg: Groups) -> None:
     Raises:
         ConfigError: names the key and what it must be.
     """
-    _check_types(cfg, "")
-    _check_bounds(cfg)
+    _check_fields(cfg)
     _check_texts(cfg)
-    for path, names in CHOICES.items():
-        _one_of(cfg, path, names)
+    _one_of(cfg, "strategy.name", RULES)
     for group in (_check_model, _check_policy, _check_steps, _check_runtime, _check_secagg, _check_demands):
         group(cfg)
 
@@ -59,24 +42,39 @@ def parse_loss(text: str) -> tuple[int, int, str]:
     return int(match[1]), int(match[2]), match[3]
 
 
-def _check_types(part: Any, prefix: str) -> None:
-    for name, kind in get_type_hints(type(part)).items():
-        value = getattr(part, name)
-        if dataclasses.is_dataclass(kind) and isinstance(value, cast("type", kind)):
-            _check_types(value, f"{prefix}{name}.")
-        elif not _fits(kind, value):
-            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-            raise ConfigError(f"{prefix}{name}", f"{value!r} is no {'finite ' if kind is float else ''}{wanted}")
+@functools.cache
+def _checker() -> Any:
+    """Pydantic's check of all fields. Loaded with the first configuration: not every process has one."""
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    rules = ConfigDict(strict=True, revalidate_instances="always", allow_inf_nan=False)
+    return TypeAdapter(with_config(rules)(Groups))
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    if isinstance(kind, UnionType):
-        return any(_fits(k, value) for k in get_args(kind))
-    if get_origin(kind) is list:
-        return isinstance(value, list) and all(_fits(get_args(kind)[0], v) for v in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and finite(value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+def _check_fields(cfg: Groups) -> None:
+    """Each value is of its key's type, in its range, one of its names."""
+    from pydantic_core import ValidationError
+
+    try:
+        _checker().validate_python(cfg)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in found["loc"] if not isinstance(part, int))
+        raise _refusal(cfg, path, found["type"]) from None
+
+
+def _refusal(cfg: Groups, path: str, kind: str) -> ConfigError:
+    """What pydantic found at a key, in our words."""
+    value, key = _value(cfg, path), KEYS.get(path)
+    if key is None:
+        return ConfigError(path, f"{value!r} is no group of keys")
+    if kind == "literal_error" and isinstance(value, str):
+        return _no_name(path, value, key.names)
+    if kind == "string_unicode":
+        return ConfigError(path, "is not valid Unicode")
+    if kind.startswith(("greater_than", "less_than")):
+        return ConfigError(path, f"{key.within} (got {value!r})")
+    return ConfigError(path, f"{value!r} is no {'finite ' if key.kind is float else ''}{kind_name(key.kind)}")
 
 
 def _value(cfg: Groups, path: str) -> Any:
@@ -94,9 +92,13 @@ def _require(cfg: Groups, path: str, ok: bool, problem: str) -> None:
 def _one_of(cfg: Groups, path: str, names: Iterable[str]) -> None:
     value, known = _value(cfg, path), list(names)
     if value not in known:
-        close = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(path, f"{value!r} is not one of {', '.join(known)}{hint}")
+        raise _no_name(path, value, known)
+
+
+def _no_name(path: str, value: Any, known: Collection[str]) -> ConfigError:
+    close = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return ConfigError(path, f"{value!r} is not one of {', '.join(known)}{hint}")
 
 
 def _check_model(cfg: Groups) -> None:
@@ -138,7 +140,7 @@ def _check_steps(cfg: Groups) -> None:
     _require(
         cfg,
         "privacy.steps_per_round",
-        cfg.total_steps <= BOUNDS["privacy.steps_per_round"].high,
+        cfg.total_steps <= STEPS_MAX,
         f"makes {cfg.total_steps} steps over strategy.rounds={cfg.strategy.rounds}, more than a ledger takes",
     )
 
@@ -184,44 +186,15 @@ def _check_demands(cfg: Groups) -> None:
         )
 
 
-def _check_bounds(cfg: Groups) -> None:
-    """Every number lies in its range of `BOUNDS`; a number without a range is a mistake of ours and refused, too."""
-    for path, value in numbers(cfg):
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None and not BOUNDS[path].holds(each):
-                raise ConfigError(path, f"{BOUNDS[path]} (got {value!r})")
-
-
-def numbers(part: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Path and value of each number of a configuration; of lists of numbers, the list."""
-    found: list[tuple[str, Any]] = []
-    for name, kind in get_type_hints(type(part)).items():
-        if dataclasses.is_dataclass(kind):
-            found += numbers(getattr(part, name), f"{prefix}{name}.")
-        else:
-            kinds = get_args(kind) or (kind,)
-            inner = {k for each in kinds for k in (get_args(each) or (each,))}
-            if inner & {int, float}:
-                found.append((f"{prefix}{name}", getattr(part, name)))
-    return found
-
-
 def _check_texts(cfg: Groups) -> None:
     """Texts hold no control characters and are no books; the run's name becomes a folder's."""
-
-    def look(part: Any, prefix: str) -> None:
-        for name, kind in get_type_hints(type(part)).items():
-            value, path = getattr(part, name), f"{prefix}{name}"
-            if dataclasses.is_dataclass(kind):
-                look(value, f"{path}.")
-                continue
-            for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str) and (len(text) > _TEXT_MAX or _CONTROL.search(text)):
-                    raise ConfigError(path, f"has a control character, or more than {_TEXT_MAX} characters")
-                if isinstance(text, str) and _SURROGATE.search(text):
-                    raise ConfigError(path, "is not valid Unicode")
-
-    look(cfg, "")
+    for path in KEYS:
+        value = _value(cfg, path)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and (len(text) > _TEXT_MAX or _CONTROL.search(text)):
+                raise ConfigError(path, f"has a control character, or more than {_TEXT_MAX} characters")
+            if isinstance(text, str) and _SURROGATE.search(text):
+                raise ConfigError(path, "is not valid Unicode")
     if not cfg.name.strip() or "/" in cfg.name or cfg.name in (".", "..") or len(cfg.name.encode()) > _NAME_MAX:
         raise ConfigError("name", f"{cfg.name!r} cannot name a folder: no slash, not empty, at most 200 bytes")
     for path, text in (("data.path", cfg.data.path), ("vault.root", cfg.vault.root)):

@@ -12,16 +12,20 @@ from aegis_flower.configs.composition import compose
 from aegis_flower.configs.config import Config, from_dict
 from aegis_flower.errors import ConfigError
 
+# The keys of a run config, which are the researcher's.
 CARRIED = "aegis-config"
+EXPERIMENT = "aegis-experiment"
+OVERRIDES = "aegis-overrides"
+OUTPUT = "aegis-output"
 
 
 def overrides_from_run_config(run_config: Mapping[str, Any]) -> tuple[str | None, list[str]]:
     """Experiment name and overrides carried by a Flower run config (``aegis-experiment``, ``aegis-overrides``)."""
-    name = str(run_config.get("aegis-experiment", "") or "") or None
+    name = str(run_config.get(EXPERIMENT, "") or "") or None
     try:
-        return name, shlex.split(str(run_config.get("aegis-overrides", "") or ""))
+        return name, shlex.split(str(run_config.get(OVERRIDES, "") or ""))
     except ValueError as error:
-        raise ConfigError("aegis-overrides", f"not words of a command line ({error})") from error
+        raise ConfigError(OVERRIDES, f"not words of a command line ({error})") from error
 
 
 def carry(cfg: Config, overrides: Sequence[str], output: str) -> str:
@@ -42,7 +46,7 @@ def from_run_config(run_config: Mapping[str, Any]) -> tuple[Config, list[str], s
         ConfigError: neither can be read, or a value in it is impossible.
     """
     carried = str(run_config.get(CARRIED, "") or "")
-    output = str(run_config.get("aegis-output", "") or "")
+    output = str(run_config.get(OUTPUT, "") or "")
     if not carried:
         name, overrides = overrides_from_run_config(run_config)
         return compose(name, overrides), overrides, output

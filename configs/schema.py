@@ -1,4 +1,7 @@
-"""The groups of a configuration: frozen dataclasses, one field a key. Nothing is checked here; `check` does.
+"""The groups of a configuration: frozen dataclasses, one field per key. Nothing is checked here; `check` does.
+
+A key says here, and only here, its type, its range or its names, its default, what it means and what it does to the guarantee.
+The tables of ``docs/CONFIG.md`` are made from it (`make generated`). Hydra's twin of a group leaves ranges and names out.
 
 `PrivacyConfig` and `StrategyConfig.rounds` change the privacy guarantee; `RuntimeConfig` and `TrackingConfig` never do.
 """
@@ -11,140 +14,241 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_type_hints
+
+from aegis_flower import data
+from aegis_flower.configs.keys import ASKED, DP, MASKS, TERMS, OneOf, Within, key
+from aegis_flower.steps import Step
+from aegis_flower.terms import BASES
+
+STEPS_MAX: Final = 10**6  # that a ledger takes
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which data, and how a simulation splits it over its nodes."""
 
-    name: str = "breast_cancer"
-    clients: int = 5
-    partition: str = "dirichlet"  # dirichlet | iid
-    alpha: float = 1.0  # Dirichlet concentration over labels; smaller is less alike
-    holdout: float = 0.2  # fraction of each node's rows that is only evaluated on
-    limit: int | None = None  # rows used of the source, for quick trials
-    path: str | None = None  # folder of the IDX files (fashion_mnist)
-    withdrawn: float = 0.05  # fraction of subjects who withdrew their consent before the run
+    name: Annotated[str, OneOf(data.DATASETS)] = key("breast_cancer", "which data set")
+    clients: Annotated[int, Within(1, 100_000)] = key(5, "nodes of a simulation; in a deployment, nodes to wait for")
+    partition: Annotated[str, OneOf(("dirichlet", "iid"))] = key("dirichlet", "`dirichlet` splits by label")
+    alpha: Annotated[float, Within(1e-6, 1e6)] = key(1.0, "Dirichlet concentration over labels; smaller is less alike")
+    holdout: Annotated[float, Within(0.0, 1.0, True, True)] = key(
+        0.2,
+        "part of each node's rows that is only evaluated on; each node must keep at least one row of either kind",
+        DP,
+    )
+    limit: Annotated[int, Within(1, 10**9)] | None = key(None, "rows used of the source, for quick trials")
+    path: str | None = key(None, "folder of the IDX files (`fashion_mnist`)")
+    withdrawn: Annotated[float, Within(0.0, 1.0, open_high=True)] = key(
+        0.05, "part of the subjects who withdrew their consent before the run"
+    )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The model and its local optimiser."""
 
-    kind: str = "logistic"  # logistic | mlp | cnn
-    hidden: list[int] = field(default_factory=list)
-    learning_rate: float = 0.5
-    momentum: float = 0.0
-    device: str = "auto"
-    physical_batch: int = 256  # records whose gradients are in memory at once; changes no result
+    kind: Annotated[str, OneOf(("logistic", "mlp", "cnn"))] = key("logistic", "`cnn` takes 28x28 images and larger")
+    hidden: list[Annotated[int, Within(1, 65_536)]] = key([], "layer sizes of an `mlp`")
+    learning_rate: Annotated[float, Within(0.0, 1e3, True)] = key(0.5, "of the client's SGD")
+    momentum: Annotated[float, Within(0.0, 1.0, open_high=True)] = key(0.0, "of the client's SGD")
+    device: str = key("auto", "torch device; `auto` takes CUDA, MPS, CPU, in this order")
+    physical_batch: Annotated[int, Within(1, 10**6)] = key(
+        256, "records whose gradients are in memory at once; changes no result"
+    )
 
 
 @dataclass(frozen=True)
 class VaultConfig:
     """Where a simulation keeps its nodes' vaults. A SuperNode's operator names his own in the node config."""
 
-    root: str | None = None  # None: a folder of the run
+    root: str | None = key(
+        None,
+        "folder of a simulation's vaults; null makes new ones in the run's folder. A named folder keeps consents and the "
+        "spent budget from run to run",
+        DP,
+    )
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
     """What the run asks for, and what a simulation's data stewards grant at ingest."""
 
-    bundle: str = "core"
-    purpose: str = "research"  # asked for by the run
-    columns: list[str] | None = None  # asked for by the run; None: every approved column
-    granted_purposes: list[str] = field(default_factory=lambda: ["research"])
-    basis: str = "consent"
-    retention_days: int = 365
-    min_rows: int = 16
-    min_subjects: int = 10
-    budget_epsilon: float = 10.0
-    delta: float = 1e-5  # largest δ the steward allows; the ledger accounts at it
-    require_dp: bool = True
-    require_secure_aggregation: bool = True
-    permit_minutes: float = 10.0
+    bundle: str = key("core", "bundle that governs a simulation's vaults: `core` or a folder", TERMS)
+    purpose: str = key("research", "what the run asks for", ASKED)
+    columns: list[str] | None = key(
+        None, "columns the run asks for, the label among them; null: every approved one", ASKED
+    )
+    granted_purposes: list[str] = key(["research"], "purposes the steward allows", TERMS)
+    basis: Annotated[str, OneOf(BASES)] = key("consent", "lawful basis", TERMS)
+    retention_days: Annotated[int, Within(0, 36_500)] = key(365, "last day of use, from ingest", TERMS)
+    min_rows: Annotated[int, Within(1, 10**9)] = key(16, "fewest rows an update may rest on", TERMS)
+    min_subjects: Annotated[int, Within(1, 10**9)] = key(10, "fewest people an update may rest on", TERMS)
+    budget_epsilon: Annotated[float, Within(0.0, 1e6, True)] = key(
+        10.0, "ε that all runs together may spend on a data set", f"{TERMS}, {DP}"
+    )
+    delta: Annotated[float, Within(1e-12, 0.01)] = key(
+        1e-5,
+        "largest δ that the steward allows; ledgers account at it, and `privacy.delta` may not be above it",
+        f"{TERMS}, {DP}",
+    )
+    require_dp: bool = key(True, "no update leaves without secure noise", f"{TERMS}, {DP}")
+    require_secure_aggregation: bool = key(True, "no update leaves unmasked", f"{TERMS}, {MASKS}")
+    permit_minutes: Annotated[float, Within(1 / 60, 24 * 60.0)] = key(10.0, "how long a permit lasts")
 
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """Example-level differential privacy (DP-SGD). Every field changes the guarantee."""
+    """Example-level differential privacy (DP-SGD). Every field changes the guarantee.
 
-    mode: str = "example"  # example | off
-    epsilon: float = 3.0
-    delta: float = 1e-5
-    clip: float = 1.0  # L2 bound of one record's gradient
-    sample_rate: float = 0.25  # Poisson: each record joins a step with this probability
-    steps_per_round: int = 4
-    expected_batch: float = 32.0  # public divisor of each step's noised sum; never taken from the rows there are
-    noise_multiplier: float | None = None  # None: calibrated from epsilon, delta, sample_rate and the run's steps
-    noise: str = "secure"  # secure | insecure_test (stamped NOT PRIVATE)
+    The bounds are the engine's and the ledger's own.
+    """
+
+    mode: Annotated[str, OneOf(("example", "off"))] = key(
+        "example", "`example`: DP-SGD at the client, unit: one record. `off` needs `policy.require_dp=false`", DP
+    )
+    epsilon: Annotated[float, Within(0.0, 1e3, True, True)] = key(
+        3.0, "target of the whole run, for a client that takes part in every round", DP
+    )
+    delta: Annotated[float, Within(1e-12, 0.01, open_high=True)] = key(
+        1e-5, "δ; must also be below 1/rows at each node", DP
+    )
+    clip: Annotated[float, Within(1e-6, 1e6)] = key(
+        1.0, "L2 bound of one record's gradient. It scales noise and gradients alike; ε does not depend on it", DP
+    )
+    sample_rate: Annotated[float, Within(0.0, 1.0, True)] = key(
+        0.25, "Poisson: each record joins a step with this probability", DP
+    )
+    steps_per_round: Annotated[int, Within(1, STEPS_MAX)] = key(4, "DP-SGD steps of a round", DP)
+    expected_batch: Annotated[float, Within(1.0, 1e9)] = key(
+        32.0, "public divisor of each step's noised sum; never taken from the rows there are", DP
+    )
+    noise_multiplier: Annotated[float, Within(0.05, 1e4)] | None = key(
+        None,
+        "σ in units of the clip; null calibrates it from ε, δ, rate and steps. When set, `epsilon` is not used",
+        DP,
+    )
+    noise: Annotated[str, OneOf(("secure", "insecure_test"))] = key(
+        "secure", "`insecure_test` is repeatable, stamped NOT PRIVATE and needs `policy.require_dp=false`", DP
+    )
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """Evaluation on held-out rows: a mechanism of its own, charged to the holdout's own ledger."""
 
-    rounds: str = "auto"  # last | every | never | auto: every where privacy.mode=off, last otherwise
-    epsilon: float = 3.0  # ε of one evaluation
-    loss_max: float = 10.0  # a record's loss counts as at most this
-    histograms: bool = False  # two histograms of confidence as well, which cost noise
+    rounds: Annotated[str, OneOf(("auto", "last", "every", "never"))] = key(
+        "auto", "`auto`: `every` with `privacy.mode=off`, else `last`", DP
+    )
+    epsilon: Annotated[float, Within(0.0, 1e3, True, True)] = key(
+        3.0, "ε of one evaluation; with less, the accuracy has more noise (the report says how much)", DP
+    )
+    loss_max: Annotated[float, Within(1e-3, 1e3)] = key(10.0, "a record's loss counts as at most this", DP)
+    histograms: bool = key(False, "two histograms of confidence as well, which cost noise", DP)
 
 
 @dataclass(frozen=True)
 class SecaggConfig:
     """Secure aggregation: profile S, or D where `sparse` is set."""
 
-    enabled: bool = True
-    value_bits: int = 20
-    min_cohort: int = 3  # fewest clients a client masks with
-    weighting: str = "uniform"  # uniform | rows (row counts then enter the sum, without noise)
-    weight_max: int = 65536
-    commit: bool = False  # survivors are signed before they are unmasked: one trip more a round
-    sparse: list[int] | None = None  # percent colluding, percent lost, for cohorts of hundreds to thousands
-    shard_size: int | None = None  # clients of a shard that is summed by itself; null: one sum over all
+    enabled: bool = key(True, "masks on; `clear` needs `policy.require_secure_aggregation=false`", MASKS)
+    value_bits: Annotated[int, Within(8, 30)] = key(20, "bits of one quantised value")
+    min_cohort: Annotated[int, Within(2, 2**16)] = key(
+        3, "fewest clients a sum is over. In a deployment each node's own `aegis-min-cohort` holds, too", MASKS
+    )
+    weighting: Annotated[str, OneOf(("uniform", "rows"))] = key(
+        "uniform", "with `rows`, row counts enter the sum, without noise", DP
+    )
+    weight_max: Annotated[int, Within(1, 2**24)] = key(65536, "largest weight of a client")
+    commit: bool = key(
+        False,
+        "the clients sign who survived before they unmask: one more trip per round, for cohorts in which more than a tenth "
+        "may work with the server ([SECURE_AGGREGATION](SECURE_AGGREGATION.md))",
+        MASKS,
+    )
+    sparse: list[Annotated[int, Within(0, 49)]] | None = key(
+        None,
+        "two numbers, percent colluding and percent lost: a sparse graph that bears as many, with the commit step, for "
+        "cohorts of hundreds to thousands",
+        MASKS,
+    )
+    shard_size: Annotated[int, Within(2, 2**16)] | None = key(
+        None,
+        "clients of a shard; each shard is summed separately in the same trips, and the server sees shard sums. null: one "
+        "sum over all",
+        MASKS,
+    )
 
 
 @dataclass(frozen=True)
 class StrategyConfig:
     """The server's optimiser around the securely summed mean."""
 
-    name: str = "fedavg"  # fedavg | fedavgm | fedadam | fedyogi | fedprox; over groups: see ROBUST
-    rounds: int = 10
-    max_norm: float = 4.0  # L2 bound of one client's update: clipped by the engine, checked by the gate
-    server_learning_rate: float | None = None
-    proximal_mu: float = 0.0
-    group_size: int = 8  # clients of a group, for the robust rules over groups
-    malicious: int = 1  # false clients that a robust rule must bear
+    # `check` holds the name against `rules.RULES`, which need these groups.
+    name: str = key(
+        "fedavg",
+        "the server's optimiser around the secure mean, or a robust rule over the secure means of groups "
+        "([SECURE_AGGREGATION](SECURE_AGGREGATION.md#robust-rules))",
+        f"{MASKS}, for rules over groups",
+    )
+    rounds: Annotated[int, Within(1, 10**6)] = key(
+        10, "rounds; with `privacy.steps_per_round`, the steps that are charged", DP
+    )
+    max_norm: Annotated[float, Within(1e-9, 1e9)] = key(
+        4.0,
+        "L2 bound of a client's update: clipped by the engine, checked by the gate. A node's `aegis-max-norm` may narrow it",
+    )
+    server_learning_rate: Annotated[float, Within(0.0, 1e3, True)] | None = key(
+        None, "null: 1.0 for `fedavgm`, 0.1 for `fedadam` and `fedyogi`; the others have none"
+    )
+    proximal_mu: Annotated[float, Within(0.0, 1e3)] = key(0.0, "FedProx's μ (0.01 in `fedprox.yaml`)")
+    group_size: Annotated[int, Within(2, 2**16)] = key(8, "clients of a group, for the robust rules", MASKS)
+    malicious: Annotated[int, Within(0, 2**16)] = key(
+        1,
+        "false clients that a robust rule must bear; at worst each is in another group. For f of them Krum and MultiKrum "
+        "need 2f + 3 groups, the others 2f + 1",
+    )
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
     """Where the apps run. Nothing here changes a privacy guarantee."""
 
-    kind: str = "inprocess"  # inprocess | ray | deployment
-    workers: int = 0  # 0: chosen by the number of cores
-    round_deadline: float = 120.0  # seconds a message may take
-    join_deadline: float = 60.0  # seconds to wait for the cohort
-    lose: list[str] = field(default_factory=list)  # node loss to inject, "NODE@ROUND:STEP"
-    superlink: str = ""  # name of a SuperLink connection (deployment)
+    kind: Annotated[str, OneOf(("inprocess", "ray", "deployment"))] = key(
+        "inprocess", "where the apps run. `inprocess` and `ray` separate no parties from each other"
+    )
+    workers: Annotated[int, Within(0, 1024)] = key(0, "threads of `inprocess`; 0: one per core")
+    round_deadline: Annotated[float, Within(1e-3, 1e6)] = key(120.0, "seconds a trip may take (300 in `ray.yaml`)")
+    join_deadline: Annotated[float, Within(1e-3, 1e6)] = key(60.0, "seconds to wait for the cohort")
+    lose: list[str] = key(
+        [], f"node loss to inject (`inprocess`), `NODE@ROUND:STEP`, nodes from 0; steps: {', '.join(Step)}"
+    )
+    superlink: str = key("", "SuperLink's name in Flower's config.toml (`deployment`)")
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """What is shown and kept of a run."""
 
-    progress: bool = True
-    html: bool = True
+    progress: bool = key(True, "live progress in the terminal")
+    html: bool = key(True, "write `report.html`")
 
 
 @dataclass(frozen=True)
 class Groups:
     """All groups of one experiment, unchecked. `Config` is the checked one."""
 
-    name: str = "custom"
-    seed: int = 20261123  # splits, sampling of nodes, initial weights; never noise, masks or Poisson sampling
-    compare: bool = False  # also run without DP, on throw-away vaults, for the report
+    name: str = key("custom", "name of the run and of its folder under `outputs/`")
+    seed: Annotated[int, Within(0, 2**63 - 1)] = key(
+        20261123,
+        "splits, withdrawals in a simulation, initial weights; seeds noise only with `privacy.noise=insecure_test`",
+    )
+    compare: bool = key(
+        False,
+        "also run without DP on throw-away vaults, for the report (`inprocess`). That run spends no ε and so is not "
+        "protected: for trials on data that is public",
+        DP,
+    )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     vault: VaultConfig = field(default_factory=VaultConfig)

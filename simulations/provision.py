@@ -21,6 +21,7 @@ from aegis_flower.data import registry, splits
 from aegis_flower.data.spec import Source
 from aegis_flower.errors import DataError
 from aegis_flower.ingest import ingest
+from aegis_flower.node.keys import DATASET, KEY_FILE, MAX_EVALUATIONS, MIN_COHORT, NAME, TRUST_SERVER, VAULT
 from aegis_flower.terms import Terms
 
 
@@ -53,13 +54,13 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
         SimulatedNode(
             f"{noun}-{i + 1}",
             {
-                "aegis-name": f"{noun}-{i + 1}",
-                "aegis-vault": str(root / f"{noun}-{i + 1}"),
-                "aegis-key-file": str(root / "keys" / f"{noun}-{i + 1}.key"),
-                "aegis-dataset": cfg.data.name,
-                "aegis-min-cohort": cfg.secagg.min_cohort,
-                "aegis-max-evaluations": cfg.evaluations,
-                "aegis-trust-server": True,  # of one machine's making: there is nobody beside the server to trust
+                NAME: f"{noun}-{i + 1}",
+                VAULT: str(root / f"{noun}-{i + 1}"),
+                KEY_FILE: str(root / "keys" / f"{noun}-{i + 1}.key"),
+                DATASET: cfg.data.name,
+                MIN_COHORT: cfg.secagg.min_cohort,
+                MAX_EVALUATIONS: cfg.evaluations,
+                TRUST_SERVER: True,  # of one machine's making: there is nobody beside the server to trust
             },
         )
         for i in range(cfg.data.clients)
@@ -133,8 +134,8 @@ def fingerprint(cfg: Config) -> str:
 
 
 def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str, index: int) -> None:
-    key_file = Path(str(node.node_config["aegis-key-file"]))
-    vault = Vault.create(str(node.node_config["aegis-vault"]), key_file=str(key_file), make_key=True)
+    key_file = Path(str(node.node_config[KEY_FILE]))
+    vault = Vault.create(str(node.node_config[VAULT]), key_file=str(key_file), make_key=True)
     vault.govern(cfg.policy.bundle)
     p = cfg.policy
     terms = Terms(

@@ -13,6 +13,7 @@ from aegis_flower import gate
 from aegis_flower.configs import Config
 from aegis_flower.errors import ConfigError, EvaluationsSpent, OutsideTerms
 from aegis_flower.ledger import Mechanism, gate_epsilon
+from aegis_flower.node.keys import MAX_EVALUATIONS
 
 if TYPE_CHECKING:
     from aegis_flower.client.recipe import Recipe
@@ -119,7 +120,7 @@ def _check_evaluations(client: Recipe, terms: Mapping[str, Any]) -> None:
     had = sum(e["kind"] == "reserve" and e["run"] == run for e in ledger.entries())
     if had >= most:
         raise EvaluationsSpent(
-            f"run {run} has had {had} of {most} evaluations on this node's held-out rows; aegis-max-evaluations in the node "
+            f"run {run} has had {had} of {most} evaluations on this node's held-out rows; {MAX_EVALUATIONS} in the node "
             "config gives a run more, if the holdout's terms do"
         )
     asked = gate.counts_mechanism(client.config, float(terms["delta"]))

@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from aegis_flower.client import handlers
 from aegis_flower.client.handlers import ClientFactory
 from aegis_flower.client.vault_client import VaultClient
-from aegis_flower.configs import CARRIED, Config, from_run_config
+from aegis_flower.configs import CARRIED, EXPERIMENT, OVERRIDES, Config, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AppError
 from aegis_flower.node.node import open_node
@@ -116,7 +116,7 @@ def _client_factory(
 
 
 def _freeze(context: Context) -> tuple[tuple[str, str], ...]:
-    keys = (CARRIED, "aegis-experiment", "aegis-overrides")
+    keys = (CARRIED, EXPERIMENT, OVERRIDES)
     return tuple((key, str(context.run_config.get(key, "") or "")) for key in keys)
 
 

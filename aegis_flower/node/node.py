@@ -20,6 +20,7 @@ from aegis_engine import ComplianceEngine, Vault, keys
 from aegis_flower.configs import Config
 from aegis_flower.errors import NodeError, WrongVault
 from aegis_flower.ledger import Ledger
+from aegis_flower.node.keys import DATASET, KEY, VAULT_ID
 from aegis_flower.node.settings import NodeConfig
 
 log = logging.getLogger("aegis")
@@ -35,7 +36,7 @@ class Node:
         self.vault = Vault.open(str(config.vault), _provider(config))
         if config.vault_id not in (None, self.vault.id.lower()):
             raise WrongVault(
-                f"the vault at {config.vault} has the id {self.vault.id}, the node config's aegis-vault-id is "
+                f"the vault at {config.vault} has the id {self.vault.id}, the node config's {VAULT_ID} is "
                 f"{config.vault_id}: another vault was put in its place; find out who did, or correct the id"
             )
         self.engine = ComplianceEngine(self.vault)
@@ -60,7 +61,7 @@ class Node:
         if name not in self._datasets:
             raise NodeError(
                 f"the vault of {self.config.name} has no data set {name!r}; `aegis vault ls` lists what it has, and "
-                "aegis-dataset in the node config chooses"
+                f"{DATASET} in the node config chooses"
             )
         return self._datasets[name]
 
@@ -107,7 +108,7 @@ def _provider(config: NodeConfig) -> keys.KeyProvider:
         module, _, token = place.partition(":")
         return keys.pkcs11(module, token, os.environ.get("AEGIS_PIN", ""))
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        raise NodeError(f"aegis-key: {error}") from None
+        raise NodeError(f"{KEY}: {error}") from None
 
 
 _open: dict[tuple[Path, Path, str | None], Node] = {}

@@ -1,12 +1,10 @@
-"""Settings: what a node's operator writes into the SuperNode's node config, each key with its type and bounds."""
+"""Settings: the node config that a SuperNode's operator wrote, checked and read. `keys` has the keys."""
 
 from __future__ import annotations
 
 import difflib
-import math
 import re
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,84 +14,9 @@ from flwr.app import Context
 from aegis_flower.configs import Config
 from aegis_flower.data import registry
 from aegis_flower.errors import NodeError
+from aegis_flower.node import keys
+from aegis_flower.node.keys import KEYS
 from aegis_flower.node.trust import Trust
-
-PREFIX = "aegis-"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One key of the node config.
-
-    Attributes:
-        wanted: what a value must be, in words.
-        fits: whether a value is that.
-        told: whether an error may repeat a wrong value; not where somebody may have put a key.
-    """
-
-    wanted: str
-    fits: Callable[[Any], bool]
-    told: bool = True
-
-
-def _text(most: int = 4096) -> Setting:
-    def fits(value: Any) -> bool:
-        return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
-
-    return Setting(f"text of 1 to {most} printable characters, in quotes", fits)
-
-
-def _whole(least: int, most: int) -> Setting:
-    return Setting(f"a whole number from {least} to {most}", lambda v: type(v) is int and least <= v <= most)
-
-
-def _number(most: float) -> Setting:
-    def fits(value: Any) -> bool:
-        return type(value) in (int, float) and math.isfinite(value) and 0 < value <= most
-
-    return Setting(f"a number above 0 and at most {most:g}", fits)
-
-
-def _is_uuid(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and str(uuid.UUID(value)) == value.lower()
-    except ValueError:
-        return False
-
-
-_PLACE = Setting(
-    "the place of a key, never the key itself: env:NAME, command:PROGRAM ARGS, keyring:SERVICE/USER or pkcs11:MODULE:TOKEN "
-    "(the PIN is in AEGIS_PIN)",
-    lambda v: (
-        isinstance(v, str) and re.fullmatch(r"(env|command|keyring|pkcs11):\S.*", v) is not None and v.isprintable()
-    ),
-    told=False,
-)
-_FLAG = Setting("true or false, without quotes", lambda v: isinstance(v, bool))
-_KEY = Setting(
-    "64 hexadecimal digits", lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-fA-F]{64}", v) is not None
-)
-
-# Every key that a node knows. docs/CONFIG.md has a row for each; an `aegis-` key that is not here is refused.
-KEYS: dict[str, Setting] = {
-    "aegis-vault": _text(),
-    "aegis-vault-id": Setting("the id that `aegis vault init` printed; vault.json has it", _is_uuid),
-    "aegis-key-file": _text(),
-    "aegis-key": _PLACE,
-    "aegis-dataset": _text(1024),
-    "aegis-name": _text(128),
-    "aegis-min-cohort": _whole(2, 2**16),
-    "aegis-min-threshold": _whole(2, 2**16),
-    "aegis-max-norm": _number(1e6),
-    "aegis-max-evaluations": _whole(0, 10_000),
-    "aegis-colluding-percent": _whole(0, 100),
-    "aegis-require-commit": _FLAG,
-    "aegis-same-policy": _FLAG,
-    "aegis-trust-server": _FLAG,
-    "aegis-identity": _text(),
-    "aegis-roster": _text(),
-    "aegis-roster-signer": _KEY,
-}
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -145,16 +68,16 @@ class NodeConfig:
     key_file: Path
     dataset: str
     name: str
-    min_cohort: int = 3
-    min_threshold: int = 2
-    max_norm: float | None = None
-    colluding_percent: int = 10
-    require_commit: bool = False
-    same_policy: bool = False
+    min_cohort: int = KEYS[keys.MIN_COHORT].default
+    min_threshold: int = KEYS[keys.MIN_THRESHOLD].default
+    max_norm: float | None = KEYS[keys.MAX_NORM].default
+    colluding_percent: int = KEYS[keys.COLLUDING_PERCENT].default
+    require_commit: bool = KEYS[keys.REQUIRE_COMMIT].default
+    same_policy: bool = KEYS[keys.SAME_POLICY].default
     trust: Trust | None = None
-    max_evaluations: int = 1
-    vault_id: str | None = None
-    key: str | None = None
+    max_evaluations: int = KEYS[keys.MAX_EVALUATIONS].default
+    vault_id: str | None = KEYS[keys.VAULT_ID].default
+    key: str | None = KEYS[keys.KEY].default
 
     @classmethod
     def from_context(cls, context: Context, cfg: Config) -> NodeConfig:
@@ -164,32 +87,39 @@ class NodeConfig:
             NodeError: a key is missing, with the line to add; or one is unknown, or its value is not what it needs.
         """
         given: dict[str, Any] = dict(context.node_config)
-        if "aegis-vault" not in given and "partition-id" in given and cfg.vault.root:
+        if keys.VAULT not in given and "partition-id" in given and cfg.vault.root:
             given = _of_simulation(given, cfg)
         check(given)
-        if "aegis-key" in given and "aegis-key-file" in given:
-            raise NodeError("the node config has aegis-key and aegis-key-file; a vault has one key, so leave one out")
-        for key, example in (("aegis-vault", "/srv/vault"), ("aegis-key-file", "/run/keys/vault.key")):
-            if key not in given and not (key == "aegis-key-file" and "aegis-key" in given):
+        if keys.KEY in given and keys.KEY_FILE in given:
+            raise NodeError(
+                f"the node config has {keys.KEY} and {keys.KEY_FILE}; a vault has one key, so leave one out"
+            )
+        for key, example in ((keys.VAULT, "/srv/vault"), (keys.KEY_FILE, "/run/keys/vault.key")):
+            if key not in given and not (key == keys.KEY_FILE and keys.KEY in given):
                 raise NodeError(
                     f'this node\'s operator has not set {key}; write {key} = "{example}" into the file that the SuperNode gets '
                     "by --node-config"
                 )
+
+        def of(key: str) -> Any:
+            return given.get(key, KEYS[key].default)
+
+        most, pinned = of(keys.MAX_NORM), of(keys.VAULT_ID)
         return cls(
-            vault=Path(given["aegis-vault"]),
-            key_file=Path(given.get("aegis-key-file", "")),
-            dataset=given.get("aegis-dataset", cfg.data.name),
-            name=given.get("aegis-name", f"node-{context.node_id}"),
-            min_cohort=given.get("aegis-min-cohort", 3),
-            min_threshold=given.get("aegis-min-threshold", 2),
-            max_norm=float(given["aegis-max-norm"]) if "aegis-max-norm" in given else None,
-            colluding_percent=given.get("aegis-colluding-percent", 10),
-            require_commit=given.get("aegis-require-commit", False),
-            same_policy=given.get("aegis-same-policy", False),
+            vault=Path(given[keys.VAULT]),
+            key_file=Path(given.get(keys.KEY_FILE, "")),
+            dataset=given.get(keys.DATASET, cfg.data.name),
+            name=given.get(keys.NAME, f"node-{context.node_id}"),
+            min_cohort=of(keys.MIN_COHORT),
+            min_threshold=of(keys.MIN_THRESHOLD),
+            max_norm=None if most is None else float(most),
+            colluding_percent=of(keys.COLLUDING_PERCENT),
+            require_commit=of(keys.REQUIRE_COMMIT),
+            same_policy=of(keys.SAME_POLICY),
             trust=Trust.from_config(given),
-            max_evaluations=given.get("aegis-max-evaluations", 1),
-            vault_id=given["aegis-vault-id"].lower() if "aegis-vault-id" in given else None,
-            key=given.get("aegis-key"),
+            max_evaluations=of(keys.MAX_EVALUATIONS),
+            vault_id=None if pinned is None else pinned.lower(),
+            key=of(keys.KEY),
         )
 
 
@@ -201,12 +131,12 @@ def _of_simulation(given: Mapping[str, Any], cfg: Config) -> dict[str, Any]:
     name = f"{registry.known(cfg.data.name).noun}-{index + 1}"
     root = Path(str(cfg.vault.root))
     own: dict[str, Any] = {
-        "aegis-vault": str(root / name),
-        "aegis-key-file": str(root / "keys" / f"{name}.key"),
-        "aegis-dataset": cfg.data.name,
-        "aegis-name": name,
-        "aegis-min-cohort": cfg.secagg.min_cohort,
-        "aegis-max-evaluations": cfg.evaluations,
-        "aegis-trust-server": True,
+        keys.VAULT: str(root / name),
+        keys.KEY_FILE: str(root / "keys" / f"{name}.key"),
+        keys.DATASET: cfg.data.name,
+        keys.NAME: name,
+        keys.MIN_COHORT: cfg.secagg.min_cohort,
+        keys.MAX_EVALUATIONS: cfg.evaluations,
+        keys.TRUST_SERVER: True,
     }
     return {**own, **given}

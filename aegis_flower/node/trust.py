@@ -6,20 +6,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from aegis_engine import Identity, roster_open
 from aegis_flower.errors import NodeError
 from aegis_flower.files import write_atomically
-
-SERVER = "aegis-trust-server"
+from aegis_flower.node.keys import IDENTITY, ROSTER, ROSTER_SIGNER, TRUST_SERVER, TRUSTED, VAULT
 
 
 def one_process(config: Mapping[str, Any]) -> dict[str, Any]:
     """The node config of a simulated node: where all parties are one process, there is nobody beside the server to trust."""
     whole = dict(config)
-    if "aegis-vault" in whole and not any(key in whole for key in (*Trust.KEYS, SERVER)):
-        whole[SERVER] = True
+    if VAULT in whole and not any(key in whole for key in (*TRUSTED, TRUST_SERVER)):
+        whole[TRUST_SERVER] = True
     return whole
 
 
@@ -37,8 +36,6 @@ class Trust:
     roster_file: Path
     signer: bytes
 
-    KEYS: ClassVar = ("aegis-identity", "aegis-roster", "aegis-roster-signer")
-
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> Trust | None:
         """Reads the three settings; None when the operator trusts the server instead.
@@ -46,29 +43,29 @@ class Trust:
         Raises:
             NodeError: some are missing, the signer is no key, or nothing says whom to trust.
         """
-        missing = [key for key in cls.KEYS if not given.get(key)]
-        if len(missing) == len(cls.KEYS):
-            if given.get(SERVER) is True:
+        missing = [key for key in TRUSTED if not given.get(key)]
+        if len(missing) == len(TRUSTED):
+            if given.get(TRUST_SERVER) is True:
                 return None
             raise NodeError(
                 "nothing says whom this node masks with: give it a roster ("
-                + ", ".join(cls.KEYS)
+                + ", ".join(TRUSTED)
                 + "), or let it take the "
-                f"server's word, which a server that makes up clients can break, by the line {SERVER} = true in the node "
+                f"server's word, which a server that makes up clients can break, by the line {TRUST_SERVER} = true in the node "
                 "config"
             )
         if missing:
             raise NodeError(
-                f"the node config has some of {', '.join(cls.KEYS)} but not {', '.join(missing)}; a roster is trusted by "
+                f"the node config has some of {', '.join(TRUSTED)} but not {', '.join(missing)}; a roster is trusted by "
                 "all three"
             )
         try:
-            signer = bytes.fromhex(str(given["aegis-roster-signer"]))
+            signer = bytes.fromhex(str(given[ROSTER_SIGNER]))
         except ValueError:
             signer = b""
         if len(signer) != 32:  # noqa: PLR2004 - an Ed25519 key
-            raise NodeError("aegis-roster-signer is no key; `aegis identity show` prints it: 64 hexadecimal digits")
-        return cls(Path(str(given["aegis-identity"])), Path(str(given["aegis-roster"])), signer)
+            raise NodeError(f"{ROSTER_SIGNER} is no key; `aegis identity show` prints it: 64 hexadecimal digits")
+        return cls(Path(str(given[IDENTITY])), Path(str(given[ROSTER])), signer)
 
     def identity(self) -> Identity:
         """The node's key.
@@ -79,7 +76,7 @@ class Trust:
         try:
             return Identity.load(str(self.identity_file))
         except (OSError, ValueError) as error:
-            raise NodeError(f"aegis-identity: {error}") from None
+            raise NodeError(f"{IDENTITY}: {error}") from None
 
     def members(self) -> list[bytes]:
         """Identities of the roster, its signature, expiry and serial checked; a serial once taken is never gone below.
@@ -96,7 +93,7 @@ class Trust:
             if last is None or roster["serial"] > last[0]:
                 write_atomically({taken_file: f"{roster['serial']} {roster['hash'].hex()}\n".encode()})
         except (OSError, UnicodeDecodeError) as error:
-            raise NodeError(f"aegis-roster: {error}") from None
+            raise NodeError(f"{ROSTER}: {error}") from None
         return sorted(roster["members"])
 
 
@@ -113,6 +110,6 @@ def _last(file: Path) -> tuple[int, bytes] | None:
         return int(serial), bytes.fromhex(digest)
     except ValueError:
         raise NodeError(
-            f"{file} is damaged: it remembers the newest roster of this node; make sure that aegis-roster is the operator's "
+            f"{file} is damaged: it remembers the newest roster of this node; make sure that {ROSTER} is the operator's "
             "current one, then delete it"
         ) from None

@@ -18,6 +18,7 @@ from aegis_flower import report
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, AuditError
 from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Ledger, Mechanism, epsilon
+from aegis_flower.node.keys import DATASET, KEY_FILE, VAULT
 from aegis_flower.node.node import HOLDOUT
 from aegis_flower.simulations.provision import SimulatedNode
 
@@ -76,13 +77,13 @@ def read(node: SimulatedNode, run: str, checkpoint: tuple[int, bytes] | None) ->
     """Opens a simulated node's vault and reads what it says of `run`. What cannot be read is unknown, and named."""
     book = Book(node.name)
     try:
-        vault = Vault.open(str(node.node_config["aegis-vault"]), key_file=str(node.node_config["aegis-key-file"]))
+        vault = Vault.open(str(node.node_config[VAULT]), key_file=str(node.node_config[KEY_FILE]))
         engine = ComplianceEngine(vault)
         ids = {str(entry["name"]): str(entry["id"]) for entry in vault.list()}
         decisions = vault.audit_records("authorize")
         _permits(book, decisions, run)
         _releases(book, vault.audit_records("release"), run)
-        dataset = str(node.node_config["aegis-dataset"])
+        dataset = str(node.node_config[DATASET])
         for name, attribute in ((dataset, "train"), (dataset + HOLDOUT, "holdout")):
             if name in ids:
                 setattr(book, attribute, _account(vault, engine, ids[name], decisions, run))

@@ -13,19 +13,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
 from collections import Counter
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from aegis_flower.errors import ReportError
 from aegis_flower.files import write_atomically
-from aegis_flower.report.check import conform, hints, require, shown
+from aegis_flower.report.check import other_fields, refusal, shown
 from aegis_flower.report.model import OLD_VERSIONS, SCHEMA_VERSION, RunReport
 from aegis_flower.report.page import render
+from aegis_flower.report.records import ClientReport, LostClient, ResultsReport, RunInfo
 
 JSON_NAME: Final = "report.json"
 HTML_NAME: Final = "report.html"
@@ -49,54 +50,45 @@ def _encode(value: Any) -> Any:
     return value
 
 
-# What schema 2 added, as it is for a report of schema 1.
-_ADDED: Final[dict[str, dict[str, Any]]] = {
-    "RunInfo": {"warnings": []},
-    "LostClient": {"code": None},
-    "ClientReport": {
-        **dict.fromkeys(
-            ("source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip")
-        ),
-        "mechanisms": [],
-        "evaluation": None,
-    },
-    "ResultsReport": {
-        **dict.fromkeys(("accuracy_sd", "epsilon_total_max", "epsilon_person_max")),
-        "noised_outputs": [],
-    },
+_READER: Final = TypeAdapter(RunReport)
+# What schema 2 added: a report of schema 1 may lack it, and then it is unknown.
+_ADDED: Final = {
+    RunInfo: {"warnings"},
+    LostClient: {"code"},
+    ClientReport: {"source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip"}
+    | {"mechanisms", "evaluation"},
+    ResultsReport: {"accuracy_sd", "epsilon_total_max", "epsilon_person_max", "noised_outputs"},
 }
-_OLD: ContextVar[bool] = ContextVar("aegis-old-report", default=False)
 
 
-def _decode(hint: Any, value: Any, path: str) -> Any:
-    """Give `value` the classes that `hint` names. Types of scalars are left to `conform`."""
-    origin, args = get_origin(hint), get_args(hint)
-    if value is None:
-        return None
-    if origin is Annotated:
-        return _decode(args[0], value, path)
-    if origin in {Union, types.UnionType}:
-        (kind,) = (arg for arg in args if arg is not types.NoneType)
-        return _decode(kind, value, path)
-    if origin is tuple:
-        require(isinstance(value, list), "a list", value, path)
-        return tuple(_decode(args[0], item, f"{path}[{index}]") for index, item in enumerate(value))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        require(isinstance(value, dict), "an object", value, path)
-        kinds = hints(hint)
-        if added := _ADDED.get(hint.__name__):
-            value = {**added, **value} if _OLD.get() else value
-        if value.keys() != kinds.keys():
-            missing = ", ".join(sorted(kinds.keys() - value.keys())) or "none"
-            unknown = ", ".join(sorted(map(shown, value.keys() - kinds.keys()))) or "none"
-            raise ReportError(f"{path} has other fields than it must: missing {missing}, unknown {unknown}")
-        return hint(
-            **{
-                name: _decode(kind, value[name], f"{path}.{name}".removeprefix("report."))
-                for name, kind in kinds.items()
-            }
-        )
-    return value
+def _read(text: str) -> RunReport:
+    value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
+    if not isinstance(value, dict):
+        raise ReportError(f"report is of type {type(value).__name__}, it must be an object")
+    version = value.get("schema_version")
+    old = version in OLD_VERSIONS and not isinstance(version, bool)
+    if (version != SCHEMA_VERSION and not old) or isinstance(version, bool):
+        raise ReportError(f"it has schema version {shown(version)}, this aegis-flower reads {SCHEMA_VERSION}")
+    try:
+        report = _READER.validate_json(json.dumps({**value, "schema_version": SCHEMA_VERSION}))
+    except ValidationError as error:
+        raise refusal(RunReport, error, array="a list") from None
+    _lacks_nothing(report, value, "report", old=old)
+    return report
+
+
+def _lacks_nothing(part: Any, given: Any, path: str, *, old: bool) -> None:
+    """A report says everything: a field may be null, never absent, though in Python it has a default."""
+    if isinstance(part, tuple):
+        for index, (each, its) in enumerate(zip(part, given, strict=True)):
+            _lacks_nothing(each, its, f"{path}[{index}]", old=old)
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        names = {each.name for each in dataclasses.fields(part)}
+        needed = names - _ADDED.get(type(part), set()) if old else names
+        if missing := needed - given.keys():
+            raise other_fields(path, sorted(missing), [])
+        for name in names & given.keys():
+            _lacks_nothing(getattr(part, name), given[name], f"{path}.{name}".removeprefix("report."), old=old)
 
 
 def _dump(report: RunReport) -> bytes:
@@ -124,7 +116,7 @@ def write_report(report: RunReport, folder: Path, *, html: bool = True) -> Repor
         ReportError: `report` holds a value JSON cannot, or `folder` cannot be written; earlier files are untouched.
 
     """
-    conform(RunReport, report, "report")  # again: a mapping inside a frozen report can still be changed
+    report = dataclasses.replace(report)  # checked again: a mapping inside a frozen report can still be changed
     data = _dump(report)
     paths = ReportPaths(json=folder / JSON_NAME, html=folder / HTML_NAME)
     files = {paths.json: data}
@@ -144,26 +136,13 @@ def load_report(path: Path) -> RunReport:
     """
     source = path / JSON_NAME if path.is_dir() else path
     try:
-        text = source.read_bytes().decode()
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
-        require(isinstance(value, dict), "an object", value, "report")
-        version = value.get("schema_version")
-        old = version in OLD_VERSIONS and not isinstance(version, bool)
-        if version != SCHEMA_VERSION and not old:
-            raise ReportError(f"it has schema version {shown(version)}, this aegis-flower reads {SCHEMA_VERSION}")
-        token = _OLD.set(old)
-        try:
-            report = _decode(RunReport, {**value, "schema_version": SCHEMA_VERSION}, "report")
-        finally:
-            _OLD.reset(token)
+        return _read(source.read_bytes().decode())
     except ReportError as error:
         raise ReportError(f"cannot read the report {source}: {error}") from None
     except OSError as error:
         raise ReportError(f"cannot read the report {source}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ReportError(f"cannot read the report {source}: it is not JSON in UTF-8 ({error})") from error
-    assert isinstance(report, RunReport)
-    return report
 
 
 def write_reports(contents: Mapping[Path, bytes]) -> None:

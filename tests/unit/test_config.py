@@ -9,7 +9,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -29,8 +29,7 @@ from aegis_flower.configs import (
     overrides_from_run_config,
     parse_loss,
 )
-from aegis_flower.configs.bounds import BOUNDS
-from aegis_flower.configs.check import numbers
+from aegis_flower.configs.check import KEYS
 from aegis_flower.configs.rules import RULES
 from aegis_flower.errors import ConfigError
 
@@ -424,7 +423,14 @@ def leaves(part: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 LEAVES = leaves(Config())
-NUMBERS = sorted(path for path, _ in numbers(Config()))
+BOUNDS = {path: each.within for path, each in KEYS.items() if each.within}
+
+
+def is_number(kind: Any) -> bool:
+    return kind in (int, float) or any(is_number(inner) for inner in get_args(kind))
+
+
+NUMBERS = sorted(path for path, kind in LEAVES if is_number(kind))
 EXTREMES: list[Any] = [
     None, True, "", "x", "a/b", "\0", "\x1b[31m", "\ud800", [], {}, [None], [[1]], ["", ""], -1, 0, 1, -(2**63), 2**63, 10**400,
     1e-300,

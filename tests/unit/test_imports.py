@@ -66,6 +66,26 @@ def test_opacus_is_known_to_one_file() -> None:
     }
 
 
+def test_pydantic_checks_reports_and_configurations_and_nothing_else() -> None:
+    users = {
+        name for name, file in modules().items() if any(top(i) in {"pydantic", "pydantic_core"} for i in imported(file))
+    }
+    assert users == {"configs.check", "configs.keys", "report.check", "report.model", "report.records", "report.write"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "loaded"),
+    [("import aegis_flower.client.app", False), ("from flwr.supernode.cli import flwr_clientapp", True)],
+)
+def test_a_message_of_a_deployment_pays_for_no_pydantic_that_flower_has_not_loaded(
+    statement: str, loaded: bool
+) -> None:
+    """The first configuration loads it. If Flower's own process no longer does, each step pays 0.15 s: think again."""
+    code = f"import sys; {statement}; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == str(loaded)
+
+
 def test_the_cryptography_of_the_protocol_is_met_in_the_mask_and_the_masked_strategies() -> None:
     users = {
         name for name, file in modules().items() if any(i.startswith("aegis_engine.SecAgg") for i in imported(file))

@@ -317,6 +317,14 @@ def test_non_finite_put_into_a_mapping_later_is_refused(tmp_path: Path) -> None:
         ("clients[0].steps is of type float", lambda: example(clients=(client("a", steps=4.0),))),
         ("config.sha256", lambda: example(config=replace(example().config, sha256="AB" * 32))),
         ("clients[0].rows_denied['p'] is -1", lambda: example(clients=(client("a", rows_denied={"p": -1}),))),
+        ("run.reason is not valid Unicode at character 0", lambda: example(run=replace(example().run, reason="\udc80"))),
+        ("files['a'] is not valid Unicode", lambda: example(files={"a": "b\udc80"})),
+        ("a key of files is not valid Unicode", lambda: example(files={"a\udc80": "b"})),
+        ("a key of files is of type int", lambda: example(files={1: "model.npz"})),
+        ("results.epsilon_max is -1.0, it must be at least 0",
+         lambda: example(results=replace(example().results, epsilon_max=-1.0))),
+        ("clients[0].steps is of type bool", lambda: example(clients=(client("a", steps=True),))),
+        ("run is of type dict, it must be a RunInfo", lambda: example(run={"id": "a"})),
         ("of type object", lambda: example(config=replace(example().config, resolved={"a": object()}))),
     ],
 )  # fmt: skip
@@ -330,6 +338,16 @@ def test_a_report_that_contradicts_itself_is_refused(message: str, build: Any) -
     [
         ("unknown 'extra'", lambda value: value["run"].update(extra=1)),
         ("missing seed", lambda value: value["run"].pop("seed")),
+        ("run has other fields than it must: missing labels", lambda value: value["run"].pop("labels")),
+        (
+            "rounds[7].lost[0] has other fields than it must: missing code",
+            lambda value: value["rounds"][7]["lost"][0].pop("code"),
+        ),
+        (
+            "clients[4].refusals is of type dict, it must be a list",
+            lambda value: value["clients"][4].update(refusals={}),
+        ),
+        ("it is not JSON", lambda value: value["run"].update(name="a\udc80")),
         ("schema version 3", lambda value: value.update(schema_version=3)),
         ("schema version True", lambda value: value.update(schema_version=True)),
         ("rounds is of type dict", lambda value: value.update(rounds={})),

@@ -12,8 +12,8 @@ from flwr.app import Context, RecordDict
 from aegis_engine import Vault
 from aegis_flower.configs import compose
 from aegis_flower.errors import NodeError, WrongVault
+from aegis_flower.node.keys import KEYS
 from aegis_flower.node.node import Node, NodeConfig
-from aegis_flower.node.settings import KEYS
 
 CFG = compose("quickstart")
 WHOLE = {"aegis-vault": "/srv/vault", "aegis-key-file": "/run/key", "aegis-trust-server": True}
