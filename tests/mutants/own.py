@@ -11,8 +11,8 @@ ADMIT, HANDLERS, GATE = "aegis_flower/client/admission.py", "aegis_flower/client
 CLIENT, LEDGER, ACCOUNT = "aegis_flower/client/vault_client.py", "aegis_flower/ledger.py", "aegis_flower/accountant.py"
 PROBE, BOOKS = "aegis_flower/per_record/probe.py", "aegis_flower/report/books.py"
 POLICY = "aegis_engine/crates/policy/src"
-NODE, LEDGERS = f"{UNIT}/test_node_side.py", f"{UNIT}/test_ledger.py"
-HOSTILE, INNER = f"{UNIT}/test_hostile_replies.py", f"{UNIT}/test_inner.py"
+NODE, LEDGERS = f"{UNIT}/client/test_client_handlers.py", f"{UNIT}/test_ledger.py"
+HOSTILE, INNER = f"{UNIT}/strategies/test_hostile_replies.py", f"{UNIT}/strategies/test_inner.py"
 
 SERVER = [
     Mutant(
@@ -48,14 +48,14 @@ SERVER = [
         "strategies/masked/grouping.py",
         "if len(members[smallest]) >= self.least:",
         "if len(members[smallest]) >= 1:",
-        f"{UNIT}/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
+        f"{UNIT}/strategies/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
     ),
     Mutant(
         "A06 groups are drawn anew in each round",
         "strategies/masked/grouping.py",
         "        if not self._seats:\n            count",
         "        if True:\n            new = there\n            count",
-        f"{UNIT}/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
+        f"{UNIT}/strategies/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
     ),
     Mutant(
         "A07 a sum over two where more were asked for",
@@ -261,14 +261,14 @@ TERMS = [
         "aegis_flower/per_record/checks.py",
         "    _check_outputs(model, batch, draws_anew)\n",
         "",
-        f"{UNIT}/test_probe.py::test_a_model_that_mixes_records_is_refused_with_the_remedy",
+        f"{UNIT}/per_record/test_probe.py::test_a_model_that_mixes_records_is_refused_with_the_remedy",
     ),
     Mutant(
         "B14 losses that are sums pass",
         "aegis_flower/per_record/checks.py",
         "            if not _close(each.mean().reshape(1), together.reshape(1)):",
         "            if False:",
-        f"{UNIT}/test_probe.py::test_a_loss_that_mixes_records_is_refused_with_the_remedy",
+        f"{UNIT}/per_record/test_probe.py::test_a_loss_that_mixes_records_is_refused_with_the_remedy",
     ),
 ]
 
