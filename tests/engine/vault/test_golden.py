@@ -21,7 +21,7 @@ from reference import vault_decoder as decoder
 from aegis_engine import ComplianceEngine, keys
 
 ROOT = Path(__file__).resolve().parents[3]
-VECTORS = ROOT / "aegis_engine/crates/vault/vectors"
+VECTORS = ROOT / "tests/vectors/vault"
 GOLDEN = VECTORS / "golden"
 GOLDEN2 = VECTORS / "golden2"
 BOTH = pytest.mark.parametrize("golden", [GOLDEN, GOLDEN2], ids=["v1", "v2"])
