@@ -34,8 +34,8 @@ check: ## what to run before a commit: formatters, ruff, mypy, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -x tests/contract tests/unit/test_settings.py tests/unit/test_inner.py tests/unit/test_grouping.py \
-		tests/unit/test_roster.py --ignore tests/contract/test_handlers.py
+	$(BIN)/pytest -q -x tests/contract tests/unit/test_settings.py tests/unit/strategies/test_inner.py \
+		tests/unit/strategies/test_grouping.py tests/unit/node/test_trust.py --ignore tests/contract/test_handlers.py
 
 generated: ## write what is made from the code: the report's schema and tables of the documents
 	$(BIN)/python tests/contract/generated.py

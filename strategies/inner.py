@@ -16,8 +16,8 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from aegis_flower.errors import AppError, ConfigError
 
-# Many replies give these what one reply with their weighted mean gives them: tests/unit/test_inner.py tries it for every
-# class that Flower exports.
+# Many replies give these what one reply with their weighted mean gives them: tests/unit/strategies/test_inner.py tries it
+# for every class that Flower exports.
 NEED_ONLY_THE_MEAN = (
     flower.FedAvg,
     flower.FedAvgM,

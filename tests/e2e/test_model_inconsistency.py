@@ -6,14 +6,14 @@ implementation of the test vectors, which adds up whatever it is given and asks 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
+from reference.secagg import crypto
+from reference.secagg.server import Server
 from scipy import stats
 
 from aegis_flower import compose, wire
@@ -24,11 +24,6 @@ from aegis_flower.server import initial_arrays
 from aegis_flower.simulations.inprocess import InProcessGrid
 from aegis_flower.simulations.provision import provision
 from aegis_flower.strategies import SecureAggregation
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "vectors"))
-
-import secagg_crypto as crypto
-from secagg_server import Server
 
 CFG = compose(
     "quickstart",

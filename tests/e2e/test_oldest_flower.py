@@ -38,6 +38,6 @@ def test_clients_and_strategies_work_with_the_oldest_flower() -> None:
     found = run("-c", "import importlib.metadata, flwr; print(importlib.metadata.version('flwr'), flwr.__file__)")
     assert found.stdout.startswith(f"{oldest_allowed()}."), found
     assert str(OLDEST) in found.stdout
-    tests = ["tests/unit/test_bridge.py", "tests/unit/test_hostile_replies.py"]
+    tests = ["tests/unit/client/test_client_app.py", "tests/unit/strategies/test_hostile_replies.py"]
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -1,13 +1,16 @@
 """Mutants: one wrong line each, and the test that must turn red. Numbers are those of the review that found them.
 
 A mutant of Rust (`crate`) names a test of that crate; one of Python a test of pytest. Those of server, policy and accounting that
-the review did not look at are in `own.py`.
+the review did not look at are in `own_*.py`.
 """
 
 from __future__ import annotations
 
-import own
 from mutant import Mutant
+from own_ledger import SPENT
+from own_node import TERMS
+from own_policy import RELEASE
+from own_server import SERVER
 
 UNIT = "tests/unit"
 TRAIN, LEDGER, STREAM, GATE = (
@@ -20,8 +23,10 @@ CLIENT, SAMPLE = "aegis_flower/client/vault_client.py", "aegis_flower/per_record
 BUILD, ENDS = "aegis_flower/report/collect.py", "tests/e2e/test_run_ends.py"
 ACCOUNT, NATIVE = "aegis_flower/accountant.py", "aegis_engine/python/aegis_engine/__init__.py"
 NOISE, POLICY = "aegis_engine/crates/noise/src", "aegis_engine/crates/policy/src"
-WIRING = f"{UNIT}/test_train.py::test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record"
-LONG = f"{UNIT}/test_train.py::test_noise_is_there_in_every_coordinate_of_a_long_vector_and_never_comes_again"
+WIRING = (
+    f"{UNIT}/client/test_vault_client.py::test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record"
+)
+LONG = f"{UNIT}/test_dp_session.py::test_noise_is_there_in_every_coordinate_of_a_long_vector_and_never_comes_again"
 FAKE = """
 
 _Rng, _Session = Rng, DpSession
@@ -94,7 +99,7 @@ AGAIN = (
     "import numpy as np; z = np.zeros(min(4096, len(values)), np.float32); self._r.add_gaussian(z, sigma); "
     "values += np.resize(z, len(values))"
 )
-RATE = f"{UNIT}/test_train.py::test_rows_are_drawn_at_the_rate_to_a_part_in_a_hundred"
+RATE = f"{UNIT}/test_dp_session.py::test_rows_are_drawn_at_the_rate_to_a_part_in_a_hundred"
 
 PYTHON = [
     Mutant(
@@ -116,21 +121,21 @@ PYTHON = [
         "aegis_flower/weights.py",
         "copy=True) for p in model.parameters()]",
         "copy=True) for p in model.state_dict().values()]",
-        f"{UNIT}/test_train.py::test_buffers_stay_at_home",
+        f"{UNIT}/client/test_vault_client.py::test_buffers_stay_at_home",
     ),
     Mutant(
         "G03 operator's norm ignored",
         GATE,
         "max_norm = limits.max_norm if own is None else min(limits.max_norm, own)",
         "max_norm = limits.max_norm",
-        f"{UNIT}/test_train.py::test_the_operators_norm_is_the_smaller",
+        f"{UNIT}/client/test_vault_client.py::test_the_operators_norm_is_the_smaller",
     ),
     Mutant(
         "G05 any metric may leave",
         GATE,
         "metrics_allowed=list(METRICS),",
         "metrics_allowed=list(proposal.metrics),",
-        f"{UNIT}/test_train.py::test_no_metric_beside_the_known_ones_may_leave",
+        f"{UNIT}/client/test_vault_client.py::test_no_metric_beside_the_known_ones_may_leave",
     ),
     Mutant("G06 epsilon of the release another", GATE, "epsilon=proposal.epsilon_total,", "epsilon=0.001,", WIRING),
     Mutant(
@@ -138,21 +143,21 @@ PYTHON = [
         "aegis_flower/book.py",
         "            os.fsync(file.fileno())\n",
         "",
-        f"{UNIT}/test_ledger.py::test_an_entry_is_durable_before_anybody_hears_of_it",
+        f"{UNIT}/test_book.py::test_an_entry_is_durable_before_anybody_hears_of_it",
     ),
     Mutant(
         "L14 MAC does not bind the chain",
         "aegis_flower/book.py",
         'f"{self.lineage}\\n{previous}\\n{body_of(entry)}"',
         'f"{self.lineage}\\n{body_of(entry)}"',
-        f"{UNIT}/test_ledger.py::test_an_entry_spliced_in_from_a_fork_is_found",
+        f"{UNIT}/test_book.py::test_an_entry_spliced_in_from_a_fork_is_found",
     ),
     Mutant(
         "L16 an old entry outside the bounds is left out",
         LEDGER,
         "        return math.inf\n",
         "        return 0.0\n",
-        f"{UNIT}/test_ledger.py::test_an_old_entry_outside_the_bounds_makes_the_ledger_read_as_exhausted",
+        f"{UNIT}/test_book.py::test_an_old_entry_outside_the_bounds_makes_the_ledger_read_as_exhausted",
     ),
     Mutant(
         "L17 accounted at the message's δ",
@@ -166,28 +171,28 @@ PYTHON = [
         ACCOUNT,
         "if not (math.isfinite(value) and value >= least - 1e-6):",
         "if False:",
-        f"{UNIT}/test_ledger.py::test_an_accountant_that_overflows_is_not_believed",
+        f"{UNIT}/test_accountant.py::test_an_accountant_that_overflows_is_not_believed",
     ),
     Mutant(
         "T17 rows stay in torch's batch",
         TRAIN,
         "                inputs.zero_()\n            finally:\n                x.zero_()",
         "            finally:\n                pass",
-        f"{UNIT}/test_train.py::test_a_batch_is_cleared_after_its_step",
+        f"{UNIT}/test_train_traces.py::test_a_batch_is_cleared_after_its_step",
     ),
     Mutant(
         "T19 gradients are left on the model",
         TRAIN,
         "        optimizer.zero_grad(set_to_none=True)\n    return TrainResult",
         "    return TrainResult",
-        f"{UNIT}/test_train.py::test_training_leaves_the_model_as_it_was_but_for_its_weights",
+        f"{UNIT}/test_train_traces.py::test_training_leaves_the_model_as_it_was_but_for_its_weights",
     ),
     Mutant(
         "T20 empty batch noise not scaled",
         TRAIN,
         ".cpu().numpy())) / self.cfg.expected_batch",
         ".cpu().numpy())) / (self.cfg.expected_batch if len(batch) else 1.0)",
-        f"{UNIT}/test_train.py::test_an_empty_batch_is_noised_like_any_other",
+        f"{UNIT}/test_train_traces.py::test_an_empty_batch_is_noised_like_any_other",
     ),
     Mutant(
         "T23 divided by the rows there are",
@@ -201,14 +206,14 @@ PYTHON = [
         SAMPLE,
         "sums = [torch.zeros(g.shape[1], dtype=torch.float64, device=g.device) for g in per_row]",
         "sums = [torch.zeros(g.shape[1], dtype=torch.float32, device=g.device) for g in per_row]",
-        f"{UNIT}/test_train.py::test_the_sum_of_many_clipped_gradients_is_exact_to_the_clip",
+        f"{UNIT}/per_record/test_losses.py::test_the_sum_of_many_clipped_gradients_is_exact_to_the_clip",
     ),
     Mutant(
         "T25 each record clipped to a thousandth more",
         SAMPLE,
         "factors = torch.where(finite, (clip / norms.clamp(min=1e-300)).clamp(max=1.0), torch.zeros_like(norms))",
         "factors = torch.where(finite, (1.001 * clip / norms.clamp(min=1e-300)).clamp(max=1.0), torch.zeros_like(norms))",
-        f"{UNIT}/test_train.py::test_the_sum_of_many_clipped_gradients_is_exact_to_the_clip",
+        f"{UNIT}/per_record/test_losses.py::test_the_sum_of_many_clipped_gradients_is_exact_to_the_clip",
     ),
     Mutant(
         "S06 decrypted record not cleared",
@@ -388,6 +393,6 @@ EQUIVALENT = {
     "N12": "one of the clip's margins: rounding towards zero keeps the bound by itself, and the bound is checked at the end",
 }
 
-PYTHON += own.PYTHON
-RUST += own.RUST
+PYTHON += [*SERVER, *TERMS, *SPENT]
+RUST += RELEASE
 ALL = [*PYTHON, *RUST]

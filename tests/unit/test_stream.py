@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,21 +19,13 @@ from aegis_engine.errors import (
     VaultTampered,
 )
 from scipy import stats
+from streams import Govern, everything
 
 from aegis_engine import ComplianceEngine, Permit, Rng, audit_read
-from aegis_flower.data import Spec
-from aegis_flower.errors import DataMismatch
-from aegis_flower.ingest import Terms, ingest
-from aegis_flower.per_record.evaluation import evaluate
+from aegis_flower.ingest import Terms
 from aegis_flower.stream import PermitDataset, PoissonSampler
 
-Govern = Callable[..., Any]
 ALPHA = 1e-6
-
-
-def everything(data: PermitDataset) -> tuple[np.ndarray, np.ndarray]:
-    x, y = data.__getitems__(np.arange(len(data)))
-    return x.numpy(), y.numpy()
 
 
 def source(governed: Any, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -286,64 +277,6 @@ def test_a_governed_vault_gives_its_owner_no_rows_without_a_permit(governed: Any
         governed.vault.owner_permit(governed.dataset)
 
 
-# -- what a value is ------------------------------------------------------------------------------------------------------
-
-
-def opened(governed: Any, columns: dict[str, np.ndarray], spec: Spec) -> PermitDataset:
-    """A data set of these columns, taken through the vault and a permit."""
-    n = len(next(iter(columns.values())))
-    dataset = ingest(
-        governed.vault, f"set-{n}-{len(columns)}", columns, [f"p{i}" for i in range(n)], Terms(["research"])
-    )
-    permit = governed.engine().authorize(dataset, action="train", purpose="research")
-    return PermitDataset(governed.vault, permit, spec)
-
-
-N = 30
-X = np.arange(N * 4, dtype=np.float32).reshape(N, 4)
-IDS = (2**24 + np.arange(N * 4)).reshape(N, 4)
-CLASSES = (np.arange(N) % 2).astype(np.int64)
-
-
-@pytest.mark.parametrize("label", [CLASSES / 3 + 0.3, (CLASSES / 3 + 0.3).astype(np.float32)])
-def test_a_number_to_predict_keeps_its_fraction(governed: Any, label: np.ndarray) -> None:
-    data = opened(governed, {"x": X, "y": label}, Spec({"x": 4}, "y", 1))
-    y = everything(data)[1]
-    assert y.dtype == label.dtype
-    np.testing.assert_array_equal(y, label)
-
-
-def test_a_vector_of_labels_is_kept_whole(governed: Any) -> None:
-    label = np.arange(N * 5, dtype=np.int64).reshape(N, 5) % 2
-    np.testing.assert_array_equal(everything(opened(governed, {"x": X, "y": label}, Spec({"x": 4}, "y", 2)))[1], label)
-
-
-@pytest.mark.parametrize("dtype", [np.int64, np.float64])
-def test_features_that_float32_would_change_are_refused_or_kept_as_they_are(governed: Any, dtype: Any) -> None:
-    columns = {"x": IDS.astype(dtype), "y": CLASSES}
-    name = np.dtype(dtype).name
-    with pytest.raises(DataMismatch, match=f"'x' holds {name}.*dtypes"):
-        opened(governed, columns, Spec({"x": 4}, "y", 2))
-    x = everything(opened(governed, {**columns, "z": X}, Spec({"x": 4}, "y", 2, dtypes={"x": name})))[0]
-    assert x.dtype == dtype
-    np.testing.assert_array_equal(x, IDS)
-
-
-@pytest.mark.parametrize(
-    ("spec", "told"),
-    [
-        (Spec({"x": 3}, "y", 2), "'x' has 4 values per row, the client's Spec says 3"),
-        (Spec({"x": 1}, "y", 2), "'x' has 4 values"),
-        (Spec({"x": 4}, "y", 2, label_dtype="float32"), "label column 'y' holds int64"),
-        (Spec({"x": 4}, "y", 2, dtypes={"x": "int64"}), "'x' holds float32"),
-        (Spec({"y": 1}, "x", 2), "label column 'x' holds float32.*label_dtype"),
-    ],
-)
-def test_a_spec_that_does_not_fit_is_refused_by_name(governed: Any, spec: Spec, told: str) -> None:
-    with pytest.raises(DataMismatch, match=told):
-        opened(governed, {"x": X, "y": CLASSES}, spec)
-
-
 def test_decrypted_records_are_cleared_when_the_batch_is_made(governed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[np.ndarray] = []
     zeros = np.zeros
@@ -358,96 +291,6 @@ def test_decrypted_records_are_cleared_when_the_batch_is_made(governed: Any, mon
     assert x.any()
     assert made
     assert not any(array.view(np.uint8).any() for array in made)
-
-
-# -- evaluation ----------------------------------------------------------------------------------------------------------
-
-
-class Rows:
-    def __init__(self, x: Any, y: Any) -> None:
-        self.x, self.y = torch.as_tensor(x), torch.as_tensor(y)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitems__(self, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        i = torch.as_tensor(np.asarray(rows, dtype=np.int64))
-        return self.x[i].clone(), self.y[i].clone()
-
-
-CPU = torch.device("cpu")
-F = torch.nn.functional
-XS = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
-SIDE = (XS.sum(1) > 0).astype(np.int64)
-
-
-def knows(outputs: int) -> torch.nn.Linear:
-    layer = torch.nn.Linear(4, outputs)
-    with torch.no_grad():
-        layer.weight.zero_()[-1] += 1
-        layer.bias.zero_()
-    return layer
-
-
-def test_one_logit_names_class_1_above_zero() -> None:
-    bce = F.binary_cross_entropy_with_logits
-    shapes = [
-        (knows(1), lambda o, y: bce(o, y.float()[:, None])),
-        (torch.nn.Sequential(knows(1), torch.nn.Flatten(0)), lambda o, y: bce(o, y.float())),
-    ]
-    for model, loss in shapes:
-        for labels in (SIDE, SIDE.astype(np.float32)):
-            found = evaluate(model, loss, Rows(XS, labels), CPU)
-            assert found.right.all()
-            chance = 1 / (1 + np.exp(-np.abs(XS.sum(1))))
-            np.testing.assert_allclose(found.confidence, chance, rtol=1e-5)
-
-
-def test_a_row_with_several_labels_is_right_when_all_are() -> None:
-    model = torch.nn.Sequential(knows(2), torch.nn.Unflatten(1, (2, 1)))
-    model = torch.nn.Sequential(model, torch.nn.Upsample(scale_factor=3))  # (B, 2, 3)
-    labels = np.stack([SIDE, SIDE, np.arange(90) % 2], axis=1)
-    found = evaluate(model, F.cross_entropy, Rows(XS, labels), CPU)
-    np.testing.assert_array_equal(found.right, labels[:, 2] == SIDE)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_a_row_that_cannot_be_judged_is_wrong_at_the_largest_loss_and_harms_no_other(value: float) -> None:
-    x = XS.copy()
-    x[3, 1] = value
-    whole, without = (
-        evaluate(knows(2), F.cross_entropy, Rows(*rows), CPU, loss_max=4.0)
-        for rows in ((x, SIDE), (np.delete(XS, 3, 0), np.delete(SIDE, 3)))
-    )
-    if not np.isfinite(value) or not whole.right[3]:
-        assert not whole.right[3]
-        assert whole.loss == pytest.approx(without.loss + 4.0, rel=1e-5)
-    np.testing.assert_array_equal(np.delete(whole.right, 3), without.right)
-
-
-def test_labels_no_class_has_and_losses_without_bounds_never_stop_an_evaluation() -> None:
-    labels = SIDE.copy()
-    labels[[0, 40]] = [7, -5]
-    found = evaluate(knows(2), F.cross_entropy, Rows(XS, labels), CPU, batch=16, loss_max=4.0)
-    assert not found.right[[0, 40]].any()
-    assert found.right.sum() == 88
-    negative = evaluate(knows(2), lambda o, y: F.cross_entropy(o, y) - 1e9, Rows(XS, SIDE), CPU)
-    assert negative.loss == 0.0
-    assert (
-        evaluate(knows(2), lambda o, y: F.cross_entropy(o, y) * 1e9 + 1, Rows(XS, SIDE), CPU, loss_max=2.0).loss
-        == 180.0
-    )
-
-
-def test_every_form_of_a_loss_gives_the_loss_of_each_record() -> None:
-    wanted = evaluate(knows(2), F.cross_entropy, Rows(XS, SIDE), CPU).loss
-    forms = [
-        torch.nn.CrossEntropyLoss(),
-        lambda o, y: F.cross_entropy(o, y) + 0,
-        lambda o, y: F.cross_entropy(o, y, reduction="none"),
-    ]
-    for loss in forms:
-        assert evaluate(knows(2), loss, Rows(XS, SIDE), CPU).loss == pytest.approx(wanted, rel=1e-5)
 
 
 # -- sampling -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-//! The engine and a second implementation of the format page (`golden/write.py`) write the same bytes.
+//! The engine and a second implementation of the format page (`tests/reference/audit_writer.py`) write the same bytes.
 
 mod common;
 
@@ -12,7 +12,7 @@ const HEAD: &str = "3:89d19bd9cf05216431fdc8de81e26aa101b69dc94f46435a9a02bf3669
 
 #[test]
 fn the_log_written_in_python_verifies() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/vectors/audit");
     let head = HEAD.parse().unwrap();
     let report = verify(&dir, Some(ORIGIN), Some(&head)).unwrap();
     assert_eq!((report.records, report.head), (3, head));
@@ -30,5 +30,8 @@ fn the_engine_writes_the_same_bytes() {
         log.append(&body).unwrap();
     }
     assert_eq!(log.head().to_string(), HEAD);
-    assert_eq!(bytes(dir.path()), include_bytes!("golden/000001.log"));
+    assert_eq!(
+        bytes(dir.path()),
+        include_bytes!("../../../../tests/vectors/audit/000001.log")
+    );
 }

@@ -31,8 +31,8 @@
 //!
 //! # What stays compatible
 //!
-//! - The bytes on disk. What a released version wrote, later ones read; `vectors/` holds frozen vaults, and a change of any
-//!   byte is a new version of the format. The formats are described where they are decoded, at the head of each file in
+//! - The bytes on disk. What a released version wrote, later ones read; `tests/vectors/vault/` holds frozen vaults, and a
+//!   change of any byte is a new version of the format. The formats are described where they are decoded, at the head of each file in
 //!   `format/` and of `keys/epoch.rs`: an independent reader can be written from them.
 //! - The codes of errors ([`VaultError::code`]): a code never changes its meaning.
 //!

@@ -4,6 +4,7 @@ mod authorize;
 mod bundles;
 mod consent;
 mod gates;
+mod one_by_one;
 mod rows;
 mod table;
 

@@ -4,8 +4,9 @@
 //! The order in which a store draws its bytes is not part of the format: objects are written again from the salts and keys
 //! the folders hold, keystores from theirs.
 //!
-//! `vectors/golden/<name>` (version 1) and `vectors/golden2/<name>` are vault folders, `<name>.json` what is in it, `key.akb` a keystore backup of the first. They
-//! were written once by `folders/write.rs`; `tests/vault/decoder.py` reads them by another implementation.
+//! In `tests/vectors/vault/`, `golden/<name>` (version 1) and `golden2/<name>` are vault folders, `<name>.json` what is in it,
+//! `key.akb` a keystore backup of the first. They were written once by `folders/write.rs`; `tests/reference/vault_decoder.py`
+//! reads them by another implementation.
 
 mod write;
 
@@ -50,7 +51,7 @@ fn words(text: &str) -> Provider {
 fn golden(version: u16) -> PathBuf {
     let folder = ["golden", "golden2"][usize::from(version - 1)];
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("vectors")
+        .join("../../../tests/vectors/vault")
         .join(folder)
 }
 

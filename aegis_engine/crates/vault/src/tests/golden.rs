@@ -100,8 +100,8 @@ fn every_way_of_writing_and_any_number_of_threads_gives_the_same_bytes() {
 #[test]
 fn an_object_from_fixed_seeds_has_the_frozen_bytes() {
     let (_dir, bytes) = golden();
-    // `tests/vault/decoder.py` reads the same file with another implementation.
-    let frozen = include_bytes!("../../vectors/v1.enc");
+    // `tests/reference/vault_decoder.py` reads the same file with another implementation.
+    let frozen = include_bytes!("../../../../../tests/vectors/vault/v1.enc");
     assert_eq!(bytes.len(), 4096 + 5000 + 2 * 16);
     let context = "89414547560d0a1a0100010c00000000\
                    00112233445566778899aabbccddeeff\

@@ -1,16 +1,18 @@
 //! Tests of the crate as a whole; each is named for the behaviour it pins.
 
+mod backup_restore;
 mod bulk;
-mod care;
+mod destroy;
 mod door;
 mod durable;
 mod folders;
+mod fsck_scrub_doctor;
 mod golden;
 mod growth;
-mod manage;
 mod names;
 mod open;
 mod records;
+mod rotate_reencrypt;
 mod shred;
 mod store;
 mod tamper;
@@ -24,8 +26,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aegis_policy::{Action, Permit};
 use tempfile::TempDir;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::format::paths::Paths;
+use crate::keys::provider::Passphrase;
 use crate::{Meta, Provider, Result, Vault};
 
 const KEY: &[u8; 32] = b"SUPER_SECRET_32_BYTE_KEY_1234567";
@@ -38,6 +42,14 @@ fn vault() -> (TempDir, Vault) {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::create(&dir.path().join("v"), &provider()).unwrap();
     (dir, vault)
+}
+
+fn other() -> Provider {
+    Provider::raw(&[7; 32]).unwrap()
+}
+
+fn passphrase(text: &[u8]) -> Provider {
+    Provider::new(Passphrase::new(Zeroizing::new(text.to_vec())).unwrap())
 }
 
 /// A name that no other object has.

@@ -215,3 +215,26 @@ fn a_file_whose_name_is_not_utf_8_needs_a_name_and_sizes_that_lie_are_not_believ
     let id = store(made_up, Meta::named("made up")).unwrap();
     assert_eq!(load(&vault, id).unwrap(), fs::read(made_up).unwrap());
 }
+
+#[test]
+fn a_rename_changes_the_name_and_no_byte_of_the_file() {
+    let (_dir, vault) = vault();
+    let id = store(&vault, b"x");
+    let file = fs::read(vault.inner.paths.object(id)).unwrap();
+    vault.rename(id, "nouveau é.csv").unwrap();
+    let again = Vault::open(vault.path(), &provider()).unwrap();
+    assert_eq!(again.stat(id).unwrap().name, "nouveau é.csv");
+    assert_eq!(again.list().unwrap()[0].name, "nouveau é.csv");
+    assert_eq!(fs::read(vault.inner.paths.object(id)).unwrap(), file);
+    assert_eq!(load(&again, id).unwrap(), b"x");
+    for bad in ["", &"n".repeat(1025)] {
+        assert!(matches!(
+            vault.rename(id, bad),
+            Err(VaultError::BadRequest { .. })
+        ));
+    }
+    assert!(matches!(
+        vault.rename(Uuid::nil(), "n"),
+        Err(VaultError::ObjectNotFound { .. })
+    ));
+}

@@ -146,3 +146,45 @@ fn the_shred_is_on_record_without_a_name() {
     );
     assert!(!text.contains("person") && !text.contains("secret name"));
 }
+
+fn about(vault: &Vault, subject: &str, data: &[u8]) -> Uuid {
+    let meta = Meta {
+        subject: Some(subject.into()),
+        ..unused()
+    };
+    vault.store_bytes(data, meta).unwrap()
+}
+
+#[test]
+fn a_subject_is_shredded_in_all_its_objects_and_no_other() {
+    let (_dir, vault) = vault();
+    let (a, b) = (about(&vault, "ann", b"a"), about(&vault, "ann", b"b"));
+    let other = about(&vault, "bob", b"c");
+    let receipt = vault.shred_subject("ann", None).unwrap();
+    let mut gone = receipt.objects.clone();
+    gone.sort();
+    let mut expected = vec![a, b];
+    expected.sort();
+    assert_eq!(gone, expected);
+    assert_eq!(receipt.epoch_after, 2);
+    assert_eq!(load(&vault, other).unwrap(), b"c");
+    assert!(matches!(
+        vault.shred_subject("ann", None),
+        Err(VaultError::SubjectNotFound)
+    ));
+    assert_eq!(vault.epoch().unwrap(), 2);
+}
+
+#[test]
+fn many_objects_go_in_one_ratchet_or_none_goes() {
+    let (_dir, vault) = vault();
+    let all: Vec<Uuid> = (0..5).map(|n| store(&vault, &[n])).collect();
+    let missing = [all[0], Uuid::nil()];
+    assert!(vault.shred_many(&missing, None).is_err());
+    assert_eq!(load(&vault, all[0]).unwrap(), [0]);
+    let receipt = vault.shred_many(&[all[0], all[1], all[0]], None).unwrap();
+    assert_eq!(receipt.objects, all[..2]);
+    assert_eq!(vault.epoch().unwrap(), 2);
+    assert_eq!(vault.list().unwrap().len(), 3);
+    assert!(vault.shred_many(&[], None).is_err());
+}

@@ -36,7 +36,7 @@ fn case(key: &[u8], nonce: &[u8], aad: &[u8], plain: Option<&[u8]>, ct: &[u8], t
 
 #[test]
 fn nist_cavp_aes_256_gcm() {
-    let text = include_str!("../../vectors/cavp_aes256gcm.txt");
+    let text = include_str!("../../../../../tests/vectors/vault/cavp_aes256gcm.txt");
     let (mut passed, mut failed) = (0, 0);
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let parts: Vec<&str> = line.split(' ').collect();

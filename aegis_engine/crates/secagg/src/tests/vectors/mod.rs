@@ -1,5 +1,5 @@
-//! The frozen vectors of `tests/vectors/secagg/v2/`, made by an independent implementation (`secagg_reference.py`) that was written
-//! from `docs/SECURE_AGGREGATION.md`; pytest reads the same files.
+//! The frozen vectors of `tests/vectors/secagg/v2/`, made by an independent implementation (`tests/reference/secagg/`)
+//! that was written from `docs/SECURE_AGGREGATION.md`; pytest reads the same files.
 
 mod messages;
 mod primitives;

@@ -1,0 +1,5 @@
+"""Governed vaults."""
+
+from governed_vaults import govern, governed
+
+__all__ = ["govern", "governed"]

@@ -1,0 +1,156 @@
+"""Mutants of the server's strategies."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+from places import E2E, EXCHANGE, HOSTILE, INNER, REPLY, STRATEGY, UNIT
+
+SERVER = [
+    Mutant(
+        "A01 clients may be sent different models",
+        "strategies/masked/masking.py",
+        "        if found not in (None, binding):",
+        "        if False:",
+        f"{E2E}/test_model_inconsistency.py::test_an_inner_strategy_that_sends_different_models_trains_nobody",
+    ),
+    Mutant(
+        "A02 a masked input is added unchecked",
+        "strategies/masked/masking.py",
+        "            if self.check is not None:",
+        "            if False:",
+        f"{E2E}/test_groups.py::test_a_masked_input_that_a_check_refuses_is_left_out",
+    ),
+    Mutant(
+        "A03 shards count alike, whatever their weights",
+        STRATEGY,
+        "part * (one.weight / weight)",
+        "part / len(sums)",
+        f"{E2E}/test_groups.py::test_shards_add_up_to_the_mean_over_all_in_the_same_two_trips",
+    ),
+    Mutant(
+        "A04 a group counts by what its clients say of themselves",
+        "strategies/bucketed.py",
+        "dtype=np.float64), 1) for s in sums]",
+        "dtype=np.float64), s.weight) for s in sums]",
+        f"{E2E}/test_groups.py::test_every_group_counts_alike_whatever_its_clients_say_they_weigh",
+    ),
+    Mutant(
+        "A05 a group of too few is summed",
+        "strategies/masked/grouping.py",
+        "if len(members[smallest]) >= self.least:",
+        "if len(members[smallest]) >= 1:",
+        f"{UNIT}/strategies/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
+    ),
+    Mutant(
+        "A06 groups are drawn anew in each round",
+        "strategies/masked/grouping.py",
+        "        if not self._seats:\n            count",
+        "        if True:\n            new = there\n            count",
+        f"{UNIT}/strategies/test_grouping.py::test_a_seat_lasts_while_its_group_has_enough",
+    ),
+    Mutant(
+        "A07 a sum over two where more were asked for",
+        "strategies/plan.py",
+        "min_clients=self.min_cohort,",
+        "min_clients=2,",
+        f"{E2E}/test_secagg_run.py::test_fewer_than_the_smallest_cohort_give_no_sum_where_the_threshold_is_met",
+    ),
+    Mutant(
+        "A08 counts nobody asked for are told",
+        STRATEGY,
+        "            record.metrics = {}\n",
+        "            pass\n",
+        f"{E2E}/test_evaluation_schedule.py::test_the_last_model_alone_is_measured_and_no_other_round_counts_anything",
+    ),
+    Mutant(
+        "A09 held-out rows are counted with every update",
+        STRATEGY,
+        'evaluate=evaluate and record.task == "train"',
+        'evaluate=record.task == "train"',
+        f"{E2E}/test_evaluation_schedule.py::test_the_last_model_alone_is_measured_and_no_other_round_counts_anything",
+    ),
+    Mutant(
+        "A10 a model that nobody trained is measured",
+        STRATEGY,
+        "self._schedule.after(server_round, self._last) or not trained:",
+        "self._schedule.after(server_round, self._last):",
+        f"{INNER}::test_without_a_new_model_no_held_out_row_is_touched",
+    ),
+    Mutant(
+        "A11 a model is measured over fewer than a cohort",
+        STRATEGY,
+        'least = max(self.plan.min_cohort, getattr(self.inner, "min_evaluate_nodes", 0))',
+        'least = getattr(self.inner, "min_evaluate_nodes", 0)',
+        f"{INNER}::test_fraction_evaluate_is_kept_to_or_refused",
+    ),
+    Mutant(
+        "A12 with DP every model is measured",
+        "strategies/schedule.py",
+        '"never" if not fraction else "last" if noise_multiplier else "every"',
+        '"never" if not fraction else "every"',
+        f"{INNER}::test_every_model_is_measured_without_dp_and_the_last_with_it",
+    ),
+    Mutant(
+        "A13 an audit log that went back is taken",
+        EXCHANGE,
+        "if reply.audit_records < records or (reply.audit_records == records and reply.audit_head != head):",
+        "if False:",
+        f"{HOSTILE}::test_a_node_whose_log_went_back_or_was_rewritten_is_lost",
+    ),
+    Mutant(
+        "A14 who was not asked is heard",
+        EXCHANGE,
+        "            if node not in asked:\n                continue\n            reply",
+        "            reply",
+        f"{HOSTILE}::test_an_answer_of_somebody_who_was_not_asked_or_that_comes_twice_is_not_taken",
+    ),
+    Mutant(
+        "A15 an answer to an earlier message is taken",
+        EXCHANGE,
+        "if message.metadata.reply_to_message_id in open_ids:",
+        "if True:",
+        f"{HOSTILE}::test_an_answer_to_an_earlier_message_is_not_taken_for_one_to_this",
+    ),
+    Mutant(
+        "A16 what a client said is printed as it came",
+        EXCHANGE,
+        'plain = "".join(c for c in reply.reason[:300] if c.isprintable())',
+        "plain = reply.reason",
+        f"{HOSTILE}::test_words_of_a_client_are_short_and_printable",
+    ),
+    Mutant(
+        "A17 an update in clear may hold what is not finite",
+        REPLY,
+        "if values.shape != tuple(sent.shape) or not np.isfinite(values).all():",
+        "if values.shape != tuple(sent.shape):",
+        f"{HOSTILE}::test_a_bad_reply_in_clear_loses_its_sender_and_the_mean_is_that_of_the_others",
+    ),
+    Mutant(
+        "A18 in clear a client votes by what it says, where all count alike",
+        REPLY,
+        "weight = 1.0 if uniform else float(one.examples)",
+        "weight = float(one.examples)",
+        f"{HOSTILE}::test_uniform_gives_each_client_one_vote_whatever_it_says_of_its_rows",
+    ),
+    Mutant(
+        "A19 one node that refuses for good ends the run",
+        "strategies/refusals.py",
+        "if not asked or {one.node for one in refused} != set(asked):",
+        "if not asked or not refused:",
+        f"{HOSTILE}::test_a_run_of_which_one_node_may_come_back_goes_on_and_says_who_is_missing_and_why",
+    ),
+    Mutant(
+        "A20 wrappers with noise of their own are taken",
+        "strategies/inner.py",
+        '    if "DifferentialPrivacy" in flowers_own(inner).__name__:',
+        "    if False:",
+        f"{INNER}::test_a_wrapper_with_central_noise_is_refused_with_the_way_to_client_noise",
+    ),
+    Mutant(
+        "A21 a liar about shares is not named",
+        "strategies/masked/closing.py",
+        'record.lose(Lost(holder, "unmask", reason, "AEG-S018"))',
+        "pass",
+        "tests/property/test_secure_strategy.py::test_a_client_that_lies_about_a_share_is_named_and_costs_nobody_a_round",
+    ),
+]
