@@ -13,9 +13,7 @@ import pytest
 from test_report import HOSTILE, Page, deployment, example, hostile, render
 
 from aegis_flower.report import RunReport, SecAggReport, words
-from aegis_flower.report.check import Matches
 
-ANY_TEXT = r"(?s).+"
 # What would end an element, an attribute, a comment, a style sheet or a template; begin one; or hide and turn what follows.
 ATTACKS = (
     HOSTILE,
@@ -94,8 +92,9 @@ def free(hint: Any, value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every text below `value` whose form its type leaves open, with its path; `None` for one that is not there."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        open_ = all(mark.pattern == ANY_TEXT for mark in args[1:] if isinstance(mark, Matches))
-        yield from free(args[0], value, path) if open_ else ()
+        rules = [rule for mark in args[1:] for rule in getattr(mark, "metadata", ())]
+        closed = any(getattr(rule, "pattern", None) for rule in rules)
+        yield from () if closed else free(args[0], value, path)
     elif origin in {Union, types.UnionType}:
         yield from free(next(arg for arg in args if arg is not types.NoneType), value, path)
     elif origin is tuple:
