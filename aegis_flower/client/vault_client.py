@@ -19,7 +19,7 @@ import numpy.typing as npt
 from flwr.app import Context
 from flwr.client import Client, NumPyClient
 
-from aegis_engine import DpSession, Permit, Release, Rng
+from aegis_engine import DpSession, Permit, Release, Request, Rng
 from aegis_flower import gate, wire
 from aegis_flower.client import admission, preflight
 from aegis_flower.client.recipe import Recipe
@@ -157,8 +157,7 @@ class VaultClient(Recipe, NumPyClient):
             PolicyDenied: purpose, columns or every row are refused; the refusal is on record.
         """
         policy = self.config.policy
-        return self.node.engine.authorize(
-            self.node.dataset(holdout),
+        request = Request(
             action=action,
             purpose=policy.purpose,
             columns=policy.columns,
@@ -167,6 +166,7 @@ class VaultClient(Recipe, NumPyClient):
             node=self.node.config.name,
             minutes=policy.permit_minutes,
         )
+        return self.node.engine.authorize(self.node.dataset(holdout), request)
 
     def train_round(self, parameters: NDArrays, round_: int, noise_multiplier: float) -> Trained:
         """Permit, then budget, then training: nothing is read before both are given.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aegis_engine.errors import AegisError, InsufficientAssurance, ObjectShredded
 
-from aegis_engine import ComplianceEngine, Vault, audit_read
+from aegis_engine import ComplianceEngine, Request, Vault, audit_read
 from aegis_flower.ingest import Terms, ingest
 
 KEY = bytes(32)
@@ -29,7 +29,7 @@ def take_in(vault: Vault, name: str, people: list[str], **more: Any) -> str:
 
 
 def read(vault: Vault, dataset: str) -> list[int]:
-    permit = ComplianceEngine(vault).authorize(dataset, action="train", purpose="research")
+    permit = ComplianceEngine(vault).authorize(dataset, Request(action="train", purpose="research"))
     reader = vault.records(permit)
     out = np.zeros(permit.rows, np.dtype([("x", "<f4", (9,)), ("y", "<i8")]))
     ids = list(range(permit.rows)) if permit.rows else []
@@ -121,7 +121,7 @@ def test_rows_in_tables_are_closed_and_the_receipt_says_that_their_bytes_stay(va
     receipt = vault.erase_person("p2")
     assert receipt["datasets"] == [{"dataset": stored, "now": stored, "name": "t.csv", "rows": 1, "unreachable": True}]
     assert any("table" in caveat for caveat in receipt["caveats"])
-    assert ComplianceEngine(vault).authorize(stored, action="train", purpose="research").rows == 2
+    assert ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research")).rows == 2
 
 
 def test_shredding_a_subject_points_to_the_erasure_of_their_rows(vault: Vault) -> None:
@@ -144,5 +144,5 @@ def test_no_bundle_brings_erased_rows_back(tmp_path: Path) -> None:
     vault.govern(str(folder))
     dataset = take_in(vault, "a", ["p1", "p2"])
     vault.consent_erase("p1")
-    told = ComplianceEngine(vault).explain(dataset, action="train", purpose="research")
+    told = ComplianceEngine(vault).explain(dataset, Request(action="train", purpose="research"))
     assert (told["rows"], told["denied"]) == (1, {"engine.erased": 1})

@@ -19,7 +19,7 @@ from flwr.app import Context, RecordDict
 from scipy import stats
 from torch import nn
 
-from aegis_engine import ComplianceEngine, DpSession, Permit, Rng, Vault
+from aegis_engine import ComplianceEngine, DpSession, Permit, Request, Rng, Vault
 from aegis_flower import train as training
 from aegis_flower.client import VaultClient, apply_update, load, weights
 from aegis_flower.configs import Config, PrivacyConfig, from_dict
@@ -52,7 +52,7 @@ def stream(tmp_path: Path) -> Stream:
         columns = {"x": np.asarray(x, np.float32), "y": np.asarray(y, np.int64)}
         subjects = [f"person-{i}" for i in range(len(y))]
         dataset = ingest(vault, f"rows-{next(number)}", columns, subjects, Terms(["research"]), allow_missing=True)
-        permit = engine.authorize(dataset, action="train", purpose="research")
+        permit = engine.authorize(dataset, Request(action="train", purpose="research"))
         return PermitDataset(vault, permit, Spec({"x": columns["x"].shape[1]}, "y", 2))
 
     return make

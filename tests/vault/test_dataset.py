@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis_engine import errors
+from aegis_engine import Request, errors
 
 KEY = bytes(32)
 CHUNK = 2**20
@@ -292,7 +292,7 @@ def governed(vault: Vault) -> tuple[Vault, str, object]:
     people = [f"p{n}" for n in range(1000)]
     stored = ingest(vault, "set", {"x": rows}, people, Terms(purposes=["research"]))
     vault.consent_withdraw("p7", "research")
-    return vault, stored, ComplianceEngine(vault).authorize(stored, action="train", purpose="research")
+    return vault, stored, ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research"))
 
 
 # -- errors, threads, processes -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from aegis_engine.tables import Csv, Parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -428,11 +428,11 @@ def test_a_column_that_is_not_there_is_answered_as_one_that_is_not_approved(tmp_
     answers = []
     for column in ("b", "nothing"):
         with pytest.raises(AegisError) as caught:
-            engine.authorize(str(stored), action="train", purpose="research", run="1", columns=["a", column])
+            engine.authorize(str(stored), Request(action="train", purpose="research", run="1", columns=["a", column]))
         answers.append((type(caught.value), caught.value.code, str(caught.value)))
     assert answers[0] == answers[1]
     # So does a table opened with a permit.
-    permit = engine.authorize(str(stored), action="train", purpose="research", run="1")
+    permit = engine.authorize(str(stored), Request(action="train", purpose="research", run="1"))
     told = []
     for column in ("b", "nothing"):
         with pytest.raises(AegisError) as caught:

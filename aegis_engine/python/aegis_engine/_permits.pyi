@@ -132,7 +132,7 @@ class ComplianceEngine:
         Args:
             dataset: its id.
             request: what is asked.
-            loose: the request's keywords instead of a request, until 0.2.
+            loose: the request's keywords instead of a request, with a `DeprecationWarning`, until 0.2.
 
         Raises:
             PolicyDenied: names the policies and what each asks for; the refusal is on record.
@@ -147,7 +147,7 @@ class ComplianceEngine:
             dataset: its id.
             request: what is asked.
             today: as if it were this day, in days since 1970-01-01.
-            loose: the request's keywords instead of a request, until 0.2.
+            loose: the request's keywords instead of a request, with a `DeprecationWarning`, until 0.2.
         """
 
     def layout(self, dataset: str) -> list[tuple[str, str, int]]:
@@ -190,7 +190,8 @@ class ComplianceEngine:
             counts_seed: makes the noise of counts repeatable, and worthless.
             counts_reservation: id of the holdout's reservation.
             counts_epsilon: ε of the holdout's ledger with this evaluation.
-            loose: the keywords of proposal and limits, with the bare buffer as `proposal`, until 0.2.
+            loose: the keywords of proposal and limits, with the bare buffer as `proposal` and a `DeprecationWarning`, until
+                0.2.
 
         Raises:
             GateFailed: with every gate's result.

@@ -14,6 +14,7 @@ use super::release::Release;
 use super::request::Request;
 use super::session::DpSession;
 use crate::convert::{to_python, uuid};
+use crate::earlier::given_or_made;
 use crate::error::Result;
 use crate::handle::Vault;
 
@@ -34,7 +35,7 @@ impl ComplianceEngine {
         loose: Option<&Bound<'_, PyDict>>,
         today: Option<u32>,
     ) -> Result<(Arc<aegis_vault::Dataset>, aegis_policy::Request)> {
-        let request = Request::of(py, request, loose)?;
+        let request = given_or_made(py, request, loose, Request::WRITTEN)?;
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
         let request = request.about(&self.vault, &found, today);
