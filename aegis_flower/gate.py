@@ -13,9 +13,9 @@ import numpy.typing as npt
 import aegis_engine as engine
 from aegis_engine import DpSession, Permit, Release, clip_l2
 from aegis_flower import accountant
-from aegis_flower.accountant import Mechanism
 from aegis_flower.configs import Config
 from aegis_flower.ledger import Reservation
+from aegis_flower.mechanism import Mechanism
 from aegis_flower.node.node import Node
 
 if TYPE_CHECKING:

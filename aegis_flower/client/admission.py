@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aegis_flower import gate
 from aegis_flower.configs import Config
 from aegis_flower.errors import ConfigError, EvaluationsSpent, OutsideTerms
-from aegis_flower.ledger import Mechanism, gate_epsilon
+from aegis_flower.ledger import Mechanism, RoundMechanism, gate_epsilon
 
 if TYPE_CHECKING:
     from aegis_flower.client.recipe import Recipe
@@ -41,9 +41,8 @@ def admit(client: Recipe, task: str, sigma: float, *, evaluates: bool, masked: b
         _check_terms(cfg, terms, masked)
         _check_sigma(cfg, sigma)
         if cfg.privacy.mode == "example":
-            asked = Mechanism(sigma, cfg.privacy.sample_rate, cfg.privacy.clip)
-            steps = cfg.privacy.steps_per_round
-            node.ledger.check(mechanism=asked, steps=steps, budget=float(terms["budget_epsilon"]))
+            asked = RoundMechanism.of(cfg.privacy, sigma)
+            node.ledger.check(mechanism=asked.step, steps=asked.steps, budget=float(terms["budget_epsilon"]))
     if evaluates and node.has_holdout:
         terms = node.terms(node.dataset(holdout=True))
         _check_terms(cfg, terms, masked)
@@ -91,7 +90,7 @@ def _check_sigma(cfg: Config, sigma: float) -> None:
         enough = sigma >= p.noise_multiplier
     else:
         try:
-            enough = sigma > 0 and _within(cfg, Mechanism(sigma, p.sample_rate, p.clip))
+            enough = sigma > 0 and _within(cfg, RoundMechanism.of(p, sigma).step)
         except ConfigError as error:  # of a σ that no mechanism of this node has
             raise OutsideTerms(f"the server names σ={sigma:g}: {error}") from None
     if not enough:

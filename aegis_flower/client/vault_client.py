@@ -26,7 +26,7 @@ from aegis_flower.client.recipe import Recipe
 from aegis_flower.configs import Config
 from aegis_flower.door import codes_only
 from aegis_flower.errors import AppError, OutsideTerms
-from aegis_flower.ledger import Mechanism, Reservation
+from aegis_flower.ledger import Reservation, RoundMechanism
 from aegis_flower.node.node import Node
 from aegis_flower.weights import NDArrays, apply_update, load, weights
 
@@ -186,31 +186,27 @@ class VaultClient(Recipe, NumPyClient):
         model = self.model()
         load(model, parameters)
         seed = self._insecure_seed(round_)
+        mechanism = RoundMechanism.of(cfg, noise_multiplier)
         reservation = session = None
-        if cfg.mode == "example":
-            reservation = self.node.ledger.reserve(
+        if mechanism.private:
+            reservation = self.node.ledger.reserve_round(
+                mechanism,
                 run=str(self.context.run_id),
                 round_=round_,
-                mechanism=Mechanism(noise_multiplier, cfg.sample_rate, cfg.clip),
-                steps=cfg.steps_per_round,
                 delta=cfg.delta,
                 budget=terms["budget_epsilon"],
             )
-            session = training.session(model, permit, reservation.id, cfg, noise_multiplier, seed)
+            session = training.session(model, permit, reservation, seed)
         data = PermitDataset(self.node.vault, permit, self.spec)
-        result = training.train(
-            model,
+        learning = training.Learning(
             self.loss(),
             self.optimizer(model.parameters()),
-            data,
-            cfg,
-            noise_multiplier,
-            session or (Rng() if seed is None else Rng.insecure_test(seed)),
             models.device(self.config.model.device),
             self.proximal_mu,
-            physical_batch=self.config.model.physical_batch,
-            probed=self.probed,
+            self.config.model.physical_batch,
         )
+        rng = session or (Rng() if seed is None else Rng.insecure_test(seed))
+        result = training.train(model, data, mechanism, rng, learning, probed=self.probed)
         dp = "off" if session is None else cfg.noise
         return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
 

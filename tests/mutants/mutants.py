@@ -99,9 +99,9 @@ RATE = f"{UNIT}/test_train.py::test_rows_are_drawn_at_the_rate_to_a_part_in_a_hu
 PYTHON = [
     Mutant(
         "C02 half the noise of the charge",
-        CLIENT,
-        "cfg, noise_multiplier, seed)",
-        "cfg, noise_multiplier / 2, seed)",
+        TRAIN,
+        "noise_multiplier=charged.noise_multiplier,",
+        "noise_multiplier=charged.noise_multiplier / 2,",
         WIRING,
     ),
     Mutant(
@@ -185,15 +185,15 @@ PYTHON = [
     Mutant(
         "T20 empty batch noise not scaled",
         TRAIN,
-        ".cpu().numpy())) / self.cfg.expected_batch",
-        ".cpu().numpy())) / (self.cfg.expected_batch if len(batch) else 1.0)",
+        ".cpu().numpy())) / self.mechanism.expected_batch",
+        ".cpu().numpy())) / (self.mechanism.expected_batch if len(batch) else 1.0)",
         f"{UNIT}/test_train.py::test_an_empty_batch_is_noised_like_any_other",
     ),
     Mutant(
         "T23 divided by the rows there are",
         TRAIN,
-        ".cpu().numpy())) / self.cfg.expected_batch",
-        ".cpu().numpy())) / (self.cfg.sample_rate * len(self.data))",
+        ".cpu().numpy())) / self.mechanism.expected_batch",
+        ".cpu().numpy())) / (self.mechanism.sample_rate * len(self.data))",
         f"{UNIT}/test_train.py::test_the_scale_of_the_noise_says_nothing_of_how_many_rows_there_are",
     ),
     Mutant(

@@ -24,13 +24,14 @@ from aegis_flower import train as training
 from aegis_flower.client import VaultClient, apply_update, load, weights
 from aegis_flower.configs import Config, PrivacyConfig, from_dict
 from aegis_flower.data import Spec
-from aegis_flower.errors import AegisError, AppError, BudgetExceeded, GateFailed, PolicyDenied
+from aegis_flower.errors import AegisError, AppError, BudgetExceeded, ConfigError, GateFailed, PolicyDenied
 from aegis_flower.ingest import Terms, ingest
+from aegis_flower.ledger import Ledger, RoundMechanism, mechanism_of
 from aegis_flower.node.node import Node, NodeConfig
 from aegis_flower.per_record.checks import Probed
 from aegis_flower.per_record.losses import clipped_sum as sum_of_clipped
 from aegis_flower.stream import PermitDataset
-from aegis_flower.train import TrainResult, evaluate, per_sample, train
+from aegis_flower.train import Learning, TrainResult, evaluate, per_sample, train
 
 ALPHA = 1e-6
 CPU = torch.device("cpu")
@@ -77,8 +78,15 @@ def flat(model: nn.Module) -> np.ndarray:
 def run(
     model: nn.Module, data: PermitDataset, sigma: float, *, loss: Any = CE, lr: float = 1.0, **cfg: Any
 ) -> TrainResult:
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    return train(model, loss, optimizer, data, PrivacyConfig(**cfg), sigma, Rng(), CPU)
+    return train(model, data, mechanism(sigma, **cfg), Rng(), Learning(loss, sgd(model, lr), CPU))
+
+
+def mechanism(sigma: float, **cfg: Any) -> RoundMechanism:
+    return RoundMechanism.of(PrivacyConfig(**cfg), sigma)
+
+
+def sgd(model: nn.Module, lr: float = 1.0) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=lr)
 
 
 def nothing_to_learn(out: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
@@ -217,8 +225,8 @@ def test_without_dp_it_is_plain_sgd_on_the_same_batches(stream: Stream, mu: floa
     data = stream(*some_rows(30))
     model = nn.Linear(3, 2)
     twin = copy.deepcopy(model)
-    cfg = PrivacyConfig(mode="off", sample_rate=0.1, steps_per_round=12)
-    train(model, CE, torch.optim.SGD(model.parameters(), lr=0.3), data, cfg, 0.0, Rng.insecure_test(7), CPU, mu)
+    plain = mechanism(0.0, mode="off", sample_rate=0.1, steps_per_round=12)
+    train(model, data, plain, Rng.insecure_test(7), Learning(CE, sgd(model, 0.3), CPU, mu))
     rng = Rng.insecure_test(7)
     batches = [np.frombuffer(rng.poisson_rows(30, 0.1), np.uint32) for _ in range(12)]
     plain_sgd(twin, data, batches, 3.0, 0.3, mu)
@@ -229,8 +237,8 @@ def test_fedprox_pulls_a_private_model_towards_its_start(stream: Stream) -> None
     data = stream(*some_rows())
     far, near = zeros(3, 2000), zeros(3, 2000)
     for model, mu in ((far, 0.0), (near, 0.9)):
-        cfg = PrivacyConfig(sample_rate=0.5, steps_per_round=1)
-        train(model, nothing_to_learn, torch.optim.SGD(model.parameters(), lr=1.0), data, cfg, 1.0, Rng(), CPU, mu)
+        noisy = mechanism(1.0, sample_rate=0.5, steps_per_round=1)
+        train(model, data, noisy, Rng(), Learning(nothing_to_learn, sgd(model), CPU, mu))
     assert_std(flat(far), 1 / BATCH)
     assert_std(flat(near), 0.1 / BATCH)  # one step of noise, nine tenths of it taken back
 
@@ -275,9 +283,9 @@ def test_a_failure_in_the_middle_leaves_no_batch_on_the_model(stream: Stream) ->
     def broken(out: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no loss today")
 
-    cfg, optimizer = PrivacyConfig(sample_rate=1.0, steps_per_round=1), torch.optim.SGD(model.parameters(), lr=1.0)
+    once = mechanism(1.0, sample_rate=1.0, steps_per_round=1)
     with pytest.raises(RuntimeError, match="no loss today"):
-        train(model, broken, optimizer, stream(*some_rows()), cfg, 1.0, Rng(), CPU, probed=Probed())
+        train(model, stream(*some_rows()), once, Rng(), Learning(broken, sgd(model), CPU), probed=Probed())
     assert traces(model) == before
 
 
@@ -314,7 +322,7 @@ def test_how_many_gradients_are_in_memory_changes_no_result(
     stream: Stream, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, start = stream(*some_rows(40)), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    cfg = PrivacyConfig(mode=mode, sample_rate=0.7, steps_per_round=3, clip=0.5)
+    drawn = mechanism(1.0, mode=mode, sample_rate=0.7, steps_per_round=3, clip=0.5)
     largest, found = [], []
     taken = training.gradients
 
@@ -326,8 +334,8 @@ def test_how_many_gradients_are_in_memory_changes_no_result(
     monkeypatch.setattr(training, "gradients", watched)
     for size in (1, 7, 16, 256):
         model, largest[:] = copy.deepcopy(start), []
-        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        train(model, CE, optimizer, data, cfg, 1.0, Rng.insecure_test(3), CPU, physical_batch=size)
+        learning = Learning(CE, sgd(model), CPU, physical_batch=size)
+        train(model, data, drawn, Rng.insecure_test(3), learning)
         found.append(flat(model))
         assert mode == "off" or 1 <= max(largest) <= size
     for other in found[1:]:
@@ -484,16 +492,7 @@ def test_rows_are_drawn_at_the_rate_to_a_part_in_a_hundred(govern: Any, rate: fl
 def test_a_batch_is_cleared_after_its_step() -> None:
     data = InMemory(40)
     model = nn.Linear(3, 2)
-    train(
-        model,
-        CE,
-        torch.optim.SGD(model.parameters(), lr=1.0),
-        data,
-        PrivacyConfig(sample_rate=0.5, steps_per_round=3),
-        1.0,
-        Rng(),
-        CPU,
-    )
+    run(model, data, 1.0, sample_rate=0.5, steps_per_round=3)
     assert sum(len(x) for x in data.given) > 0
     assert not any(x.any() for x in data.given)
 
@@ -508,10 +507,10 @@ def test_an_empty_batch_is_noised_like_any_other() -> None:
             seen.append(gradient.numpy().astype(np.float64).std())
 
     model, empty = nn.Linear(3, 4000), 0
-    cfg = PrivacyConfig(clip=1.0, sample_rate=0.05, steps_per_round=60, expected_batch=2.0)
+    rare = mechanism(1.0, clip=1.0, sample_rate=0.05, steps_per_round=60, expected_batch=2.0)
     for _ in range(3):
-        optimizer = Keep(model.parameters(), lr=1.0)
-        empty += train(model, nothing_to_learn, optimizer, InMemory(40), cfg, 1.0, Rng(), CPU).empty_batches
+        learning = Learning(nothing_to_learn, Keep(model.parameters(), lr=1.0), CPU)
+        empty += train(model, InMemory(40), rare, Rng(), learning).empty_batches
     assert empty > 0
     assert max(seen) / min(seen) < 1.1
     assert np.mean(seen) == pytest.approx(0.5, rel=0.02)
@@ -593,6 +592,46 @@ def test_a_delta_above_the_terms_is_refused_whatever_the_number_of_rows(client: 
         with pytest.raises(BudgetExceeded, match="terms allow"):
             trained.train_round(START, 1, 5.0)
         assert trained.node.ledger.entries() == []
+
+
+def test_the_very_object_that_is_charged_is_the_one_trained_with(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger gives back what it was given; the session is made of that reservation; the training gets the same object."""
+    seen: dict[str, Any] = {}
+
+    def watch(where: Any, name: str, place: int) -> None:
+        real = getattr(where, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            seen[name] = args[place]
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, watched)
+
+    watch(Ledger, "reserve_round", 1)
+    watch(training, "session", 2)
+    watch(training, "train", 2)
+    cfg = from_dict({"privacy": {"clip": 0.5, "sample_rate": 0.25, "steps_per_round": 3, "expected_batch": 20.0}})
+    c = client(cfg, budget_epsilon=100.0)
+    made = c.train_round(START, 1, 2.0)
+    charged = seen["reserve_round"]
+    assert charged == RoundMechanism(
+        private=True, noise_multiplier=2.0, clip=0.5, sample_rate=0.25, steps=3, expected_batch=20.0
+    )
+    assert seen["train"] is charged
+    assert seen["session"] is made.reservation
+    assert made.reservation.mechanism is charged
+    (entry,) = c.node.ledger.entries()
+    assert (mechanism_of(entry), entry["steps"]) == (charged.step, charged.steps)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        charged.noise_multiplier = 0.1
+
+
+def test_a_mechanism_that_no_accountant_is_trusted_for_is_neither_charged_nor_trained(client: Any) -> None:
+    c = client(from_dict({}), budget_epsilon=100.0)
+    for sigma in (0.0, 1e-9, float("nan")):
+        with pytest.raises(ConfigError, match="noise_multiplier"):
+            c.train_round(START, 1, sigma)
+    assert c.node.ledger.entries() == []
 
 
 def test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record(client: Any) -> None:
