@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,14 +94,17 @@ class Ledger:
         vault: the vault.
         dataset: name or id of the data set.
         delta: δ of the data set's terms (``engine.terms(id)["delta"]``); None takes the default of terms.
+        lineages: those of the terms, where they were read before; None asks the vault.
     """
 
-    def __init__(self, vault: Vault, dataset: str, *, delta: float | None = None) -> None:
+    def __init__(
+        self, vault: Vault, dataset: str, *, delta: float | None = None, lineages: Sequence[str] | None = None
+    ) -> None:
         self._vault = vault
         self._dataset = dataset
         self.delta = TERMS_DELTA if delta is None else delta
         within("terms.delta", self.delta, DELTA)
-        found = _lineages(vault, dataset)
+        found = _lineages(vault, dataset) if lineages is None else list(lineages)
         self.lineages = found or [vault.mac(_NAMELESS, dataset.encode()).hex()[:32]]
         self._books = [Book(vault, lineage, dataset, nameless=not found) for lineage in self.lineages]
 

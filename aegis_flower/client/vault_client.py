@@ -142,7 +142,7 @@ class VaultClient(Recipe, NumPyClient):
     def _permitted(self, action: str, round_: int, *, holdout: bool = False) -> Permit:
         """A permit for as many rows and people as the terms ask for at least; the gate would say so, too, but after a charge."""
         permit = self.authorize(action, round_, holdout=holdout)
-        terms = self.node.terms(permit.object)
+        terms = permit.facts
         if permit.rows < terms["min_rows"] or permit.subjects < terms["min_subjects"]:
             raise OutsideTerms(
                 f"{permit.rows} rows of {permit.subjects} people may be used, the data's terms ask for {terms['min_rows']} rows "
@@ -182,19 +182,19 @@ class VaultClient(Recipe, NumPyClient):
 
         cfg = self.config.privacy
         permit, self._permit = self._permit or self._permitted("train", round_), None
-        terms = self.node.terms(permit.object)
+        facts = permit.facts
         model = self.model()
         load(model, parameters)
         seed = self._insecure_seed(round_)
         mechanism = RoundMechanism.of(cfg, noise_multiplier)
         reservation = session = None
         if mechanism.private:
-            reservation = self.node.ledger.reserve_round(
+            reservation = self.node.ledger_of(permit.object, facts).reserve_round(
                 mechanism,
                 run=str(self.context.run_id),
                 round_=round_,
                 delta=cfg.delta,
-                budget=terms["budget_epsilon"],
+                budget=facts["budget_epsilon"],
             )
             session = training.session(model, permit, reservation, seed)
         data = PermitDataset(self.node.vault, permit, self.spec)
@@ -226,17 +226,17 @@ class VaultClient(Recipe, NumPyClient):
         if not self.node.has_holdout:
             return None
         permit = self._permitted("evaluate", round_, holdout=True)
-        terms, cfg = self.node.terms(permit.object), self.config
+        facts, cfg = permit.facts, self.config
         counts = None
-        if admission.counts_are_noised(cfg, terms):
-            mechanism = gate.counts_mechanism(cfg, terms["delta"])
-            reservation = self.node.holdout_ledger.reserve(
+        if admission.counts_are_noised(cfg, facts):
+            mechanism = gate.counts_mechanism(cfg, facts["delta"])
+            reservation = self.node.ledger_of(permit.object, facts).reserve(
                 run=str(self.context.run_id),
                 round_=round_,
                 mechanism=mechanism,
                 steps=1,
                 delta=cfg.privacy.delta,
-                budget=terms["budget_epsilon"],
+                budget=facts["budget_epsilon"],
             )
             seed = self._insecure_seed(round_)
             counts = gate.Counts(mechanism, reservation, cfg.evaluation.loss_max, cfg.evaluation.histograms, seed)
@@ -290,7 +290,7 @@ class VaultClient(Recipe, NumPyClient):
         permits = [trained.permit] if leave is None else [trained.permit, leave.permit]
         freed = gate.release(self.node, permits, proposal, limits, secure_aggregation=secure_aggregation)
         if trained.reservation is not None:
-            self.node.ledger.commit(trained.reservation)
+            self._commit(trained.permit, trained.reservation)
         log.info(
             "aegis: run %d, round %d: an update over %d rows for %s is released%s; ε so far %.3f",
             self.context.run_id,
@@ -300,9 +300,13 @@ class VaultClient(Recipe, NumPyClient):
             " for masking" if secure_aggregation else " in clear",
             proposal.epsilon_total,
         )
-        if counts is not None:
-            self.node.holdout_ledger.commit(counts.reservation)
+        if counts is not None and leave is not None:
+            self._commit(leave.permit, counts.reservation)
         return freed
+
+    def _commit(self, permit: Permit, reservation: Reservation) -> None:
+        """Notes in the ledger of the permit's data set that what was reserved there has left."""
+        self.node.ledger_of(permit.object, permit.facts).commit(reservation)
 
     def release_evaluation(self, parameters: NDArrays, round_: int, *, secure_aggregation: bool) -> Release:
         """Counts over the held-out rows and takes them through the release gates; a node that has none gives zeros.
@@ -320,7 +324,7 @@ class VaultClient(Recipe, NumPyClient):
         limits = gate.Limits([], self.config.strategy.max_norm, self.config.secagg.weight_max)
         freed = gate.release(self.node, leave.permit, empty, limits, secure_aggregation=secure_aggregation)
         if leave.counts is not None:
-            self.node.holdout_ledger.commit(leave.counts.reservation)
+            self._commit(leave.permit, leave.counts.reservation)
         return freed
 
 

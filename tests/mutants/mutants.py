@@ -107,7 +107,7 @@ PYTHON = [
     Mutant(
         "C09 ledger not committed",
         CLIENT,
-        "            self.node.ledger.commit(trained.reservation)",
+        "            self._commit(trained.permit, trained.reservation)",
         "            pass",
         WIRING,
     ),
@@ -128,7 +128,7 @@ PYTHON = [
     Mutant(
         "G05 any metric may leave",
         GATE,
-        "metrics_allowed=list(METRICS),",
+        "metrics_allowed=METRICS,",
         "metrics_allowed=list(proposal.metrics),",
         f"{UNIT}/test_train.py::test_no_metric_beside_the_known_ones_may_leave",
     ),

@@ -47,6 +47,23 @@ class Permit:
     def uses(self) -> int:
         """How often it was checked."""
 
+    @property
+    def facts(self) -> DatasetTerms:
+        """All that the steward laid down, as the engine read it for the decision; `ComplianceEngine.terms` without a look at the
+        vault. How many rows there are to use, `rows` says.
+
+        Raises:
+            VaultError: an owner's permit, of a vault without a policy bundle.
+        """
+
+    @property
+    def layout(self) -> list[tuple[str, str, int]]:
+        """Columns of the data set: name, dtype, values per record; not only those that it opens.
+
+        Raises:
+            VaultError: an owner's permit, of a vault without a policy bundle.
+        """
+
 @final
 class Request:
     """What a run asks for; the same question can be asked of several data sets."""
