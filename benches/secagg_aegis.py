@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from aegis_engine.errors import AegisError
-from secagg_measure import Failed, Meter, Peak, difference, lost_of, vectors
+from secagg_measure import Failed, Meter, Peak, difference, lost_of, measured, vectors
 
 from aegis_engine import (
     ComplianceEngine,
@@ -167,14 +167,7 @@ def unmask(n: int, dim: int, percent: int, *, sparse: bool) -> dict[str, Any]:
         summed, server = cohort.unmask()
     check(summed, sorted(set(inside) - lost), updates, n)
     off = difference(np.frombuffer(summed.mean(), np.float64), summed.contributors, updates)
-    return {
-        "cpu": server.cpu,
-        "wall": server.wall,
-        "cpu_sum": server.cpu + summing.cpu,
-        "peak": peak.mb,
-        "difference": off,
-        **shape,
-    }
+    return {**measured(server, summing, peak, off), **shape}
 
 
 def check(summed: Any, contributors: list[int], updates: list[np.ndarray], n: int) -> None:

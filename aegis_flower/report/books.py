@@ -195,29 +195,27 @@ def privacy_fields(account: Account, noise: str | None) -> dict[str, Any]:
     one = next(iter(account.mechanisms)) if len(account.mechanisms) == 1 else None
     return {
         **stated("ledger", one, sum(account.mechanisms.values()), noise),
-        "epsilon": account.epsilon,
-        "epsilon_total": account.epsilon_total,
-        "epsilon_person": account.epsilon_person,
-        "epsilon_total_person": account.epsilon_total_person,
-        "rows_per_person": account.rows,
-        "delta": account.delta,
-        "mechanisms": mechanisms(account.mechanisms),
-        "budget_epsilon": account.budget,
+        **_spent(account),
     }
 
 
 def evaluation(account: Account) -> report.EvaluationReport:
     """What the held-out rows' ledger says."""
-    return report.EvaluationReport(
-        epsilon=account.epsilon,
-        epsilon_total=account.epsilon_total,
-        epsilon_person=account.epsilon_person,
-        epsilon_total_person=account.epsilon_total_person,
-        delta=account.delta,
-        budget_epsilon=account.budget,
-        rows_per_person=account.rows,
-        mechanisms=mechanisms(account.mechanisms),
-    )
+    return report.EvaluationReport(**_spent(account))
+
+
+def _spent(account: Account) -> dict[str, Any]:
+    """The fields that a `ClientReport` and an `EvaluationReport` share."""
+    return {
+        "epsilon": account.epsilon,
+        "epsilon_total": account.epsilon_total,
+        "epsilon_person": account.epsilon_person,
+        "epsilon_total_person": account.epsilon_total_person,
+        "delta": account.delta,
+        "budget_epsilon": account.budget,
+        "rows_per_person": account.rows,
+        "mechanisms": mechanisms(account.mechanisms),
+    }
 
 
 def epsilon_until(account: Account, round_: int) -> float | None:
