@@ -12,7 +12,7 @@ pub type Columns = Vec<(String, String, u32)>;
 
 /// The facts, whose budgets the rows spend, and the columns. No row and no pseudonym is in it.
 pub struct Facts {
-    facts: DatasetFacts,
+    laid_down: DatasetFacts,
     lineages: Vec<String>,
     pub columns: Columns,
 }
@@ -20,7 +20,7 @@ pub struct Facts {
 impl Facts {
     pub fn of(vault: &Vault, dataset: &Dataset) -> Result<Self> {
         Ok(Self {
-            facts: dataset.facts.clone(),
+            laid_down: dataset.facts.clone(),
             lineages: dataset.lineages(vault)?,
             columns: dataset.layout.columns(),
         })
@@ -28,12 +28,12 @@ impl Facts {
 
     #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
     pub fn budget_epsilon(&self) -> f64 {
-        self.facts.budget_micro_epsilon as f64 / 1e6
+        self.laid_down.budget_micro_epsilon as f64 / 1e6
     }
 
     /// All that the steward laid down, defaults filled in.
     pub fn terms<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let facts = &self.facts;
+        let facts = &self.laid_down;
         let terms = serde_json::json!({
             "purposes": facts.purposes,
             "columns": facts.columns,
