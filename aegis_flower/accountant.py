@@ -11,24 +11,28 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from aegis_flower.errors import AccountantError, ConfigError
+from aegis_flower.mechanism import DELTA, SIGMA, Mechanism, within
 
-if TYPE_CHECKING:
-    import dp_accounting
+__all__ = [
+    "NEIGHBOURING",
+    "Mechanism",
+    "Steps",
+    "calibrate",
+    "convert",
+    "counts_mechanism",
+    "epsilon",
+    "gate_epsilon",
+    "lower_bound",
+    "person_epsilon",
+    "rdp",
+]
 
 NEIGHBOURING = "add_remove"
-KINDS = ("dpsgd", "counts")
-# Outside these no accountant is trusted; the engine has the same bounds (crates/noise/src/session.rs).
-SIGMA = (0.05, 1e4)
-CLIP = (1e-6, 1e6)
-STEPS = (1, 1_000_000)
-DELTA = (1e-12, 1e-2)
 _WHOLE = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512)
 # Orders near 1 decide where ε is large. They have no finite sum, so they are integrated.
 _FRACTIONS = (1.1, 1.25, 1.5, 1.75, 2.5, 3.5, 4.5)
@@ -44,52 +48,7 @@ _ERFC_MOST = 30.0  # beyond, erfc is the smallest float
 _SIGMA_TOLERANCE = 5e-4
 
 Floats = npt.NDArray[np.float64]
-Steps = Mapping["Mechanism", int]
-
-
-def within(path: str, value: float, bounds: tuple[float, float]) -> None:
-    """Refuses a value outside its bounds. NaN lies in no range."""
-    low, high = bounds
-    if not low <= value <= high:
-        raise ConfigError(path, f"must lie between {low:g} and {high:g} (got {value!r})")
-
-
-@dataclass(frozen=True)
-class Mechanism:
-    """One use of noise.
-
-    Attributes:
-        noise_multiplier: standard deviation in units of what one record can add.
-        sample_rate: Poisson rate of a step; 1 for counts.
-        clip: L2 bound of one record's gradient; of counts, the cap of one record's loss.
-        kind: ``dpsgd``, or ``counts`` of an evaluation.
-
-    Raises:
-        ConfigError: a value is outside the bounds that the accountant is trusted for.
-    """
-
-    noise_multiplier: float
-    sample_rate: float
-    clip: float = 1.0
-    kind: str = "dpsgd"
-
-    def __post_init__(self) -> None:
-        # The server names σ: what is no such number would pass as ε = 0, or spoil the ledger for good.
-        within("privacy.noise_multiplier", self.noise_multiplier, SIGMA)
-        within("privacy.clip", self.clip, CLIP)
-        if not 0 < self.sample_rate <= 1:
-            raise ConfigError("privacy.sample_rate", f"must be above 0 and at most 1 (got {self.sample_rate!r})")
-        if self.kind not in KINDS:
-            raise ConfigError("privacy.mode", f"{self.kind!r} is no mechanism; there are {', '.join(KINDS)}")
-
-    @property
-    def event(self) -> dp_accounting.DpEvent:
-        """The event of one step in dp-accounting's terms."""
-        import dp_accounting
-
-        return dp_accounting.PoissonSampledDpEvent(
-            self.sample_rate, dp_accounting.GaussianDpEvent(self.noise_multiplier)
-        )
+Steps = Mapping[Mechanism, int]
 
 
 def epsilon(steps: Steps, delta: float, accountant: str = "pld") -> float:
@@ -207,11 +166,12 @@ def _is_quick(key: tuple[tuple[float, float, bool, int], ...]) -> bool:
 
 def _pld(key: tuple[tuple[float, float, int], ...], delta: float) -> float:
     # imported here: it takes seconds, and most steps of a round spend nothing
+    from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant
 
     tool = PLDAccountant(value_discretization_interval=min(_interval(sigma, rate) for sigma, rate, _ in key))
     for sigma, rate, count in key:
-        tool.compose(Mechanism(sigma, rate).event, count)
+        tool.compose(dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(sigma)), count)
     return float(tool.get_epsilon(delta))
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+import aegis_engine as engine
 from aegis_engine import DpSession, Permit, Release, clip_l2
 from aegis_flower import accountant
-from aegis_flower.accountant import Mechanism
 from aegis_flower.configs import Config
 from aegis_flower.ledger import Reservation
+from aegis_flower.mechanism import Mechanism
 from aegis_flower.node.node import Node
 
 if TYPE_CHECKING:
@@ -177,13 +178,20 @@ def release(
                 "aegis: the update is not finite, so zeros take its place; lower model.learning_rate, or ask the researcher to"
             )
     counts = proposal.counts
-    return node.engine.gate(
-        [permits] if isinstance(permits, Permit) else list(permits),
+    asked = engine.Proposal(
         np.ascontiguousarray(proposal.update),
         tensors=proposal.tensors,
-        contract=limits.contract,
         metrics=proposal.metrics,
-        metrics_allowed=list(METRICS),
+        secure_aggregation=secure_aggregation,
+        weight=proposal.weight,
+    )
+    allowed = engine.Limits(
+        contract=limits.contract, metrics_allowed=METRICS, weight_max=limits.weight_max, max_norm=max_norm
+    )
+    return node.engine.gate(
+        [permits] if isinstance(permits, Permit) else list(permits),
+        asked,
+        allowed,
         session=proposal.session,
         epsilon=proposal.epsilon_total,
         counts=(counts.mechanism.noise_multiplier, round(counts.loss_max * 1000), counts.histograms)
@@ -192,10 +200,6 @@ def release(
         counts_seed=counts.insecure_seed if counts else None,
         counts_reservation=counts.reservation.id if counts else None,
         counts_epsilon=counts.reservation.epsilon_total if counts else 0.0,
-        secure_aggregation=secure_aggregation,
-        weight=proposal.weight,
-        weight_max=limits.weight_max,
-        max_norm=max_norm,
     )
 
 

@@ -11,26 +11,17 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aegis_engine import Vault
-from aegis_flower.accountant import (
-    DELTA,
-    NEIGHBOURING,
-    STEPS,
-    Mechanism,
-    calibrate,
-    counts_mechanism,
-    epsilon,
-    gate_epsilon,
-    person_epsilon,
-    within,
-)
+from aegis_flower.accountant import NEIGHBOURING, calibrate, counts_mechanism, epsilon, gate_epsilon, person_epsilon
 from aegis_flower.book import UNIT, Book, Entry
 from aegis_flower.errors import AegisError, BudgetExceeded, ConfigError
+from aegis_flower.mechanism import DELTA, STEPS, Mechanism, RoundMechanism, within
 
 __all__ = [
     "NEIGHBOURING",
@@ -39,11 +30,14 @@ __all__ = [
     "Ledger",
     "Mechanism",
     "Reservation",
+    "RoundMechanism",
+    "RoundReservation",
     "Spent",
     "calibrate",
     "counts_mechanism",
     "epsilon",
     "gate_epsilon",
+    "mechanism_of",
     "person_epsilon",
 ]
 
@@ -63,6 +57,17 @@ class Reservation:
 
     id: str
     epsilon_total: float
+
+
+@dataclass(frozen=True)
+class RoundReservation(Reservation):
+    """Budget of one round of training.
+
+    Attributes:
+        mechanism: what was charged: the session and the training take it from here.
+    """
+
+    mechanism: RoundMechanism
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,17 @@ class Ledger:
         vault: the vault.
         dataset: name or id of the data set.
         delta: δ of the data set's terms (``engine.terms(id)["delta"]``); None takes the default of terms.
+        lineages: those of the terms, where they were read before; None asks the vault.
     """
 
-    def __init__(self, vault: Vault, dataset: str, *, delta: float | None = None) -> None:
+    def __init__(
+        self, vault: Vault, dataset: str, *, delta: float | None = None, lineages: Sequence[str] | None = None
+    ) -> None:
         self._vault = vault
         self._dataset = dataset
         self.delta = TERMS_DELTA if delta is None else delta
         within("terms.delta", self.delta, DELTA)
-        found = _lineages(vault, dataset)
+        found = _lineages(vault, dataset) if lineages is None else list(lineages)
         self.lineages = found or [vault.mac(_NAMELESS, dataset.encode()).hex()[:32]]
         self._books = [Book(vault, lineage, dataset, nameless=not found) for lineage in self.lineages]
 
@@ -208,6 +216,19 @@ class Ledger:
                 book.append("reserve", fields, entries)
         return Reservation(str(fields["id"]), total)
 
+    def reserve_round(
+        self, mechanism: RoundMechanism, *, run: str, round_: int, delta: float, budget: float
+    ) -> RoundReservation:
+        """`reserve` for one round of training; what is charged comes back with the reservation, as the same object.
+
+        Raises:
+            BudgetExceeded, ConfigError, LedgerTampered: as `reserve`.
+        """
+        taken = self.reserve(
+            run=run, round_=round_, mechanism=mechanism.step, steps=mechanism.steps, delta=delta, budget=budget
+        )
+        return RoundReservation(taken.id, taken.epsilon_total, mechanism)
+
     def check(self, *, mechanism: Mechanism, steps: int, budget: float) -> None:
         """Whether `reserve` would grant a round now; writes nothing.
 
@@ -263,12 +284,23 @@ def _lineages(vault: Vault, dataset: str) -> list[str]:
         return []
 
 
+def mechanism_of(entry: Entry) -> Mechanism:
+    """What each step of a reservation is.
+
+    Raises:
+        ConfigError: it is outside the bounds of any mechanism.
+    """
+    # Entries of earlier versions have no clip and no kind.
+    return Mechanism(
+        entry["noise_multiplier"], entry["sample_rate"], entry.get("clip", 1.0), entry.get("mechanism", "dpsgd")
+    )
+
+
 def _steps(entries: list[Entry], run: str | None = None) -> Counter[Mechanism]:
     steps: Counter[Mechanism] = Counter()
     for e in entries:
         if e["kind"] == "reserve" and run in (None, e["run"]):
-            # Entries of earlier versions have no clip and no kind.
-            made = Mechanism(e["noise_multiplier"], e["sample_rate"], e.get("clip", 1.0), e.get("mechanism", "dpsgd"))
+            made = mechanism_of(e)
             if isinstance(e["steps"], bool) or not isinstance(e["steps"], int):
                 raise ConfigError("steps", "must be a whole number")
             within("steps", e["steps"], STEPS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from aegis_engine.tables import Csv, Parquet, TableBlocks
 from torch import nn
 from torch.utils.data import Dataset
 
-from aegis_engine import ComplianceEngine, Permit, Rng, Vault
+from aegis_engine import Permit, Rng, Vault
 from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, DataMismatch
 
@@ -118,11 +118,11 @@ class _Table:
     there is room: a step of Poisson sampling touches all of them.
     """
 
-    def __init__(self, vault: Vault, permit: Permit, layout: Layout) -> None:
+    def __init__(self, vault: Vault, permit: Permit) -> None:
         reader = vault.table(permit.object, permit=permit)
         self._vault, self._permit, self._format = vault, permit, Csv if reader.format == "csv" else Parquet
         permitted = set(reader.columns)
-        self.layout = [column for column in layout if column[0] in permitted]
+        self.layout = [column for column in permit.layout if column[0] in permitted]
         counts = reader.blocks()
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._blocks: TableBlocks | None = None
@@ -169,13 +169,13 @@ class _Table:
         return decoded
 
 
-def _opened(vault: Vault, permit: Permit, layout: Callable[[], Layout]) -> _Records | _Table:
+def _opened(vault: Vault, permit: Permit) -> _Records | _Table:
     try:
         return _Records(vault, permit)
     except AegisError as error:
         if error.code != _TABLE:
             raise
-    return _Table(vault, permit, layout())
+    return _Table(vault, permit)
 
 
 class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -193,7 +193,7 @@ class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(self, vault: Vault, permit: Permit, spec: Spec) -> None:
-        self._source = _opened(vault, permit, lambda: ComplianceEngine(vault).layout(permit.object))
+        self._source = _opened(vault, permit)
         layout = self._source.layout
         check_layout(layout, spec)
         self._spec = spec

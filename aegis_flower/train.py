@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from aegis_engine import DpSession, Permit, Rng
-from aegis_flower.configs import PrivacyConfig
 from aegis_flower.errors import AppError
+from aegis_flower.ledger import RoundReservation
+from aegis_flower.mechanism import RoundMechanism
 from aegis_flower.per_record.checks import Probed
 from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate
 from aegis_flower.per_record.losses import (
@@ -32,6 +33,7 @@ from aegis_flower.stream import PermitDataset, PoissonSampler, Rows, fitting
 
 __all__ = [
     "Evaluated",
+    "Learning",
     "Loss",
     "Probed",
     "TrainResult",
@@ -78,105 +80,109 @@ class TrainResult:
     empty_batches: int
 
 
+@dataclass(frozen=True)
+class Learning:
+    """How a node learns from what its mechanism draws; none of it changes the guarantee.
+
+    Attributes:
+        loss: mean-reduced or per-record loss of (outputs, labels).
+        optimizer: optimiser over the model's parameters.
+        device: where to compute.
+        proximal_mu: FedProx's μ (Li et al. 2020); it pulls by the public start weights, so it costs no privacy.
+        physical_batch: records whose gradients are taken together; at least 1.
+    """
+
+    loss: Loss
+    optimizer: Optimizer
+    device: torch.device
+    proximal_mu: float = 0.0
+    physical_batch: int = PHYSICAL_BATCH
+
+
 def session(
-    model: nn.Module,
-    permit: Permit,
-    reservation: str,
-    cfg: PrivacyConfig,
-    noise_multiplier: float,
-    insecure_seed: int | None = None,
+    model: nn.Module, permit: Permit, reservation: RoundReservation, insecure_seed: int | None = None
 ) -> DpSession:
     """The engine's session for one round: what it draws and noises is what a release says was spent.
 
     Args:
         model: whose trained parameters give the dimension.
         permit: the permit to train.
-        reservation: id of the ledger's reservation.
-        cfg: clip, rate, steps, divisor.
-        noise_multiplier: σ, as it was reserved.
+        reservation: what was charged.
         insecure_seed: noise anybody can repeat, for ``privacy.noise=insecure_test``. It has the node's number in it, since
             noise that all nodes share does not average out.
     """
+    charged = reservation.mechanism
     return DpSession(
         permit,
-        noise_multiplier=noise_multiplier,
-        clip=cfg.clip,
-        sample_rate=cfg.sample_rate,
-        steps=cfg.steps_per_round,
-        expected_batch=cfg.expected_batch,
+        noise_multiplier=charged.noise_multiplier,
+        clip=charged.clip,
+        sample_rate=charged.sample_rate,
+        steps=charged.steps,
+        expected_batch=charged.expected_batch,
         dim=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        reservation=reservation,
+        reservation=reservation.id,
         insecure_seed=insecure_seed,
     )
 
 
 def train(
     model: nn.Module,
-    loss: Loss,
-    optimizer: Optimizer,
     data: PermitDataset,
-    cfg: PrivacyConfig,
-    noise_multiplier: float,
+    mechanism: RoundMechanism,
     rng: Rng | DpSession,
-    device: torch.device,
-    proximal_mu: float = 0.0,
+    learning: Learning,
     *,
-    physical_batch: int = PHYSICAL_BATCH,
     probed: Probed | None = None,
 ) -> TrainResult:
-    """Trains `model` in place for ``cfg.steps_per_round`` steps on Poisson batches.
+    """Trains `model` in place for ``mechanism.steps`` steps on Poisson batches.
 
-    With ``cfg.mode == "example"`` each record's gradient is clipped to L2 norm ``cfg.clip``, the sum is noised and divided by
-    ``cfg.expected_batch``, a public number: the update says nothing of how many rows there are. With ``"off"`` the same batches
+    With ``mechanism.private`` each record's gradient is clipped to L2 norm ``mechanism.clip``, the sum is noised and divided by
+    ``mechanism.expected_batch``, a public number: the update says nothing of how many rows there are. Without, the same batches
     are used as they are, divided by the expected size over the rows there are.
 
     Guarantees:
-        - Noise has standard deviation ``noise_multiplier * clip`` in each coordinate of the summed gradient (Abadi et al. 2016,
-          algorithm 1), from a CSPRNG keyed by the operating system, on every step, empty batches included.
+        - Noise has standard deviation ``mechanism.noise_multiplier * mechanism.clip`` in each coordinate of the summed gradient
+          (Abadi et al. 2016, algorithm 1), from a CSPRNG keyed by the operating system, on every step, empty batches included.
         - One record moves the sum by at most the clip: sums are float64, and models and losses that mix records are refused.
-        - Gradients of at most `physical_batch` records are in memory at once; that changes no result.
+        - Gradients of at most ``learning.physical_batch`` records are in memory at once; that changes no result.
 
     Args:
         model: any model Opacus takes per-sample gradients of.
-        loss: mean-reduced or per-record loss of (outputs, labels).
-        optimizer: optimiser over the model's parameters.
         data: the permit's rows.
-        cfg: mode, clip, sample rate, steps, divisor.
-        noise_multiplier: σ, in units of the clip; of a session, the one it was made with.
+        mechanism: what is drawn, clipped and noised; of a session, the one that was charged.
         rng: the engine's session. A bare generator trains as well, but what it trained leaves only where no privacy is asked for.
-        device: where to compute.
-        proximal_mu: FedProx's μ (Li et al. 2020); it pulls by the public start weights, so it costs no privacy.
-        physical_batch: records whose gradients are taken together.
+        learning: loss, optimiser and where to compute.
         probed: what `probe` found, where it ran before; None tries the model and the loss on made-up rows here.
 
     Raises:
         AppError: the model or the loss mixes records, or cannot be trained on these rows.
     """
+    device, optimizer, mu = learning.device, learning.optimizer, learning.proximal_mu
+    private = mechanism.private
     model.to(device)
     if probed is None:
-        probed = examined(model, loss, *data.__getitems__([]), device, private=cfg.mode == "example")
+        probed = examined(model, learning.loss, *data.__getitems__([]), device, private=private)
     model.train()
-    start = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
-    private = cfg.mode == "example"
+    start = [p.detach().clone() for p in model.parameters()] if mu else []
     empty = 0
     with per_sample(model, functorch=probed.functorch) if private else nullcontext(model) as net:
-        step = _Step(model, net, loss, data, cfg, noise_multiplier, rng, device, max(1, physical_batch))
-        for batch in _batches(data, cfg, rng):
+        step = _Step(model, net, data, mechanism, rng, learning)
+        for batch in _batches(data, mechanism, rng):
             empty += len(batch) == 0
             optimizer.zero_grad(set_to_none=True)
             step.private(batch) if private else step.plain(batch)
             optimizer.step()
-            if proximal_mu:
-                _pull(model, start, optimizer, proximal_mu)
+            if mu:
+                _pull(model, start, optimizer, mu)
         optimizer.zero_grad(set_to_none=True)
-    return TrainResult(cfg.steps_per_round, len(data), empty)
+    return TrainResult(mechanism.steps, len(data), empty)
 
 
-def _batches(data: PermitDataset, cfg: PrivacyConfig, rng: Rng | DpSession) -> Iterator[Rows]:
+def _batches(data: PermitDataset, mechanism: RoundMechanism, rng: Rng | DpSession) -> Iterator[Rows]:
     if isinstance(rng, Rng):
-        yield from PoissonSampler(len(data), cfg.sample_rate, cfg.steps_per_round, rng)
+        yield from PoissonSampler(len(data), mechanism.sample_rate, mechanism.steps, rng)
         return
-    for _ in range(cfg.steps_per_round):
+    for _ in range(mechanism.steps):
         yield np.frombuffer(rng.draw(), dtype=np.uint32)
 
 
@@ -186,13 +192,10 @@ class _Step:
 
     model: nn.Module
     net: nn.Module
-    loss: Loss
     data: PermitDataset
-    cfg: PrivacyConfig
-    noise_multiplier: float
+    mechanism: RoundMechanism
     rng: Rng | DpSession
-    device: torch.device
-    physical_batch: int
+    learning: Learning
 
     def private(self, batch: Rows) -> None:
         """The noised sum of clipped gradients over the public divisor.
@@ -203,15 +206,15 @@ class _Step:
         sums = [torch.zeros(p.numel(), dtype=torch.float64, device=p.device) for p in trained]
         for x, y in self._parts(batch):
             self._mean(x, y).backward()  # type: ignore[no-untyped-call]
-            for total, part in zip(sums, clipped_sum(gradients(self.model, len(y)), self.cfg.clip), strict=True):
+            for total, part in zip(sums, clipped_sum(gradients(self.model, len(y)), self.mechanism.clip), strict=True):
                 total.add_(part)
-        noised = torch.from_numpy(self._noised(torch.cat(sums).cpu().numpy())) / self.cfg.expected_batch
+        noised = torch.from_numpy(self._noised(torch.cat(sums).cpu().numpy())) / self.mechanism.expected_batch
         for p, own in zip(trained, torch.split(noised, [p.numel() for p in trained]), strict=True):
             p.grad = own.view_as(p).to(device=p.device, dtype=p.dtype)
 
     def plain(self, batch: Rows) -> None:
         """The gradient over the expected size of a batch."""
-        expected = max(1.0, self.cfg.sample_rate * len(self.data))
+        expected = max(1.0, self.mechanism.sample_rate * len(self.data))
         for x, y in self._parts(batch):
             (self._mean(x, y) * (len(y) / expected)).backward()  # type: ignore[no-untyped-call]
 
@@ -220,16 +223,17 @@ class _Step:
         if not isinstance(self.rng, Rng):
             return np.frombuffer(bytearray(self.rng.noise(sums)), dtype=np.float32)
         noised = sums.astype(np.float32)
-        self.rng.add_gaussian(noised, self.noise_multiplier * self.cfg.clip)
+        self.rng.add_gaussian(noised, self.mechanism.noise_multiplier * self.mechanism.clip)
         return noised
 
     def _parts(self, batch: Rows) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The batch, so many records at a time, each part cleared when it was used."""
-        for at in range(0, len(batch), self.physical_batch):
-            x, y = self.data.__getitems__(batch[at : at + self.physical_batch])
+        most = max(1, self.learning.physical_batch)
+        for at in range(0, len(batch), most):
+            x, y = self.data.__getitems__(batch[at : at + most])
             try:
                 inputs, labels = fitting(self.model, x, y)
-                yield inputs.to(self.device), labels.to(self.device)
+                yield inputs.to(self.learning.device), labels.to(self.learning.device)
                 inputs.zero_()
             finally:
                 x.zero_()
@@ -237,7 +241,7 @@ class _Step:
     def _mean(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         out = self.net(x)
         try:
-            return mean_loss(self.loss, out, y)
+            return mean_loss(self.learning.loss, out, y)
         except IndexError as error:
             if y.is_floating_point() or out.ndim == 1:
                 raise

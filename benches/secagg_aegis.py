@@ -17,9 +17,20 @@ from typing import Any
 
 import numpy as np
 from aegis_engine.errors import AegisError
-from secagg_measure import Failed, Meter, Peak, difference, lost_of, vectors
+from secagg_measure import Failed, Meter, Peak, difference, lost_of, measured, vectors
 
-from aegis_engine import ComplianceEngine, Release, SecAggClient, SecAggServer, Vault, encode_update
+from aegis_engine import (
+    ComplianceEngine,
+    Limits,
+    Proposal,
+    Release,
+    Request,
+    SecAggClient,
+    SecAggPlan,
+    SecAggServer,
+    Vault,
+    encode_update,
+)
 from aegis_flower.ingest import Terms, ingest
 
 PLAN: dict[str, Any] = {"clip": 1.0, "value_bits": 16, "weight_max": 1, "metric_max": 0}
@@ -45,20 +56,11 @@ class Owner:
         self.engine = ComplianceEngine(vault)
 
     def release(self, update: np.ndarray) -> Release:
-        permit = self.engine.authorize(self.dataset, action="train", purpose="research")
+        permit = self.engine.authorize(self.dataset, Request(action="train", purpose="research"))
         shapes = [("w", [len(update)])]
-        return self.engine.gate(
-            [permit],
-            update,
-            tensors=shapes,
-            contract=shapes,
-            metrics={},
-            metrics_allowed=[],
-            secure_aggregation=True,
-            weight=1,
-            weight_max=1,
-            max_norm=1e6,
-        )
+        proposal = Proposal(update, tensors=shapes, metrics={}, secure_aggregation=True, weight=1)
+        limits = Limits(contract=shapes, metrics_allowed=[], weight_max=1, max_norm=1e6)
+        return self.engine.gate([permit], proposal, limits)
 
 
 def releases(updates: list[np.ndarray]) -> list[Release]:
@@ -73,9 +75,8 @@ class Cohort:
     def __init__(self, n: int, dim: int, lost: int | None = None) -> None:
         """A complete graph; or a sparse one, that bears `lost` percent."""
         sparse = None if lost is None else (COLLUDING, lost)
-        self.server = SecAggServer(
-            1, dim=dim, metrics=[], max_clients=n, min_clients=max(3, n // 2), sparse=sparse, **PLAN
-        )
+        plan = SecAggPlan(dim=dim, metrics=[], max_clients=n, min_clients=max(3, n // 2), sparse=sparse, **PLAN)
+        self.server = SecAggServer(1, plan)
         nodes = range(1, n + 1)
         self.server.bind(BINDING)
         self.clients = {node: SecAggClient(1, node, min_cohort=3, min_threshold=2, **SUMS).to_bytes() for node in nodes}
@@ -166,14 +167,7 @@ def unmask(n: int, dim: int, percent: int, *, sparse: bool) -> dict[str, Any]:
         summed, server = cohort.unmask()
     check(summed, sorted(set(inside) - lost), updates, n)
     off = difference(np.frombuffer(summed.mean(), np.float64), summed.contributors, updates)
-    return {
-        "cpu": server.cpu,
-        "wall": server.wall,
-        "cpu_sum": server.cpu + summing.cpu,
-        "peak": peak.mb,
-        "difference": off,
-        **shape,
-    }
+    return {**measured(server, summing, peak, off), **shape}
 
 
 def check(summed: Any, contributors: list[int], updates: list[np.ndarray], n: int) -> None:

@@ -38,7 +38,7 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.server.workflow.secure_aggregation.secaggplus_workflow import SecAggPlusWorkflow, WorkflowState
 from flwr.supercore.primitives.asymmetric import bytes_to_private_key, bytes_to_public_key
 from flwr.supercore.task_identity import TaskIdentity
-from secagg_measure import Failed, Meter, Peak, difference, lost_of, vectors
+from secagg_measure import Failed, Meter, Peak, difference, lost_of, measured, vectors
 
 WEIGHT = 1000  # the workflow's default `max_weight`
 STAGES = {"advertise": Stage.SETUP, "share": Stage.SHARE_KEYS, "masked": Stage.COLLECT_MASKED_VECTORS}
@@ -235,13 +235,7 @@ def unmask(cohort: Cohort, dim: int, percent: int, *, real: bool) -> dict[str, A
     survivors = sorted(set(cohort.clients) - lost)
     off = difference(cohort.strategy.mean, survivors, updates)
     assert off < 1e-5, f"the mean is off by {off}"
-    return {
-        "cpu": server.cpu,
-        "wall": server.wall,
-        "cpu_sum": server.cpu + summing.cpu,
-        "peak": peak.mb,
-        "difference": off,
-    }
+    return measured(server, summing, peak, off)
 
 
 class OneClient:

@@ -122,3 +122,14 @@ def difference(mean: np.ndarray, nodes: list[int], updates: list[np.ndarray]) ->
     for kind, update in enumerate(updates):
         plain += update * (sum(node % 2 == kind for node in nodes) / len(nodes))
     return float(np.abs(mean - plain).max())
+
+
+def measured(server: Meter, summing: Meter, peak: Peak, off: float) -> dict[str, float | None]:
+    """What both sides say of a round: the server's unmasking, with the sum of masked vectors, and how far the mean is off."""
+    return {
+        "cpu": server.cpu,
+        "wall": server.wall,
+        "cpu_sum": server.cpu + summing.cpu,
+        "peak": peak.mb,
+        "difference": off,
+    }

@@ -33,6 +33,9 @@ class SimulatedNode:
     node_config: dict[str, str | int | float | bool]
 
 
+# Keys of `policy` that are terms of the same name, in the order of the fingerprint.
+_NUMBERS = ("basis", "retention_days", "min_rows", "min_subjects", "budget_epsilon")
+_DEMANDS = ("require_dp", "require_secure_aggregation")
 _LOCK = ".lock"
 _WAIT = 600.0
 
@@ -128,29 +131,23 @@ def minimum_rows(cfg: Config) -> int:
 def fingerprint(cfg: Config) -> str:
     """What the vaults were made from: a later run with other data must not meet them silently."""
     p = cfg.policy
-    terms = (p.granted_purposes, p.basis, p.retention_days, p.min_rows, p.min_subjects, p.budget_epsilon)
+    terms = (p.granted_purposes, *(getattr(p, name) for name in _NUMBERS))
     more = () if p.delta == Terms.delta else (p.delta,)  # roots of versions without the key go on
-    return repr((cfg.data, cfg.seed, *terms, *more, p.bundle, p.require_dp, p.require_secure_aggregation))
+    return repr((cfg.data, cfg.seed, *terms, *more, p.bundle, *(getattr(p, name) for name in _DEMANDS)))
+
+
+def _terms(cfg: Config, controller: str) -> Terms:
+    """What the steward of every simulated node lays down."""
+    same = {name: getattr(cfg.policy, name) for name in (*_NUMBERS, *_DEMANDS, "delta")}
+    most = max(Terms.max_evaluations, cfg.evaluations)
+    return Terms(cfg.policy.granted_purposes, **same, controller=controller, max_evaluations=most)
 
 
 def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str, index: int) -> None:
     key_file = Path(str(node.node_config[KEY_FILE]))
     vault = Vault.create(str(node.node_config[VAULT]), key_file=str(key_file), make_key=True)
     vault.govern(cfg.policy.bundle)
-    p = cfg.policy
-    terms = Terms(
-        purposes=p.granted_purposes,
-        basis=p.basis,
-        retention_days=p.retention_days,
-        min_rows=p.min_rows,
-        min_subjects=p.min_subjects,
-        budget_epsilon=p.budget_epsilon,
-        require_dp=p.require_dp,
-        require_secure_aggregation=p.require_secure_aggregation,
-        controller=node.name,
-        delta=p.delta,
-        max_evaluations=max(100, cfg.evaluations),
-    )
+    terms = _terms(cfg, node.name)
     drawn = splits.split(len(rows), cfg.data, cfg.seed, index)
     rng = drawn.rng
     for suffix, chosen in ((".holdout", drawn.holdout), ("", drawn.train)):
@@ -161,6 +158,6 @@ def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str,
         ingest(vault, cfg.data.name + suffix, columns, part.subjects, mine)
         people = sorted(set(part.subjects))
         gone = rng.choice(len(people), size=round(len(people) * cfg.data.withdrawn), replace=False)
-        for purpose in p.granted_purposes if len(gone) else ():
+        for purpose in cfg.policy.granted_purposes if len(gone) else ():
             vault.consent_withdraw_many([people[int(i)] for i in np.sort(gone)], purpose)
     vault.record_plugin("ingest.finished", {"source": origin, "rows": len(rows)})

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aegis_engine import SecAggServer
+from aegis_engine import SecAggPlan, SecAggServer
 from aegis_flower.errors import ConfigError
 from aegis_flower.gate import METRIC_MAX, METRICS
 
@@ -83,8 +83,7 @@ class Plan:
 
     def server(self, run_id: int, dim: int, there: int) -> SecAggServer:
         """The engine's server for a run over `dim` values, with `there` clients at the start."""
-        return SecAggServer(
-            run_id,
+        plan = SecAggPlan(
             dim=dim,
             metrics=list(METRICS),
             clip=self.max_norm,
@@ -95,5 +94,5 @@ class Plan:
             min_clients=self.min_cohort,
             sparse=self.sparse,
             commit=self.commit,
-            roster=None if self.roster is None else sorted(self.roster),
         )
+        return SecAggServer(run_id, plan, roster=None if self.roster is None else sorted(self.roster))

@@ -28,6 +28,7 @@ from aegis_flower.strategies.masked import InputCheck, MaskedRounds
 from aegis_flower.strategies.masked.exchange import Exchange
 from aegis_flower.strategies.masked.group import CONFIG
 from aegis_flower.strategies.masked.grouping import Grouping
+from aegis_flower.strategies.masked.opening import Opening
 from aegis_flower.strategies.plan import Plan
 from aegis_flower.strategies.refusals import lasting, summary
 from aegis_flower.strategies.rounds import RoundRecord
@@ -364,9 +365,8 @@ class SecureAggregation(Strategy):
             dim = sum(int(np.prod(a.shape)) for a in self._arrays.values())
             base = self.plan.server(self._grid.run.run_id, dim, cohort)
             grouping = Grouping(self.plan.shard_size, self.plan.min_cohort)
-            self._masked = MaskedRounds(
-                base, self._exchange, grouping, self.plan.most(cohort), self.check, self.observer
-            )
+            opening = Opening(base, self._exchange, grouping, self.plan.most(cohort))
+            self._masked = MaskedRounds(opening, self.check, self.observer)
         return self._masked
 
 

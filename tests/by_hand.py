@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 
-from aegis_engine import SecAggServer, Vault
+from aegis_engine import SecAggPlan, SecAggServer, Vault
 from aegis_flower import Terms, VaultClient, aegis_client_app, wire
 from aegis_flower.configs import Config, compose
 from aegis_flower.data import Spec
@@ -161,7 +161,7 @@ class Server:
             "max_clients": 10,
             "min_clients": least,
         }
-        self._base = SecAggServer(run_id, dim=dim, **{**given, **plan})
+        self._base = SecAggServer(run_id, SecAggPlan(dim=dim, **{**given, **plan}))
         self._known: set[int] = set()
         self.number = 0
 

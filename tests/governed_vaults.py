@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 from aegis_flower.data import Spec
 from aegis_flower.ingest import Terms, ingest
 
@@ -40,7 +40,9 @@ class Governed:
         return ComplianceEngine(self.vault)
 
     def permit(self, **asked: Any) -> Any:
-        return self.engine().authorize(self.dataset, **{"action": "train", "purpose": "research", "run": "1", **asked})
+        return self.engine().authorize(
+            self.dataset, Request(**{"action": "train", "purpose": "research", "run": "1", **asked})
+        )
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ def privacy_show(
     from rich.table import Table
 
     from aegis_engine import ComplianceEngine, Vault
-    from aegis_flower.accountant import DELTA, within
     from aegis_flower.ledger import NEIGHBOURING, UNIT, Ledger
+    from aegis_flower.mechanism import DELTA, within
     from aegis_flower.report.books import _rows, mechanisms
 
     if delta is not None:

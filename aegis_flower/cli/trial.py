@@ -168,9 +168,9 @@ def _guarantee(cfg: Config) -> str:
         return f"test noise that protects nobody (NOT PRIVATE), {masks}"
     promised = p.epsilon
     if p.noise_multiplier is not None:
-        from aegis_flower.ledger import Mechanism, epsilon
+        from aegis_flower.ledger import RoundMechanism, epsilon
 
-        promised = epsilon({Mechanism(p.noise_multiplier, p.sample_rate, p.clip): cfg.total_steps}, p.delta)
+        promised = epsilon({RoundMechanism.of(p, p.noise_multiplier).step: cfg.total_steps}, p.delta)
         promised = math.ceil(promised * 100) / 100
     return f"ε ≤ {promised:.6g} a record (δ={p.delta:g}), {masks}"
 

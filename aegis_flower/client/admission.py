@@ -6,16 +6,17 @@ Nothing here opens a row, asks for a permit or charges a budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aegis_flower import gate
 from aegis_flower.configs import Config
 from aegis_flower.errors import ConfigError, EvaluationsSpent, OutsideTerms
-from aegis_flower.ledger import Mechanism, gate_epsilon
+from aegis_flower.ledger import Mechanism, RoundMechanism, gate_epsilon
 from aegis_flower.node.keys import MAX_EVALUATIONS
 
 if TYPE_CHECKING:
+    from aegis_engine.types import DatasetTerms
+
     from aegis_flower.client.recipe import Recipe
 
 _SLACK = 1 + 1e-6  # of a computed ε
@@ -42,9 +43,10 @@ def admit(client: Recipe, task: str, sigma: float, *, evaluates: bool, masked: b
         _check_terms(cfg, terms, masked)
         _check_sigma(cfg, sigma)
         if cfg.privacy.mode == "example":
-            asked = Mechanism(sigma, cfg.privacy.sample_rate, cfg.privacy.clip)
-            steps = cfg.privacy.steps_per_round
-            node.ledger.check(mechanism=asked, steps=steps, budget=float(terms["budget_epsilon"]))
+            asked = RoundMechanism.of(cfg.privacy, sigma)
+            node.ledger_of(node.dataset(), terms).check(
+                mechanism=asked.step, steps=asked.steps, budget=terms["budget_epsilon"]
+            )
     if evaluates and node.has_holdout:
         terms = node.terms(node.dataset(holdout=True))
         _check_terms(cfg, terms, masked)
@@ -53,12 +55,12 @@ def admit(client: Recipe, task: str, sigma: float, *, evaluates: bool, masked: b
         _check_terms(cfg, node.terms(node.dataset()), masked)
 
 
-def counts_are_noised(cfg: Config, terms: Mapping[str, Any]) -> bool:
+def counts_are_noised(cfg: Config, terms: DatasetTerms) -> bool:
     """Whether an evaluation is a mechanism: everywhere but where neither the run nor the data ask for privacy."""
-    return cfg.privacy.mode == "example" or bool(terms["require_dp"])
+    return cfg.privacy.mode == "example" or terms["require_dp"]
 
 
-def _check_terms(cfg: Config, terms: Mapping[str, Any], masked: bool) -> None:
+def _check_terms(cfg: Config, terms: DatasetTerms, masked: bool) -> None:
     private = cfg.privacy.mode == "example"
     if terms["require_secure_aggregation"] and not masked:
         raise OutsideTerms(
@@ -75,7 +77,7 @@ def _check_terms(cfg: Config, terms: Mapping[str, Any], masked: bool) -> None:
             "the data's terms require differential privacy (require_dp), and secagg.weighting=rows would tell how many rows "
             "there are, without noise; use secagg.weighting=uniform"
         )
-    delta = float(terms["delta"])
+    delta = terms["delta"]
     if private and cfg.privacy.delta > delta:
         raise OutsideTerms(
             f"privacy.delta={cfg.privacy.delta:g} is above the δ={delta:g} of the data's terms; lower it"
@@ -92,7 +94,7 @@ def _check_sigma(cfg: Config, sigma: float) -> None:
         enough = sigma >= p.noise_multiplier
     else:
         try:
-            enough = sigma > 0 and _within(cfg, Mechanism(sigma, p.sample_rate, p.clip))
+            enough = sigma > 0 and _within(cfg, RoundMechanism.of(p, sigma).step)
         except ConfigError as error:  # of a σ that no mechanism of this node has
             raise OutsideTerms(f"the server names σ={sigma:g}: {error}") from None
     if not enough:
@@ -112,16 +114,17 @@ def _within(cfg: Config, mechanism: Mechanism) -> bool:
     return coarse <= 2 * p.epsilon + 1 and gate_epsilon(steps, p.delta, tight=True) <= p.epsilon * _SLACK
 
 
-def _check_evaluations(client: Recipe, terms: Mapping[str, Any]) -> None:
+def _check_evaluations(client: Recipe, terms: DatasetTerms) -> None:
     if not counts_are_noised(client.config, terms):
         return  # exact counts, which the data's terms allow
-    most = min(client.node.config.max_evaluations, int(terms["max_evaluations"]))
-    run, ledger = str(client.context.run_id), client.node.holdout_ledger
+    most = min(client.node.config.max_evaluations, terms["max_evaluations"])
+    run = str(client.context.run_id)
+    ledger = client.node.ledger_of(client.node.dataset(holdout=True), terms)
     had = sum(e["kind"] == "reserve" and e["run"] == run for e in ledger.entries())
     if had >= most:
         raise EvaluationsSpent(
             f"run {run} has had {had} of {most} evaluations on this node's held-out rows; {MAX_EVALUATIONS} in the node "
             "config gives a run more, if the holdout's terms do"
         )
-    asked = gate.counts_mechanism(client.config, float(terms["delta"]))
-    ledger.check(mechanism=asked, steps=1, budget=float(terms["budget_epsilon"]))
+    asked = gate.counts_mechanism(client.config, terms["delta"])
+    ledger.check(mechanism=asked, steps=1, budget=terms["budget_epsilon"])

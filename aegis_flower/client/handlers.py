@@ -52,8 +52,7 @@ def register(app: DoorApp, make: ClientFactory) -> None:
 
     @app.query(_action(Step.SHARE))
     def share(message: Message, context: Context) -> Outgoing:
-        masker, request = _asked(make, message, context)
-        return masker.share(request.payload)
+        return _answered(Masker.share, make, message, context)
 
     @app.train(_action(Step.MASKED))
     def masked(message: Message, context: Context) -> Outgoing:
@@ -61,13 +60,11 @@ def register(app: DoorApp, make: ClientFactory) -> None:
 
     @app.query(_action(Step.COMMIT))
     def commit(message: Message, context: Context) -> Outgoing:
-        masker, request = _asked(make, message, context)
-        return masker.commit(request.payload)
+        return _answered(Masker.commit, make, message, context)
 
     @app.query(_action(Step.UNMASK))
     def unmask(message: Message, context: Context) -> Outgoing:
-        masker, request = _asked(make, message, context)
-        return masker.unmask(request.payload)
+        return _answered(Masker.unmask, make, message, context)
 
 
 def _action(step: Step) -> str:
@@ -81,6 +78,14 @@ def _action(step: Step) -> str:
 def _asked(make: ClientFactory, message: Message, context: Context) -> tuple[Masker, wire.Request]:
     request = wire.Request.from_content(message.content)
     return _masker(_vault_client(make(context))), request
+
+
+def _answered(
+    answer: Callable[[Masker, bytes], Outgoing], make: ClientFactory, message: Message, context: Context
+) -> Outgoing:
+    """A step whose payload alone is answered."""
+    masker, request = _asked(make, message, context)
+    return answer(masker, request.payload)
 
 
 def _masker(client: VaultClient) -> Masker:

@@ -19,14 +19,14 @@ import numpy.typing as npt
 from flwr.app import Context
 from flwr.client import Client, NumPyClient
 
-from aegis_engine import DpSession, Permit, Release, Rng
+from aegis_engine import DpSession, Permit, Release, Request, Rng
 from aegis_flower import gate, wire
 from aegis_flower.client import admission, preflight
 from aegis_flower.client.recipe import Recipe
 from aegis_flower.configs import Config
 from aegis_flower.door import codes_only
 from aegis_flower.errors import AppError, OutsideTerms
-from aegis_flower.ledger import Mechanism, Reservation
+from aegis_flower.ledger import Reservation, RoundMechanism
 from aegis_flower.node.node import Node
 from aegis_flower.weights import NDArrays, apply_update, load, weights
 
@@ -142,7 +142,7 @@ class VaultClient(Recipe, NumPyClient):
     def _permitted(self, action: str, round_: int, *, holdout: bool = False) -> Permit:
         """A permit for as many rows and people as the terms ask for at least; the gate would say so, too, but after a charge."""
         permit = self.authorize(action, round_, holdout=holdout)
-        terms = self.node.terms(permit.object)
+        terms = permit.facts
         if permit.rows < terms["min_rows"] or permit.subjects < terms["min_subjects"]:
             raise OutsideTerms(
                 f"{permit.rows} rows of {permit.subjects} people may be used, the data's terms ask for {terms['min_rows']} rows "
@@ -157,8 +157,7 @@ class VaultClient(Recipe, NumPyClient):
             PolicyDenied: purpose, columns or every row are refused; the refusal is on record.
         """
         policy = self.config.policy
-        return self.node.engine.authorize(
-            self.node.dataset(holdout),
+        request = Request(
             action=action,
             purpose=policy.purpose,
             columns=policy.columns,
@@ -167,6 +166,7 @@ class VaultClient(Recipe, NumPyClient):
             node=self.node.config.name,
             minutes=policy.permit_minutes,
         )
+        return self.node.engine.authorize(self.node.dataset(holdout), request)
 
     def train_round(self, parameters: NDArrays, round_: int, noise_multiplier: float) -> Trained:
         """Permit, then budget, then training: nothing is read before both are given.
@@ -182,35 +182,31 @@ class VaultClient(Recipe, NumPyClient):
 
         cfg = self.config.privacy
         permit, self._permit = self._permit or self._permitted("train", round_), None
-        terms = self.node.terms(permit.object)
+        facts = permit.facts
         model = self.model()
         load(model, parameters)
         seed = self._insecure_seed(round_)
+        mechanism = RoundMechanism.of(cfg, noise_multiplier)
         reservation = session = None
-        if cfg.mode == "example":
-            reservation = self.node.ledger.reserve(
+        if mechanism.private:
+            reservation = self.node.ledger_of(permit.object, facts).reserve_round(
+                mechanism,
                 run=str(self.context.run_id),
                 round_=round_,
-                mechanism=Mechanism(noise_multiplier, cfg.sample_rate, cfg.clip),
-                steps=cfg.steps_per_round,
                 delta=cfg.delta,
-                budget=terms["budget_epsilon"],
+                budget=facts["budget_epsilon"],
             )
-            session = training.session(model, permit, reservation.id, cfg, noise_multiplier, seed)
+            session = training.session(model, permit, reservation, seed)
         data = PermitDataset(self.node.vault, permit, self.spec)
-        result = training.train(
-            model,
+        learning = training.Learning(
             self.loss(),
             self.optimizer(model.parameters()),
-            data,
-            cfg,
-            noise_multiplier,
-            session or (Rng() if seed is None else Rng.insecure_test(seed)),
             models.device(self.config.model.device),
             self.proximal_mu,
-            physical_batch=self.config.model.physical_batch,
-            probed=self.probed,
+            self.config.model.physical_batch,
         )
+        rng = session or (Rng() if seed is None else Rng.insecure_test(seed))
+        result = training.train(model, data, mechanism, rng, learning, probed=self.probed)
         dp = "off" if session is None else cfg.noise
         return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
 
@@ -230,17 +226,17 @@ class VaultClient(Recipe, NumPyClient):
         if not self.node.has_holdout:
             return None
         permit = self._permitted("evaluate", round_, holdout=True)
-        terms, cfg = self.node.terms(permit.object), self.config
+        facts, cfg = permit.facts, self.config
         counts = None
-        if admission.counts_are_noised(cfg, terms):
-            mechanism = gate.counts_mechanism(cfg, terms["delta"])
-            reservation = self.node.holdout_ledger.reserve(
+        if admission.counts_are_noised(cfg, facts):
+            mechanism = gate.counts_mechanism(cfg, facts["delta"])
+            reservation = self.node.ledger_of(permit.object, facts).reserve(
                 run=str(self.context.run_id),
                 round_=round_,
                 mechanism=mechanism,
                 steps=1,
                 delta=cfg.privacy.delta,
-                budget=terms["budget_epsilon"],
+                budget=facts["budget_epsilon"],
             )
             seed = self._insecure_seed(round_)
             counts = gate.Counts(mechanism, reservation, cfg.evaluation.loss_max, cfg.evaluation.histograms, seed)
@@ -294,7 +290,7 @@ class VaultClient(Recipe, NumPyClient):
         permits = [trained.permit] if leave is None else [trained.permit, leave.permit]
         freed = gate.release(self.node, permits, proposal, limits, secure_aggregation=secure_aggregation)
         if trained.reservation is not None:
-            self.node.ledger.commit(trained.reservation)
+            self._commit(trained.permit, trained.reservation)
         log.info(
             "aegis: run %d, round %d: an update over %d rows for %s is released%s; ε so far %.3f",
             self.context.run_id,
@@ -304,9 +300,13 @@ class VaultClient(Recipe, NumPyClient):
             " for masking" if secure_aggregation else " in clear",
             proposal.epsilon_total,
         )
-        if counts is not None:
-            self.node.holdout_ledger.commit(counts.reservation)
+        if counts is not None and leave is not None:
+            self._commit(leave.permit, counts.reservation)
         return freed
+
+    def _commit(self, permit: Permit, reservation: Reservation) -> None:
+        """Notes in the ledger of the permit's data set that what was reserved there has left."""
+        self.node.ledger_of(permit.object, permit.facts).commit(reservation)
 
     def release_evaluation(self, parameters: NDArrays, round_: int, *, secure_aggregation: bool) -> Release:
         """Counts over the held-out rows and takes them through the release gates; a node that has none gives zeros.
@@ -324,7 +324,7 @@ class VaultClient(Recipe, NumPyClient):
         limits = gate.Limits([], self.config.strategy.max_norm, self.config.secagg.weight_max)
         freed = gate.release(self.node, leave.permit, empty, limits, secure_aggregation=secure_aggregation)
         if leave.counts is not None:
-            self.node.holdout_ledger.commit(leave.counts.reservation)
+            self._commit(leave.permit, leave.counts.reservation)
         return freed
 
 

@@ -12,8 +12,8 @@ import threading
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
+from aegis_engine.types import DatasetTerms
 from flwr.app import Context
 
 from aegis_engine import ComplianceEngine, Vault, keys
@@ -70,22 +70,26 @@ class Node:
         """Whether the vault has rows to evaluate on."""
         return self.config.dataset + HOLDOUT in self._datasets
 
-    def terms(self, dataset: str) -> dict[str, Any]:
-        """What the data steward laid down for a data set, sealed with it; defaults filled in."""
-        return dict(self.engine.terms(dataset))
+    def terms(self, dataset: str) -> DatasetTerms:
+        """What the data steward laid down for a data set, sealed with it; defaults filled in. Whoever has a permit has them as
+        `Permit.facts`.
+        """
+        return self.engine.terms(dataset)
 
     @property
     def ledger(self) -> Ledger:
         """The privacy ledger of the data set."""
-        return self._ledger(self.dataset())
+        return self.ledger_of(self.dataset(), self.terms(self.dataset()))
 
     @property
     def holdout_ledger(self) -> Ledger:
         """The privacy ledger of the held-out rows: what evaluations were charged."""
-        return self._ledger(self.dataset(holdout=True))
+        dataset = self.dataset(holdout=True)
+        return self.ledger_of(dataset, self.terms(dataset))
 
-    def _ledger(self, dataset: str) -> Ledger:
-        return Ledger(self.vault, dataset, delta=self.terms(dataset)["delta"])
+    def ledger_of(self, dataset: str, terms: DatasetTerms) -> Ledger:
+        """The privacy ledger of a data set whose terms were read before."""
+        return Ledger(self.vault, dataset, delta=terms["delta"], lineages=terms["lineages"])
 
 
 def _provider(config: NodeConfig) -> keys.KeyProvider:

@@ -17,7 +17,7 @@ from aegis_engine import ComplianceEngine, Vault, audit_verify
 from aegis_flower import report
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, AuditError
-from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Ledger, Mechanism, epsilon
+from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Ledger, Mechanism, RoundMechanism, epsilon, mechanism_of
 from aegis_flower.node.keys import DATASET, KEY_FILE, VAULT
 from aegis_flower.node.node import HOLDOUT
 from aegis_flower.simulations.provision import SimulatedNode
@@ -131,10 +131,7 @@ def _account(
     by_round: dict[int, Counter[Mechanism]] = {}
     for entry in ledger.entries():
         if entry["kind"] == "reserve" and entry["run"] == run:
-            made = Mechanism(
-                entry["noise_multiplier"], entry["sample_rate"], entry.get("clip", 1.0), entry.get("mechanism", "dpsgd")
-            )
-            by_round.setdefault(int(entry["round"]), Counter())[made] += int(entry["steps"])
+            by_round.setdefault(int(entry["round"]), Counter())[mechanism_of(entry)] += int(entry["steps"])
     return Account(
         number(ledger.spent(delta, run).epsilon),
         number(ledger.spent(delta).epsilon),
@@ -168,6 +165,22 @@ def _audit(vault: Vault, checkpoint: tuple[int, bytes] | None) -> report.AuditRe
     return report.AuditReport(records=records, head=head.hex(), verified=verified)
 
 
+def stated(source: str, mechanism: Mechanism | RoundMechanism | None, steps: int, noise: str | None) -> dict[str, Any]:
+    """The fields of a `ClientReport` that say what its ε is about; None where steps were of several mechanisms."""
+    return {
+        "source": source,
+        "unit": UNIT,
+        "neighbouring": NEIGHBOURING,
+        "sampler": SAMPLER,
+        "accountant": ACCOUNTANT,
+        "noise_multiplier": mechanism.noise_multiplier if mechanism else None,
+        "sample_rate": mechanism.sample_rate if mechanism else None,
+        "clip": mechanism.clip if mechanism else None,
+        "steps": steps,
+        "noise": noise,
+    }
+
+
 def mechanisms(counted: Mapping[Mechanism, int]) -> tuple[report.MechanismReport, ...]:
     """As a report has them."""
     return tuple(
@@ -182,39 +195,28 @@ def privacy_fields(account: Account, noise: str | None) -> dict[str, Any]:
     """The fields of a `ClientReport` that an account fills."""
     one = next(iter(account.mechanisms)) if len(account.mechanisms) == 1 else None
     return {
-        "source": "ledger",
-        "epsilon": account.epsilon,
-        "epsilon_total": account.epsilon_total,
-        "epsilon_person": account.epsilon_person,
-        "epsilon_total_person": account.epsilon_total_person,
-        "rows_per_person": account.rows,
-        "delta": account.delta,
-        "unit": UNIT,
-        "neighbouring": NEIGHBOURING,
-        "sampler": SAMPLER,
-        "accountant": ACCOUNTANT,
-        "noise_multiplier": one.noise_multiplier if one else None,
-        "sample_rate": one.sample_rate if one else None,
-        "clip": one.clip if one else None,
-        "steps": sum(account.mechanisms.values()),
-        "mechanisms": mechanisms(account.mechanisms),
-        "noise": noise,
-        "budget_epsilon": account.budget,
+        **stated("ledger", one, sum(account.mechanisms.values()), noise),
+        **_spent(account),
     }
 
 
 def evaluation(account: Account) -> report.EvaluationReport:
     """What the held-out rows' ledger says."""
-    return report.EvaluationReport(
-        epsilon=account.epsilon,
-        epsilon_total=account.epsilon_total,
-        epsilon_person=account.epsilon_person,
-        epsilon_total_person=account.epsilon_total_person,
-        delta=account.delta,
-        budget_epsilon=account.budget,
-        rows_per_person=account.rows,
-        mechanisms=mechanisms(account.mechanisms),
-    )
+    return report.EvaluationReport(**_spent(account))
+
+
+def _spent(account: Account) -> dict[str, Any]:
+    """The fields that a `ClientReport` and an `EvaluationReport` share."""
+    return {
+        "epsilon": account.epsilon,
+        "epsilon_total": account.epsilon_total,
+        "epsilon_person": account.epsilon_person,
+        "epsilon_total_person": account.epsilon_total_person,
+        "delta": account.delta,
+        "budget_epsilon": account.budget,
+        "rows_per_person": account.rows,
+        "mechanisms": mechanisms(account.mechanisms),
+    }
 
 
 def epsilon_until(account: Account, round_: int) -> float | None:
@@ -229,14 +231,13 @@ def epsilon_until(account: Account, round_: int) -> float | None:
 
 def differences(cfg: Config, sigma: float, books: list[Book]) -> Iterator[str]:
     """Where what the nodes recorded is not what the run's configuration says."""
-    p = cfg.privacy
-    asked = Mechanism(sigma, p.sample_rate, p.clip) if p.mode == "example" else None
+    asked = RoundMechanism.of(cfg.privacy, sigma) if cfg.privacy.mode == "example" else None
     groups: dict[str, list[str]] = {}
     for book in books:
         if book.train is not None:
-            for text in _differ(cfg, asked, book.train):
+            for text in _differ(asked, book.train):
                 groups.setdefault(text, []).append(book.name)
-        wanted = "off" if asked is None else p.noise
+        wanted = "off" if asked is None else cfg.privacy.noise
         for dp in sorted(book.dp - {wanted}):
             groups.setdefault(
                 f"released updates with noise {dp!r}, the run's configuration says {wanted!r}", []
@@ -245,7 +246,7 @@ def differences(cfg: Config, sigma: float, books: list[Book]) -> Iterator[str]:
         yield f"{', '.join(names)}: {text}"
 
 
-def _differ(cfg: Config, asked: Mechanism | None, account: Account) -> Iterator[str]:
+def _differ(asked: RoundMechanism | None, account: Account) -> Iterator[str]:
     for m, n in account.mechanisms.items():
         if asked is None or (m.noise_multiplier, m.sample_rate) != (asked.noise_multiplier, asked.sample_rate):
             says = "no DP" if asked is None else f"σ={asked.noise_multiplier:g}, rate {asked.sample_rate:g}"
@@ -255,9 +256,9 @@ def _differ(cfg: Config, asked: Mechanism | None, account: Account) -> Iterator[
             )
         elif m.clip not in (asked.clip, 1.0):  # entries of earlier versions have no clip
             yield f"the ledger holds clip {m.clip:g}; the run's configuration says {asked.clip:g}"
-    steps = {sum(c.values()) for c in account.by_round.values()} - {cfg.privacy.steps_per_round}
-    if asked is not None and steps:
+    steps = {sum(c.values()) for c in account.by_round.values()}
+    if asked is not None and steps - {asked.steps}:
         yield (
-            f"the ledger holds {', '.join(map(str, sorted(steps)))} steps for a round; the run's configuration says "
-            f"{cfg.privacy.steps_per_round}"
+            f"the ledger holds {', '.join(map(str, sorted(steps - {asked.steps})))} steps for a round; the run's configuration "
+            f"says {asked.steps}"
         )

@@ -22,7 +22,7 @@ from aegis_flower import gate, report
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, ConfigError, DataError, RunFailed
 from aegis_flower.files import write_atomically
-from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Mechanism, epsilon
+from aegis_flower.ledger import RoundMechanism, epsilon
 from aegis_flower.report import books
 from aegis_flower.report.books import Book
 from aegis_flower.report.outputs import largest, noised, noises, unnoised
@@ -320,8 +320,8 @@ def _bound(cfg: Config, outcome: Outcome, rounds: int) -> float | None:
     """The most that so many rounds cost a data set, if the nodes do what the configuration says."""
     if cfg.privacy.mode == "off" or not outcome.noise_multiplier:
         return None
-    mechanism = Mechanism(outcome.noise_multiplier, cfg.privacy.sample_rate, cfg.privacy.clip)
-    return epsilon({mechanism: rounds * cfg.privacy.steps_per_round}, cfg.privacy.delta)
+    mechanism = RoundMechanism.of(cfg.privacy, outcome.noise_multiplier)
+    return epsilon({mechanism.step: rounds * mechanism.steps}, cfg.privacy.delta)
 
 
 def clients_seen_by_server(cfg: Config, outcome: Outcome) -> list[report.ClientReport]:
@@ -335,19 +335,11 @@ def clients_seen_by_server(cfg: Config, outcome: Outcome) -> list[report.ClientR
     bound = _bound(cfg, outcome, len(trained))
     stated: dict[str, Any] = {}
     if bound is not None:
+        mechanism = RoundMechanism.of(cfg.privacy, outcome.noise_multiplier)
         stated = {
-            "source": "upper_bound",
+            **books.stated("upper_bound", mechanism, len(trained) * mechanism.steps, cfg.privacy.noise),
             "epsilon": bound,
             "delta": cfg.privacy.delta,
-            "unit": UNIT,
-            "neighbouring": NEIGHBOURING,
-            "sampler": SAMPLER,
-            "accountant": books.ACCOUNTANT,
-            "noise_multiplier": outcome.noise_multiplier,
-            "sample_rate": cfg.privacy.sample_rate,
-            "clip": cfg.privacy.clip,
-            "steps": len(trained) * cfg.privacy.steps_per_round,
-            "noise": cfg.privacy.noise,
         }
     clients = []
     for node in nodes:

@@ -24,7 +24,7 @@ class Opening:
         base: the run's server, whose forks serve the rounds.
         exchange: the trips.
         grouping: who is summed with whom.
-        most: clients a group may have.
+        most: clients a group may have: the ring is as wide as they need.
     """
 
     base: SecAggServer

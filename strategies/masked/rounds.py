@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from aegis_engine import SecAggServer, SecAggSum
+from aegis_engine import SecAggSum
 from aegis_flower import wire
 from aegis_flower.strategies.cohort import alive
 from aegis_flower.strategies.masked import closing
-from aegis_flower.strategies.masked.exchange import Exchange
 from aegis_flower.strategies.masked.group import Group
-from aegis_flower.strategies.masked.grouping import Grouping
 from aegis_flower.strategies.masked.masking import InputCheck, Masking, binding_of
 from aegis_flower.strategies.masked.opening import Opening
 from aegis_flower.strategies.rounds import RoundRecord
@@ -35,29 +33,23 @@ class MaskedRounds:
     """The protocol rounds of one run: opening, masking, closing; each phase takes what the one before it gave.
 
     Args:
-        base: the run's server, whose forks serve the rounds.
-        exchange: the trips.
-        grouping: who is summed with whom.
-        most: clients a group may have: the ring is as wide as they need.
+        opening: draws up the groups, on the run's server.
         check: what masked inputs must pass.
         observer: called with (round, node, masked vector).
     """
 
-    base: SecAggServer
-    exchange: Exchange
-    grouping: Grouping
-    most: int
+    opening: Opening
     check: InputCheck | None = None
     observer: Callable[[int, int, bytes], None] | None = None
 
     def __post_init__(self) -> None:
-        self._opening = Opening(self.base, self.exchange, self.grouping, self.most)
-        self._masking = Masking(self.exchange, self.check, self.observer)
+        self._exchange = self.opening.exchange
+        self._masking = Masking(self._exchange, self.check, self.observer)
 
     @property
     def groups(self) -> list[Group]:
         """The groups of the newest round."""
-        return self._opening.groups
+        return self.opening.groups
 
     def open(
         self, grid: Grid, record: RoundRecord, contents: dict[int, RecordDict], request: wire.Request
@@ -74,7 +66,7 @@ class MaskedRounds:
             AegisError: no group can go on.
         """
         binding = binding_of(contents, request)
-        inside = self._opening.open(grid, record, list(contents), binding)
+        inside = self.opening.open(grid, record, list(contents), binding)
         return self._masking.collect(grid, record, inside, contents, request)
 
     def close(self, grid: Grid, record: RoundRecord, following: Collection[int]) -> list[SecAggSum]:
@@ -89,9 +81,9 @@ class MaskedRounds:
             AegisError: no group has a sum.
         """
         started = time.monotonic()
-        survivors = closing.commit(grid, record, self.exchange, self.groups)
-        planned = self._opening.plan(list(following))
-        closing.unmask(grid, record, self.exchange, survivors, planned)
+        survivors = closing.commit(grid, record, self._exchange, self.groups)
+        planned = self.opening.plan(list(following))
+        closing.unmask(grid, record, self._exchange, survivors, planned)
         try:
             return closing.finish(record, self.groups)
         finally:
@@ -99,8 +91,8 @@ class MaskedRounds:
 
     def shape(self) -> tuple[int, int]:
         """Threshold of the largest group, and bits of one masked value."""
-        return max((g.server.threshold for g in self.groups), default=0), self.base.ring_bits
+        return max((g.server.threshold for g in self.groups), default=0), self.opening.base.ring_bits
 
     def present(self, grid: Grid) -> list[int]:
         """Nodes that are there and have given their keys."""
-        return [n for n in alive(grid) if n in self._opening.advertised]
+        return [n for n in alive(grid) if n in self.opening.advertised]

@@ -42,6 +42,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "python": [
         "convert",
+        "earlier",
         "error",
         "buffer",
         "keys",

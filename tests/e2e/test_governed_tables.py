@@ -139,13 +139,15 @@ def test_tables_and_records_train_together_under_permits_and_one_ledger_each(tmp
 
 
 def test_a_consent_withdrawn_between_batches_ends_a_table_that_is_in_memory(tmp_path: Path) -> None:
-    from aegis_engine import ComplianceEngine
+    from aegis_engine import ComplianceEngine, Request
     from aegis_flower.errors import AegisError
     from aegis_flower.stream import PermitDataset
 
     (node, *_) = clinics(tmp_path, [as_parquet])
     vault = Vault.open(node["aegis-vault"], KEY)
-    permit = ComplianceEngine(vault).authorize(str(vault.datasets()["patients"]), action="train", purpose="research")
+    permit = ComplianceEngine(vault).authorize(
+        str(vault.datasets()["patients"]), Request(action="train", purpose="research")
+    )
     data = PermitDataset(vault, permit, SPEC)
     assert len(data) == 230
     x, y = data.__getitems__(list(range(230)))

@@ -23,11 +23,10 @@ def test_an_error_comes_after_the_items_before_it() -> None:
         yield 2
         raise KeyError("x")
 
-    seen = []
+    items = ahead(source())
+    assert [next(items), next(items)] == [1, 2]
     with pytest.raises(KeyError):
-        for item in ahead(source()):
-            seen.append(item)
-    assert seen == [1, 2]
+        next(items)
     assert threads() == 0
 
 

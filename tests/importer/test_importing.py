@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from aegis_engine.errors import AegisError
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 from aegis_flower.data import schema as schemas
 from aegis_flower.data.schema import Column, Schema, Source
 from aegis_flower.errors import BadRows, ConfigError, DataError
@@ -57,7 +57,7 @@ def permitted(vault: Vault, name: str) -> pa.Table:
     dataset = vault.datasets()[name]
     action = "evaluate" if name.endswith(".holdout") else "train"
     permit = ComplianceEngine(vault).authorize(
-        dataset, action=action, purpose="research", columns=["age", "ward", "ill"]
+        dataset, Request(action=action, purpose="research", columns=["age", "ward", "ill"])
     )
     return pa.table(vault.table(dataset, permit=permit))
 

@@ -104,15 +104,15 @@ RATE = f"{UNIT}/test_dp_session.py::test_rows_are_drawn_at_the_rate_to_a_part_in
 PYTHON = [
     Mutant(
         "C02 half the noise of the charge",
-        CLIENT,
-        "cfg, noise_multiplier, seed)",
-        "cfg, noise_multiplier / 2, seed)",
+        TRAIN,
+        "noise_multiplier=charged.noise_multiplier,",
+        "noise_multiplier=charged.noise_multiplier / 2,",
         WIRING,
     ),
     Mutant(
         "C09 ledger not committed",
         CLIENT,
-        "            self.node.ledger.commit(trained.reservation)",
+        "            self._commit(trained.permit, trained.reservation)",
         "            pass",
         WIRING,
     ),
@@ -133,7 +133,7 @@ PYTHON = [
     Mutant(
         "G05 any metric may leave",
         GATE,
-        "metrics_allowed=list(METRICS),",
+        "metrics_allowed=METRICS,",
         "metrics_allowed=list(proposal.metrics),",
         f"{UNIT}/client/test_vault_client.py::test_no_metric_beside_the_known_ones_may_leave",
     ),
@@ -190,15 +190,15 @@ PYTHON = [
     Mutant(
         "T20 empty batch noise not scaled",
         TRAIN,
-        ".cpu().numpy())) / self.cfg.expected_batch",
-        ".cpu().numpy())) / (self.cfg.expected_batch if len(batch) else 1.0)",
+        ".cpu().numpy())) / self.mechanism.expected_batch",
+        ".cpu().numpy())) / (self.mechanism.expected_batch if len(batch) else 1.0)",
         f"{UNIT}/test_train_traces.py::test_an_empty_batch_is_noised_like_any_other",
     ),
     Mutant(
         "T23 divided by the rows there are",
         TRAIN,
-        ".cpu().numpy())) / self.cfg.expected_batch",
-        ".cpu().numpy())) / (self.cfg.sample_rate * len(self.data))",
+        ".cpu().numpy())) / self.mechanism.expected_batch",
+        ".cpu().numpy())) / (self.mechanism.sample_rate * len(self.data))",
         f"{UNIT}/test_train.py::test_the_scale_of_the_noise_says_nothing_of_how_many_rows_there_are",
     ),
     Mutant(

@@ -59,7 +59,7 @@ SPENT = [
     ),
     Mutant(
         "D08 sigma has no least",
-        ACCOUNT,
+        "aegis_flower/mechanism.py",
         "SIGMA = (0.05, 1e4)",
         "SIGMA = (1e-200, 1e4)",
         f"{UNIT}/test_accountant.py::test_a_noise_multiplier_outside_the_bounds_is_refused_before_anything_is_written",

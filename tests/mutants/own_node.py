@@ -30,7 +30,7 @@ TERMS = [
     Mutant(
         "B04 the terms' number of evaluations is not asked",
         ADMIT,
-        'most = min(client.node.config.max_evaluations, int(terms["max_evaluations"]))',
+        'most = min(client.node.config.max_evaluations, terms["max_evaluations"])',
         "most = client.node.config.max_evaluations",
         f"{UNIT}/client/test_client_evaluation.py::test_the_operator_gives_a_run_more_evaluations_and_the_holdouts_terms_fewer",
     ),

@@ -18,7 +18,7 @@ from flwr.app import ConfigRecord, Context, RecordDict
 from hostile_messages import COMMIT_REQUEST, MASKED_REQUEST, UNMASK_REQUEST, Record, Signers, read, transcript, write
 from hostile_truth import Left, Truth
 
-from aegis_engine import Release, SecAggClient, SecAggServer
+from aegis_engine import Release, SecAggClient, SecAggPlan, SecAggServer
 from aegis_flower import wire
 from aegis_flower.errors import AegisError
 from aegis_flower.gate import METRIC_MAX, METRICS
@@ -185,7 +185,7 @@ class Run:
             return None, write(request)
 
     def _begun(self, plan: dict[str, Any], round_: int) -> tuple[SecAggServer, bytes]:
-        server = SecAggServer(self.id, min_clients=2, commit=self.world.commit, **plan)
+        server = SecAggServer(self.id, SecAggPlan(min_clients=2, commit=self.world.commit, **plan))
         for node, advert in {**self.adverts, NODE: self.keys}.items():
             server.add_advert(node, advert)
         return server, server.begin_round(round_, [NODE, *self.own])

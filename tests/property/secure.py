@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from aegis_engine.errors import SecAggError
 
-from aegis_engine import ComplianceEngine, Release, SecAggClient, SecAggServer, encode_update
+from aegis_engine import ComplianceEngine, Limits, Proposal, Release, Request, SecAggClient, SecAggServer, encode_update
 
 METRICS = ["correct", "examples"]
 PLAN: dict[str, Any] = {"clip": 1.0, "value_bits": 20, "weight_max": 1000, "metric_max": 2**31 - 1, "max_clients": 16}
@@ -28,20 +28,13 @@ class Owner:
     dataset: str
 
     def release(self, update: np.ndarray, weight: int, metrics: dict[str, int]) -> Release:
-        permits = [self.engine.authorize(self.dataset, action=a, purpose="research") for a in ("train", "evaluate")]
+        permits = [
+            self.engine.authorize(self.dataset, Request(action=a, purpose="research")) for a in ("train", "evaluate")
+        ]
         shapes = [("w", [len(update)])]
-        return self.engine.gate(
-            permits,
-            update,
-            tensors=shapes,
-            contract=shapes,
-            metrics=metrics,
-            metrics_allowed=METRICS,
-            secure_aggregation=True,
-            weight=weight,
-            weight_max=PLAN["weight_max"],
-            max_norm=1e6,
-        )
+        proposal = Proposal(update, tensors=shapes, metrics=metrics, secure_aggregation=True, weight=weight)
+        limits = Limits(contract=shapes, metrics_allowed=METRICS, weight_max=PLAN["weight_max"], max_norm=1e6)
+        return self.engine.gate(permits, proposal, limits)
 
 
 @dataclass

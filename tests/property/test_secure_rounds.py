@@ -18,7 +18,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from secure import BINDING, METRICS, PLAN, SUMS, Case, Owner, Steady, refused, revived, runs
 
-from aegis_engine import SecAggClient, SecAggServer
+from aegis_engine import SecAggClient, SecAggPlan, SecAggServer
 
 ADVERT, SHARE, MASKED, COMMIT, UNMASK, STAYS = range(6)
 
@@ -139,7 +139,7 @@ class Run:
         self.owner, self.world, self.dice = owner, world, world.dice
         number = next(runs)
         plan = {**PLAN, "metrics": METRICS, "dim": world.dim, "min_clients": world.min_clients}
-        self.steady = Steady(SecAggServer(number, commit=world.commit, sparse=world.sparse, **plan))
+        self.steady = Steady(SecAggServer(number, SecAggPlan(commit=world.commit, sparse=world.sparse, **plan)))
         limits = {
             **SUMS,
             "min_cohort": 2,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from secure import BINDING, METRICS, PLAN, SUMS, Case, Owner, revived, runs
 
-from aegis_engine import SecAggClient, SecAggServer
+from aegis_engine import SecAggClient, SecAggPlan, SecAggServer
 
 ALPHA = 1e-6
 MIN_COHORT = 3
@@ -23,7 +23,7 @@ def aggregate(owner: Owner, cases: dict[int, Case]) -> tuple[Any, dict[int, byte
     """One round as the strategy drives it; gives the sum and what the server received."""
     run = next(runs)
     dim = len(next(iter(cases.values())).update)
-    server = SecAggServer(run, dim=dim, metrics=METRICS, min_clients=MIN_COHORT, **PLAN)
+    server = SecAggServer(run, SecAggPlan(dim=dim, metrics=METRICS, min_clients=MIN_COHORT, **PLAN))
     server.bind(BINDING)
     clients = {n: SecAggClient(run, n, min_cohort=MIN_COHORT, min_threshold=2, **SUMS) for n in cases}
     there = {n: c for n, c in clients.items() if cases[n].gone > 0}
@@ -146,7 +146,7 @@ DIM = 4096
 
 def bodies(received: dict[int, bytes]) -> dict[int, np.ndarray]:
     """The packed vectors behind the messages' headers."""
-    server = SecAggServer(1, dim=DIM, metrics=METRICS, min_clients=MIN_COHORT, **PLAN)
+    server = SecAggServer(1, SecAggPlan(dim=DIM, metrics=METRICS, min_clients=MIN_COHORT, **PLAN))
     size = (DIM + 1 + len(METRICS)) * server.ring_bits // 8
     return {node: np.frombuffer(message, np.uint8)[-size:] for node, message in received.items()}
 
@@ -198,7 +198,7 @@ def test_masks_of_two_clients_have_nothing_in_common(owner: Owner) -> None:
 
 def test_a_vector_is_masked_only_once_and_only_from_a_release(owner: Owner) -> None:
     case = Case(np.zeros(3, np.float32), 1, dict.fromkeys(METRICS, 1), 4)
-    server = SecAggServer(1, dim=3, metrics=METRICS, min_clients=MIN_COHORT, **PLAN)
+    server = SecAggServer(1, SecAggPlan(dim=3, metrics=METRICS, min_clients=MIN_COHORT, **PLAN))
     clients = {n: SecAggClient(1, n, min_cohort=MIN_COHORT, min_threshold=2, **SUMS) for n in (1, 2, 3)}
     for node, client in clients.items():
         server.add_advert(node, client.advertise())

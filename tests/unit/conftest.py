@@ -11,7 +11,7 @@ import pytest
 from governed_vaults import govern, governed
 from ledgers import Book
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 from aegis_flower.data import Spec
 from aegis_flower.ingest import Terms, ingest
 
@@ -36,7 +36,7 @@ def stream(tmp_path: Path) -> Any:
         columns = {"x": np.asarray(x, np.float32), "y": np.asarray(y, np.int64)}
         subjects = [f"person-{i}" for i in range(len(y))]
         dataset = ingest(vault, f"rows-{next(number)}", columns, subjects, Terms(["research"]), allow_missing=True)
-        permit = engine.authorize(dataset, action="train", purpose="research")
+        permit = engine.authorize(dataset, Request(action="train", purpose="research"))
         return PermitDataset(vault, permit, Spec({"x": columns["x"].shape[1]}, "y", 2))
 
     return make

@@ -12,8 +12,9 @@ from torch import nn
 
 from aegis_engine import Rng
 from aegis_flower.configs import PrivacyConfig
+from aegis_flower.ledger import RoundMechanism
 from aegis_flower.stream import PermitDataset
-from aegis_flower.train import TrainResult, train
+from aegis_flower.train import Learning, TrainResult, train
 
 ALPHA = 1e-6
 CPU = torch.device("cpu")
@@ -43,8 +44,15 @@ def flat(model: nn.Module) -> np.ndarray:
 def run(
     model: nn.Module, data: PermitDataset, sigma: float, *, loss: Any = CE, lr: float = 1.0, **cfg: Any
 ) -> TrainResult:
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    return train(model, loss, optimizer, data, PrivacyConfig(**cfg), sigma, Rng(), CPU)
+    return train(model, data, mechanism(sigma, **cfg), Rng(), Learning(loss, sgd(model, lr), CPU))
+
+
+def mechanism(sigma: float, **cfg: Any) -> RoundMechanism:
+    return RoundMechanism.of(PrivacyConfig(**cfg), sigma)
+
+
+def sgd(model: nn.Module, lr: float = 1.0) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=lr)
 
 
 def nothing_to_learn(out: torch.Tensor, _: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 from aegis_flower.errors import DataError
 from aegis_flower.ingest import Terms, ingest
 
@@ -49,7 +49,7 @@ def test_a_name_that_is_taken_is_refused_and_the_data_there_stay(governed: Any) 
 def test_every_dtype_comes_back_exactly(governed: Any, dtype: str) -> None:
     values = np.array([[0, 1], [7, 250], [3, 4]]).astype(dtype)
     dataset = ingest(governed.vault, "typed", {"v": values}, ["a", "b", "c"], TERMS)
-    permit = ComplianceEngine(governed.vault).authorize(dataset, action="train", purpose="research")
+    permit = ComplianceEngine(governed.vault).authorize(dataset, Request(action="train", purpose="research"))
     reader = governed.vault.records(permit)
     out = np.empty((3, 2), np.dtype(dtype).newbyteorder("<"))
     reader.read_rows(np.arange(3, dtype=np.uint32), out)

@@ -21,7 +21,7 @@ from aegis_engine.errors import (
 from scipy import stats
 from streams import Govern, everything
 
-from aegis_engine import ComplianceEngine, Permit, Rng, audit_read
+from aegis_engine import ComplianceEngine, Permit, Request, Rng, audit_read
 from aegis_flower.ingest import Terms
 from aegis_flower.stream import PermitDataset, PoissonSampler
 
@@ -118,12 +118,12 @@ def test_retention_that_ran_out_closes_the_rows(govern: Govern) -> None:
     last_days = [("public_task", today - 1, False), ("public_task", today, False)]
     rows = np.zeros(2, np.float32)
     stored = governed.vault.store_records("old", [("x", "f32", 1)], rows, ["a", "b"], last_days, facts, [0, 1])
-    told = ComplianceEngine(governed.vault).explain(stored, action="train", purpose="research")
+    told = ComplianceEngine(governed.vault).explain(stored, Request(action="train", purpose="research"))
     assert (told["rows"], told["denied"]) == (1, {"core.retention": 1})
     governed.vault.shred(stored)
     stored = governed.vault.store_records("old", [("x", "f32", 1)], rows, ["a", "b"], last_days, facts, [0, 0])
     with pytest.raises(PolicyDenied) as error:
-        ComplianceEngine(governed.vault).authorize(stored, action="train", purpose="research")
+        ComplianceEngine(governed.vault).authorize(stored, Request(action="train", purpose="research"))
     assert "core.retention" in error.value.policies
     assert "aegis vault shred" in error.value.advice[0]
 

@@ -8,14 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dp_training import ALPHA, BATCH, CE, CPU, QUIET, Stream, assert_std, flat, nothing_to_learn, run, some_rows, zeros
+from dp_training import (
+    ALPHA,
+    BATCH,
+    CE,
+    CPU,
+    QUIET,
+    Stream,
+    assert_std,
+    flat,
+    mechanism,
+    nothing_to_learn,
+    run,
+    sgd,
+    some_rows,
+    zeros,
+)
 from scipy import stats
 from torch import nn
 
 from aegis_engine import Rng
-from aegis_flower.configs import PrivacyConfig
 from aegis_flower.stream import PermitDataset
-from aegis_flower.train import TrainResult, evaluate, train
+from aegis_flower.train import Learning, TrainResult, evaluate, train
 
 # -- noise ------------------------------------------------------------------------------------------------------------
 
@@ -141,8 +155,8 @@ def test_without_dp_it_is_plain_sgd_on_the_same_batches(stream: Stream, mu: floa
     data = stream(*some_rows(30))
     model = nn.Linear(3, 2)
     twin = copy.deepcopy(model)
-    cfg = PrivacyConfig(mode="off", sample_rate=0.1, steps_per_round=12)
-    train(model, CE, torch.optim.SGD(model.parameters(), lr=0.3), data, cfg, 0.0, Rng.insecure_test(7), CPU, mu)
+    plain = mechanism(0.0, mode="off", sample_rate=0.1, steps_per_round=12)
+    train(model, data, plain, Rng.insecure_test(7), Learning(CE, sgd(model, 0.3), CPU, mu))
     rng = Rng.insecure_test(7)
     batches = [np.frombuffer(rng.poisson_rows(30, 0.1), np.uint32) for _ in range(12)]
     plain_sgd(twin, data, batches, 3.0, 0.3, mu)
@@ -153,8 +167,8 @@ def test_fedprox_pulls_a_private_model_towards_its_start(stream: Stream) -> None
     data = stream(*some_rows())
     far, near = zeros(3, 2000), zeros(3, 2000)
     for model, mu in ((far, 0.0), (near, 0.9)):
-        cfg = PrivacyConfig(sample_rate=0.5, steps_per_round=1)
-        train(model, nothing_to_learn, torch.optim.SGD(model.parameters(), lr=1.0), data, cfg, 1.0, Rng(), CPU, mu)
+        noisy = mechanism(1.0, sample_rate=0.5, steps_per_round=1)
+        train(model, data, noisy, Rng(), Learning(nothing_to_learn, sgd(model), CPU, mu))
     assert_std(flat(far), 1 / BATCH)
     assert_std(flat(near), 0.1 / BATCH)  # one step of noise, nine tenths of it taken back
 

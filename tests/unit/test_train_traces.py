@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dp_training import CE, CPU, Stream, flat, nothing_to_learn, run, some_rows
+from dp_training import CPU, Stream, flat, mechanism, nothing_to_learn, run, sgd, some_rows
 from torch import nn
 
 from aegis_engine import Rng
-from aegis_flower.configs import PrivacyConfig
 from aegis_flower.errors import AppError
 from aegis_flower.per_record.checks import Probed
-from aegis_flower.train import train
+from aegis_flower.train import Learning, train
 
 
 def traces(model: nn.Module) -> list[Any]:
@@ -48,9 +47,9 @@ def test_a_failure_in_the_middle_leaves_no_batch_on_the_model(stream: Stream) ->
     def broken(out: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no loss today")
 
-    cfg, optimizer = PrivacyConfig(sample_rate=1.0, steps_per_round=1), torch.optim.SGD(model.parameters(), lr=1.0)
+    once = mechanism(1.0, sample_rate=1.0, steps_per_round=1)
     with pytest.raises(RuntimeError, match="no loss today"):
-        train(model, broken, optimizer, stream(*some_rows()), cfg, 1.0, Rng(), CPU, probed=Probed())
+        train(model, stream(*some_rows()), once, Rng(), Learning(broken, sgd(model), CPU), probed=Probed())
     assert traces(model) == before
 
 
@@ -92,16 +91,7 @@ class InMemory:
 def test_a_batch_is_cleared_after_its_step() -> None:
     data = InMemory(40)
     model = nn.Linear(3, 2)
-    train(
-        model,
-        CE,
-        torch.optim.SGD(model.parameters(), lr=1.0),
-        data,
-        PrivacyConfig(sample_rate=0.5, steps_per_round=3),
-        1.0,
-        Rng(),
-        CPU,
-    )
+    run(model, data, 1.0, sample_rate=0.5, steps_per_round=3)
     assert sum(len(x) for x in data.given) > 0
     assert not any(x.any() for x in data.given)
 
@@ -116,10 +106,10 @@ def test_an_empty_batch_is_noised_like_any_other() -> None:
             seen.append(gradient.numpy().astype(np.float64).std())
 
     model, empty = nn.Linear(3, 4000), 0
-    cfg = PrivacyConfig(clip=1.0, sample_rate=0.05, steps_per_round=60, expected_batch=2.0)
+    rare = mechanism(1.0, clip=1.0, sample_rate=0.05, steps_per_round=60, expected_batch=2.0)
     for _ in range(3):
-        optimizer = Keep(model.parameters(), lr=1.0)
-        empty += train(model, nothing_to_learn, optimizer, InMemory(40), cfg, 1.0, Rng(), CPU).empty_batches
+        learning = Learning(nothing_to_learn, Keep(model.parameters(), lr=1.0), CPU)
+        empty += train(model, InMemory(40), rare, Rng(), learning).empty_batches
     assert empty > 0
     assert max(seen) / min(seen) < 1.1
     assert np.mean(seen) == pytest.approx(0.5, rel=0.02)

@@ -32,9 +32,9 @@ from typing import Any
 
 from aegis_engine.errors import AegisError
 
-from aegis_engine import ComplianceEngine, Permit, Vault, keys
+from aegis_engine import ComplianceEngine, Permit, Request, Vault, keys
 
-__all__ = ["AegisError", "ComplianceEngine", "Permit", "Vault", "keys"]
+__all__ = ["AegisError", "ComplianceEngine", "Permit", "Request", "Vault", "keys"]
 
 # Told apart from the unrelated distribution called `aegis` in the public index by `aegis doctor`.
 DISTRIBUTION = "aegis-flower-engine"

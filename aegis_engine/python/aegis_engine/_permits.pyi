@@ -47,6 +47,23 @@ class Permit:
     def uses(self) -> int:
         """How often it was checked."""
 
+    @property
+    def facts(self) -> DatasetTerms:
+        """All that the steward laid down, as the engine read it for the decision; `ComplianceEngine.terms` without a look at the
+        vault. How many rows there are to use, `rows` says.
+
+        Raises:
+            VaultError: an owner's permit, of a vault without a policy bundle.
+        """
+
+    @property
+    def layout(self) -> list[tuple[str, str, int]]:
+        """Columns of the data set: name, dtype, values per record; not only those that it opens.
+
+        Raises:
+            VaultError: an owner's permit, of a vault without a policy bundle.
+        """
+
 @final
 class Request:
     """What a run asks for; the same question can be asked of several data sets."""
@@ -132,7 +149,7 @@ class ComplianceEngine:
         Args:
             dataset: its id.
             request: what is asked.
-            loose: the request's keywords instead of a request, until 0.2.
+            loose: the request's keywords instead of a request, with a `DeprecationWarning`, until 0.2.
 
         Raises:
             PolicyDenied: names the policies and what each asks for; the refusal is on record.
@@ -147,7 +164,7 @@ class ComplianceEngine:
             dataset: its id.
             request: what is asked.
             today: as if it were this day, in days since 1970-01-01.
-            loose: the request's keywords instead of a request, until 0.2.
+            loose: the request's keywords instead of a request, with a `DeprecationWarning`, until 0.2.
         """
 
     def layout(self, dataset: str) -> list[tuple[str, str, int]]:
@@ -190,7 +207,8 @@ class ComplianceEngine:
             counts_seed: makes the noise of counts repeatable, and worthless.
             counts_reservation: id of the holdout's reservation.
             counts_epsilon: ε of the holdout's ledger with this evaluation.
-            loose: the keywords of proposal and limits, with the bare buffer as `proposal`, until 0.2.
+            loose: the keywords of proposal and limits, with the bare buffer as `proposal` and a `DeprecationWarning`, until
+                0.2.
 
         Raises:
             GateFailed: with every gate's result.

@@ -186,7 +186,7 @@ class SecAggServer:
             run_id: the run.
             plan: what it sums.
             roster: keys of those who may take part; adverts of others are refused.
-            loose: the plan's keywords instead of a plan, until 0.2.
+            loose: the plan's keywords instead of a plan, with a `DeprecationWarning`, until 0.2.
         """
 
     @property

@@ -141,6 +141,10 @@ class Vault:
         """Number of its epoch key; a shred raises it."""
 
     @property
+    def governance_reads(self) -> int:
+        """How often this handle decrypted governance rows: once per data set, as long as the data sets stay the same."""
+
+    @property
     def governed(self) -> bool:
         """Whether a policy bundle decides over reads."""
 

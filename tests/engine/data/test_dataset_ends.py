@@ -14,7 +14,7 @@ from aegis import Vault
 from aegis_engine.dataset import Block, Fixed, NpyRows, Offsets, Rows
 from numbered import CHUNK, KEY, numbered, order
 
-from aegis_engine import errors
+from aegis_engine import Request, errors
 
 
 def test_rows_of_a_governed_data_set_come_without_the_withdrawn_ones(governed: tuple[Vault, str, object]) -> None:
@@ -47,7 +47,7 @@ def governed(vault: Vault) -> tuple[Vault, str, object]:
     people = [f"p{n}" for n in range(1000)]
     stored = ingest(vault, "set", {"x": rows}, people, Terms(purposes=["research"]))
     vault.consent_withdraw("p7", "research")
-    return vault, stored, ComplianceEngine(vault).authorize(stored, action="train", purpose="research")
+    return vault, stored, ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research"))
 
 
 def test_a_damaged_chunk_is_named_and_earlier_records_come(vault: Vault) -> None:

@@ -21,7 +21,7 @@ from aegis_engine.errors import (
 )
 from aegis_engine.tables import Csv, Parquet, TableBlocks
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -75,7 +75,9 @@ def governed(vault: Vault, path: Path, columns: list[str], approved: list[str], 
 
 
 def permit(vault: Vault, oid: str, **asked: Any) -> Any:
-    return ComplianceEngine(vault).authorize(oid, **{"action": "train", "purpose": "research", "run": "1", **asked})
+    return ComplianceEngine(vault).authorize(
+        oid, Request(**{"action": "train", "purpose": "research", "run": "1", **asked})
+    )
 
 
 def parquet(folder: Path, **how: Any) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from aegis_engine.errors import AegisError, TableError
 from one_vault import pa, pq, vault
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 
 
 def facts(columns: list[str]) -> dict[str, Any]:
@@ -80,11 +80,11 @@ def test_a_column_that_is_not_there_is_answered_as_one_that_is_not_approved(tmp_
     answers = []
     for column in ("b", "nothing"):
         with pytest.raises(AegisError) as caught:
-            engine.authorize(str(stored), action="train", purpose="research", run="1", columns=["a", column])
+            engine.authorize(str(stored), Request(action="train", purpose="research", run="1", columns=["a", column]))
         answers.append((type(caught.value), caught.value.code, str(caught.value)))
     assert answers[0] == answers[1]
     # So does a table opened with a permit.
-    permit = engine.authorize(str(stored), action="train", purpose="research", run="1")
+    permit = engine.authorize(str(stored), Request(action="train", purpose="research", run="1"))
     told = []
     for column in ("b", "nothing"):
         with pytest.raises(AegisError) as caught:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aegis_engine.errors import AegisError
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 from aegis_flower.errors import LedgerTampered
 from aegis_flower.ingest import Terms, ingest
 from aegis_flower.ledger import Ledger, Mechanism
@@ -31,7 +31,7 @@ def opened(folder: Path) -> Vault:
 
 
 def permitted(vault: Vault, object_id: str) -> int:
-    return int(ComplianceEngine(vault).authorize(object_id, action="train", purpose="research", run="2").rows)
+    return int(ComplianceEngine(vault).authorize(object_id, Request(action="train", purpose="research", run="2")).rows)
 
 
 def spent(vault: Vault, name: str) -> float:

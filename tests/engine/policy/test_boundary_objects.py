@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,20 @@ def test_a_request_is_asked_of_several_data_sets_and_says_the_same_as_its_keywor
     words = {"action": "train", "purpose": "research", "columns": ["height"], "run": "1", "round": 2, "node": "n"}
     request = Request(**words)
     assert {name: getattr(request, name) for name in words} == words
-    assert engine.explain(governed.dataset, request) == engine.explain(governed.dataset, **words)
-    first, second = engine.authorize(governed.dataset, request), engine.authorize(governed.dataset, **words)
+    first, told = engine.authorize(governed.dataset, request), engine.explain(governed.dataset, request)
+    with pytest.warns(DeprecationWarning, match=r"pass Request\(action=\.\.\., purpose=\.\.\.\)"):
+        assert engine.explain(governed.dataset, **words) == told
+    with pytest.warns(DeprecationWarning, match=r"pass Request\(") as warned:
+        second = engine.authorize(governed.dataset, **words)
+    assert [w.filename for w in warned] == [__file__]
     assert isinstance(first, Permit)
     assert (first.rows, first.action, first.round) == (second.rows, second.action, second.round)
     assert engine.explain(governed.dataset, request, today=100_000)["rows"] == 0
+
+
+def test_keywords_in_place_of_an_object_fail_every_test_that_does_not_expect_them(governed: Any) -> None:
+    with pytest.raises(DeprecationWarning, match=r"^aegis_engine: .* until 0.2"):
+        governed.engine().authorize(governed.dataset, action="train", purpose="research")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +54,7 @@ def test_a_request_is_asked_of_several_data_sets_and_says_the_same_as_its_keywor
 def test_a_request_that_means_nothing_is_not_made(governed: Any, words: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         Request(**words)
-    with pytest.raises(error):
+    with pytest.raises(error), pytest.warns(DeprecationWarning, match="pass Request"):
         governed.engine().authorize(governed.dataset, **words)
 
 
@@ -61,11 +71,16 @@ def test_a_gate_takes_a_proposal_and_limits_and_the_keywords_of_before(governed:
     engine = governed.engine()
     update = np.zeros(3, np.float32)
     found = []
-    for give in (
-        lambda permit: engine.gate([permit], Proposal(update, **ASKED), Limits(**ALLOWED)),
-        lambda permit: engine.gate([permit], update, **ASKED, **ALLOWED),
+    for give, warns in (
+        (lambda permit: engine.gate([permit], Proposal(update, **ASKED), Limits(**ALLOWED)), False),
+        (lambda permit: engine.gate([permit], update, **ASKED, **ALLOWED), True),
     ):
-        with pytest.raises(PolicyDenied) as error:
+        remedy = (
+            pytest.warns(DeprecationWarning, match=r"pass Proposal\(update, \.\.\.\) and Limits")
+            if warns
+            else nullcontext()
+        )
+        with pytest.raises(PolicyDenied) as error, remedy:
             give(governed.permit())
         found.append((error.value.policies, error.value.advice))
     assert found[0] == found[1]
@@ -88,7 +103,9 @@ def test_a_proposal_is_used_up_and_half_of_the_objects_is_refused(governed: Any)
 def test_a_plan_is_checked_when_it_is_made_and_builds_the_server_that_its_keywords_build() -> None:
     plan = SecAggPlan(**PLAN, commit=True)
     assert {name: getattr(plan, name) for name in PLAN} == PLAN
-    servers = [SecAggServer(7, plan), SecAggServer(7, **PLAN, commit=True)]
+    servers = [SecAggServer(7, plan)]
+    with pytest.warns(DeprecationWarning, match=r"pass SecAggPlan\(dim"):
+        servers.append(SecAggServer(7, **PLAN, commit=True))
     assert {server.ring_bits for server in servers} == {plan.ring_bits} == {24}
     with pytest.raises(TypeError):
         SecAggServer(7, plan, commit=True)

@@ -16,7 +16,7 @@ import pytest
 from aegis.cli.output import exit_code
 from aegis_engine.errors import AegisError, AuditTampered
 
-from aegis_engine import ComplianceEngine, Vault, audit_read
+from aegis_engine import ComplianceEngine, Request, Vault, audit_read
 from aegis_flower.ingest import MissingValuesWarning, Terms, ingest, ingest_report
 
 KEY = bytes(32)
@@ -36,7 +36,7 @@ def take_in(vault: Vault, name: str, people: list[str], **more: Any) -> str:
 
 
 def rows(vault: Vault, dataset: str, purpose: str = "research") -> int:
-    return int(ComplianceEngine(vault).explain(dataset, action="train", purpose=purpose)["rows"])
+    return int(ComplianceEngine(vault).explain(dataset, Request(action="train", purpose=purpose))["rows"])
 
 
 CHANGES: dict[str, Callable[..., int]] = {
@@ -73,7 +73,7 @@ def test_rows_of_the_erased_are_refused_whole_or_left_out_and_nothing_else_happe
     columns = {"x": np.array([1.0, 2.0, 3.0])}
     report = ingest_report(vault, "b", columns, ["p8", "p1", "p9"], Terms(purposes=["research"]), erased="drop")
     assert (report.rows, report.erased_rows) == (2, 1)
-    permit = ComplianceEngine(vault).authorize(report.dataset, action="train", purpose="research")
+    permit = ComplianceEngine(vault).authorize(report.dataset, Request(action="train", purpose="research"))
     out = np.zeros((2, 1))
     vault.records(permit).read_rows(np.arange(2, dtype=np.uint32), out)
     assert out.tolist() == [[1.0], [3.0]]
@@ -334,7 +334,7 @@ def test_an_older_consent_file_put_back_is_found(vault: Vault, tmp_path: Path, h
             log.write_bytes(forged(log.read_bytes(), {"event": "consent.object", "purpose": "x", "subjects": []}))
     uses: dict[str, Callable[[], Any]] = {
         "open": lambda: rows(Vault.open(vault.path, key=KEY), dataset),
-        "use": lambda: engine.authorize(dataset, action="train", purpose="research"),
+        "use": lambda: engine.authorize(dataset, Request(action="train", purpose="research")),
     }
     with pytest.raises(AegisError) as error:
         uses[when]()
@@ -350,8 +350,8 @@ def test_the_day_is_nobodys_to_say_and_is_on_record(vault: Vault) -> None:
     dataset = take_in(vault, "a", PEOPLE, retention_days=0)
     engine = ComplianceEngine(vault)
     with pytest.raises(TypeError):
-        engine.authorize(dataset, action="train", purpose="research", today=1)  # type: ignore[call-arg]
-    engine.authorize(dataset, action="train", purpose="research")
+        engine.authorize(dataset, Request(action="train", purpose="research"), today=1)  # type: ignore[call-arg]
+    engine.authorize(dataset, Request(action="train", purpose="research"))
     record = vault.audit_records("authorize")[-1]
     assert record["day"] == int(np.datetime64(record["time"][:10]).astype(int))
 
@@ -361,7 +361,9 @@ def test_a_clock_behind_the_newest_record_of_any_process_decides_nothing(vault: 
     log = Path(vault.path) / "audit" / "000001.log"
     log.write_bytes(forged(log.read_bytes(), {"event": "app.note"}, time="2999-01-01T00:00:00.000Z"))
     with pytest.raises(AegisError, match=r"engine\.clock"):
-        ComplianceEngine(Vault.open(vault.path, key=KEY)).authorize(dataset, action="train", purpose="research")
+        ComplianceEngine(Vault.open(vault.path, key=KEY)).authorize(
+            dataset, Request(action="train", purpose="research")
+        )
 
 
 # -- a holdout's own terms ----------------------------------------------------------------------------------------------
@@ -370,6 +372,6 @@ def test_a_clock_behind_the_newest_record_of_any_process_decides_nothing(vault: 
 def test_an_evaluation_on_fewer_rows_or_people_than_the_terms_ask_for_gets_no_permit(vault: Vault) -> None:
     dataset = take_in(vault, "a.holdout", ["p1", "p2", "p3"], min_rows=50, min_subjects=1)
     with pytest.raises(AegisError, match=r"engine\.minimum") as error:
-        ComplianceEngine(vault).authorize(dataset, action="evaluate", purpose="research")
+        ComplianceEngine(vault).authorize(dataset, Request(action="evaluate", purpose="research"))
     assert error.value.code == "AEG-P001"
     assert "50" not in str(error.value).replace(str(dataset), "")

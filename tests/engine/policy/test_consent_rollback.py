@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from aegis import ComplianceEngine, Vault
+from aegis import ComplianceEngine, Request, Vault
 from aegis_engine.errors import AuditTampered
 
 from aegis_flower.ingest import Terms, ingest
@@ -18,7 +18,7 @@ def test_an_older_consent_ledger_put_back_is_found_and_nothing_is_authorized(tmp
     dataset = ingest(vault, "rows", {"x": np.zeros((20, 1), np.float32)}, people, Terms(purposes=["research"]))
     shutil.copytree(folder / "consent", tmp_path / "older")
     vault.consent_withdraw("person-3", "research")
-    assert ComplianceEngine(vault).authorize(dataset, action="train", purpose="research").rows == 19
+    assert ComplianceEngine(vault).authorize(dataset, Request(action="train", purpose="research")).rows == 19
 
     del vault
     shutil.rmtree(folder / "consent")

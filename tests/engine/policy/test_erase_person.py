@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aegis_engine.errors import AegisError, InsufficientAssurance, ObjectShredded
 
-from aegis_engine import ComplianceEngine, Vault, audit_read
+from aegis_engine import ComplianceEngine, Request, Vault, audit_read
 from aegis_flower.ingest import Terms, ingest
 
 KEY = bytes(32)
@@ -29,7 +29,7 @@ def take_in(vault: Vault, name: str, people: list[str], **more: Any) -> str:
 
 
 def read(vault: Vault, dataset: str) -> list[int]:
-    permit = ComplianceEngine(vault).authorize(dataset, action="train", purpose="research")
+    permit = ComplianceEngine(vault).authorize(dataset, Request(action="train", purpose="research"))
     reader = vault.records(permit)
     out = np.zeros(permit.rows, np.dtype([("x", "<f4", (9,)), ("y", "<i8")]))
     ids = list(range(permit.rows)) if permit.rows else []
@@ -122,7 +122,7 @@ def test_rows_in_tables_go_and_a_table_of_text_becomes_parquet(vault: Vault, tmp
     now = vault.datasets()["t.csv"]
     assert receipt["datasets"] == [{"dataset": stored, "now": now, "name": "t.csv", "rows": 1, "unreachable": False}]
     assert not any("table" in caveat for caveat in receipt["caveats"])
-    permit = ComplianceEngine(vault).authorize(now, action="train", purpose="research")
+    permit = ComplianceEngine(vault).authorize(now, Request(action="train", purpose="research"))
     table = vault.table(now, permit=permit)
     assert (permit.rows, table.format) == (2, "parquet")
     assert table.to_numpy()["a"].tolist() == [1, 3]
@@ -150,5 +150,5 @@ def test_no_bundle_brings_erased_rows_back(tmp_path: Path) -> None:
     vault.govern(str(folder))
     dataset = take_in(vault, "a", ["p1", "p2"])
     vault.consent_erase("p1")
-    told = ComplianceEngine(vault).explain(dataset, action="train", purpose="research")
+    told = ComplianceEngine(vault).explain(dataset, Request(action="train", purpose="research"))
     assert (told["rows"], told["denied"]) == (1, {"engine.erased": 1})

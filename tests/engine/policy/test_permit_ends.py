@@ -18,7 +18,7 @@ from aegis_engine.tables import Csv, Parquet
 from aegis_engine.torch import VaultIterable, VaultMap
 from torch.utils.data import DataLoader
 
-from aegis_engine import ComplianceEngine, Permit, Vault
+from aegis_engine import ComplianceEngine, Permit, Request, Vault
 from aegis_flower.data import Spec
 from aegis_flower.ingest import Terms, ingest
 from aegis_flower.stream import PermitDataset
@@ -103,7 +103,7 @@ def another_bundle(vault: Vault, stored: str) -> None:
         shutil.copytree(CORE, folder, dirs_exist_ok=True)
         one = min(Path(folder).glob("*.cedar"))
         one.write_text(one.read_text() + "\n// another\n")
-        export = ComplianceEngine(vault).authorize(stored, action="export", purpose="research")
+        export = ComplianceEngine(vault).authorize(stored, Request(action="export", purpose="research"))
         vault.govern(folder, replace=export)
 
 
@@ -127,7 +127,7 @@ ENDS: dict[str, tuple[Callable[[Vault, str], Any], str]] = {
 @pytest.mark.parametrize("reader", READERS, ids=lambda r: r.__name__)
 def test_the_next_batch_is_refused(vault: Vault, stored: str, reader: Any, end: str) -> None:
     minutes = 1.0 / 60 if end == "expiry" else 10.0
-    permit = ComplianceEngine(vault).authorize(stored, action="train", purpose="research", minutes=minutes)
+    permit = ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research", minutes=minutes))
     reading = reader(vault, stored, permit)
     next(reading)
     doing, code = ENDS[end]
@@ -209,7 +209,7 @@ TABLE_READERS = [table_batches, table_shuffled, table_rows, table_taken, table_l
 def test_the_next_batch_of_a_table_is_refused(vault: Vault, table: tuple[str, Any], reader: Any, end: str) -> None:
     stored, kind = table
     minutes = 1.0 / 60 if end == "expiry" else 10.0
-    permit = ComplianceEngine(vault).authorize(stored, action="train", purpose="research", minutes=minutes)
+    permit = ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research", minutes=minutes))
     reading = reader(vault, stored, kind, permit)
     next(reading)
     doing, code = ENDS[end]
@@ -232,13 +232,13 @@ def test_a_permit_stays_in_its_process(
         stored, kind = str(free.store_file(tmp_path / "p.parquet")), Parquet()
         permit, vault = free.owner_permit(stored, "read"), free
     else:
-        permit = ComplianceEngine(vault).authorize(stored, action="train", purpose="research")
+        permit = ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research"))
     with pytest.raises(TypeError, match="does not travel to another process"):
         pickle.dumps(vault.dataset(stored, kind, permit=permit))
 
 
 def test_an_older_consent_file_put_back_does_not_revive_a_permit(vault: Vault, stored: str) -> None:
-    permit = ComplianceEngine(vault).authorize(stored, action="train", purpose="research")
+    permit = ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research"))
     log = Path(vault.path) / "consent" / "000001.log"
     older = log.read_bytes()
     reading = batches(vault, stored, permit)

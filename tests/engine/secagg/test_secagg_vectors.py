@@ -18,7 +18,7 @@ from aegis_engine.errors import SecAggError
 from reference.secagg import bad as wrong
 from reference.secagg import crypto, reference, wire
 
-from aegis_engine import SecAggClient, SecAggServer, encode_update
+from aegis_engine import SecAggClient, SecAggPlan, SecAggServer, encode_update
 
 ROOT = Path(__file__).parents[3]
 
@@ -90,7 +90,7 @@ def test_codes_are_those_of_the_engine() -> None:
 
 def server(whole: dict[str, Any]) -> SecAggServer:
     plan = {("max_clients" if key == "n_max" else key): value for key, value in whole["plan"].items()}
-    found = SecAggServer(whole["run"], **plan, min_clients=2, commit=whole["commit"])
+    found = SecAggServer(whole["run"], SecAggPlan(**plan, min_clients=2, commit=whole["commit"]))
     found.bind(bytes.fromhex(whole["binding"]))
     return found
 

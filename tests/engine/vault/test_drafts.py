@@ -13,7 +13,7 @@ import pytest
 from aegis_engine.errors import AegisError
 from aegis_engine.types import DatasetCard
 
-from aegis_engine import ComplianceEngine, TableDraft, Vault
+from aegis_engine import ComplianceEngine, Request, TableDraft, Vault
 
 CLASSES = [("consent", 60_000, False)]
 
@@ -74,7 +74,7 @@ def stored(vault: Vault, name: str, first: int, count: int, **grant: Any) -> str
 
 def permitted(vault: Vault, dataset: str) -> pa.Table:
     permit = ComplianceEngine(vault).authorize(
-        dataset, action="train", purpose="research", columns=["age", "ward", "codes"]
+        dataset, Request(action="train", purpose="research", columns=["age", "ward", "codes"])
     )
     return pa.table(vault.table(dataset, permit=permit))
 

@@ -16,7 +16,7 @@ from aegis_engine.records import Block, Fixed, Rows
 from golden import BOTH, GOLDEN, GOLDEN2, KEY, RENAMED, ROOT, SECRETS, VECTORS, expected
 from reference import vault_decoder as decoder
 
-from aegis_engine import ComplianceEngine, keys
+from aegis_engine import ComplianceEngine, Request, keys
 
 # -- frozen ----------------------------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ def test_the_order_of_permitted_rows_is_the_documents(tmp_path: Path, columns: t
     stored = vault.store_records("d", schema, data, people, classes, facts)
     vault.consent_grant(sorted(set(people)), "research")
     vault.consent_withdraw("p0", "research")
-    permit = ComplianceEngine(vault).authorize(stored, action="train", purpose="research", columns=columns)
+    permit = ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research", columns=columns))
     permitted = [n for n in range(count) if n % 7]
     step = (1 << 16) // (21 if columns is None else 9)
     blocks = [permitted[at : at + step] for at in range(0, len(permitted), step)]

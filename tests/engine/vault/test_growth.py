@@ -12,7 +12,7 @@ from aegis.cli import app
 from aegis_engine.errors import AegisError, PermitRequired, VaultError, VaultTampered
 from typer.testing import CliRunner
 
-from aegis_engine import ComplianceEngine, audit_read, keys
+from aegis_engine import ComplianceEngine, Request, audit_read, keys
 
 KEY = bytes(range(32))
 
@@ -235,12 +235,12 @@ def test_another_bundle_needs_a_permit_to_export_of_the_first(vault: Vault, tmp_
     with pytest.raises(PermitRequired) as error:
         vault.govern(other)
     assert error.value.code == "AEG-V082"
-    train = ComplianceEngine(vault).authorize(stored, action="train", purpose="research")
+    train = ComplianceEngine(vault).authorize(stored, Request(action="train", purpose="research"))
     for permit in (train, owner):
         with pytest.raises(PermitRequired):
             vault.govern(other, replace=permit)
     assert not list(Path(vault.path).glob("policy/**/*other*"))
-    export = ComplianceEngine(vault).authorize(stored, action="export", purpose="research")
+    export = ComplianceEngine(vault).authorize(stored, Request(action="export", purpose="research"))
     vault.govern(other, replace=export)
     assert Vault.open(vault.path, KEY).governed
     with pytest.raises(PermitRequired):

@@ -14,6 +14,7 @@ from flwr.client import NumPyClient
 from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as flower
 
+from aegis_engine import Request
 from aegis_flower.client import VaultClient, aegis_client_app
 from aegis_flower.configs import Config, compose
 from aegis_flower.errors import AppError, ConfigError
@@ -329,7 +330,7 @@ def test_the_text_of_a_vault_clients_exception_stays_on_the_node(federation: Any
 def test_a_refusal_by_policy_is_a_code_and_the_operator_reads_the_policys_name(federation: Any) -> None:
     class Curious(VaultClient):
         def authorize(self, action: str, round_: int, *, holdout: bool = False) -> Any:
-            return self.node.engine.authorize(self.node.dataset(holdout), action=action, purpose="advertising")
+            return self.node.engine.authorize(self.node.dataset(holdout), Request(action=action, purpose="advertising"))
 
     _, strategy, _ = secure_run(federation, Curious, 13)
     assert {x.code for x in strategy.rounds[0].lost} == {"AEG-P001"}

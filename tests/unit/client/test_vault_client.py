@@ -13,9 +13,11 @@ from dp_training import assert_std, flat, nothing_to_learn, zeros
 from flwr.app import Context, RecordDict
 from torch import nn
 
+from aegis_flower import train as training
 from aegis_flower.client import VaultClient, apply_update, load, weights
 from aegis_flower.configs import Config, from_dict
-from aegis_flower.errors import AppError, BudgetExceeded, GateFailed, PolicyDenied
+from aegis_flower.errors import AppError, BudgetExceeded, ConfigError, GateFailed, PolicyDenied
+from aegis_flower.ledger import Ledger, RoundMechanism, mechanism_of
 from aegis_flower.node.node import Node, NodeConfig
 
 
@@ -71,6 +73,46 @@ def test_a_delta_above_the_terms_is_refused_whatever_the_number_of_rows(client: 
         with pytest.raises(BudgetExceeded, match="terms allow"):
             trained.train_round(START, 1, 5.0)
         assert trained.node.ledger.entries() == []
+
+
+def test_the_very_object_that_is_charged_is_the_one_trained_with(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger gives back what it was given; the session is made of that reservation; the training gets the same object."""
+    seen: dict[str, Any] = {}
+
+    def watch(where: Any, name: str, place: int) -> None:
+        real = getattr(where, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            seen[name] = args[place]
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, watched)
+
+    watch(Ledger, "reserve_round", 1)
+    watch(training, "session", 2)
+    watch(training, "train", 2)
+    cfg = from_dict({"privacy": {"clip": 0.5, "sample_rate": 0.25, "steps_per_round": 3, "expected_batch": 20.0}})
+    c = client(cfg, budget_epsilon=100.0)
+    made = c.train_round(START, 1, 2.0)
+    charged = seen["reserve_round"]
+    assert charged == RoundMechanism(
+        private=True, noise_multiplier=2.0, clip=0.5, sample_rate=0.25, steps=3, expected_batch=20.0
+    )
+    assert seen["train"] is charged
+    assert seen["session"] is made.reservation
+    assert made.reservation.mechanism is charged
+    (entry,) = c.node.ledger.entries()
+    assert (mechanism_of(entry), entry["steps"]) == (charged.step, charged.steps)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        charged.noise_multiplier = 0.1
+
+
+def test_a_mechanism_that_no_accountant_is_trusted_for_is_neither_charged_nor_trained(client: Any) -> None:
+    c = client(from_dict({}), budget_epsilon=100.0)
+    for sigma in (0.0, 1e-9, float("nan")):
+        with pytest.raises(ConfigError, match="noise_multiplier"):
+            c.train_round(START, 1, sigma)
+    assert c.node.ledger.entries() == []
 
 
 def test_the_noise_in_the_update_is_the_noise_in_the_ledger_and_in_the_record(client: Any) -> None:

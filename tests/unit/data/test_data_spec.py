@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from streams import everything
 
+from aegis_engine import Request
 from aegis_flower.data import Spec
 from aegis_flower.errors import DataMismatch
 from aegis_flower.ingest import Terms, ingest
@@ -20,7 +21,7 @@ def opened(governed: Any, columns: dict[str, np.ndarray], spec: Spec) -> PermitD
     dataset = ingest(
         governed.vault, f"set-{n}-{len(columns)}", columns, [f"p{i}" for i in range(n)], Terms(["research"])
     )
-    permit = governed.engine().authorize(dataset, action="train", purpose="research")
+    permit = governed.engine().authorize(dataset, Request(action="train", purpose="research"))
     return PermitDataset(governed.vault, permit, spec)
 
 

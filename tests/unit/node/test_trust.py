@@ -11,7 +11,7 @@ import pytest
 from aegis.cli import app
 from typer.testing import CliRunner
 
-from aegis_engine import Identity, SecAggClient, SecAggServer, errors, roster_open
+from aegis_engine import Identity, SecAggClient, SecAggPlan, SecAggServer, errors, roster_open
 
 DAY = 86_400
 
@@ -130,7 +130,10 @@ def test_a_client_with_a_roster_joins_its_members_and_no_others(tmp_path: Path) 
             for n, identity in enumerate(identities, start=1)
         }
         run = SecAggServer(
-            9, dim=4, metrics=[], clip=1.0, value_bits=16, weight_max=10, metric_max=10, max_clients=8, min_clients=3
+            9,
+            SecAggPlan(
+                dim=4, metrics=[], clip=1.0, value_bits=16, weight_max=10, metric_max=10, max_clients=8, min_clients=3
+            ),
         )
         for n, client in clients.items():
             assert run.add_advert(n, client.advertise()) is None

@@ -7,15 +7,14 @@ import copy
 import numpy as np
 import pytest
 import torch
-from dp_training import CE, CPU, Stream, flat, run, some_rows
+from dp_training import CE, CPU, Stream, flat, mechanism, run, sgd, some_rows
 from torch import nn
 
 from aegis_engine import Rng
 from aegis_flower import train as training
-from aegis_flower.configs import PrivacyConfig
 from aegis_flower.errors import AppError
 from aegis_flower.per_record.losses import clipped_sum as sum_of_clipped
-from aegis_flower.train import per_sample, train
+from aegis_flower.train import Learning, per_sample, train
 
 
 def test_per_sample_gradients_are_gone_after_the_block() -> None:
@@ -31,7 +30,7 @@ def test_how_many_gradients_are_in_memory_changes_no_result(
     stream: Stream, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, start = stream(*some_rows(40)), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    cfg = PrivacyConfig(mode=mode, sample_rate=0.7, steps_per_round=3, clip=0.5)
+    drawn = mechanism(1.0, mode=mode, sample_rate=0.7, steps_per_round=3, clip=0.5)
     largest, found = [], []
     taken = training.gradients
 
@@ -43,8 +42,8 @@ def test_how_many_gradients_are_in_memory_changes_no_result(
     monkeypatch.setattr(training, "gradients", watched)
     for size in (1, 7, 16, 256):
         model, largest[:] = copy.deepcopy(start), []
-        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        train(model, CE, optimizer, data, cfg, 1.0, Rng.insecure_test(3), CPU, physical_batch=size)
+        learning = Learning(CE, sgd(model), CPU, physical_batch=size)
+        train(model, data, drawn, Rng.insecure_test(3), learning)
         found.append(flat(model))
         assert mode == "off" or 1 <= max(largest) <= size
     for other in found[1:]:

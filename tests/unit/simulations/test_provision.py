@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aegis_engine import ComplianceEngine, Vault
+from aegis_engine import ComplianceEngine, Request, Vault
 from aegis_flower import data as datasets
 from aegis_flower.configs import Config, compose
 from aegis_flower.errors import DataError
@@ -46,7 +46,7 @@ def test_each_node_has_its_own_vault_key_rows_and_withdrawals(hospitals: tuple[P
         assert set(found) == {"breast_cancer", "breast_cancer.holdout"}
         for name, dataset in found.items():
             action = "evaluate" if name.endswith("holdout") else "train"
-            seen = engine.explain(dataset, action=action, purpose="research")
+            seen = engine.explain(dataset, Request(action=action, purpose="research"))
             stored += seen["rows"] + sum(seen["denied"].values())
             allowed += seen["rows"]
     assert stored == 240
@@ -117,7 +117,7 @@ def test_the_largest_class_is_that_of_the_rows_that_accuracy_is_of(hospitals: tu
     for node, count in zip(hospitals[1], rows, strict=True):
         vault = opened(node)
         seen = ComplianceEngine(vault).explain(
-            vault.datasets()["breast_cancer.holdout"], action="evaluate", purpose="research"
+            vault.datasets()["breast_cancer.holdout"], Request(action="evaluate", purpose="research")
         )
         assert seen["rows"] + sum(seen["denied"].values()) == count
     held = source.labels[np.concatenate(chosen)]

@@ -17,7 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis_engine import SecAggServer
+from aegis_engine import SecAggPlan, SecAggServer
 from aegis_flower import wire
 from aegis_flower.client import aegis_client_app
 from aegis_flower.errors import AegisError
@@ -113,7 +113,7 @@ def test_a_reply_of_whatever_fields_and_types_loses_its_sender_alone() -> None:
 @given(st.binary(max_size=300), st.sampled_from(["add_advert", "add_share", "add_masked", "add_commit", "add_unmask"]))
 def test_a_payload_of_whatever_bytes_loses_its_sender_alone(payload: bytes, step: str) -> None:
     plan = {"clip": 1.0, "value_bits": 16, "weight_max": 1, "metric_max": 9, "max_clients": 4, "min_clients": 2}
-    machine = SecAggServer(1, dim=3, metrics=["m"], **plan)
+    machine = SecAggServer(1, SecAggPlan(dim=3, metrics=["m"], **plan))
     noted = RoundRecord(1)
     for prefix in (b"", b"\1", b"\2\1", b"\2\3" + (1).to_bytes(8, "little") + bytes(16)):
         assert taken(noted, 2, step, getattr(machine, step), prefix + payload) is None

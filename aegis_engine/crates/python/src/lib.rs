@@ -15,6 +15,7 @@
 mod buffer;
 mod convert;
 mod data;
+mod earlier;
 mod error;
 mod handle;
 mod keys;

@@ -9,7 +9,7 @@ import typer
 from aegis_engine.types import EraseReceipt, ShredReceipt
 
 from aegis.cli.keys import Folder, Key, KeyFile
-from aegis.cli.output import AsJson, Yes, plain, show
+from aegis.cli.output import AsJson, Yes, show, sure
 from aegis.cli.vault import object_id, opened
 
 
@@ -35,6 +35,10 @@ def _receipt(receipt: ShredReceipt | EraseReceipt, what: str, as_json: bool) -> 
     show(receipt, lines, as_json)
 
 
+def _shredded(receipt: ShredReceipt, as_json: bool) -> None:
+    _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
+
+
 def vault_shred(
     vault: Folder,
     objects: Annotated[list[str], typer.Argument(metavar="OBJECTS...", help="ids or names; all of them or none")],
@@ -48,10 +52,8 @@ def vault_shred(
     within = opened(vault, key_file, key)
     found = [object_id(within, given) for given in objects]
     names = ", ".join(f"{one} ({within.stat(one)['name']})" for one in found)
-    if not yes:
-        typer.confirm(plain(f"destroy the keys of {names} for ever?"), abort=True)
-    receipt = within.shred_many(found, require=require)
-    _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
+    sure(f"destroy the keys of {names} for ever?", yes=yes)
+    _shredded(within.shred_many(found, require=require), as_json)
 
 
 def vault_shred_subject(
@@ -66,11 +68,9 @@ def vault_shred_subject(
     """Destroys the keys of every object about one person alone. Rows of theirs in data sets: erase-person."""
     within = opened(vault, key_file, key)
     about = [entry for entry in within.list() if entry["subject"] == subject]
-    if about and not yes:
-        names = ", ".join(entry["name"] for entry in about)
-        typer.confirm(plain(f"destroy the keys of {len(about)} objects ({names}) for ever?"), abort=True)
-    receipt = within.shred_subject(subject, require=require)
-    _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
+    names = ", ".join(entry["name"] for entry in about)
+    sure(f"destroy the keys of {len(about)} objects ({names}) for ever?", yes=yes or not about)
+    _shredded(within.shred_subject(subject, require=require), as_json)
 
 
 def vault_erase_person(
@@ -84,8 +84,7 @@ def vault_erase_person(
 ) -> None:
     """Erases a person: ends consent and writes every data set with rows of theirs anew without them. Prints the receipt."""
     within = opened(vault, key_file, key)
-    if not yes:
-        typer.confirm("erase this person for ever?", abort=True)
+    sure("erase this person for ever?", yes=yes)
     receipt = within.erase_person(subject, require=require)
     rows = sum(entry["rows"] for entry in receipt["datasets"] if not entry["unreachable"])
     told = f"erased: {rows} rows removed from {len(receipt['datasets'])} data sets, {len(receipt['objects'])} objects shredded"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aegis.cli.keys import KEY_FORMS, Folder, Key, KeyFile, provider
-from aegis.cli.output import AsJson, Yes, bar, log_head, plain, say, show, size
+from aegis.cli.output import AsJson, Yes, bar, log_head, say, show, size, sure
 from aegis.cli.vault import Object, object_id, opened
 from aegis_engine import Vault
 
@@ -119,8 +119,7 @@ def vault_restore(
     What was shredded since stays shredded: the audit log proves it, so it must be there up to where the backup knows it.
     """
     head = log_head(expect)
-    if not yes:
-        typer.confirm(plain(f"replace the keystore of {vault} by the backup?"), abort=True)
+    sure(f"replace the keystore of {vault} by the backup?", yes=yes)
     restored = Vault.restore_keystore(
         str(vault),
         str(backup),

@@ -52,6 +52,12 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def sure(question: str, *, yes: bool) -> None:
+    """Asks before something that cannot be undone, unless `yes` says that nobody is to be asked; a no ends the command."""
+    if not yes:
+        typer.confirm(plain(question), abort=True)
+
+
 def say(line: str, *, err: bool = False) -> None:
     """Prints one line."""
     typer.echo(plain(line), err=err)

@@ -1,7 +1,5 @@
 //! Whether a bundle knows the engine's words.
 
-use std::collections::BTreeSet;
-
 use crate::bundle::Bundle;
 use crate::cedar::{Asker, Measured, use_context};
 use crate::consent::Flags;
@@ -11,18 +9,7 @@ use crate::rows::{Class, DatasetFacts};
 
 /// Asks each question once, with made-up facts, only to see that the schema knows its words.
 pub(super) fn probe(bundle: &Bundle) -> Result<(), PolicyError> {
-    let facts = DatasetFacts {
-        purposes: BTreeSet::new(),
-        columns: Vec::new(),
-        approved_columns: BTreeSet::new(),
-        min_rows: 0,
-        min_subjects: 0,
-        require_dp: true,
-        require_secure_aggregation: true,
-        budget_micro_epsilon: 0,
-        controller: String::new(),
-        ..DatasetFacts::default()
-    };
+    let facts = DatasetFacts::default();
     let asker = Asker::new(bundle, "probe", "", "", "probe", &facts)?;
     let context = use_context("", &[], 0, 0)?;
     for action in [

@@ -8,12 +8,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use super::facts::{Columns, Facts};
 use super::permit::Permit;
 use super::proposal::{Limits, asked};
 use super::release::Release;
 use super::request::Request;
 use super::session::DpSession;
-use crate::convert::{to_python, uuid};
+use crate::convert::uuid;
+use crate::earlier::given_or_made;
 use crate::error::Result;
 use crate::handle::Vault;
 
@@ -34,11 +36,17 @@ impl ComplianceEngine {
         loose: Option<&Bound<'_, PyDict>>,
         today: Option<u32>,
     ) -> Result<(Arc<aegis_vault::Dataset>, aegis_policy::Request)> {
-        let request = Request::of(py, request, loose)?;
+        let request = given_or_made(py, request, loose, Request::WRITTEN)?;
         let object = uuid(dataset)?;
         let found = py.detach(|| self.vault.dataset(object))?;
         let request = request.about(&self.vault, &found, today);
         Ok((found, request))
+    }
+
+    /// What a data set's governance rows say; for whom there is no permit yet, which has them.
+    fn facts(&self, py: Python<'_>, dataset: &str) -> Result<Facts> {
+        let object = uuid(dataset)?;
+        py.detach(|| Facts::of(&self.vault, &*self.vault.dataset(object)?))
     }
 }
 
@@ -76,15 +84,18 @@ impl ComplianceEngine {
         loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Permit> {
         let (found, request) = self.question(py, dataset, request, loose, None)?;
-        let authorized = py.detach(|| -> Result<_> {
+        let (authorized, facts) = py.detach(|| -> Result<_> {
+            let facts = Facts::of(&self.vault, &found)?;
             let (consent, log) = (self.vault.consent()?, self.vault.audit());
             self.engine.not_before(self.vault.newest_time()?);
-            Ok(self
-                .engine
-                .authorize(&request, &found.facts, &found.index, None, consent, log)?)
+            let authorized =
+                self.engine
+                    .authorize(&request, &found.facts, &found.index, None, consent, log)?;
+            Ok((authorized, facts))
         })?;
         Ok(Permit {
             inner: Arc::new(authorized.permit),
+            facts: Some(facts),
         })
     }
 
@@ -117,46 +128,18 @@ impl ComplianceEngine {
     }
 
     /// All that the steward laid down for a data set, defaults filled in.
-    #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
     fn terms<'py>(&self, py: Python<'py>, dataset: &str) -> Result<Bound<'py, PyAny>> {
-        let object = uuid(dataset)?;
-        let (found, lineages) = py.detach(|| -> Result<_> {
-            Ok((self.vault.dataset(object)?, self.vault.lineages(object)?))
-        })?;
-        let facts = &found.facts;
-        let terms = serde_json::json!({
-            "purposes": facts.purposes,
-            "columns": facts.columns,
-            "approved_columns": facts.approved_columns,
-            "min_rows": facts.min_rows,
-            "min_subjects": facts.min_subjects,
-            "require_dp": facts.require_dp,
-            "require_secure_aggregation": facts.require_secure_aggregation,
-            "budget_micro_epsilon": facts.budget_micro_epsilon,
-            "budget_epsilon": facts.budget_micro_epsilon as f64 / 1e6,
-            "controller": facts.controller,
-            "role": facts.role.name(),
-            "delta": facts.delta(),
-            "max_evaluations": facts.max_evaluations,
-            "lineage": lineages.first(),
-            "lineages": lineages,
-        });
-        Ok(to_python(py, &terms)?)
+        Ok(self.facts(py, dataset)?.terms(py)?)
     }
 
     /// Columns of a data set: name, dtype, values per record. The rows stay closed, so no permit is asked for.
-    fn layout(&self, py: Python<'_>, dataset: &str) -> Result<Vec<(String, String, u32)>> {
-        let object = uuid(dataset)?;
-        let found = py.detach(|| self.vault.dataset(object))?;
-        Ok(found.layout.columns())
+    fn layout(&self, py: Python<'_>, dataset: &str) -> Result<Columns> {
+        Ok(self.facts(py, dataset)?.columns)
     }
 
     /// ε that all runs together may spend on a data set, as its steward laid down.
-    #[allow(clippy::cast_precision_loss)] // micro-units of a budget far below 2^52
     fn budget_epsilon(&self, py: Python<'_>, dataset: &str) -> Result<f64> {
-        let object = uuid(dataset)?;
-        let found = py.detach(|| self.vault.dataset(object))?;
-        Ok(found.facts.budget_micro_epsilon as f64 / 1e6)
+        Ok(self.facts(py, dataset)?.budget_epsilon())
     }
 
     #[pyo3(signature = (permits, proposal, limits=None, *, session=None, epsilon=0.0, counts=None, counts_seed=None, counts_reservation=None, counts_epsilon=0.0, **loose))]

@@ -1,6 +1,7 @@
 //! What lies between a request and a release may be put here: decisions of `aegis-policy` as Python sees them.
 
 pub mod engine;
+pub mod facts;
 pub mod permit;
 pub mod proposal;
 pub mod release;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use aegis_vault::VaultError;
 use pyo3::prelude::*;
 
+use super::facts::{Columns, Facts};
 use crate::convert::{action, object_id};
 use crate::error::Result;
 use crate::handle::Vault;
@@ -11,6 +13,16 @@ use crate::handle::Vault;
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct Permit {
     pub inner: Arc<aegis_policy::Permit>,
+    /// None on an owner's permit: nobody laid down anything.
+    pub facts: Option<Facts>,
+}
+
+impl Permit {
+    fn told(&self) -> Result<&Facts> {
+        let what = "an owner's permit has no facts: the vault has no policy bundle, and the object may be no data set";
+        let none = || VaultError::BadRequest { what: what.into() };
+        Ok(self.facts.as_ref().ok_or_else(none)?)
+    }
 }
 
 #[pymethods]
@@ -51,6 +63,14 @@ impl Permit {
     fn uses(&self) -> u64 {
         self.inner.uses()
     }
+    #[getter]
+    fn facts<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+        Ok(self.told()?.terms(py)?)
+    }
+    #[getter]
+    fn layout(&self) -> Result<Columns> {
+        Ok(self.told()?.columns.clone())
+    }
     fn __repr__(&self) -> String {
         let p = &self.inner;
         format!(
@@ -76,6 +96,7 @@ impl Vault {
         let (id, action) = (object_id(object)?, action(action_name)?);
         Ok(Permit {
             inner: Arc::new(py.detach(|| self.inner.owner_permit(id, action))?),
+            facts: None,
         })
     }
 

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::floats;
+use crate::earlier;
 
 fn specs(list: Vec<(String, Vec<u64>)>) -> Vec<TensorSpec> {
     list.into_iter()
@@ -145,6 +146,7 @@ pub fn asked(
             Ok((proposal.get().take()?, limits))
         }
         (Err(_), None, Some(words)) => {
+            earlier::warn(py, "Proposal(update, ...) and Limits(...)")?;
             let (own, others) = (PyDict::new(py), PyDict::new(py));
             for (name, value) in words {
                 let name: String = name.extract()?;

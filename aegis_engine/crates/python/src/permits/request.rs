@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use aegis_policy::Action;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::convert::action;
 
@@ -73,26 +72,8 @@ impl Request {
 }
 
 impl Request {
-    /// The one that was given, or one of the keywords of the earlier form.
-    pub fn of(
-        py: Python<'_>,
-        given: Option<&Bound<'_, Self>>,
-        loose: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
-        match (given, loose) {
-            (Some(request), None) => Ok(request.get().clone()),
-            (None, Some(words)) => {
-                let made = py.get_type::<Self>().call((), Some(words))?;
-                Ok(made.cast::<Self>()?.get().clone())
-            }
-            (Some(_), Some(_)) => Err(PyTypeError::new_err(
-                "the request says everything: give no keywords beside it",
-            )),
-            (None, None) => Err(PyTypeError::new_err(
-                "ask with a Request(action=..., purpose=...)",
-            )),
-        }
-    }
+    /// How a caller writes one.
+    pub const WRITTEN: &str = "Request(action=..., purpose=...)";
 
     /// The question about one data set. Without columns it is about all that are approved.
     pub fn about(

@@ -1,9 +1,7 @@
 //! What a run sums, and with which graph.
 
 use aegis_secagg::{Encoding, Plan, Profile, ServerRun};
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::convert::floats;
 use crate::error::Result;
@@ -111,26 +109,8 @@ impl SecAggPlan {
 }
 
 impl SecAggPlan {
-    /// The one that was given, or one of the keywords of the earlier form.
-    pub fn of(
-        py: Python<'_>,
-        given: Option<&Bound<'_, Self>>,
-        loose: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
-        match (given, loose) {
-            (Some(plan), None) => Ok(plan.get().clone()),
-            (None, Some(words)) => {
-                let made = py.get_type::<Self>().call((), Some(words))?;
-                Ok(made.cast::<Self>()?.get().clone())
-            }
-            (Some(_), Some(_)) => Err(PyTypeError::new_err(
-                "the plan says everything: give no keywords beside it but the roster",
-            )),
-            (None, None) => Err(PyTypeError::new_err(
-                "a server needs a SecAggPlan(dim=..., ...)",
-            )),
-        }
-    }
+    /// How a caller writes one.
+    pub const WRITTEN: &str = "SecAggPlan(dim=..., metrics=..., ...)";
 
     /// A server of the run for this plan.
     pub fn server(&self, run: u64) -> Result<ServerRun> {

@@ -10,6 +10,7 @@ use super::machine::{lock, members};
 use super::plan::SecAggPlan;
 use super::sum::SecAggSum;
 use crate::convert::digest;
+use crate::earlier::given_or_made;
 use crate::error::Result;
 
 #[pyclass(frozen, module = "aegis_engine")]
@@ -28,7 +29,8 @@ impl SecAggServer {
         roster: Option<Vec<Vec<u8>>>,
         loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Self> {
-        let mut server = SecAggPlan::of(py, plan, loose)?.server(run_id)?;
+        let plan = given_or_made(py, plan, loose, SecAggPlan::WRITTEN)?;
+        let mut server = plan.server(run_id)?;
         if let Some(roster) = members(roster)? {
             server = server.with_roster(roster);
         }

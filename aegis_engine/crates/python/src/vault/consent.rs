@@ -6,8 +6,17 @@ use pyo3::prelude::*;
 use crate::error::Result;
 use crate::handle::Vault;
 
+/// People, by the names that their data came with.
+type Many = Vec<String>;
+
 /// One person, or several.
-struct One(Vec<String>);
+struct One(Many);
+
+impl From<One> for Many {
+    fn from(people: One) -> Self {
+        people.0
+    }
+}
 
 impl<'a, 'py> FromPyObject<'a, 'py> for One {
     type Error = PyErr;
@@ -26,7 +35,7 @@ impl Vault {
         &self,
         py: Python<'_>,
         change: Change,
-        people: Vec<String>,
+        people: Many,
         purpose: Option<&str>,
         unknown_ok: bool,
     ) -> Result<u64> {
@@ -38,133 +47,58 @@ impl Vault {
     }
 }
 
+/// Methods of Python by what they record, each of one person or several (`One`), or of a list (`Many`): for one purpose; for
+/// one or, without any, for all; for all.
+macro_rules! changes {
+    (purpose: $($name:ident($who:ident: $people:ident) => $change:ident),*) => {$(
+        #[pymethods]
+        impl Vault {
+            #[pyo3(signature = ($who, purpose, *, unknown_ok=false))]
+            fn $name(&self, py: Python<'_>, $who: $people, purpose: &str, unknown_ok: bool) -> Result<u64> {
+                self.change(py, Change::$change, $who.into(), Some(purpose), unknown_ok)
+            }
+        }
+    )*};
+    (one or all: $($name:ident($who:ident: $people:ident) => $change:ident),*) => {$(
+        #[pymethods]
+        impl Vault {
+            #[pyo3(signature = ($who, purpose=None, *, unknown_ok=false))]
+            fn $name(&self, py: Python<'_>, $who: $people, purpose: Option<&str>, unknown_ok: bool) -> Result<u64> {
+                self.change(py, Change::$change, $who.into(), purpose, unknown_ok)
+            }
+        }
+    )*};
+    (all: $($name:ident($who:ident: $people:ident) => $change:ident),*) => {$(
+        #[pymethods]
+        impl Vault {
+            #[pyo3(signature = ($who, *, unknown_ok=false))]
+            fn $name(&self, py: Python<'_>, $who: $people, unknown_ok: bool) -> Result<u64> {
+                self.change(py, Change::$change, $who.into(), None, unknown_ok)
+            }
+        }
+    )*};
+}
+changes!(purpose:
+    consent_grant(subjects: One) => Grant,
+    consent_grant_many(subjects: Many) => Grant,
+    consent_withdraw(subject: One) => Withdraw,
+    consent_withdraw_many(subjects: Many) => Withdraw
+);
+changes!(one or all:
+    consent_object(subject: One) => Object,
+    consent_object_many(subjects: Many) => Object,
+    consent_restrict(subject: One) => Restrict,
+    consent_restrict_many(subjects: Many) => Restrict,
+    consent_lift(subject: One) => Lift,
+    consent_lift_many(subjects: Many) => Lift
+);
+changes!(all:
+    consent_erase(subject: One) => Erase,
+    consent_erase_many(subjects: Many) => Erase
+);
+
 #[pymethods]
 impl Vault {
-    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
-    fn consent_grant(
-        &self,
-        py: Python<'_>,
-        subjects: One,
-        purpose: &str,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Grant, subjects.0, Some(purpose), unknown_ok)
-    }
-
-    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
-    fn consent_grant_many(
-        &self,
-        py: Python<'_>,
-        subjects: Vec<String>,
-        purpose: &str,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Grant, subjects, Some(purpose), unknown_ok)
-    }
-
-    #[pyo3(signature = (subject, purpose, *, unknown_ok=false))]
-    fn consent_withdraw(
-        &self,
-        py: Python<'_>,
-        subject: One,
-        purpose: &str,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Withdraw, subject.0, Some(purpose), unknown_ok)
-    }
-
-    #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
-    fn consent_withdraw_many(
-        &self,
-        py: Python<'_>,
-        subjects: Vec<String>,
-        purpose: &str,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Withdraw, subjects, Some(purpose), unknown_ok)
-    }
-
-    #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
-    fn consent_object(
-        &self,
-        py: Python<'_>,
-        subject: One,
-        purpose: Option<&str>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Object, subject.0, purpose, unknown_ok)
-    }
-
-    #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
-    fn consent_object_many(
-        &self,
-        py: Python<'_>,
-        subjects: Vec<String>,
-        purpose: Option<&str>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Object, subjects, purpose, unknown_ok)
-    }
-
-    #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
-    fn consent_restrict(
-        &self,
-        py: Python<'_>,
-        subject: One,
-        purpose: Option<&str>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Restrict, subject.0, purpose, unknown_ok)
-    }
-
-    #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
-    fn consent_restrict_many(
-        &self,
-        py: Python<'_>,
-        subjects: Vec<String>,
-        purpose: Option<&str>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Restrict, subjects, purpose, unknown_ok)
-    }
-
-    #[pyo3(signature = (subject, purpose=None, *, unknown_ok=false))]
-    fn consent_lift(
-        &self,
-        py: Python<'_>,
-        subject: One,
-        purpose: Option<&str>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Lift, subject.0, purpose, unknown_ok)
-    }
-
-    #[pyo3(signature = (subjects, purpose=None, *, unknown_ok=false))]
-    fn consent_lift_many(
-        &self,
-        py: Python<'_>,
-        subjects: Vec<String>,
-        purpose: Option<&str>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Lift, subjects, purpose, unknown_ok)
-    }
-
-    #[pyo3(signature = (subject, *, unknown_ok=false))]
-    fn consent_erase(&self, py: Python<'_>, subject: One, unknown_ok: bool) -> Result<u64> {
-        self.change(py, Change::Erase, subject.0, None, unknown_ok)
-    }
-
-    #[pyo3(signature = (subjects, *, unknown_ok=false))]
-    fn consent_erase_many(
-        &self,
-        py: Python<'_>,
-        subjects: Vec<String>,
-        unknown_ok: bool,
-    ) -> Result<u64> {
-        self.change(py, Change::Erase, subjects, None, unknown_ok)
-    }
-
     /// Consent as a list that may be old gives it; see the stub.
     #[pyo3(signature = (subjects, purpose, *, unknown_ok=false))]
     fn consent_grant_unless_withdrawn(

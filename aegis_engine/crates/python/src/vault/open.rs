@@ -87,6 +87,11 @@ impl Vault {
     }
 
     #[getter]
+    fn governance_reads(&self) -> u64 {
+        self.inner.governance_reads()
+    }
+
+    #[getter]
     fn governed(&self) -> Result<bool> {
         Ok(self.inner.bundle_hash()?.is_some())
     }

@@ -199,7 +199,7 @@ impl Vault {
 impl Dataset {
     /// The lineages sealed in it. Datasets from before there were any get one from what neither a rename nor a
     /// re-encryption changes: schema, facts, classes and people.
-    pub(crate) fn lineages(&self, vault: &Vault) -> Result<Vec<String>> {
+    pub fn lineages(&self, vault: &Vault) -> Result<Vec<String>> {
         if !self.facts.lineages.is_empty() {
             return Ok(self.facts.lineages.clone());
         }

@@ -87,8 +87,14 @@ fn bad(what: String) -> VaultError {
     VaultError::BadRequest { what }
 }
 
-/// By data object: the MAC of the file it was read from (what is stored anew is read anew), and what it says.
-type Decrypted = HashMap<Uuid, ([u8; 32], Arc<Dataset>)>;
+/// Governance rows that were decrypted.
+#[derive(Default)]
+struct Decrypted {
+    /// By data object: the MAC of the file it was read from (what is stored anew is read anew), and what it says.
+    known: HashMap<Uuid, ([u8; 32], Arc<Dataset>)>,
+    /// How often any were.
+    times: u64,
+}
 
 impl Vault {
     /// Stores `data`, whole records back to back, with one row of `index` a record. Both objects appear, or none.
@@ -184,7 +190,7 @@ impl Vault {
         })?;
         file.check_size()?;
         let known = self.inner.datasets.with(|known: &mut Decrypted| {
-            let (of, dataset) = known.get(&object)?;
+            let (of, dataset) = known.known.get(&object)?;
             (*of == mac).then(|| Arc::clone(dataset))
         });
         if let Some(known) = known {
@@ -201,6 +207,9 @@ impl Vault {
             chunk::open(&key, index, file.is_last(index), sealed, plain)
                 .ok_or_else(|| file.chunk_failed(index))?;
         }
+        self.inner
+            .datasets
+            .with(|known: &mut Decrypted| known.times += 1);
         let dataset =
             decode(object, &content).ok_or_else(|| not("its governance rows do not parse"))?;
         let fits = match &dataset.layout {
@@ -216,10 +225,18 @@ impl Vault {
         let dataset = Arc::new(dataset);
         let state = self.inner.known();
         self.inner.datasets.with(|known: &mut Decrypted| {
-            known.retain(|object, _| state.body.live(*object).is_ok());
-            known.insert(object, (mac, Arc::clone(&dataset)));
+            let living = |object: &Uuid, _: &mut _| state.body.live(*object).is_ok();
+            known.known.retain(living);
+            known.known.insert(object, (mac, Arc::clone(&dataset)));
         });
         Ok(dataset)
+    }
+
+    /// How often this handle decrypted governance rows: once per data set, as long as the data sets stay the same.
+    pub fn governance_reads(&self) -> u64 {
+        self.inner
+            .datasets
+            .with(|known: &mut Decrypted| known.times)
     }
 }
 

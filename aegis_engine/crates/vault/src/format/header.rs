@@ -42,6 +42,16 @@ pub(crate) const MAX_CHUNKS: u64 = 1 << 24;
 /// Default chunk: 1 MiB.
 pub(crate) const CHUNK_LOG2: u8 = 20;
 
+/// A chunk as a read meets it.
+pub(crate) struct Part {
+    /// Its number.
+    pub index: u64,
+    /// Its plaintext bytes.
+    pub len: usize,
+    /// Where in it the read begins.
+    pub from: usize,
+}
+
 /// Fields of a header, parsed and bounded but not yet authenticated.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
@@ -69,6 +79,29 @@ impl Header {
         }
         // Bounded by the chunk size, which fits usize.
         usize::try_from(self.length - index * self.chunk() as u64).unwrap_or(0)
+    }
+
+    /// Gives `work` each chunk that `out`, which begins at `offset` of the plaintext, reaches into: the part of it, and the
+    /// part of `out` that it fills.
+    pub fn each_chunk(
+        &self,
+        mut offset: u64,
+        mut out: &mut [u8],
+        mut work: impl FnMut(Part, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let size = self.chunk() as u64;
+        while !out.is_empty() {
+            let index = offset / size;
+            let len = self.chunk_len(index);
+            // Below the chunk size, which fits usize.
+            let from = usize::try_from(offset % size).unwrap_or(0);
+            let take = (len - from).min(out.len());
+            let (now, rest) = out.split_at_mut(take);
+            work(Part { index, len, from }, now)?;
+            offset += take as u64;
+            out = rest;
+        }
+        Ok(())
     }
 
     /// Plaintext bytes of its largest chunk: what memory for any one of them needs.

@@ -11,7 +11,7 @@ use crate::dataset;
 use crate::format::envelope::{self, Base, Envelope, Form};
 use crate::format::header::{Header, META_MAX, TAG};
 use crate::format::keystore::WRAPPED;
-use crate::format::keystore::{Body, Delta, Entry, KeyRecord, Kind, KnownCopy, NamedHead};
+use crate::format::keystore::{Body, Delta, Entry, KeyRecord, Kind, NamedHead};
 use crate::format::meta::{Meta, Sealed};
 use crate::format::schema::{
     Column, Dtype, Layout, RecordSchema, TableColumn, TableSchema, TableTag,
@@ -167,18 +167,7 @@ fn body() -> Body {
     let mut all = delta();
     all.subjects
         .insert([1; 16], Secret::write(|out| out.fill(2)));
-    for n in 1..4 {
-        let entry = Entry::Live(Box::new(record(n)));
-        all.entries.insert(Uuid::from_u128(n), entry);
-    }
-    all.entries
-        .insert(Uuid::from_u128(1), Entry::Shredded { when: 11 });
-    all.copies.push(KnownCopy {
-        when: 1,
-        epoch: 2,
-        generation: 3,
-        label: "usb stick".to_owned(),
-    });
+    all.fill(record, 1);
     let audit = Mark {
         head: Head {
             seq: 2,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
 use crate::format::chunk::{self, GcmKey};
+use crate::format::header::Part;
 use crate::format::keystore::{Body, KeyRecord};
 use crate::object::bulk;
 use crate::object::file::ObjectFile;
@@ -301,43 +302,27 @@ impl ObjectReader {
         }
     }
 
-    fn fill(
-        &self,
-        key: &GcmKey,
-        mut offset: u64,
-        mut out: &mut [u8],
-        scratch: &mut Scratch,
-    ) -> Result<()> {
+    fn fill(&self, key: &GcmKey, offset: u64, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
         let header = &self.unlocked.file.header;
-        let size = header.chunk() as u64;
-        while !out.is_empty() {
-            let index = offset / size;
-            let len = header.chunk_len(index);
-            // Below the chunk size, which fits usize.
-            let from = usize::try_from(offset % size).unwrap_or(0);
-            let take = (len - from).min(out.len());
-            let (now, rest) = out.split_at_mut(take);
-            if take == len {
+        header.each_chunk(offset, out, |Part { index, len, from }, now| {
+            if now.len() == len {
                 // A whole chunk: in one pass to where it belongs.
-                self.unlocked.chunk(key, index, &mut scratch.sealed, now)?;
-            } else {
-                let known = scratch.index.take();
-                let mut plain = match scratch.plain.take() {
-                    Some(plain) => plain,
-                    None => bulk::scratch(header.widest())?,
-                };
-                if known != Some(index) {
-                    self.unlocked
-                        .chunk(key, index, &mut scratch.sealed, &mut plain[..len])?;
-                }
-                now.copy_from_slice(&plain[from..from + take]);
-                scratch.plain = Some(plain);
-                scratch.index = Some(index);
+                return self.unlocked.chunk(key, index, &mut scratch.sealed, now);
             }
-            offset += take as u64;
-            out = rest;
-        }
-        Ok(())
+            let known = scratch.index.take();
+            let mut plain = match scratch.plain.take() {
+                Some(plain) => plain,
+                None => bulk::scratch(header.widest())?,
+            };
+            if known != Some(index) {
+                self.unlocked
+                    .chunk(key, index, &mut scratch.sealed, &mut plain[..len])?;
+            }
+            now.copy_from_slice(&plain[from..from + now.len()]);
+            scratch.plain = Some(plain);
+            scratch.index = Some(index);
+            Ok(())
+        })
     }
 }
 

@@ -140,10 +140,12 @@ fn expected(data: &[u8], row: u32, columns: &[&str]) -> Vec<u8> {
 fn governance_rows_are_decrypted_once_while_they_are_the_same() {
     let (_dir, vault) = vault();
     let (id, ..) = dataset(&vault);
+    let before = vault.governance_reads();
     let first = vault.dataset(id).unwrap();
     assert!(Arc::ptr_eq(&first, &vault.dataset(id).unwrap()));
     vault.rename(id, "e").unwrap();
     assert!(Arc::ptr_eq(&first, &vault.dataset(id).unwrap()));
+    assert_eq!(vault.governance_reads(), before + 1);
     let rows: Uuid = vault.stat(id).unwrap().attrs["aegis.rows"].parse().unwrap();
     let path = vault.inner.paths.object(rows);
     let bytes = fs::read(path.path()).unwrap();

@@ -8,7 +8,7 @@ use zeroize::Zeroize;
 
 use crate::error::{Result, VaultError};
 use crate::format::chunk::GcmKey;
-use crate::format::header::TAG;
+use crate::format::header::{Part, TAG};
 use crate::object::cache::ChunkCache;
 use crate::object::reader::{OpenObject, Opened};
 
@@ -46,31 +46,16 @@ impl<O: Opened> ObjectSource<O> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fill(
-        &self,
-        key: &GcmKey,
-        mut offset: u64,
-        mut out: &mut [u8],
-        sealed: &mut [u8],
-    ) -> Result<()> {
+    fn fill(&self, key: &GcmKey, offset: u64, out: &mut [u8], sealed: &mut [u8]) -> Result<()> {
         let header = &self.unlocked.file().header;
-        let size = header.chunk() as u64;
-        while !out.is_empty() {
-            let index = offset / size;
-            let len = header.chunk_len(index);
-            // Below the chunk size, which fits usize.
-            let from = usize::try_from(offset % size).unwrap_or(0);
-            let take = (len - from).min(out.len());
-            let (now, rest) = out.split_at_mut(take);
-            if take == len {
-                self.unlocked.chunk(key, index, sealed, now)?;
-            } else {
-                now.copy_from_slice(&self.part(key, index, len, sealed)?[from..from + take]);
+        header.each_chunk(offset, out, |Part { index, len, from }, now| {
+            if now.len() == len {
+                return self.unlocked.chunk(key, index, sealed, now);
             }
-            offset += take as u64;
-            out = rest;
-        }
-        Ok(())
+            let part = self.part(key, index, len, sealed)?;
+            now.copy_from_slice(&part[from..from + now.len()]);
+            Ok(())
+        })
     }
 
     /// A chunk of which only a part is asked for.

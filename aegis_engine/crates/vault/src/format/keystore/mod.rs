@@ -17,6 +17,8 @@
 
 mod cursor;
 mod record;
+#[cfg(any(test, feature = "fuzzing"))]
+mod sample;
 mod sections;
 
 use std::collections::{BTreeMap, HashMap};
@@ -391,32 +393,19 @@ mod tests {
             ..Delta::default()
         };
         delta.subjects.insert([1; 16], Secret::random().unwrap());
-        for n in 1..4 {
-            let record = KeyRecord {
-                object: Uuid::from_u128(n),
-                kind: Kind::Data,
-                key_record: Uuid::new_v4(),
-                subject: [1; 16],
-                rows: (n == 2).then(|| Uuid::from_u128(9)),
-                wrapped: [5; WRAPPED],
-                header_mac: [6; 32],
-                length: 7,
-                created: 8,
-                name: (n == 1).then(|| "new.csv".to_owned()),
-            };
-            delta
-                .entries
-                .insert(record.object, Entry::Live(Box::new(record)));
-        }
-        delta
-            .entries
-            .insert(Uuid::from_u128(3), Entry::Shredded { when: 11 });
-        delta.copies.push(KnownCopy {
-            when: 1,
-            epoch: 2,
-            generation: 3,
-            label: "usb stick".into(),
-        });
+        let record = |n| KeyRecord {
+            object: Uuid::from_u128(n),
+            kind: Kind::Data,
+            key_record: Uuid::new_v4(),
+            subject: [1; 16],
+            rows: (n == 2).then(|| Uuid::from_u128(9)),
+            wrapped: [5; WRAPPED],
+            header_mac: [6; 32],
+            length: 7,
+            created: 8,
+            name: (n == 1).then(|| "new.csv".to_owned()),
+        };
+        delta.fill(record, 3);
         let head = NamedHead {
             count: 7,
             mac: [8; 32],

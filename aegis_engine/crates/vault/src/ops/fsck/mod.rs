@@ -100,13 +100,13 @@ impl Check {
         };
         state::peek(&self.paths)?;
         let path = self.paths.about();
-        self.tell(
+        self.tell(Finding::at(
             Severity::Damage,
             &path,
             None,
             damage,
             "write it anew from the keystore",
-        );
+        ));
         Ok(self.repair)
     }
 
@@ -116,13 +116,13 @@ impl Check {
         let mut seen = Vec::new();
         for path in journal::leftovers(&self.paths) {
             if files::exists(&path)? {
-                self.tell(
+                self.tell(Finding::at(
                     Severity::Note,
                     &path,
                     None,
                     "left over from an interrupted write",
                     "overwrite and remove it",
-                );
+                ));
                 seen.push(path);
             }
         }
@@ -163,11 +163,12 @@ impl Check {
             let damage = format!("open to others (mode {mode:o})");
             let action = format!("chmod {wanted:o}");
             if self.report.opened {
-                self.find(Severity::Note, &path, None, damage, action, |_| {
-                    path.chmod(wanted).map_err(VaultError::io("chmod", &path))
-                })?;
+                self.find(
+                    Finding::at(Severity::Note, &path, None, damage, action),
+                    |_| path.chmod(wanted).map_err(VaultError::io("chmod", &path)),
+                )?;
             } else {
-                self.tell(Severity::Note, &path, None, damage, action);
+                self.tell(Finding::at(Severity::Note, &path, None, damage, action));
             }
         }
         Ok(())
@@ -204,11 +205,13 @@ impl Check {
                 let name = path.file_name().unwrap_or_default();
                 let path = self.paths.journal().join(name);
                 self.find(
-                    Severity::Damage,
-                    &path,
-                    None,
-                    "damaged or forged: what it asks for was not done",
-                    "move it to lost+found; shred the object again if that was wanted",
+                    Finding::at(
+                        Severity::Damage,
+                        &path,
+                        None,
+                        "damaged or forged: what it asks for was not done",
+                        "move it to lost+found; shred the object again if that was wanted",
+                    ),
                     |paths| set_aside_locked(paths, &path),
                 )?;
                 if self.repair {
@@ -234,7 +237,13 @@ impl Check {
                 }
                 _ => "see the damage",
             };
-            self.tell(Severity::Damage, &place, None, error.to_string(), action);
+            self.tell(Finding::at(
+                Severity::Damage,
+                &place,
+                None,
+                error.to_string(),
+                action,
+            ));
             return Ok(None);
         }
     }
@@ -243,23 +252,17 @@ impl Check {
         let folder = self.paths.audit();
         let origin = trail::origin(vault.id());
         if let Err(error) = aegis_audit::verify(&folder, Some(&origin), None) {
-            self.tell(
+            self.tell(Finding::at(
                 Severity::Damage,
                 &folder,
                 None,
                 error.to_string(),
                 "restore the audit folder from a backup",
-            );
+            ));
             return;
         }
         if let Ok(forged @ 1..) = trail::forged(&self.paths, &vault.inner.known().body.node) {
-            self.tell(
-                Severity::Notice,
-                &folder,
-                None,
-                format!("{forged} records about the keystore or the policy without a proof: the vault did not write them"),
-                "they do not count; keep the log as evidence, and find out who can write to the folder",
-            );
+            self.tell(Finding::at(Severity::Notice, &folder, None, format!("{forged} records about the keystore or the policy without a proof: the vault did not write them"), "they do not count; keep the log as evidence, and find out who can write to the folder"));
         }
     }
 
@@ -283,30 +286,32 @@ impl Check {
                     let whole = chunks_are_whole(exclusive, record)?;
                     if whole {
                         self.find(
-                            Severity::Damage,
-                            &path,
-                            id,
-                            format!("{extra} bytes follow its end; every chunk is whole"),
-                            "cut them off",
+                            Finding::at(
+                                Severity::Damage,
+                                &path,
+                                id,
+                                format!("{extra} bytes follow its end; every chunk is whole"),
+                                "cut them off",
+                            ),
                             |_| truncate(exclusive, record, &path),
                         )?;
                     } else {
-                        self.tell(
+                        self.tell(Finding::at(
                             Severity::Damage,
                             &path,
                             id,
                             error.to_string(),
                             "restore the file from a backup, or shred the object",
-                        );
+                        ));
                     }
                 }
-                _ => self.tell(
+                _ => self.tell(Finding::at(
                     Severity::Damage,
                     &path,
                     id,
                     error.to_string(),
                     "restore the file from a backup, or shred the object",
-                ),
+                )),
             }
         }
         Ok(())
@@ -325,13 +330,13 @@ impl Check {
             };
             let Ok(id) = stem.parse::<Uuid>() else {
                 // What desktops and copying tools leave: no ciphertext of ours.
-                self.tell(
+                self.tell(Finding::at(
                     Severity::Notice,
                     &path,
                     None,
                     "no object has such a file; the vault does not use it",
                     "remove it if you do not know it",
-                );
+                ));
                 continue;
             };
             if tmp && (writing.contains(&id) || files::exists(&self.paths.store_intent(id))?) {
@@ -346,27 +351,33 @@ impl Check {
                 // Whatever lies there was looked at beside its record.
                 Some(Known::Live(_)) if !tmp && in_place => {}
                 Some(Known::Shredded { .. }) => self.find(
-                    Severity::Note,
-                    &path,
-                    Some(id),
-                    "the ciphertext of a shredded object: its key is gone",
-                    "remove it",
+                    Finding::at(
+                        Severity::Note,
+                        &path,
+                        Some(id),
+                        "the ciphertext of a shredded object: its key is gone",
+                        "remove it",
+                    ),
                     |_| files::remove(&path).map(drop),
                 )?,
                 _ if tmp => self.find(
-                    Severity::Note,
-                    &path,
-                    Some(id),
-                    "left over from an interrupted store",
-                    "remove it",
+                    Finding::at(
+                        Severity::Note,
+                        &path,
+                        Some(id),
+                        "left over from an interrupted store",
+                        "remove it",
+                    ),
                     |_| files::remove(&path).map(drop),
                 )?,
                 _ => self.find(
-                    Severity::Damage,
-                    &path,
-                    Some(id),
-                    "no key record claims this file",
-                    "move it to lost+found; a keystore backup may know it",
+                    Finding::at(
+                        Severity::Damage,
+                        &path,
+                        Some(id),
+                        "no key record claims this file",
+                        "move it to lost+found; a keystore backup may know it",
+                    ),
                     |paths| set_aside(paths, &path),
                 )?,
             }

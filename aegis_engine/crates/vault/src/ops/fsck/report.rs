@@ -38,6 +38,30 @@ pub struct Finding {
     pub repaired: bool,
 }
 
+impl Finding {
+    /// One that nobody has repaired.
+    pub(crate) fn at(
+        severity: Severity,
+        place: &Place,
+        object: Option<Uuid>,
+        damage: impl Into<String>,
+        action: impl Into<String>,
+    ) -> Self {
+        let place = match place.below() {
+            root if root == Path::new(".") => String::new(),
+            below => below.display().to_string(),
+        };
+        Self {
+            place,
+            object,
+            severity,
+            damage: damage.into(),
+            action: action.into(),
+            repaired: false,
+        }
+    }
+}
+
 /// What [`Vault::fsck`] found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FsckReport {
@@ -77,53 +101,19 @@ impl Check {
     /// Records a finding; with `--repair`, mends it first.
     pub fn find(
         &mut self,
-        severity: Severity,
-        place: &Place,
-        object: Option<Uuid>,
-        damage: impl Into<String>,
-        action: impl Into<String>,
+        mut finding: Finding,
         mend: impl FnOnce(&Paths) -> Result<()>,
     ) -> Result<()> {
         if self.repair {
             mend(&self.paths)?;
+            finding.repaired = true;
         }
-        let repaired = self.repair;
-        self.push(severity, place, object, damage, action, repaired);
+        self.tell(finding);
         Ok(())
     }
 
-    /// Records a finding only its owner can mend.
-    pub fn tell(
-        &mut self,
-        severity: Severity,
-        place: &Place,
-        object: Option<Uuid>,
-        damage: impl Into<String>,
-        action: impl Into<String>,
-    ) {
-        self.push(severity, place, object, damage, action, false);
-    }
-
-    pub fn push(
-        &mut self,
-        severity: Severity,
-        place: &Place,
-        object: Option<Uuid>,
-        damage: impl Into<String>,
-        action: impl Into<String>,
-        repaired: bool,
-    ) {
-        let below = match place.below() {
-            root if root == Path::new(".") => String::new(),
-            below => below.display().to_string(),
-        };
-        self.report.findings.push(Finding {
-            place: below,
-            object,
-            severity,
-            damage: damage.into(),
-            action: action.into(),
-            repaired,
-        });
+    /// Records a finding as it is: only its owner can mend it, or it was mended.
+    pub fn tell(&mut self, finding: Finding) {
+        self.report.findings.push(finding);
     }
 }
