@@ -18,6 +18,7 @@ FLOORS = (
     {"errors", "steps"},
     {"files", "console", "interrupts", "weights"},
     {"data"},
+    {"features"},
     {"terms"},
     {"configs"},
     {"accountant", "book"},
