@@ -17,6 +17,7 @@ from torch import nn
 from aegis_engine import DpSession, Permit, Rng
 from aegis_flower.configs import PrivacyConfig
 from aegis_flower.errors import AppError
+from aegis_flower.inputs import Inputs, clear, moved
 from aegis_flower.per_record.checks import Probed
 from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate
 from aegis_flower.per_record.losses import (
@@ -223,18 +224,18 @@ class _Step:
         self.rng.add_gaussian(noised, self.noise_multiplier * self.cfg.clip)
         return noised
 
-    def _parts(self, batch: Rows) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _parts(self, batch: Rows) -> Iterator[tuple[Inputs, torch.Tensor]]:
         """The batch, so many records at a time, each part cleared when it was used."""
         for at in range(0, len(batch), self.physical_batch):
             x, y = self.data.__getitems__(batch[at : at + self.physical_batch])
             try:
                 inputs, labels = fitting(self.model, x, y)
-                yield inputs.to(self.device), labels.to(self.device)
-                inputs.zero_()
+                yield moved(inputs, self.device), labels.to(self.device)
+                clear(inputs)
             finally:
-                x.zero_()
+                clear(x)
 
-    def _mean(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _mean(self, x: Inputs, y: torch.Tensor) -> torch.Tensor:
         out = self.net(x)
         try:
             return mean_loss(self.loss, out, y)

@@ -23,7 +23,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Every key whose value is one of several names.
 CHOICES: Final[dict[str, Collection[str]]] = {
-    "data.name": data.DATASETS,
+    "data.name": (*data.DATASETS, data.TABLE),
     "data.partition": ("dirichlet", "iid"),
     "model.kind": ("logistic", "mlp", "cnn"),
     "policy.basis": BASES,
@@ -47,7 +47,15 @@ def check(cfg: Groups) -> None:
     _check_texts(cfg)
     for path, names in CHOICES.items():
         _one_of(cfg, path, names)
-    for group in (_check_model, _check_policy, _check_steps, _check_runtime, _check_secagg, _check_demands):
+    for group in (
+        _check_data,
+        _check_model,
+        _check_policy,
+        _check_steps,
+        _check_runtime,
+        _check_secagg,
+        _check_demands,
+    ):
         group(cfg)
 
 
@@ -97,6 +105,17 @@ def _one_of(cfg: Groups, path: str, names: Iterable[str]) -> None:
         close = difflib.get_close_matches(str(value), known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(path, f"{value!r} is not one of {', '.join(known)}{hint}")
+
+
+def _check_data(cfg: Groups) -> None:
+    plan, table = cfg.data.features, cfg.data.name == data.TABLE
+    _require(
+        cfg,
+        "data.features",
+        not table or plan is not None,
+        "data=table needs a plan: its name, or the path of its file",
+    )
+    _require(cfg, "data.features", table or plan is None, "a feature plan goes with data=table")
 
 
 def _check_model(cfg: Groups) -> None:
@@ -224,7 +243,11 @@ def _check_texts(cfg: Groups) -> None:
     look(cfg, "")
     if not cfg.name.strip() or "/" in cfg.name or cfg.name in (".", "..") or len(cfg.name.encode()) > _NAME_MAX:
         raise ConfigError("name", f"{cfg.name!r} cannot name a folder: no slash, not empty, at most 200 bytes")
-    for path, text in (("data.path", cfg.data.path), ("vault.root", cfg.vault.root)):
+    for path, text in (
+        ("data.path", cfg.data.path),
+        ("data.features", cfg.data.features),
+        ("vault.root", cfg.vault.root),
+    ):
         if text is not None and not text.strip():
             raise ConfigError(path, "must not be empty; null for none")
 

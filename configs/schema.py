@@ -25,6 +25,7 @@ class DataConfig:
     holdout: float = 0.2  # fraction of each node's rows that is only evaluated on
     limit: int | None = None  # rows used of the source, for quick trials
     path: str | None = None  # folder of the IDX files (fashion_mnist)
+    features: str | None = None  # feature plan of data=table: a packaged name, or the path of a file
     withdrawn: float = 0.05  # fraction of subjects who withdrew their consent before the run
 
 

@@ -48,7 +48,7 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
     Returns:
         The nodes in order.
     """
-    noun = registry.known(cfg.data.name).noun
+    noun = registry.noun(cfg.data.name)
     nodes = [
         SimulatedNode(
             f"{noun}-{i + 1}",
@@ -76,6 +76,11 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
                     "and policy settings they were made with"
                 )
             return nodes
+        if cfg.data.name == registry.TABLE:
+            raise DataError(
+                "data=table trains on tables that are in vaults already, so there is nothing to make them of; give the nodes' "
+                "vaults to run_inprocess(), or run a deployment"
+            )
         if any(each.name != _LOCK for each in root.iterdir()):
             raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
         source, origin = registry.load(cfg.data)
@@ -129,7 +134,8 @@ def fingerprint(cfg: Config) -> str:
     p = cfg.policy
     terms = (p.granted_purposes, p.basis, p.retention_days, p.min_rows, p.min_subjects, p.budget_epsilon)
     more = () if p.delta == Terms.delta else (p.delta,)  # roots of versions without the key go on
-    return repr((cfg.data, cfg.seed, *terms, *more, p.bundle, p.require_dp, p.require_secure_aggregation))
+    whole = repr((cfg.data, cfg.seed, *terms, *more, p.bundle, p.require_dp, p.require_secure_aggregation))
+    return whole.replace(", features=None", "", 1)  # nor did those versions have plans
 
 
 def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str, index: int) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights"},
+    {"files", "console", "interrupts", "weights", "inputs"},
     {"data"},
     {"features"},
     {"terms"},
@@ -26,6 +26,7 @@ FLOORS = (
     {"node"},
     {"ingest"},
     {"wire"},
+    {"planned"},
     {"stream"},
     {"models"},
     {"per_record"},
