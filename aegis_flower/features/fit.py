@@ -19,7 +19,7 @@ from aegis_flower.features.plan import Plan
 Layout = Iterable[tuple[str, str, int]]
 _WHOLE: Final = ("i8", "i16", "i32", "i64", "u8", "u16", "u32")
 _NUMBERS: Final = (*_WHOLE, "u64", "f32", "f64")
-_TEXT: Final = ("Utf8", "LargeUtf8", "Utf8View")
+_TEXT: Final = ("Utf8", "LargeUtf8", "Utf8View", "text")  # the last one of CSV
 _CODES: Final[dict[str, tuple[str, ...]]] = {  # what the engine calls them
     "number": _NUMBERS,
     "integer": _WHOLE,
@@ -29,8 +29,8 @@ _CODES: Final[dict[str, tuple[str, ...]]] = {  # what the engine calls them
 }
 _STARTS: Final[dict[str, tuple[str, ...]]] = {
     "number": ("Decimal",),
-    "date": ("Date", "Timestamp"),
-    "time": ("Date", "Timestamp"),
+    "date": ("Date", "Timestamp", "date"),
+    "time": ("Date", "Timestamp", "date"),
     "list": ("List(", "LargeList("),
 }
 _ITEMS: Final = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "Float32", "Float64")

@@ -53,7 +53,14 @@ def check_records(model: nn.Module, loss: Loss, batch: Batch) -> Probed:
         problem = _gradient_problem(model, loss, batch, functorch)
         if problem is None:
             return Probed(functorch)
-    raise AppError(f"the gradient of a single record cannot be taken: {problem}")
+    several = "" if isinstance(batch.x, torch.Tensor) else SEVERAL
+    raise AppError(f"the gradient of a single record cannot be taken: {problem}{several}")
+
+
+SEVERAL = (
+    ". The model takes several inputs, and Opacus reads those of each module that has parameters of its own: give these tensors, "
+    "and the dict only to modules that hold others"
+)
 
 
 def _is_random(model: nn.Module, batch: Batch) -> bool:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from aegis_engine.errors import PermitRevoked
+from aegis_engine.tables import Csv
 from torch import nn
 
 from aegis_engine import ComplianceEngine, Vault
@@ -331,6 +332,36 @@ def test_a_model_of_several_inputs_that_mixes_records_is_found_on_made_up_rows()
         probe(Mixing, loss_of("binary"), spec, torch.device("cpu"))
 
 
+class Bare(nn.Module):
+    """Has parameters of its own, and takes the dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 2))
+
+    def forward(self, x: dict[str, torch.Tensor]) -> torch.Tensor:
+        return x["numbers"] @ self.weight
+
+
+def test_a_module_with_parameters_takes_tensors_and_the_refusal_says_so() -> None:
+    spec = features.parse(
+        "version: 1\ncolumns: {n: {kind: boolean}, a: {kind: integer, as: ids, low: 0, high: 4}}\n"
+        "inputs: {numbers: [n], ids: [a]}\n" + LABEL
+    ).spec
+    with pytest.raises(AppError, match="the dict only to modules that hold others"):
+        probe(Bare, loss_of("binary"), spec, torch.device("cpu"))
+
+    class Holds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(1, 2)
+
+        def forward(self, x: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.inner(x["numbers"])
+
+    probe(Holds, loss_of("binary"), spec, torch.device("cpu"))
+
+
 def test_the_squared_error_is_each_records_own() -> None:
     out, y = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0])
     assert squared(out, y).tolist() == [1, 4]
@@ -443,6 +474,32 @@ def test_a_model_is_evaluated_on_several_inputs_row_by_row(stored: tuple[Vault, 
     unknown = sum(one != "north" for one in table["ward"].to_pylist()) - 1
     assert (found.confidence == 0).sum() == unknown
     assert 7.0 * unknown < found.loss < 7.0 * unknown + 3 * len(data)
+
+
+def test_a_governed_csv_is_read_by_a_plan_too(tmp_path: Path) -> None:
+    vault = Vault.create(tmp_path / "vault", bytes(range(32)))
+    vault.govern("core")
+    lines = [f"{i if i % 4 else ''},{('north', '7')[i % 2]},2020-02-{1 + i % 29:02},no" for i in range(200)]
+    (tmp_path / "p.csv").write_text("\n".join(["age,ward,seen,ill", *lines]) + "\n")
+    people = [f"person-{i}" for i in range(200)]
+    dataset = vault.store_table(
+        tmp_path / "p.csv",
+        subjects=people,
+        classes=[("consent", int(time() // 86400) + 9, False)],
+        facts=Terms(purposes=["research"]).facts(["age", "ward", "seen", "ill"], "p", "train"),
+        name="p",
+        csv=Csv(types={"age": "f64", "ward": "text", "seen": "date", "ill": "text"}),
+    )
+    vault.consent_grant_many(people, "research")
+    plan = features.parse(
+        "version: 1\ncolumns: {age: {kind: number, low: 0, high: 120, missing: 60}, ward: {kind: category, levels: [north, 7]}, "
+        "seen: {kind: date, origin: 2020-01-01, low: 0, high: 366, parts: [weekday], missing: 0}}\n" + LABEL
+    )
+    x, y = PermitDataset(vault, permit(vault, str(dataset), list(plan.reads)), plan.spec).__getitems__(np.arange(200))
+    wanted = plan.apply(pc.read_csv(tmp_path / "p.csv"))
+    assert isinstance(x, torch.Tensor)
+    np.testing.assert_array_equal(x.numpy(), wanted.inputs["x"])
+    np.testing.assert_array_equal(y.numpy(), wanted.label)
 
 
 def test_a_column_of_another_kind_is_refused_before_a_row_is_read(stored: tuple[Vault, str, pa.Table]) -> None:
