@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -322,10 +324,15 @@ def test_of_a_table_that_nobody_described_nothing_is_promised(tmp_path: Path, pl
     assert trained(tmp_path, nodes, planned(*cfg, plan=lenient))[0].run.status == "finished"
 
 
-def test_nodes_whose_copy_of_the_plan_differs_refuse_it_by_name(tmp_path: Path, plan: Callable[..., str]) -> None:
+@pytest.mark.parametrize("secagg", ["masked", "clear"])
+def test_nodes_whose_copy_of_the_plan_differs_refuse_it_by_name(
+    tmp_path: Path, plan: Callable[..., str], secagg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "TERMS", dataclasses.replace(TERMS, require_secure_aggregation=False))
     servers, nodes_ = plan(BINARY), plan(BINARY.replace("high: 120", "high: 121"), "other.yaml")
     nodes = clinics(tmp_path, as_table, servers)
-    mine, theirs = (planned("strategy.rounds=1", plan=one) for one in (servers, nodes_))
+    more = [f"secagg={secagg}", "policy.require_secure_aggregation=false", "strategy.rounds=1"]
+    mine, theirs = (planned(*more, plan=one) for one in (servers, nodes_))
     told = rf"{features.load(servers).sha256}.*other.yaml has {features.load(nodes_).sha256}"
     with pytest.raises(RunFailed, match=told):
         trained(tmp_path, nodes, mine, of_nodes=theirs)
