@@ -16,6 +16,15 @@ SMALLEST_IMAGE = 28  # the kernels and pools below need as many pixels
 
 def build(cfg: ModelConfig, spec: Spec, seed: int) -> nn.Module:
     """Builds the configured model with weights drawn from `seed` (public: the server sends them to everyone)."""
+    if len(spec.columns) > 1 and spec.plan is not None:
+        raise ConfigError(
+            "model.kind",
+            f"{cfg.kind} takes one input, the feature plan has {', '.join(spec.columns)}; bring a model of your own",
+        )
+    if spec.plan is not None and spec.dtypes:
+        raise ConfigError(
+            "model.kind", f"{cfg.kind} takes numbers, the feature plan gives ids; bring a model with an embedding"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if cfg.kind == "logistic":

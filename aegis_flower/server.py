@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from aegis_flower import data as datasets
-from aegis_flower import models
+from aegis_flower import features, models
 from aegis_flower.configs import Config
 from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.errors import ConfigError, RunFailed
@@ -64,7 +63,7 @@ def noise_multiplier(cfg: Config) -> float:
 def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
     """The start model, drawn from the config's seed; public. `model` builds the app's own in place of the configured one."""
     if model is None:
-        start = models.build(cfg.model, datasets.spec(cfg.data.name), cfg.seed)
+        start = models.build(cfg.model, features.spec_of(cfg.data), cfg.seed)
     else:
         import torch
 
@@ -168,7 +167,16 @@ def run_server(
     outcome.arrays = start = initial_arrays(cfg, model or _clients_model(grid))
     outcome.strategy = strategy
     _keep_models(strategy, outcome, raised)
-    result = strategy.start(grid, start, num_rounds=cfg.strategy.rounds, timeout=cfg.runtime.round_deadline)
+    plan = features.chosen(cfg.data)
+    told = ConfigRecord({features.CHOSEN: plan.sha256}) if plan else None  # each node compares it with its own copy's
+    result = strategy.start(
+        grid,
+        start,
+        num_rounds=cfg.strategy.rounds,
+        timeout=cfg.runtime.round_deadline,
+        train_config=told,
+        evaluate_config=told,
+    )
     outcome.arrays = result.arrays or outcome.arrays  # Flower returns none when no round gave a model
     if raised:
         raise raised[0]

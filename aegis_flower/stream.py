@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,10 @@ from torch.utils.data import Dataset
 from aegis_engine import Permit, Rng, Vault
 from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, DataMismatch
+from aegis_flower.features import check_types, plan_of
+from aegis_flower.features.plan import ONE
+from aegis_flower.inputs import Inputs, each
+from aegis_flower.planned import Planned
 
 Rows = npt.NDArray[np.uint32]
 Layout = Iterable[tuple[str, str, int]]
@@ -170,6 +174,7 @@ class _Table:
 
 
 def _opened(vault: Vault, permit: Permit) -> _Records | _Table:
+    """The rows as they are stored."""
     try:
         return _Records(vault, permit)
     except AegisError as error:
@@ -178,13 +183,14 @@ def _opened(vault: Vault, permit: Permit) -> _Records | _Table:
     return _Table(vault, permit)
 
 
-class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class PermitDataset(Dataset[tuple[Inputs, torch.Tensor]]):
     """A map-style torch data set over exactly the rows a permit allows, of records and of tables alike.
 
     Items are ``(features, label)``: features of shape (spec.features,), in float32 unless the spec's `dtypes` keep a column's own
     type; the label a scalar, or a vector where the column has several values, int64 for whole numbers, else as it is stored.
+    With a feature plan (``spec.plan``) features are what the plan makes of the table's columns: a tensor, or several by name.
     `__getitems__` gives a whole batch. Of records nothing decrypted is kept between calls on the Python side; of a table, blocks
-    of the engine's memory, up to 256 MiB.
+    of the engine's memory, up to 256 MiB; with a plan the blocks' numbers alone, in ordinary memory that is cleared, and no text.
 
     Guarantees:
         - Made only from a permit; every batch checks it again, so a withdrawn consent ends the stream at the next batch.
@@ -193,27 +199,38 @@ class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(self, vault: Vault, permit: Permit, spec: Spec) -> None:
-        self._source = _opened(vault, permit)
-        layout = self._source.layout
-        check_layout(layout, spec)
         self._spec = spec
+        if (plan := plan_of(spec)) is not None:
+            check_types(plan, permit.layout)
+            self._rows: Planned | _Records | _Table = Planned(vault, permit, plan)
+            self.labelled = self._rows.labelled
+            return
+        self._rows = source = _opened(vault, permit)
+        layout = source.layout
+        check_layout(layout, spec)
         codes = {name: code for name, code, _ in layout}
         self._features = [c for c in spec.columns if c in codes]
         self.labelled = spec.label in codes
         self._dtype = _joined([_NAMES[codes[c]] for c in self._features if c in spec.dtypes], len(self._features))
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._rows)
 
     @property
     def features(self) -> int:
         """Values of one record that the permit opens."""
+        if isinstance(self._rows, Planned):
+            return self._spec.features
         return sum(self._spec.columns[c] for c in self._features)
 
-    def __getitems__(self, indices: Sequence[int] | Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitems__(self, indices: Sequence[int] | Rows) -> tuple[Inputs, torch.Tensor]:
         places = np.asarray(indices, dtype=np.int64)
+        if isinstance(self._rows, Planned):
+            made = self._rows.read(places)
+            label = np.zeros(len(places), dtype=np.int64) if made.label is None else made.label
+            return tensors(made.inputs), torch.from_numpy(label)
         wanted = [*self._features, *([self._spec.label] if self.labelled else [])]
-        columns = self._source.read(places, wanted)
+        columns = self._rows.read(places, wanted)
         x = np.empty((len(places), self.features), dtype=self._dtype)
         at = 0
         for name in self._features:
@@ -232,9 +249,15 @@ class PermitDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         wanted = label.dtype if label.dtype.kind == "f" else np.dtype(np.int64)
         return np.array(label[:, 0] if label.shape[1] == 1 else label, dtype=wanted.newbyteorder("="))
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[Inputs, torch.Tensor]:
         x, y = self.__getitems__([index])
-        return x[0], y[0]
+        return each(lambda one: one[0], x), y[0]
+
+
+def tensors(inputs: Mapping[str, npt.NDArray[np.generic]]) -> Inputs:
+    """A plan's inputs as a model takes them: one tensor where the plan names none, else a dict by name. Nothing is copied."""
+    found = {name: torch.from_numpy(values) for name, values in inputs.items()}
+    return found[ONE] if found.keys() == {ONE} else found
 
 
 def _joined(kept: list[str], columns: int) -> np.dtype[np.generic]:
@@ -251,12 +274,15 @@ def _joined(kept: list[str], columns: int) -> np.dtype[np.generic]:
     return joined
 
 
-def fitting(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def fitting(model: nn.Module, x: Inputs, y: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
     """A batch in the types a model takes: features widened to its parameters' floats, never narrowed; float labels as these."""
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    if x.is_floating_point() and torch.promote_types(x.dtype, wanted) == wanted:
-        x = x.to(wanted)
-    return x, y.to(wanted) if y.is_floating_point() else y
+
+    def widened(one: torch.Tensor) -> torch.Tensor:
+        wide = one.is_floating_point() and torch.promote_types(one.dtype, wanted) == wanted
+        return one.to(wanted) if wide else one
+
+    return each(widened, x), y.to(wanted) if y.is_floating_point() else y
 
 
 class PoissonSampler:

@@ -16,6 +16,7 @@ from torch import nn
 
 from aegis_engine import DpSession, Permit, Rng
 from aegis_flower.errors import AppError
+from aegis_flower.inputs import Inputs, clear, moved
 from aegis_flower.ledger import RoundReservation
 from aegis_flower.mechanism import RoundMechanism
 from aegis_flower.per_record.checks import Probed
@@ -226,19 +227,19 @@ class _Step:
         self.rng.add_gaussian(noised, self.mechanism.noise_multiplier * self.mechanism.clip)
         return noised
 
-    def _parts(self, batch: Rows) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _parts(self, batch: Rows) -> Iterator[tuple[Inputs, torch.Tensor]]:
         """The batch, so many records at a time, each part cleared when it was used."""
         most = max(1, self.learning.physical_batch)
         for at in range(0, len(batch), most):
             x, y = self.data.__getitems__(batch[at : at + most])
             try:
                 inputs, labels = fitting(self.model, x, y)
-                yield inputs.to(self.learning.device), labels.to(self.learning.device)
-                inputs.zero_()
+                yield moved(inputs, self.learning.device), labels.to(self.learning.device)
+                clear(inputs)
             finally:
-                x.zero_()
+                clear(x)
 
-    def _mean(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _mean(self, x: Inputs, y: torch.Tensor) -> torch.Tensor:
         out = self.net(x)
         try:
             return mean_loss(self.learning.loss, out, y)

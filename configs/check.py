@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
+from aegis_flower import data
 from aegis_flower.configs.keys import keys, kind_name
 from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.configs.schema import STEPS_MAX, Groups
@@ -30,7 +31,15 @@ def check(cfg: Groups) -> None:
     _check_fields(cfg)
     _check_texts(cfg)
     _one_of(cfg, "strategy.name", RULES)
-    for group in (_check_model, _check_policy, _check_steps, _check_runtime, _check_secagg, _check_demands):
+    for group in (
+        _check_data,
+        _check_model,
+        _check_policy,
+        _check_steps,
+        _check_runtime,
+        _check_secagg,
+        _check_demands,
+    ):
         group(cfg)
 
 
@@ -99,6 +108,17 @@ def _no_name(path: str, value: Any, known: Collection[str]) -> ConfigError:
     close = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return ConfigError(path, f"{value!r} is not one of {', '.join(known)}{hint}")
+
+
+def _check_data(cfg: Groups) -> None:
+    plan, table = cfg.data.features, cfg.data.name == data.TABLE
+    _require(
+        cfg,
+        "data.features",
+        not table or plan is not None,
+        "data=table needs a plan: its name, or the path of its file",
+    )
+    _require(cfg, "data.features", table or plan is None, "a feature plan goes with data=table")
 
 
 def _check_model(cfg: Groups) -> None:
@@ -197,7 +217,11 @@ def _check_texts(cfg: Groups) -> None:
                 raise ConfigError(path, "is not valid Unicode")
     if not cfg.name.strip() or "/" in cfg.name or cfg.name in (".", "..") or len(cfg.name.encode()) > _NAME_MAX:
         raise ConfigError("name", f"{cfg.name!r} cannot name a folder: no slash, not empty, at most 200 bytes")
-    for path, text in (("data.path", cfg.data.path), ("vault.root", cfg.vault.root)):
+    for path, text in (
+        ("data.path", cfg.data.path),
+        ("data.features", cfg.data.features),
+        ("vault.root", cfg.vault.root),
+    ):
         if text is not None and not text.strip():
             raise ConfigError(path, "must not be empty; null for none")
 

@@ -28,7 +28,7 @@ STEPS_MAX: Final = 10**6  # that a ledger takes
 class DataConfig:
     """Which data, and how a simulation splits it over its nodes."""
 
-    name: Annotated[str, OneOf(data.DATASETS)] = key("breast_cancer", "which data set")
+    name: Annotated[str, OneOf((*data.DATASETS, data.TABLE))] = key("breast_cancer", "which data set")
     clients: Annotated[int, Within(1, 100_000)] = key(5, "nodes of a simulation; in a deployment, nodes to wait for")
     partition: Annotated[str, OneOf(("dirichlet", "iid"))] = key("dirichlet", "`dirichlet` splits by label")
     alpha: Annotated[float, Within(1e-6, 1e6)] = key(1.0, "Dirichlet concentration over labels; smaller is less alike")
@@ -39,6 +39,9 @@ class DataConfig:
     )
     limit: Annotated[int, Within(1, 10**9)] | None = key(None, "rows used of the source, for quick trials")
     path: str | None = key(None, "folder of the IDX files (`fashion_mnist`)")
+    features: str | None = key(
+        None, "feature plan of `data=table`: a packaged name, or the path of a file; each node reads its own copy"
+    )
     withdrawn: Annotated[float, Within(0.0, 1.0, open_high=True)] = key(
         0.05, "part of the subjects who withdrew their consent before the run"
     )

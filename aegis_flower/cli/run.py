@@ -50,7 +50,8 @@ def run_help() -> str:
     for folder in sorted(tree.iterdir(), key=lambda f: f.name):
         if folder.is_dir() and folder.name != "__pycache__":
             names = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-            found[folder.name] = f"{folder.name} ({' '.join(names)})"
+            title = "data.features" if folder.name == "features" else folder.name  # plans, chosen by a key of data
+            found[folder.name] = f"{title} ({' '.join(names)})"
     return _RUN_HELP.format(groups=" · ".join(found.values()))
 
 

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import ConfigRecord
 
 from aegis_flower.client import admission
+from aegis_flower.data.schema import described
 from aegis_flower.errors import AegisError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
+from aegis_flower.features import CHOSEN, check_promises, check_types, plan_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from aegis_flower.client.recipe import Recipe
+    from aegis_flower.features import Plan
     from aegis_flower.weights import NDArrays
 
 _DOMAIN = "aegis/v1/preflight"
@@ -36,6 +39,7 @@ def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool
     Raises:
         DataMismatch, ModelMismatch, DeviceMissing, AppError: each says what to change.
     """
+    _check_plans(client)
     if trains:
         functorch = _once(client, parameters, holdout=False)
         if client.torch_model:
@@ -115,11 +119,28 @@ def _remember(client: Recipe, key: str, functorch: bool) -> None:
     client.context.state[_RECORD] = ConfigRecord(dict(list(kept.items())[-_KEPT_IN_STATE:]))
 
 
+def _check_plans(client: Recipe) -> None:
+    """Whether server and node read the data by the same feature plan; each has its own copy, and the server tells its hash."""
+    plan, sent = plan_of(client.spec), client.round_config.get(CHOSEN)
+    name = client.config.data.features or "of the client's Spec"
+    if sent is not None and plan is None:
+        raise DataMismatch(
+            f"the server reads the data by a feature plan (hash {sent!r:.80}), this client by none; give it the plan"
+        )
+    if sent is not None and plan is not None and sent != plan.sha256:
+        raise DataMismatch(
+            f"the server's feature plan has the hash {sent!r:.80}, this node's plan {name} has {plan.sha256}: one model would "
+            "mean two things; give both the same file"
+        )
+
+
 # -- the data set ----------------------------------------------------------------------------------------------------------
 
 
 def _check_layout(client: Recipe, holdout: bool) -> tuple[int, int]:
     """Compares the app's `Spec` with the data set; gives the number of feature values a row opens, and of label values."""
+    if (plan := plan_of(client.spec)) is not None:
+        return _check_planned(client, plan, holdout)
     from aegis_flower.stream import check_layout
 
     node, spec = client.node, client.spec
@@ -146,6 +167,25 @@ def _check_layout(client: Recipe, holdout: bool) -> tuple[int, int]:
             f"policy.columns leaves no feature column of {what}; it may ask for {', '.join(spec.columns)}"
         )
     return features, layout[spec.label][1]
+
+
+def _check_planned(client: Recipe, plan: Plan, holdout: bool) -> tuple[int, int]:
+    """As `_check_layout`, of a plan: types and schema of its columns, and that all of them may be asked for."""
+    node = client.node
+    dataset = node.dataset(holdout)
+    what = f"data set {node.config.dataset + ('.holdout' if holdout else '')!r}"
+    check_types(plan, node.engine.layout(dataset), what)
+    check_promises(plan, described(node.vault.card(dataset)["about"]), what)
+    approved, asked = node.terms(dataset)["approved_columns"], client.config.policy.columns
+    for name in plan.reads:
+        if name not in approved:
+            raise DataMismatch(f"the feature plan reads the column {name!r}, which the terms of {what} do not approve")
+        if asked is not None and name not in asked:
+            raise DataMismatch(
+                f"the feature plan reads the column {name!r}, for which policy.columns does not ask; leave policy.columns out, "
+                "and the permit is for exactly the plan's columns"
+            )
+    return client.spec.features, plan.label.width
 
 
 # -- the model -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
 
-from aegis_flower import data
+from aegis_flower import features
 from aegis_flower.client.round_config import RoundConfig
 from aegis_flower.configs import Config
 from aegis_flower.node.node import Node
@@ -39,7 +39,7 @@ class Recipe:
 
     def __init__(self, node: Node, config: Config, context: Context) -> None:
         self.node, self.config, self.context = node, config, context
-        self.spec = data.spec(config.data.name)
+        self.spec = features.spec_of(config.data)
         self.round_config = RoundConfig()
         self.probed: training.Probed | None = None
 
@@ -58,10 +58,11 @@ class Recipe:
         return self.model
 
     def loss(self) -> training.Loss:
-        """Mean-reduced loss of (outputs, labels); by default cross-entropy."""
-        from torch.nn import functional
+        """Mean-reduced loss of (outputs, labels); by default that of the feature plan's task, cross-entropy without a plan."""
+        from aegis_flower.per_record.losses import loss_of
 
-        return self.loss_fn or functional.cross_entropy
+        plan = features.plan_of(self.spec)
+        return self.loss_fn or loss_of(plan.label.task if plan else None)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The local optimiser; by default SGD, whose learning rate is the server's ``train_config["lr"]`` or the configured one.

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 
 from aegis_flower.errors import OutsideTerms, RequestInvalid
+from aegis_flower.features import CHOSEN
 from aegis_flower.wire import Setting
 
 MU = "proximal-mu"
 RATE = "lr"
 # What strategies send of their own accord; the node itself reads what it needs of them.
-KNOWN = {"server-round", "round", "noise-multiplier", MU}
+KNOWN = {"server-round", "round", "noise-multiplier", MU, CHOSEN}
 _ENTRIES, _KEY, _TEXT = 256, 256, 2**16
 _MU_MAX, _RATE_MAX = 1e3, 1e3
 

@@ -26,6 +26,7 @@ from aegis_flower.client.recipe import Recipe
 from aegis_flower.configs import Config
 from aegis_flower.door import codes_only
 from aegis_flower.errors import AppError, OutsideTerms
+from aegis_flower.features import plan_of
 from aegis_flower.ledger import Reservation, RoundMechanism
 from aegis_flower.node.node import Node
 from aegis_flower.weights import NDArrays, apply_update, load, weights
@@ -156,11 +157,11 @@ class VaultClient(Recipe, NumPyClient):
         Raises:
             PolicyDenied: purpose, columns or every row are refused; the refusal is on record.
         """
-        policy = self.config.policy
+        policy, plan = self.config.policy, plan_of(self.spec)
         request = Request(
             action=action,
             purpose=policy.purpose,
-            columns=policy.columns,
+            columns=list(plan.reads) if plan else policy.columns,  # the preflight held one against the other
             run=str(self.context.run_id),
             round=round_,
             node=self.node.config.name,

@@ -3,6 +3,7 @@
 from aegis_flower.data.breast_cancer import RANGES as BREAST_CANCER_RANGES
 from aegis_flower.data.fashion_mnist import DEBIAN as DEBIAN_FASHION_MNIST
 from aegis_flower.data.registry import DATASETS as DATASETS
+from aegis_flower.data.registry import TABLE as TABLE
 from aegis_flower.data.registry import load as load
 from aegis_flower.data.registry import spec as spec
 from aegis_flower.data.spec import DataSet as DataSet
@@ -18,6 +19,7 @@ __all__ = [
     "BREAST_CANCER_RANGES",
     "DATASETS",
     "DEBIAN_FASHION_MNIST",
+    "TABLE",
     "DataSet",
     "Floats",
     "Ints",

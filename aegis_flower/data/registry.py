@@ -15,6 +15,14 @@ DATASETS: dict[str, DataSet] = {
 }
 
 
+TABLE = "table"  # rows that are in the vaults already, read by a feature plan
+
+
+def noun(name: str) -> str:
+    """What a simulation calls the nodes that hold a data set."""
+    return "node" if name == TABLE else known(name).noun
+
+
 def spec(name: str) -> Spec:
     """The public shape of a data set, without reading it."""
     return known(name).spec

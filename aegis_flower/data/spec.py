@@ -45,6 +45,14 @@ class Choice(Protocol):
         """Fraction of a node's rows that is held out."""
 
 
+class Features(Protocol):
+    """How columns of a table become inputs: `aegis_flower.features.Plan`."""
+
+    @property
+    def sha256(self) -> str:
+        """Its hash, equal on all nodes."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a model needs to know of a data set, public.
@@ -57,6 +65,7 @@ class Spec:
         dtypes: columns that keep the type they are stored in, such as ``{"tokens": "int64"}``; the others become float32, and are
             refused where that could change a value.
         label_dtype: the type the labels are stored in, to be checked; None takes whole numbers, and floats where `classes` is 1.
+        plan: the feature plan that makes the inputs; `columns` are then inputs of the model, not columns of the table.
     """
 
     columns: dict[str, int]
@@ -65,6 +74,7 @@ class Spec:
     image: tuple[int, int] | None = None
     dtypes: dict[str, str] = field(default_factory=dict)
     label_dtype: str | None = None
+    plan: Features | None = None
 
     @property
     def features(self) -> int:

@@ -128,7 +128,7 @@ def _of_simulation(given: Mapping[str, Any], cfg: Config) -> dict[str, Any]:
     index = given["partition-id"]
     if type(index) is not int or not 0 <= index < 2**20:
         raise NodeError(f"partition-id = {index!r} in the node config must be a whole number from 0")
-    name = f"{registry.known(cfg.data.name).noun}-{index + 1}"
+    name = f"{registry.noun(cfg.data.name)}-{index + 1}"
     root = Path(str(cfg.vault.root))
     own: dict[str, Any] = {
         keys.VAULT: str(root / name),

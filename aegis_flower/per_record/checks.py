@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from aegis_flower.errors import AegisError, AppError
+from aegis_flower.inputs import Inputs, each
 from aegis_flower.per_record.losses import Loss, clipped_sum, gradients, mean_loss, per_sample
-from aegis_flower.per_record.rows import ROWS, Batch, device_of, forward, runs, told
-from aegis_flower.stream import fitting
+from aegis_flower.per_record.rows import ROWS, Batch, forward, plain, runs, told
 
 _SIZES = (1, 2, 3, 5)
 _TRIES = 5  # a model that draws random numbers is compared under one seed, which another thread may disturb
@@ -27,9 +27,7 @@ class Probed:
     functorch: bool = False
 
 
-def check_buffers(
-    model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, classes: int | None
-) -> None:
+def check_buffers(model: nn.Module, loss: Loss, like_x: Inputs, like_y: torch.Tensor, classes: int | None) -> None:
     """Refuses buffers that training changes: they stay at the node and are lost."""
     before = {name: b.clone() for name, b in model.named_buffers()}
     if not before:
@@ -55,18 +53,19 @@ def check_records(model: nn.Module, loss: Loss, batch: Batch) -> Probed:
         problem = _gradient_problem(model, loss, batch, functorch)
         if problem is None:
             return Probed(functorch)
-    raise AppError(f"the gradient of a single record cannot be taken: {problem}")
+    several = "" if isinstance(batch.x, torch.Tensor) else SEVERAL
+    raise AppError(f"the gradient of a single record cannot be taken: {problem}{several}")
+
+
+SEVERAL = (
+    ". The model takes several inputs, and Opacus reads those of each module that has parameters of its own: give these tensors, "
+    "and the dict only to modules that hold others"
+)
 
 
 def _is_random(model: nn.Module, batch: Batch) -> bool:
-    with torch.no_grad():
-        first, second = (_plain(model, batch.x) for _ in range(2))
+    first, second = (plain(model, batch.x) for _ in range(2))
     return not _close(first, second)
-
-
-def _plain(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = model(fitting(model, x, x)[0].to(device_of(model)))
-    return out.detach()
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -84,29 +83,26 @@ MIXES = (
 
 @torch.no_grad()
 def _check_outputs(model: nn.Module, batch: Batch, draws_anew: bool) -> None:  # noqa: C901 - one question in three forms
-    def outputs(x: torch.Tensor) -> torch.Tensor:
+    def outputs(x: Inputs) -> torch.Tensor:
         torch.manual_seed(1)
-        return _plain(model, x)
+        return plain(model, x)
 
-    def same(rows: slice | torch.Tensor, x: torch.Tensor, places: slice | torch.Tensor) -> bool:
+    def same(rows: slice | torch.Tensor, x: Inputs, places: slice | torch.Tensor) -> bool:
         return any(_close(outputs(batch.x)[rows], outputs(x)[places]) for _ in range(_TRIES if draws_anew else 1))
 
     for kept in range(ROWS):
-        others = batch.x.clone()
-        change = torch.randn(others.shape) * 3 if others.is_floating_point() else torch.zeros(others.shape)
-        where = torch.arange(ROWS) != kept
-        others[where] = _changed(others, change)[where]
+        others = _others(batch.x, torch.arange(ROWS) != kept)
         one = slice(kept, kept + 1)
         if not same(one, others, one):
             raise AppError(f"the model's output for one record moves when other records change, {MIXES}")
     if draws_anew:
         return
     order = torch.randperm(ROWS)
-    if not same(order, batch.x[order], slice(None)):
+    if not same(order, batch[order].x, slice(None)):
         raise AppError(f"the model's output for a record depends on its place in the batch, {MIXES}")
     for size in _SIZES:
         try:
-            alike = same(slice(0, size), batch.x[:size], slice(None))
+            alike = same(slice(0, size), batch[slice(size)].x, slice(None))
         except AegisError:
             raise
         except Exception as error:
@@ -115,6 +111,18 @@ def _check_outputs(model: nn.Module, batch: Batch, draws_anew: bool) -> None:  #
             ) from error
         if not alike:
             raise AppError(f"the model's output for a record depends on how many records are in the batch, {MIXES}")
+
+
+def _others(x: Inputs, where: torch.Tensor) -> Inputs:
+    """Other values in the rows that are named."""
+
+    def moved(one: torch.Tensor) -> torch.Tensor:
+        others = one.clone()
+        change = torch.randn(others.shape) * 3 if others.is_floating_point() else torch.zeros(others.shape)
+        others[where] = _changed(others, change)[where]
+        return others
+
+    return each(moved, x)
 
 
 def _changed(x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from aegis_flower import inputs
 from aegis_flower.errors import AppError
 from aegis_flower.per_record.losses import Loss
 from aegis_flower.stream import PermitDataset, fitting
@@ -67,7 +68,7 @@ def evaluate(
         x, y = data.__getitems__(np.arange(at, min(at + batch, len(data)), dtype=np.uint32))
         judged = _judged(model, each, x, y, device)
         if judged is None:  # one row that fails must not take the others along
-            rows = [_judged(model, each, x[i : i + 1], y[i : i + 1], device) for i in range(len(y))]
+            rows = [_judged(model, each, inputs.rows(x, slice(i, i + 1)), y[i : i + 1], device) for i in range(len(y))]
             failed = (torch.full((1,), torch.nan), torch.zeros(1), torch.zeros(1, dtype=torch.bool))
             columns = list(zip(*(row or failed for row in rows), strict=True))
             judged = torch.cat(columns[0]), torch.cat(columns[1]), torch.cat(columns[2])
@@ -76,14 +77,18 @@ def evaluate(
         total += float(torch.where(kept, losses.double().clamp(0.0, loss_max), loss_max).sum())
         confidence[at : at + len(y)] = torch.nan_to_num(sure.float(), nan=0.0).clamp(0, 1).numpy()
         right[at : at + len(y)] = (correct & kept).numpy()
-        x.zero_()
+        inputs.clear(x)
     if not classes:
         confidence, right = np.zeros_like(confidence), np.zeros_like(right)
     return Evaluated(total, confidence, right, classes)
 
 
 def by_record(loss: Loss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """A loss as one number for each record. torch's own are asked for that; any other is called with one record at a time."""
+    """A loss as one number for each record. torch's own are asked for that, and one that says ``each_record`` gives it by itself;
+    any other is called with one record at a time.
+    """
+    if getattr(loss, "each_record", False):
+        return lambda out, y: _row_means(loss(out, y))
     module = getattr(loss, "__module__", "")
     if module == "torch.nn.functional":
         plain: Any = loss
@@ -106,12 +111,12 @@ def _row_means(values: torch.Tensor) -> torch.Tensor:
 
 
 def _judged(
-    model: nn.Module, each: Loss, x: torch.Tensor, y: torch.Tensor, device: torch.device
+    model: nn.Module, each: Loss, x: inputs.Inputs, y: torch.Tensor, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
     """Loss, confidence and rightness by row; None when a row among them makes the model or the loss fail."""
     try:
-        inputs, labels = fitting(model, x, y)
-        out = model(inputs.to(device))
+        fitted, labels = fitting(model, x, y)
+        out = model(inputs.moved(fitted, device))
         losses = each(out, labels.to(device))
         if losses.shape != y.shape[:1]:
             return None

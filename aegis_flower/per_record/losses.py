@@ -93,6 +93,23 @@ def gradients(model: nn.Module, rows: int) -> list[torch.Tensor]:
     return found
 
 
+def squared(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The squared difference of each record, for models that predict a number: outputs of shape (rows,) or (rows, 1)."""
+    return (out.reshape(y.shape) - y).square()
+
+
+squared.each_record = True  # type: ignore[attr-defined]  # evaluation need not call it row by row
+
+
+def loss_of(task: str | None) -> Loss:
+    """The default loss of a feature plan's task; cross-entropy without one."""
+    if task == "regression":
+        return squared
+    if task in ("multilabel", "ordinal"):
+        return nn.functional.binary_cross_entropy_with_logits
+    return nn.functional.cross_entropy
+
+
 _BLOCK = 32  # rows that are turned into float64 at once
 
 

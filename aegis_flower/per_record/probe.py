@@ -13,11 +13,15 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from aegis_flower import inputs
 from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, AppError
+from aegis_flower.features import plan_of
+from aegis_flower.inputs import Inputs
 from aegis_flower.per_record.checks import Probed, check_buffers, check_records
 from aegis_flower.per_record.losses import Loss, check_model
 from aegis_flower.per_record.rows import runs, told
+from aegis_flower.stream import tensors
 
 _DTYPES = {
     "float32": torch.float32,
@@ -63,6 +67,12 @@ def probe(
         raise
     except Exception as error:
         raise AppError(f"the model cannot be built: {told(error)}") from error
+    if (plan := plan_of(spec)) is not None:
+        empty = plan.empty()
+        planned = torch.from_numpy(empty.label) if empty.label is not None else torch.empty(0)
+        return examine(
+            model, loss, tensors(empty.inputs), planned, device, classes=max(2, spec.classes), private=private
+        )
     x = torch.empty((0, spec.features if features is None else features), dtype=_feature_type(spec))
     floats = spec.label_dtype in ("float32", "float64") or (spec.label_dtype is None and spec.classes == 1)
     y = torch.empty((0,) if label_width == 1 else (0, label_width), dtype=torch.float32 if floats else torch.int64)
@@ -84,10 +94,10 @@ _KEPT = 64
 
 
 def examined(
-    model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, device: torch.device, *, private: bool
+    model: nn.Module, loss: Loss, like_x: Inputs, like_y: torch.Tensor, device: torch.device, *, private: bool
 ) -> Probed:
     """`examine`, once in a process for a model's classes, its form and this very loss object."""
-    shape = (tuple(like_x.shape[1:]), like_x.dtype, tuple(like_y.shape[1:]), like_y.dtype, device, private)
+    shape = (inputs.shape(like_x), tuple(like_y.shape[1:]), like_y.dtype, device, private)
     form = tuple((name, tuple(p.shape), p.dtype, p.requires_grad) for name, p in model.named_parameters())
     # The key holds the classes and the loss themselves, so no other object can take their place in memory.
     key = (
@@ -110,7 +120,7 @@ def examined(
 def examine(
     model: nn.Module,
     loss: Loss,
-    like_x: torch.Tensor,
+    like_x: Inputs,
     like_y: torch.Tensor,
     device: torch.device,
     *,

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from aegis_flower import inputs
 from aegis_flower.errors import AppError
+from aegis_flower.inputs import Inputs
 from aegis_flower.per_record.losses import Loss, mean_loss
 from aegis_flower.stream import fitting
 
@@ -20,27 +22,32 @@ ROWS = 6
 class Batch:
     """Made-up rows in the shape of real ones."""
 
-    x: torch.Tensor
+    x: Inputs
     y: torch.Tensor
 
     def __getitem__(self, rows: torch.Tensor | slice) -> Batch:
-        return Batch(self.x[rows], self.y[rows])
+        return Batch(inputs.rows(self.x, rows), self.y[rows])
 
 
-def _made_up(like_x: torch.Tensor, like_y: torch.Tensor, width: int, classes: int) -> Iterator[Batch]:
+def _made_up(like_x: Inputs, like_y: torch.Tensor, width: int, classes: int) -> Iterator[Batch]:
     """Rows of several kinds, of which a model takes one: measurements, then values that are valid ids of any vocabulary."""
-    x_shape, y_shape = (width, *like_x.shape[1:]), (width, *like_y.shape[1:])
-    kinds = [torch.randint(0, 2, x_shape)]
-    if like_x.is_floating_point():
-        kinds.insert(0, torch.randn(x_shape))
+    y_shape = (width, *like_y.shape[1:])
+    kinds = [inputs.each(lambda one: torch.randint(0, 2, (width, *one.shape[1:])).to(one.dtype), like_x)]
+    if any(one.is_floating_point() for one in inputs.parts(like_x)):
+        kinds.insert(0, inputs.each(lambda one: _measured(one, width), like_x))
     for x, top in itertools.product(kinds, sorted({classes, 2}, reverse=True)):
         y = torch.rand(y_shape) if like_y.is_floating_point() else torch.randint(0, top, y_shape)
-        yield Batch(x.to(like_x.dtype), y.to(like_y.dtype))
+        yield Batch(x, y.to(like_y.dtype))
     if like_y.is_floating_point():  # the two classes of a logit, as floats
-        yield Batch(kinds[0].to(like_x.dtype), torch.randint(0, 2, y_shape).to(like_y.dtype))
+        yield Batch(kinds[0], torch.randint(0, 2, y_shape).to(like_y.dtype))
 
 
-def runs(model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tensor, classes: int | None) -> Batch:
+def _measured(one: torch.Tensor, width: int) -> torch.Tensor:
+    shape = (width, *one.shape[1:])
+    return (torch.randn(shape) if one.is_floating_point() else torch.randint(0, 2, shape)).to(one.dtype)
+
+
+def runs(model: nn.Module, loss: Loss, like_x: Inputs, like_y: torch.Tensor, classes: int | None) -> Batch:
     """Rows that go through forwards and backwards.
 
     Raises:
@@ -62,22 +69,28 @@ def runs(model: nn.Module, loss: Loss, like_x: torch.Tensor, like_y: torch.Tenso
         raise AppError("the data have no shape that a model could be tried on")
     kind = str(like_y.dtype).removeprefix("torch.")
     raise AppError(
-        f"the model or the loss fails on rows of shape {tuple(like_x.shape[1:])} ({str(like_x.dtype).removeprefix('torch.')}) "
+        f"the model or the loss fails on rows of shape {inputs.shape(like_x)} "
         f"with labels of shape {tuple(like_y.shape[1:])} ({kind}): {told(first)}. These were made-up rows; nothing was read"
     ) from first
 
 
-def _outputs(model: nn.Module, like_x: torch.Tensor) -> int:
+def _outputs(model: nn.Module, like_x: Inputs) -> int:
     """How many classes the model tells apart, where that shows."""
-    for x in (torch.zeros(2, *like_x.shape[1:], dtype=like_x.dtype),):
-        try:
-            with torch.no_grad():
-                out = model(fitting(model, x, x)[0].to(device_of(model)))
-            if out.ndim > 1 and out.shape[1] > 1:
-                return int(out.shape[1])
-        except Exception:  # noqa: BLE001 - what fails here fails again, and is told, where it matters
-            return 2
+    x = inputs.each(lambda one: torch.zeros(2, *one.shape[1:], dtype=one.dtype), like_x)
+    try:
+        out = plain(model, x)
+        if out.ndim > 1 and out.shape[1] > 1:
+            return int(out.shape[1])
+    except Exception:  # noqa: BLE001 - what fails here fails again, and is told, where it matters
+        return 2
     return 2
+
+
+@torch.no_grad()
+def plain(model: nn.Module, x: Inputs) -> torch.Tensor:
+    """Outputs, without gradients."""
+    out: torch.Tensor = model(inputs.moved(fitting(model, x, torch.empty(0))[0], device_of(model)))
+    return out.detach()
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -89,7 +102,7 @@ def forward(model: nn.Module, loss: Loss, batch: Batch) -> tuple[torch.Tensor, t
     """Outputs, labels and mean loss of a batch."""
     device = device_of(model)
     x, y = fitting(model, batch.x, batch.y)
-    out, y = model(x.to(device)), y.to(device)
+    out, y = model(inputs.moved(x, device)), y.to(device)
     if not isinstance(out, torch.Tensor):
         raise AppError(f"the model gives a {type(out).__name__}; return one tensor, with a row for each record")
     if out.ndim == 0 or len(out) != len(y):

@@ -21,6 +21,7 @@ TASKS = {
     "data set": "add-a-data-set.md",
     "key provider": "add-a-key-provider.md",
     "metric": "add-a-metric.md",
+    "columns of texts": "feature-plans.md",
     "nonce": "where.md#nonce",
     "false share": "where.md#false-shares",
     "ε is charged": "where.md#privacy-budget",

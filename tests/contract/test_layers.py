@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights"},
+    {"files", "console", "interrupts", "weights", "inputs"},
     {"data"},
+    {"features"},
     {"terms"},
     {"configs"},
     {"mechanism", "book"},
@@ -26,6 +27,7 @@ FLOORS = (
     {"node"},
     {"ingest", "importer"},
     {"wire"},
+    {"planned"},
     {"stream"},
     {"models"},
     {"per_record"},

@@ -38,7 +38,7 @@ EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (TREE / "experiment")
 GROUPS = sorted(
     (group.name, file.name.removesuffix(".yaml"))
     for group in TREE.iterdir()
-    if group.is_dir() and group.name not in ("experiment", "__pycache__")
+    if group.is_dir() and group.name not in ("experiment", "features", "__pycache__")  # features has plans
     for file in group.iterdir()
     if file.name.endswith(".yaml")
 )
@@ -47,6 +47,7 @@ COMPANIONS = {
     ("privacy", "off"): ["policy.require_dp=false"],
     ("secagg", "clear"): ["policy.require_secure_aggregation=false"],
     ("model", "cnn"): ["data=fashion_mnist"],
+    ("data", "table"): ["data.features=breast_cancer"],
     **{("strategy", rule): ["data.clients=40"] for rule in ROBUST},
 }
 
@@ -518,6 +519,7 @@ def test_help_names_every_choice_of_every_group() -> None:
     for group, name in [*GROUPS, *(("experiment", each) for each in EXPERIMENTS)]:
         part = next(p for p in text.replace("\n", " ").split("·") if f"{group} (" in p)
         assert name in part, (group, name)
+    assert "data.features (breast_cancer)" in text.replace("\n", " ")
 
 
 def test_a_loss_is_node_round_and_step() -> None:

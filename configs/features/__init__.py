@@ -1,0 +1,1 @@
+"""Feature plans by name: one YAML file per plan, for `data.features`."""
