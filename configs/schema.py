@@ -38,7 +38,11 @@ class DataConfig:
         DP,
     )
     limit: Annotated[int, Within(1, 10**9)] | None = key(None, "rows used of the source, for quick trials")
-    path: str | None = key(None, "folder of the IDX files (`fashion_mnist`)")
+    path: str | None = key(
+        None,
+        "folder of the IDX files (`fashion_mnist`); with `data=table`, the file that a simulation makes its vaults of",
+    )
+    schema: str | None = key(None, "schema of that file; `aegis data schema FILE` drafts it")
     features: str | None = key(
         None, "feature plan of `data=table`: a packaged name, or the path of a file; each node reads its own copy"
     )

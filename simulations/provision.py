@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,21 +79,13 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
                     "and policy settings they were made with"
                 )
             return nodes
-        if cfg.data.name == registry.TABLE:
-            raise DataError(
-                "data=table trains on tables that are in vaults already, so there is nothing to make them of; give the nodes' "
-                "vaults to run_inprocess(), or run a deployment"
-            )
         if any(each.name != _LOCK for each in root.iterdir()):
             raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
-        source, origin = registry.load(cfg.data)
-        parts = splits.partition(source.labels, cfg.data, cfg.seed, minimum_rows(cfg))
-        for index, part in enumerate(parts):
-            splits.split(len(part), cfg.data, cfg.seed, index)  # refuses a holdout of no rows before anything is made
+        make = _made_of_table(cfg) if cfg.data.name == registry.TABLE else _made_of_source(cfg)
         try:
             (root / "keys").mkdir(mode=0o700)
-            for index, (node, part) in enumerate(zip(nodes, parts, strict=True)):
-                _provision_node(cfg, node, source.take(part), origin, index)
+            for index, node in enumerate(nodes):
+                make(node, index)
             marker.write_text(fingerprint(cfg))
         except BaseException:  # an interrupt, too: half a set of vaults would only be in the way
             for name in ("keys", *(node.name for node in nodes)):
@@ -139,29 +130,65 @@ def fingerprint(cfg: Config) -> str:
     terms = (p.granted_purposes, *(getattr(p, name) for name in _NUMBERS))
     more = () if p.delta == Terms.delta else (p.delta,)  # roots of versions without the key go on
     whole = repr((cfg.data, cfg.seed, *terms, *more, p.bundle, *(getattr(p, name) for name in _DEMANDS)))
-    return whole.replace(", features=None", "", 1)  # nor did those versions have plans
+    return whole.replace(", features=None", "", 1).replace(", schema=None", "", 1)  # nor did those versions have them
 
 
-def _terms(cfg: Config, controller: str) -> Terms:
+def _terms(cfg: Config, controller: str, *, holdout: bool) -> Terms:
     """What the steward of every simulated node lays down."""
     same = {name: getattr(cfg.policy, name) for name in (*_NUMBERS, *_DEMANDS, "delta")}
     most = max(Terms.max_evaluations, cfg.evaluations)
+    if holdout:  # nothing is trained on it; its counts leave only inside the secure sum, so one row is enough
+        same |= {"min_rows": 1, "min_subjects": 1}
     return Terms(cfg.policy.granted_purposes, **same, controller=controller, max_evaluations=most)
 
 
-def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str, index: int) -> None:
-    key_file = Path(str(node.node_config[KEY_FILE]))
-    vault = Vault.create(str(node.node_config[VAULT]), key_file=str(key_file), make_key=True)
+Make = Callable[[SimulatedNode, int], None]
+
+
+def _made_of_source(cfg: Config) -> Make:
+    """Vaults of a packaged data set."""
+    source, origin = registry.load(cfg.data)
+    parts = splits.partition(source.labels, cfg.data, cfg.seed, minimum_rows(cfg))
+    for index, part in enumerate(parts):
+        splits.split(len(part), cfg.data, cfg.seed, index)  # refuses a holdout of no rows before anything is made
+    return lambda node, index: _provision_node(cfg, node, source.take(parts[index]), origin, index)
+
+
+def _made_of_table(cfg: Config) -> Make:
+    """Vaults of a file of one's own. People rather than rows are counted and split: a person is at one node, on one side."""
+    from aegis_flower.simulations import own_table
+
+    own = own_table.read(cfg)
+    parts = own_table.partition(own, cfg, minimum_rows(cfg))
+    own_table.check_split(parts, cfg)
+
+    def make(node: SimulatedNode, index: int) -> None:
+        vault = _new_vault(cfg, node)
+        gone = own_table.fill(
+            vault, own, parts[index], cfg, index, lambda holdout: _terms(cfg, node.name, holdout=holdout)
+        )
+        for purpose in cfg.policy.granted_purposes if gone else ():
+            vault.consent_withdraw(gone, purpose)
+        rows = int(np.isin(own.person, parts[index]).sum())
+        vault.record_plugin("ingest.finished", {"source": own.origin, "rows": rows})
+
+    return make
+
+
+def _new_vault(cfg: Config, node: SimulatedNode) -> Vault:
+    vault = Vault.create(str(node.node_config[VAULT]), key_file=str(node.node_config[KEY_FILE]), make_key=True)
     vault.govern(cfg.policy.bundle)
-    terms = _terms(cfg, node.name)
+    return vault
+
+
+def _provision_node(cfg: Config, node: SimulatedNode, rows: Source, origin: str, index: int) -> None:
+    vault = _new_vault(cfg, node)
     drawn = splits.split(len(rows), cfg.data, cfg.seed, index)
     rng = drawn.rng
     for suffix, chosen in ((".holdout", drawn.holdout), ("", drawn.train)):
         part = rows.take(chosen)
         columns: dict[str, npt.NDArray[Any]] = {**part.columns, part.spec.label: part.labels}
-        # Nothing is trained on a holdout; its counts leave only inside the secure sum, so one row is enough.
-        mine = dataclasses.replace(terms, min_rows=1, min_subjects=1) if suffix else terms
-        ingest(vault, cfg.data.name + suffix, columns, part.subjects, mine)
+        ingest(vault, cfg.data.name + suffix, columns, part.subjects, _terms(cfg, node.name, holdout=bool(suffix)))
         people = sorted(set(part.subjects))
         gone = rng.choice(len(people), size=round(len(people) * cfg.data.withdrawn), replace=False)
         for purpose in cfg.policy.granted_purposes if len(gone) else ():

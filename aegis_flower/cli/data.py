@@ -239,6 +239,22 @@ def data_drop(
     )
 
 
+def data_features(
+    schema: Annotated[Path, typer.Argument(metavar="TOML", help="the schema of the data set")],
+) -> None:
+    """Prints a first feature plan: how columns become numbers for a model. Bounds and levels are those that the schema declares.
+
+    aegis data features schema.toml > plan.yaml
+    """
+    from aegis_flower import features
+    from aegis_flower.data import schema as schemas
+
+    found = features.draft(schemas.read(schema))
+    typer.echo(found.text(), nl=False)
+    for column, keys in found.told.items():
+        say(f"{column}: declare {', '.join(keys)}, in the schema or in the plan; never from the rows", err=True)
+
+
 def data_mock(
     schema: Annotated[Path, typer.Argument(metavar="TOML", help="the schema")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="file to be written: .csv or .parquet")],
@@ -321,4 +337,5 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("card", data_card),
     ("drop", data_drop),
     ("mock", data_mock),
+    ("features", data_features),
 )

@@ -25,6 +25,10 @@ class Choice(Protocol):
         """Folder of its files, where it has some."""
 
     @property
+    def schema(self) -> str | None:
+        """Schema of the file at `path`, of own data."""
+
+    @property
     def limit(self) -> int | None:
         """Rows used; None for all."""
 

@@ -128,6 +128,32 @@ class Label:
         # a flag per step of the scale (Frank and Hall 2001): above the first level, above the second, ...
         return (codes[:, None] > np.arange(self.outputs)).astype(np.float32)
 
+    def decode(self, outputs: Array) -> dict[str, Array]:
+        """What a model's outputs say, in the words of the plan.
+
+        Args:
+            outputs: shape (rows, `outputs`): what the model gives before a softmax or sigmoid.
+
+        Returns:
+            Columns by name: ``prediction`` (the level, or the number within its bounds; not for multilabel), and probabilities
+            ``p(LEVEL)``, for ordinal ``p(above LEVEL)``, for multilabel ``p(COLUMN)``.
+        """
+        data = np.asarray(outputs, dtype=np.float64).reshape(len(outputs), self.outputs)
+        if self.low is not None and self.high is not None:
+            scale = (np.clip(data[:, 0], -1, 1) + 1) / 2
+            return {"prediction": self.low + scale * (self.high - self.low)}
+        if self.task in ("binary", "multiclass"):
+            shifted = np.exp(data - data.max(axis=1, keepdims=True))
+            chances = shifted / shifted.sum(axis=1, keepdims=True)
+            named = {f"p({level})": chances[:, at] for at, level in enumerate(self.levels)}
+            return {"prediction": np.array(self.levels)[chances.argmax(axis=1)], **named}
+        chances = 0.5 * (1 + np.tanh(data / 2))  # the logistic function, without an overflow
+        if self.task == "multilabel":
+            return {f"p({column})": chances[:, at] for at, column in enumerate(self.columns)}
+        # Steps are modelled apart, so they may cross: the levels passed are counted (Frank and Hall 2001).
+        above = {f"p(above {level})": chances[:, at] for at, level in enumerate(self.levels[:-1])}
+        return {"prediction": np.array(self.levels)[(chances > 0.5).sum(axis=1)], **above}  # noqa: PLR2004 - more likely than not
+
     def _codes(self, values: Values) -> Array:
         other = ~values.missing & (values.data < 0)
         if self.unknown is None:

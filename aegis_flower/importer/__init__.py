@@ -1,6 +1,6 @@
 """Files become governed data sets here: schema drafts, reading, converting, splitting by person, consent lists, mocks.
 
-Start with `draft` (a first schema of a file), then `add` (the import). `readers` reads CSV, Parquet, Arrow, JSON lines and
+Start with `draft` (a first schema of a file), then `add` (the import). `reading` reads CSV, Parquet, Arrow, JSON lines and
 folders of images in constant memory; `convert` makes of each value what the schema says, or counts a bad row by reason and
 line. No plaintext is written to a disk, and no message holds a value. ``aegis data`` and ``aegis consent`` are these functions
 as commands.

@@ -9,28 +9,26 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from aegis_engine import TableDraft, Vault, normal_name
+from aegis_engine import Vault, normal_name
 from aegis_flower.data.schema import Schema, described
 from aegis_flower.errors import AegisError, BadRows, DataError
 from aegis_flower.importer.ahead import ahead
-from aegis_flower.importer.batches import Malformed
-from aegis_flower.importer.convert import Bad, arrow_schema, convert
-from aegis_flower.importer.readers import read
+from aegis_flower.importer.convert import Bad, convert
+from aegis_flower.importer.reading.batches import Malformed
+from aegis_flower.importer.reading.files import read
+from aegis_flower.importer.sides import HOLDOUT, Side, open_sides, store
 from aegis_flower.terms import Terms
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HOLDOUT: Final = ".holdout"
-_GROUP: Final = 1 << 16  # rows of a row group: what training decodes in one piece
 OnBad = Literal["fail", "skip"]
 OnErased = Literal["refuse", "drop"]
 
@@ -69,52 +67,6 @@ class Imported:
     def left_out(self) -> int:
         """Rows of the file that are in neither side."""
         return self.bad.rows + self.malformed.count + self.erased
-
-
-class _Side:
-    """A table on its way: row groups of even size."""
-
-    def __init__(self, vault: Vault, name: str, schema: pa.Schema, texts: list[str]) -> None:
-        import pyarrow.parquet as pq
-
-        self.draft: TableDraft = vault.create_table(name)
-        self._vault, self._schema = vault, schema
-        self._writer = pq.ParquetWriter(
-            self.draft, schema, compression="none", use_dictionary=texts or False, write_statistics=False
-        )
-        self._waiting: list[pa.Table] = []
-        self._rows = 0
-        self.rows = 0
-
-    def add(self, table: pa.Table, subjects: pa.Array) -> None:
-        """Rows, and whom they are about."""
-        people = subjects.to_pylist()
-        if not people:
-            return
-        self._vault.table_rows(self.draft, people)
-        self._waiting.append(table)
-        self._rows += len(people)
-        self.rows += len(people)
-        if self._rows >= _GROUP:
-            self._write()
-
-    def _write(self) -> None:
-        import pyarrow as pa
-
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP)
-        self._waiting, self._rows = [], 0
-
-    def close(self) -> None:
-        self._write()
-        self._writer.close()
-
-    def abort(self) -> None:
-        self._waiting = []
-        # Closed first, while it has somewhere to write its end to: its finaliser would, and complain.
-        with suppress(AegisError):
-            self._writer.close()
-        self.draft.abort()
 
 
 def add(
@@ -161,20 +113,14 @@ def add(
     done = Imported(name)
     start = time.monotonic()
     names = {"train": name, "holdout": name + HOLDOUT} if holdout else {"train": name}
-    with _sides(vault, names, schema) as sides:
+    with open_sides(vault, names, schema) as sides:
         for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
             _split(vault, sides, table, subjects, holdout)
         _check(done, sides, Path(path), on_bad)
         if not dry_run:
-            last_day = int(time.time() // 86400) + terms.retention_days
-            drafts = []
-            for side, one in sides.items():
-                one.close()
-                facts = terms.facts(list(schema.stored), names[side], side)
-                done.bytes[side] = one.draft.tell()
-                drafts.append((one.draft, [(terms.basis, last_day, False)], facts, schema.text(holdout)))
-            grant = dict.fromkeys(sorted(set(terms.purposes))) if consent_given and terms.basis == "consent" else {}
-            ids, granted = vault.store_tables(drafts, grant=grant)
+            each = {side: (one, terms, names[side]) for side, one in sides.items()}
+            ids, granted = store(vault, each, schema, holdout, consent_given=consent_given)
+            done.bytes = {side: one.size for side, one in sides.items()}
             done.datasets = dict(zip(sides, ids, strict=True))
             _note(done, granted)
     done.seconds = time.monotonic() - start
@@ -221,7 +167,7 @@ def extend(
     start = time.monotonic()
     share = holdout_share(cards)
     temporary = {side: f"{n}.delivery-{secrets.token_hex(4)}" for side, n in names.items()}
-    with _sides(vault, temporary, schema) as sides:
+    with open_sides(vault, temporary, schema) as sides:
         for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
             _split(vault, sides, table, subjects, share)
         _check(done, sides, Path(path), on_bad, every=False)
@@ -234,7 +180,7 @@ def extend(
                 first = cards[side]["classes"][0]
                 day = first["last_day"] if retention_days is None else int(time.time() // 86400) + retention_days
                 rule = (basis or first["basis"], day, first["special"])
-                done.bytes[side] = one.draft.tell()
+                done.bytes[side] = one.size
                 drafts.append((datasets[names[side]], (one.draft, [rule], cards[side]["facts"], None)))
             purposes = cards["train"]["facts"]["purposes"]
             by_consent = (basis or cards["train"]["classes"][0]["basis"]) == "consent"
@@ -245,6 +191,35 @@ def extend(
             _note(done, granted)
     done.seconds = time.monotonic() - start
     return done
+
+
+def rows_of(path: Path, schema: Schema, limit: int | None = None) -> tuple[pa.Table, pa.Array]:
+    """All rows of a file in memory, and whom they are about: for a simulation, which is of one machine.
+
+    Args:
+        path: the file.
+        schema: what its columns are.
+        limit: rows taken, from the first; None for all.
+
+    Raises:
+        BadRows: rows do not fit the schema.
+    """
+    import pyarrow as pa
+
+    done = Imported(path.name)
+    tables, subjects, count = [], [], 0
+    for batch in read(path, schema.source, done.malformed):
+        found = convert(batch, schema, done.bad, lambda row: f"row-{row}")
+        tables.append(found.table)
+        subjects.append(found.subjects)
+        count += len(found.subjects)
+        if limit is not None and count >= limit:
+            break
+    _none_bad(done, path, "was read")
+    if not count:
+        raise DataError(f"{path.name}: there are no rows")
+    whole, who = pa.concat_tables(tables), pa.concat_arrays(subjects)
+    return (whole, who) if limit is None else (whole.slice(0, limit), who.slice(0, limit))
 
 
 def holdout_share(cards: dict[str, Any]) -> float:
@@ -260,18 +235,6 @@ def holdout_share(cards: dict[str, Any]) -> float:
             f"{cards['holdout']['name']}: nothing says with which share it was drawn; it was not made by `aegis data add`"
         )
     return share
-
-
-@contextmanager
-def _sides(vault: Vault, names: dict[str, str], schema: Schema) -> Iterator[dict[str, _Side]]:
-    arrow = arrow_schema(schema)
-    texts = [column for column, about in schema.stored.items() if about.kind in ("category", "text")]
-    with ExitStack() as stack:
-        sides = {}
-        for side, name in names.items():
-            sides[side] = _Side(vault, name, arrow, texts)
-            stack.callback(sides[side].abort)
-        yield sides
 
 
 def _good(
@@ -310,7 +273,7 @@ def _erased(vault: Vault, path: Path, subjects: list[str]) -> list[bool]:
         raise DataError(f"{path.name}: an identifier of a person is none: {error}") from None
 
 
-def _split(vault: Vault, sides: dict[str, _Side], table: pa.Table, subjects: pa.Array, share: float) -> None:
+def _split(vault: Vault, sides: dict[str, Side], table: pa.Table, subjects: pa.Array, share: float) -> None:
     import pyarrow as pa
 
     if "holdout" not in sides or not len(subjects):
@@ -328,15 +291,11 @@ def _of_each(subjects: pa.Array, judge: Callable[[list[str]], list[bool]]) -> np
     return np.asarray(found[np.asarray(coded.indices)])
 
 
-def _check(done: Imported, sides: dict[str, _Side], path: Path, on_bad: OnBad, *, every: bool = True) -> None:
+def _check(done: Imported, sides: dict[str, Side], path: Path, on_bad: OnBad, *, every: bool = True) -> None:
     for side, one in sides.items():
         done.rows[side], done.people[side] = one.rows, one.draft.people
-    if on_bad == "fail" and (done.bad.rows or done.malformed.count):
-        raise BadRows(
-            f"{path.name}: {done.bad.rows + done.malformed.count} rows do not fit the schema, and nothing was stored; correct "
-            "the file or the schema, or leave these rows out (--on-bad skip)",
-            bad_lines(done),
-        )
+    if on_bad == "fail":
+        _none_bad(done, path, "was stored")
     if not any(side.rows for side in sides.values()):
         raise DataError(f"{path.name}: there is no row to store")
     if every and (empty := [side for side, one in sides.items() if not one.rows]):
@@ -346,17 +305,31 @@ def _check(done: Imported, sides: dict[str, _Side], path: Path, on_bad: OnBad, *
         )
 
 
+def _none_bad(done: Imported, path: Path, happened: str) -> None:
+    if done.bad.rows or done.malformed.count:
+        raise BadRows(
+            f"{path.name}: {done.bad.rows + done.malformed.count} rows do not fit the schema, and nothing {happened}; correct "
+            "the file or the schema, or leave these rows out (--on-bad skip)",
+            bad_lines(done),
+        )
+
+
 def bad_lines(done: Imported) -> list[str]:
     """What does not fit, by column and reason, with the first lines of each; no value."""
+    return lines_of(done.bad, done.malformed)
+
+
+def lines_of(bad: Bad, malformed: Malformed) -> list[str]:
+    """As `bad_lines`, of what was noted."""
     told = []
-    for (column, reason), count in sorted(done.bad.count.items(), key=lambda item: -item[1]):
-        places = done.bad.places[column, reason]
+    for (column, reason), count in sorted(bad.count.items(), key=lambda item: -item[1]):
+        places = bad.places[column, reason]
         more = f" and {count - len(places)} more" if count > len(places) else ""
         told.append(f"{column}: {reason}: {count} in line {', '.join(map(str, places))}{more}")
-    if done.malformed.count:
-        lines = done.malformed.lines[: done.bad.shown]
-        more = f" and {done.malformed.count - len(lines)} more" if done.malformed.count > len(lines) else ""
-        told.append(f"no rows: {done.malformed.count} in line {', '.join(map(str, lines))}{more}")
+    if malformed.count:
+        lines = malformed.lines[: bad.shown]
+        more = f" and {malformed.count - len(lines)} more" if malformed.count > len(lines) else ""
+        told.append(f"no rows: {malformed.count} in line {', '.join(map(str, lines))}{more}")
     return told
 
 

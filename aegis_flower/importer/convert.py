@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from aegis_flower.data.schema import Column, Schema, Source
 from aegis_flower.errors import DataError
-from aegis_flower.importer.batches import Batch
 from aegis_flower.importer.kinds import MAKERS, arrow_type, text, where
+from aegis_flower.importer.reading.batches import Batch
 
 if TYPE_CHECKING:
     import pyarrow as pa

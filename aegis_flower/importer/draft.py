@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aegis_flower.data.schema import Column, Kind, Role, Schema, Source
 from aegis_flower.errors import DataError
-from aegis_flower.importer.batches import Malformed
 from aegis_flower.importer.convert import typed
-from aegis_flower.importer.readers import format_of, image_shape, read
+from aegis_flower.importer.reading.batches import Malformed
+from aegis_flower.importer.reading.files import format_of, image_shape, read
 from aegis_flower.importer.suspicious import advice, any_name, suspicious
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def draft(
             notes[name].append(
                 f"{odd} of these rows do not fit; the import counts them, and says on which lines they are"
             )
-        columns[name] = replace(column, role=role, **(_range(column, first[name], source) if show_ranges else {}))
+        about = _range(column, first[name], source) if show_ranges else {}
+        columns[name] = replace(column, role=role, missing=role != "label", **about)
     schema = Schema(columns=columns, source=source, each_row_a_person=alone or subject is None)
     if subject is None and not alone:
         notes[next(iter(columns))].append(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from aegis_flower import data as datasets
-from aegis_flower import gate, report
+from aegis_flower import features, gate, report
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, ConfigError, DataError, RunFailed
 from aegis_flower.files import write_atomically
@@ -31,6 +31,7 @@ from aegis_flower.simulations.provision import SimulatedNode, minimum_rows
 from aegis_flower.strategies import RoundRecord, SecureAggregation
 
 MODEL = "model.npz"
+FEATURES = "features.yaml"
 MISMATCH = "CONFIGURATION MISMATCH"
 # A refusal that says no for good reason, in place of one that tells of a fault.
 _NO = ("AEG-B", "AEG-P", "AEG-N011", "AEG-N012", "AEG-V021")
@@ -108,7 +109,7 @@ def write(
     """
     since = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    warnings = _write_model(outcome, folder)
+    warnings = _write_model(cfg, outcome, folder)
     run = str(outcome.run_id)
     read = [books.read(n, run, checkpoint(outcome, i + 1)) for i, n in enumerate(nodes)]
     names = {i + 1: n.name for i, n in enumerate(nodes)}
@@ -122,6 +123,8 @@ def write(
     files = {"report": report.JSON_NAME}
     if (folder / MODEL).exists():
         files["model"] = MODEL
+    if (folder / FEATURES).exists():
+        files["features"] = FEATURES
     if cfg.tracking.html:
         files["html"] = report.HTML_NAME
     written = report.RunReport(
@@ -163,15 +166,19 @@ def write(
     return written
 
 
-def _write_model(outcome: Outcome, folder: Path) -> list[str]:
+def _write_model(cfg: Config, outcome: Outcome, folder: Path) -> list[str]:
     """The newest model; what hinders it is a warning, for the report may still fit."""
     if not len(outcome.arrays):
         return []
     data = io.BytesIO()
     weights: dict[str, Any] = {n: a.numpy() for n, a in outcome.arrays.items()}
     np.savez(data, **weights)
+    wanted = {folder / MODEL: data.getvalue()}
+    if (plan := features.chosen(cfg.data)) is not None:
+        # The model is worth nothing without it: the same plan makes the inputs of whoever uses the model.
+        wanted[folder / FEATURES] = features.write(plan).encode()
     try:
-        write_atomically({folder / MODEL: data.getvalue()})
+        write_atomically(wanted)
     except OSError as error:
         return [f"the model could not be written: {error.strerror or error}"]
     return []

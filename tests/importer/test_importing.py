@@ -218,6 +218,8 @@ def test_a_draft_names_kinds_roles_and_what_looks_like_somebody(tmp_path: Path) 
     }
     assert (found.schema.source.delimiter, found.schema.source.decimal) == (";", ",")
     assert found.schema.columns["admitted"].format == "%d.%m.%Y"
+    # A row without its label teaches nothing: it is a bad row.
+    assert [name for name, column in found.schema.columns.items() if not column.missing] == ["ill"]
     assert any("free text" in note for note in found.notes["note"])
     text = schemas.write(found.schema, found.notes)
     # A schema is public: no value of a row is in it, unless the steward asked for bounds.

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from aegis_flower.data.schema import Column, Schema, Source
 from aegis_flower.errors import DataError
-from aegis_flower.importer.batches import Batch, Malformed
 from aegis_flower.importer.convert import Bad, convert
-from aegis_flower.importer.readers import format_of, read
+from aegis_flower.importer.reading.batches import Batch, Malformed
+from aegis_flower.importer.reading.files import format_of, read
 
 FIELDS = st.text(st.sampled_from('ab1;, "\n.é'), max_size=6)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from aegis_flower.data.schema import Source
 from aegis_flower.errors import DataError
-from aegis_flower.importer.batches import Batch, Malformed
-from aegis_flower.importer.csv_file import read_csv, signed
+from aegis_flower.importer.reading.batches import Batch, Malformed
+from aegis_flower.importer.reading.csv_file import read_csv, signed
 
 _ROWS = 1 << 16
 _ENDS = {

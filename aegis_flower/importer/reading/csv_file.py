@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis_flower.data.schema import Source
 from aegis_flower.errors import DataError
-from aegis_flower.importer.batches import Batch, Malformed
+from aegis_flower.importer.reading.batches import Batch, Malformed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +21,7 @@ _BLOCK = 4 << 20
 
 
 def read_csv(path: Path, source: Source, malformed: Malformed | None) -> Iterator[Batch]:
-    """Batches of a CSV file; see `aegis_flower.importer.readers.read`."""
+    """Batches of a CSV file; see `aegis_flower.importer.reading.files.read`."""
     import pyarrow as pa
     import pyarrow.csv as pc
 
