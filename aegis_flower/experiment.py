@@ -21,7 +21,7 @@ from aegis_flower.node.node import close_nodes
 from aegis_flower.report import collect
 from aegis_flower.report.collect import Clock, versions
 from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
-from aegis_flower.server import OnRound, Outcome, noise_multiplier, run_server
+from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.server_app import server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
@@ -77,6 +77,7 @@ def run_experiment(
         try:
             _check_delta(cfg)
             outcome.noise_multiplier = noise_multiplier(cfg)
+            outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
             made = provision(cfg, root)
             nodes = made
             clock.provision = time.monotonic() - clock.start

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from aegis_flower import features, models
+from aegis_flower import checkpoint, features, models
 from aegis_flower.configs import Config
 from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.errors import ConfigError, RunFailed
@@ -37,6 +38,8 @@ class Outcome:
         arrays: the final model.
         rounds: what happened, round by round.
         strategy: the strategy that ran, for its settings.
+        problems: what went wrong without ending the run, for the report.
+        on_model: called with the number of a round and its model, as soon as it is there; what it raises ends the run.
     """
 
     config: Config
@@ -45,6 +48,8 @@ class Outcome:
     rounds: list[RoundRecord] = field(default_factory=list)
     strategy: AnyStrategy | None = None
     run_id: int = 0
+    problems: list[str] = field(default_factory=list)
+    on_model: Callable[[int, ArrayRecord], None] | None = None
 
     @property
     def trained(self) -> list[RoundRecord]:
@@ -71,6 +76,14 @@ def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
             torch.manual_seed(cfg.seed)
             start = model()
     return ArrayRecord({n: Array(p.detach().cpu().float().numpy().copy()) for n, p in start.named_parameters()})
+
+
+def _started(cfg: Config, drawn: ArrayRecord) -> ArrayRecord:
+    """The arrays of `model.init`, where it is given."""
+    if cfg.model.init is None:
+        return drawn
+    found = checkpoint.initial(cfg.model.init, {name: array.numpy() for name, array in drawn.items()})
+    return ArrayRecord({name: Array(values) for name, values in found.items()})
 
 
 def inner_strategy(cfg: Config) -> flower.Strategy:
@@ -126,6 +139,21 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
     return SecureAggregation(inner, plan, **options)
 
 
+def checkpoints(
+    cfg: Config, folder: Path, overrides: Sequence[str], outcome: Outcome
+) -> Callable[[int, ArrayRecord], None]:
+    """Writes the model of each round beside the report to come. A disk that is full costs the checkpoint, not the run."""
+
+    def write(round_: int, arrays: ArrayRecord) -> None:
+        made = {name: array.numpy() for name, array in arrays.items()}
+        try:
+            checkpoint.Checkpoint(round_, cfg, outcome.noise_multiplier, tuple(overrides), made).write(folder)
+        except OSError as error:
+            outcome.problems.append(f"the checkpoint of round {round_} could not be written: {error.strerror or error}")
+
+    return write
+
+
 def run_server(
     cfg: Config,
     grid: Grid,
@@ -164,7 +192,7 @@ def run_server(
                 raised.append(error)
 
     strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
-    outcome.arrays = start = initial_arrays(cfg, model or _clients_model(grid))
+    outcome.arrays = start = _started(cfg, initial_arrays(cfg, model or _clients_model(grid)))
     outcome.strategy = strategy
     _keep_models(strategy, outcome, raised)
     plan = features.chosen(cfg.data)
@@ -211,6 +239,8 @@ def _keep_models(strategy: AnyStrategy, outcome: Outcome, raised: list[Exception
         arrays, metrics = aggregate(server_round, replies)
         if arrays is not None:
             outcome.arrays = arrays
+            if outcome.on_model is not None:
+                outcome.on_model(server_round, arrays)
         if raised:
             raise raised[0]
         return arrays, metrics

@@ -18,7 +18,7 @@ from aegis_flower.configs import Config, from_run_config
 from aegis_flower.console import Tolerant
 from aegis_flower.interrupts import watched
 from aegis_flower.report import collect, words
-from aegis_flower.server import OnRound, Outcome, noise_multiplier, run_server
+from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.simulations.inprocess import InProcessGrid
 from aegis_flower.strategies import RoundRecord
 
@@ -79,6 +79,7 @@ def server_report(
     """
     clock = collect.Clock()
     outcome = Outcome(cfg, noise_multiplier(cfg), run_id=context.run_id)
+    outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
     failure: BaseException | None = None
     since = time.monotonic()
     with watched():

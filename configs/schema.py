@@ -63,6 +63,9 @@ class ModelConfig:
     physical_batch: Annotated[int, Within(1, 10**6)] = key(
         256, "records whose gradients are in memory at once; changes no result"
     )
+    init: str | None = key(
+        None, "start from these arrays in place of drawn ones: an `.npz` file by names, or the folder of a run; public"
+    )
 
 
 @dataclass(frozen=True)

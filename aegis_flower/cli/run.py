@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -30,12 +31,15 @@ Arguments are Hydra overrides:
 
   aegis run --config-dir conf experiment=mine            an experiment of your own, conf/experiment/mine.yaml
 
+  aegis run --resume outputs/quickstart/TIME             the rounds that a stopped or killed run did not do
+
 Groups (GROUP=NAME): {groups}
 
 Keys (GROUP.KEY=VALUE) are in docs/CONFIG.md, and --cfg job prints all of them; a wrong one is refused with its path.
 
 Output: outputs/NAME/TIME/ with report.html, report.json, model.npz and, for simulations, the nodes' vaults. Ctrl-C and
-SIGTERM end a run with its report and its last model; a second one ends it at once.
+SIGTERM end a run with its report and its last model; a second one ends it at once. checkpoint.npz has the model of each round:
+--resume goes on from it with the same noise, on the same vaults, in a folder beside. What was spent stays in the ledgers.
 
 For a sweep with Optuna (hydra/sweeper=optuna) a trial's value is its accuracy: set hydra.sweeper.direction=maximize.
 """
@@ -66,7 +70,7 @@ def run(ctx: typer.Context) -> None:
     tolerate()
     with watched() as watch:
         try:
-            code = _run_hydra(list(ctx.args))
+            code = _resume(list(ctx.args)) if ctx.args[0] == "--resume" else _run_hydra(list(ctx.args))
         except SystemExit:
             raise
         except BaseException as error:
@@ -78,6 +82,26 @@ def run(ctx: typer.Context) -> None:
             code = _interrupted(error, signum)
     if code:
         raise SystemExit(code)
+
+
+def _resume(arguments: list[str]) -> int:
+    """Goes on with a run; gives the exit code."""
+    from aegis_flower.checkpoint import read, resumed
+    from aegis_flower.cli.trial import single
+    from aegis_flower.files import claim
+
+    match arguments:
+        case ["--resume", folder]:
+            pass
+        case _:
+            raise ConfigError(
+                "--resume", "takes the folder of a run, and nothing else: its configuration is that of the run"
+            )
+    old = Path(folder)
+    cfg = resumed(old)
+    found = read(old)
+    typer.echo(f"going on after round {found.round} of {found.config.strategy.rounds}")
+    return single(cfg, claim(old.with_name(f"{old.name}-resumed")), list(found.overrides))
 
 
 def _interrupted(error: BaseException, signum: int) -> int:

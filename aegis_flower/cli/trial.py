@@ -189,14 +189,24 @@ def simulate(experiment: str, overrides: list[str], runs: Path, **options: Any) 
     """
     from aegis_flower.configs import compose
     from aegis_flower.files import claim
-    from aegis_flower.interrupts import Interrupted, watched
 
     tolerate()
+    try:
+        cfg = compose(experiment, overrides)
+        folder = claim(runs / f"{sum(1 for _ in runs.glob('*')) + 1:03d}")
+    except AegisError as error:
+        typer.echo(f"aegis: {error} [{error.code}]", err=True)
+        return exit_code(error)
+    return single(cfg, folder, overrides, **options)
+
+
+def single(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> int:
+    """Runs one configuration into a folder, without Hydra; gives the exit code. `options` are those of `run_experiment`."""
+    from aegis_flower.interrupts import Interrupted, watched
+
     quiet()
     with watched():
         try:
-            cfg = compose(experiment, overrides)
-            folder = claim(runs / f"{sum(1 for _ in runs.glob('*')) + 1:03d}")
             report = _run(cfg, folder, overrides, **options)
             if report is not None and report.run.status != "finished":
                 raise _Ended(report)

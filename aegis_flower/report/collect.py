@@ -19,6 +19,7 @@ import numpy as np
 
 from aegis_flower import data as datasets
 from aegis_flower import features, gate, report
+from aegis_flower.checkpoint import CHECKPOINT, STATEFUL
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, ConfigError, DataError, RunFailed
 from aegis_flower.files import write_atomically
@@ -109,7 +110,13 @@ def write(
     """
     since = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    warnings = _write_model(cfg, outcome, folder)
+    warnings = [*outcome.problems, *_write_model(cfg, outcome, folder)]
+    if cfg.model.init is not None:
+        warnings.append(f"the model started from {cfg.model.init}; rounds before that are in another report")
+        if Path(cfg.model.init).name == CHECKPOINT and cfg.strategy.name in STATEFUL:
+            warnings.append(
+                f"the moments of {cfg.strategy.name} started anew, which a run in one piece would not have done"
+            )
     run = str(outcome.run_id)
     read = [books.read(n, run, checkpoint(outcome, i + 1)) for i, n in enumerate(nodes)]
     names = {i + 1: n.name for i, n in enumerate(nodes)}
