@@ -27,18 +27,17 @@ import os
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import flwr
 import secagg_aegis as aegis
 import secagg_flower as flower
-from secagg_measure import Failed, forked
+from secagg_cases import FULL, QUICK, SPARSE, TINY, Case, Cases, complete, graph
+from secagg_print import Result, Row, client_grid, goals, megabytes, power, reason, seconds, server_grid, yes_no
 
 STEPS = ("advertise", "share", "masked", "unmask")
-SPARSE = (11, 7)  # shares and threshold, usual numbers with Flower
 ROWS = (
     "mask",
     "share",
@@ -54,165 +53,8 @@ ROWS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """How large the cases are; `goals` says whether they are those the goals speak of."""
-
-    goals: bool
-    pairs: int
-    client: tuple[int, int]  # n, d of the rows on one client
-    complete: tuple[int, int]  # n, d of the unmask row in a complete graph
-    sparse: tuple[int, int]  # and in a sparse one
-    survive: tuple[int, ...]
-    exact: tuple[int, int]  # n with Flower beside it, n without
-    cohorts: tuple[int, ...]
-    dims: tuple[int, ...]
-    lost: tuple[int, ...] = (0, 10, 30)
-    trips: bool = True
-
-
-FULL = Size(
-    goals=True,
-    pairs=3,
-    client=(100, 10**7),
-    complete=(50, 10**6),
-    sparse=(100, 10**7),
-    survive=(10, 50, 100),
-    exact=(1100, 10_000),
-    cohorts=(10, 50, 100),
-    dims=(10**5, 10**6, 10**7),
-)
-QUICK = Size(
-    goals=False,
-    pairs=1,
-    client=(30, 10**6),
-    complete=(20, 10**5),
-    sparse=(20, 10**6),
-    survive=(10, 20),
-    exact=(40, 100),
-    cohorts=(10, 20),
-    dims=(10**4, 10**6),
-)
-TINY = Size(
-    goals=False,
-    pairs=1,
-    client=(5, 1000),
-    complete=(5, 20_000),
-    sparse=(14, 1000),
-    survive=(10,),
-    exact=(12, 13),
-    cohorts=(5, 14),
-    dims=(1000,),
-    lost=(0, 20),
-    trips=False,
-)
-
-
-@dataclasses.dataclass
-class Row:
-    """One line of the goals table; texts as printed, and the numbers behind them for JSON."""
-
-    key: str
-    figure: str
-    flower: str
-    aegis: str
-    goal: str
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    met: bool | None = None  # None where the case is not the one of the goal
-    note: str = ""
-
-
-Result = dict[str, Any] | str  # figures, or why there are none
-Key = tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """What is measured: `work`, in a process of its own, on what `prepare` made in this one."""
-
-    key: Key
-    work: Callable[[Any], Any]
-    prepare: Callable[[], Any] = lambda: None
-
-
-class Bench:
-    """Measures each case once, or in pairs; keeps the results, so that the rows share them."""
-
-    def __init__(self, size: Size, limit: float) -> None:
-        self.size, self.limit, self.start = size, limit, time.monotonic()
-        self.kept: dict[Key, list[Result]] = {}
-        self.prepared: dict[tuple[Any, ...], Any] = {}
-        self.errors: list[str] = []
-
-    def say(self, text: str) -> None:
-        print(f"{time.monotonic() - self.start:6.0f} s  {text}", file=sys.stderr, flush=True)
-
-    def prepare(self, make: Callable[..., Any], *args: Any) -> Any:
-        """What is made once and handed down to the cases."""
-        key = (make, *args)
-        if key not in self.prepared:
-            self.prepared[key] = make(*args)
-        return self.prepared[key]
-
-    def measure(self, case: Case) -> Result:
-        self.say(" ".join(case.key))
-        try:
-            result: Result = forked(case.work, case.prepare())
-        except Failed as failed:
-            result = str(failed)
-        except RuntimeError as error:  # the rest of a long run is worth having
-            result = str(error)
-            self.errors.append(f"{' '.join(case.key)}: {error}")
-        self.kept.setdefault(case.key, []).append(result)
-        self.say(f"    {brief(result)}")
-        return result
-
-    def once(self, case: Case) -> Result:
-        """The median of what was measured for the case, measured now if it was not."""
-        found = self.kept.get(case.key) or [self.measure(case)]
-        good = [result for result in found if isinstance(result, dict)]
-        return sorted(good, key=lambda result: result["cpu"])[len(good) // 2] if good else found[0]
-
-    # -- cases ------------------------------------------------------------------------------------------------------
-
-    def client(self, step: str, side: str, n: int, dim: int, *, sparse: bool) -> Case:
-        if side == "aegis":
-            key = ("client", step, side, graph(sparse), f"n={n}", f"d={dim}")
-            return Case(key, lambda _: getattr(aegis.OneClient(n, dim, sparse=sparse), step)())
-        shares = SPARSE if sparse else complete(n)
-        dims = () if step == "share" else (dim,)
-        key = ("client", step, side, f"k={shares[0]}", *(f"d={d}" for d in dims))
-        return Case(key, lambda one: getattr(one, step)(*dims), lambda: self.prepare(flower.OneClient, *shares))
-
-    def server(self, side: str, n: int, dim: int, percent: int, *, sparse: bool) -> Case:
-        key = ("server", side, graph(sparse), f"n={n}", f"d={dim}", f"lost={percent}%")
-        if side == "aegis":
-            return Case(key, lambda _: aegis.unmask(n, dim, percent, sparse=sparse))
-        shares = SPARSE if sparse else complete(n)
-        real = n * shares[0] * dim <= 2 * 10**6
-
-        def prepare() -> flower.Cohort:
-            if not sparse and (flower.shared, n, *shares) not in self.prepared:
-                self._in_time(n)
-                self.say(f"flower: share steps of {n} clients with {shares[0]} shares")
-            return self.prepare(flower.shared, n, *shares)
-
-        return Case(key, lambda cohort: flower.unmask(cohort, dim, percent, real=real), prepare)
-
-    def _in_time(self, n: int) -> None:
-        """Whether the server of a complete graph of Flower's is within the limit, by the cases of this run: its time grows with
-        n shares of n secrets, of n coefficients each."""
-        share = self.once(self.client("share", "flower", n, 0, sparse=False))
-        estimate = share["cpu"] * n if isinstance(share, dict) else 0.0
-        others = [(k, r) for k, found in self.kept.items() for r in found if k[:3] == ("server", "flower", "complete")]
-        known = [r["cpu"] * (n / int(k[3].removeprefix("n="))) ** 3 for k, r in others if isinstance(r, dict)]
-        self._check(estimate + min(known, default=0.0))
-
-    def _check(self, estimate: float) -> None:
-        if estimate > self.limit:
-            raise Failed(f"left out: > {self.limit:.0f} s (by an estimate, {number(estimate)} s)")
+class Bench(Cases):
+    """The rows of the goals table and of the grids, from the cases that they share."""
 
     # -- rows of the goals table --------------------------------------------------------------------------------------
 
@@ -365,124 +207,6 @@ class Bench:
                         line[side] = self.once(self.server(side, n, dim, percent, sparse=sparse))
                     lines.append(line)
         return lines
-
-
-def graph(sparse: bool) -> str:
-    return "sparse" if sparse else "complete"
-
-
-def complete(n: int) -> tuple[int, int]:
-    """Shares and threshold of Flower's where all are neighbours."""
-    return n, round(0.6 * n)
-
-
-# -- print --------------------------------------------------------------------------------------------------------------
-
-
-def power(dim: int) -> str:
-    exponent = len(str(dim)) - 1
-    return f"10^{exponent}" if dim == 10**exponent else str(dim)
-
-
-def reason(result: Result) -> str:
-    return result if isinstance(result, str) else ""
-
-
-def number(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def megabytes(value: float | None) -> str:
-    return "not known" if value is None else f"{number(value)} MB"
-
-
-def brief(result: Any) -> str:
-    """A result on a progress line, so that a run that is broken off was not for nothing."""
-    if not isinstance(result, dict):
-        return str(result)
-    return ", ".join(f"{name} {number(x) if isinstance(x, int | float) else x}" for name, x in result.items())
-
-
-def seconds(results: list[Result]) -> str:
-    good = [result for result in results if isinstance(result, dict)]
-    if not good:
-        return reason(results[0])
-    text = f"{number(statistics.median(r['cpu'] for r in good))} s"
-    if "wall" in good[0]:
-        text += f" (wall {number(statistics.median(r['wall'] for r in good))})"
-    return text
-
-
-def yes_no(answers: list[Result]) -> str:
-    texts = list(map(str, answers))
-    causes = "; ".join(sorted(set(texts) - {"yes"}))
-    return f"{', '.join('yes' if text == 'yes' else 'no' for text in texts)} ({causes})" if causes else "yes"
-
-
-def times(theirs: Result, ours: Result, field: str = "cpu") -> str:
-    if isinstance(theirs, dict) and isinstance(ours, dict) and theirs[field] and ours[field]:
-        return f"{number(theirs[field] / ours[field])} x"
-    return ""
-
-
-def show(result: Result, field: str) -> str:
-    if isinstance(result, str):
-        return result
-    return "-" if result[field] is None else number(result[field])
-
-
-def table(heads: list[str], lines: list[list[str]]) -> str:
-    widths = [max(len(line[at]) for line in [heads, *lines]) for at in range(len(heads))]
-    rule = ["-" * width for width in widths]
-    return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |"
-        for line in [heads, rule, *lines]
-    )
-
-
-def goals(rows: list[Row]) -> str:
-    lines, notes = [], []
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{number(row.ratio)} x"
-        if row.low is not None and row.high is not None and row.low != row.high:
-            ratio += f" ({number(row.low)} to {number(row.high)})"
-        met = {True: "met", False: "short", None: "-"}[row.met]
-        mark = ""
-        if row.note:
-            notes.append(row.note)
-            mark = f" [{len(notes)}]"
-        lines.append([row.figure + mark, row.flower, row.aegis, ratio, row.goal, met])
-    text = table(["figure", "Flower", "AEGIS", "ratio", "goal", "met/short"], lines)
-    return text + "".join(f"\n[{at}] {note}" for at, note in enumerate(notes, 1))
-
-
-def client_grid(lines: list[dict[str, Any]]) -> str:
-    heads = ["n", "graph", "d", "share: Flower s", "AEGIS s", "ratio", "mask: Flower s", "AEGIS s", "ratio"]
-    heads += ["up: Flower B", "AEGIS B", "peak: Flower MB", "AEGIS MB"]
-    texts = []
-    for line in lines:
-        theirs, ours = line["flower_mask"], line["aegis_mask"]
-        first = [str(line["n"]), line["graph"], power(line["d"])]
-        share = [line["flower_share"], line["aegis_share"]]
-        first += [show(share[0], "cpu"), show(share[1], "cpu"), times(*share)]
-        first += [show(theirs, "cpu"), show(ours, "cpu"), times(theirs, ours)]
-        first += [f"{side['bytes']:,}" if isinstance(side, dict) else side for side in (theirs, ours)]
-        texts.append([*first, show(theirs, "peak"), show(ours, "peak")])
-    return table(heads, texts)
-
-
-def server_grid(lines: list[dict[str, Any]]) -> str:
-    heads = ["n", "graph", "d", "lost", "unmask: Flower s", "AEGIS s", "wall", "ratio"]
-    heads += ["+ sum: Flower s", "AEGIS s", "ratio", "peak: Flower MB", "AEGIS MB"]
-    texts = []
-    for line in lines:
-        theirs, ours = line["flower"], line["aegis"]
-        short = theirs if isinstance(theirs, dict) else ""
-        first = [str(line["n"]), line["graph"], power(line["d"]), f"{line['lost']} %"]
-        first += [show(theirs, "cpu"), show(ours, "cpu"), show(ours, "wall"), times(theirs, ours)]
-        first += [show(short, "cpu_sum"), show(ours, "cpu_sum"), times(theirs, ours, "cpu_sum")]
-        texts.append([*first, show(short, "peak"), show(ours, "peak")])
-    return table(heads, texts)
 
 
 def machine() -> str:

@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from report_examples import example
 from test_imports import imported, top
 from test_layers import ROOT, rooms
-from test_report import example
 
 from aegis_flower.report import write_report
 from aegis_flower.report.page.markup import element, safe

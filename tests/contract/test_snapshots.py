@@ -13,7 +13,7 @@ from aegis.cli import build
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from test_report import example
+from report_examples import example
 
 from aegis_flower.cli import register
 from aegis_flower.report.page import render

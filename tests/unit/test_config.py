@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shlex
-import sys
-from importlib.resources import files
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
+from config_groups import EXPERIMENTS, GROUPS, nested
 
-from aegis_flower import data as datasets
-from aegis_flower import server
 from aegis_flower.configs import (
     ROBUST,
     Config,
@@ -22,26 +15,11 @@ from aegis_flower.configs import (
     ModelConfig,
     PolicyConfig,
     PrivacyConfig,
-    RuntimeConfig,
     compose,
     from_dict,
-    from_run_config,
-    overrides_from_run_config,
-    parse_loss,
 )
-from aegis_flower.configs.check import KEYS
-from aegis_flower.configs.rules import RULES
 from aegis_flower.errors import ConfigError
 
-TREE = files("aegis_flower") / "configs"
-EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (TREE / "experiment").iterdir() if f.name.endswith(".yaml"))
-GROUPS = sorted(
-    (group.name, file.name.removesuffix(".yaml"))
-    for group in TREE.iterdir()
-    if group.is_dir() and group.name not in ("experiment", "features", "__pycache__")  # features has plans
-    for file in group.iterdir()
-    if file.name.endswith(".yaml")
-)
 # What a group's file needs beside it to be possible at all.
 COMPANIONS = {
     ("privacy", "off"): ["policy.require_dp=false"],
@@ -50,12 +28,6 @@ COMPANIONS = {
     ("data", "table"): ["data.features=breast_cancer"],
     **{("strategy", rule): ["data.clients=40"] for rule in ROBUST},
 }
-
-
-def nested(path: str, value: Any) -> dict[str, Any]:
-    for part in reversed(path.split(".")):
-        value = {part: value}
-    return value
 
 
 # -- what is refused, and how ---------------------------------------------------------------------------------------
@@ -224,6 +196,11 @@ def test_fewer_clients_than_the_smallest_cohort_are_refused_but_not_in_a_deploym
     from_dict({"data": {"clients": 2}, "secagg": {"min_cohort": 2}})
 
 
+def test_policy_defaults_require_every_protection() -> None:
+    assert PolicyConfig().require_dp
+    assert PolicyConfig().require_secure_aggregation
+
+
 # -- composition ------------------------------------------------------------------------------------------------------
 
 
@@ -314,227 +291,3 @@ def test_the_resolved_values_are_a_copy() -> None:
     cfg = Config(model=ModelConfig(hidden=[4]))
     cfg.to_dict()["model"]["hidden"].append(9)
     assert cfg.model.hidden == [4]
-
-
-# -- run config and losses ----------------------------------------------------------------------------------------------
-
-
-def test_overrides_of_a_run_config_keep_their_quotes_and_spaces() -> None:
-    wanted = ["vault.root=/srv/my vaults", "policy.columns=[a,b]", "name='it''s'", "privacy.epsilon=3"]
-    name, found = overrides_from_run_config({"aegis-experiment": "digits", "aegis-overrides": shlex.join(wanted)})
-    assert name == "digits"
-    assert found == wanted
-    assert overrides_from_run_config({}) == (None, [])
-    assert overrides_from_run_config({"aegis-experiment": "", "aegis-overrides": ""}) == (None, [])
-
-
-def test_a_quoted_override_reaches_the_config() -> None:
-    name, found = overrides_from_run_config({"aegis-overrides": """'vault.root="/srv/my vaults"' data.clients=4"""})
-    cfg = compose(name, found)
-    assert cfg.vault.root == "/srv/my vaults"
-    assert cfg.data.clients == 4
-
-
-def test_an_open_quote_in_a_run_config_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match="aegis-overrides"):
-        overrides_from_run_config({"aegis-overrides": "name='half"})
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        'policy.purpose="cancer research"',
-        "policy.granted_purposes=[research,'a, b']",
-        "name='Übung'",
-        "vault.root='/srv/my vaults'",
-        """policy.purpose='a "quoted" one'""",
-    ],
-)
-def test_what_submit_writes_comes_through_flowers_own_parser_as_it_was(override: str) -> None:
-    from flwr.common.config import parse_config_args
-
-    from aegis_flower.simulations.submit import run_config
-
-    cfg = compose("digits", [override, "data.clients=4"])
-    carried = run_config(cfg, ["experiment=digits", override], Path("/tmp/out put"))
-    text = " ".join(f'{key}="{value}"' for key, value in carried.items())
-    found, overrides, output = from_run_config(parse_config_args([text]))
-    assert found == cfg
-    assert overrides == ["experiment=digits", override]
-    assert output == "/tmp/out put"
-
-
-def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from aegis_flower.simulations import submit
-
-    monkeypatch.setattr(submit.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'aegis-flower\[ray\]'"):
-        submit.submit(compose("quickstart", ["runtime=ray"]), tmp_path / "out", [])
-    assert not (tmp_path / "out").exists()
-
-
-def test_flowers_helpers_are_those_of_this_environment_and_paths_do_not_depend_on_the_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from aegis_flower.simulations import submit
-    from aegis_flower.simulations.flower import deployment
-
-    monkeypatch.chdir(tmp_path)
-    started: list[Any] = []
-    done = SimpleNamespace(returncode=0, ok=True, log="")
-
-    def run(command: list[str], **options: Any) -> Any:
-        started.append((command, options["env"]))
-        (tmp_path / "out" / "report.json").write_text("{}")
-        return done
-
-    monkeypatch.setattr(submit.subprocess, "run", run)
-    submit.submit(compose("quickstart", ["runtime=deployment"]), Path("out"), [])
-    ((command, environment),) = started
-    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
-    assert Path(command[0]).parent == Path(sys.executable).parent
-
-    carried: list[Any] = []
-    monkeypatch.setattr(deployment, "ray_run", lambda app, given, *more, **options: carried.append(given) or done)
-    cfg = compose("quickstart", ["runtime=ray", "vault.root=./v", "data.clients=3"])
-    submit.submit(cfg, Path("out"), [])
-    found, _, output = from_run_config(carried[0])
-    assert (found.vault.root, output) == (str(tmp_path / "v"), str(tmp_path / "out"))
-    assert (tmp_path / "v" / "hospital-1").is_dir()
-
-
-@pytest.mark.parametrize("carried", ["x", "!!", "eyJhIjoxfQ", "bnVsbA", "W10", "a" * 10_000])
-def test_a_carried_configuration_that_is_none_is_refused(carried: str) -> None:
-    with pytest.raises(ConfigError, match="aegis-config"):
-        from_run_config({"aegis-config": carried})
-
-
-# -- every key, every kind of wrong value -----------------------------------------------------------------------------
-
-
-def leaves(part: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, kind in get_type_hints(type(part)).items():
-        value = getattr(part, name)
-        if dataclasses.is_dataclass(value):
-            found += leaves(value, f"{prefix}{name}.")
-        else:
-            found.append((f"{prefix}{name}", kind))
-    return found
-
-
-LEAVES = leaves(Config())
-BOUNDS = {path: each.within for path, each in KEYS.items() if each.within}
-
-
-def is_number(kind: Any) -> bool:
-    return kind in (int, float) or any(is_number(inner) for inner in get_args(kind))
-
-
-NUMBERS = sorted(path for path, kind in LEAVES if is_number(kind))
-EXTREMES: list[Any] = [
-    None, True, "", "x", "a/b", "\0", "\x1b[31m", "\ud800", [], {}, [None], [[1]], ["", ""], -1, 0, 1, -(2**63), 2**63, 10**400,
-    1e-300,
-    1e300, -1e300, float("nan"), float("inf"), -float("inf"), 0.5, -0.0, b"x", object(), "9" * 10_000, [1e300], [float("nan")],
-]  # fmt: skip
-
-
-def test_every_number_has_its_bounds_and_every_bound_a_number() -> None:
-    assert sorted(BOUNDS) == NUMBERS
-
-
-@pytest.mark.parametrize("path", [path for path, _ in LEAVES])
-def test_no_value_of_any_key_is_anything_but_taken_or_refused_with_a_path(path: str) -> None:
-    """A refusal may name another key where two contradict each other; it is never another exception."""
-    for value in EXTREMES:
-        refused = None
-        try:
-            cfg = from_dict(nested(path, value))
-        except ConfigError as error:
-            refused = error
-        assert refused.path if refused is not None else len(cfg.sha256) == 64, value
-
-
-@pytest.mark.parametrize("path", NUMBERS)
-def test_a_number_outside_its_bounds_is_refused_and_both_ends_are_as_said(path: str) -> None:
-    bounds = BOUNDS[path]
-    many = path in ("model.hidden", "secagg.sparse")
-    for value in (bounds.low - 1, bounds.high * 2 + 1, -1e300 if isinstance(bounds.low, float) else -(10**30)):
-        wrong = [value, value] if many else value
-        with pytest.raises(ConfigError) as error:
-            from_dict(nested(path, wrong))
-        assert error.value.path == path
-    assert bounds.holds(bounds.low) is not bounds.open_low
-    assert bounds.holds(bounds.high) is not bounds.open_high
-    assert not bounds.holds(float("nan"))
-
-
-@pytest.mark.parametrize("path", [path for path, _ in LEAVES])
-def test_no_override_of_any_key_is_anything_but_taken_or_refused(path: str) -> None:
-    for text in ("", "null", "true", "-1", "1e400", "nan", "[", "{a: 1}", "${nothing}", "'", "ü", "9" * 400):
-        try:
-            compose(None, [f"{path}={text}"])
-        except ConfigError:
-            continue
-
-
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "/etc", "x" * 300, "a\nb"])
-def test_a_name_that_cannot_name_a_folder_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        from_dict({"name": name})
-    assert error.value.path == "name"
-
-
-def test_a_holdout_that_leaves_no_row_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    from aegis_flower.simulations.provision import provision
-
-    root = tmp_path / "vaults"
-    with pytest.raises(ConfigError) as error:
-        provision(compose("quickstart", ["data.holdout=0.001"]), root)
-    assert error.value.path == "data.holdout"
-    assert not [each for each in root.iterdir() if each.name != ".lock"]
-
-
-def test_a_name_that_no_registry_has_is_refused_and_never_another_thing() -> None:
-    with pytest.raises(ConfigError, match="mnist"):
-        datasets.spec("mnist")
-    with pytest.raises(ConfigError, match="mnist"):
-        datasets.load(DataConfig(name="mnist"))
-    with pytest.raises(ConfigError):
-        server.inner_strategy(SimpleNamespace(strategy=SimpleNamespace(name="nothing")))  # type: ignore[arg-type]
-
-
-def test_every_strategy_of_the_registry_is_made_of_its_own_class_and_every_group_file_is_one() -> None:
-    files_ = {name for group, name in GROUPS if group == "strategy"}
-    assert files_ == set(RULES)
-    for name, known in RULES.items():
-        made = server.inner_strategy(compose(None, [f"strategy={name}", "data.clients=40"]))
-        assert type(made).__name__ == known.cls
-
-
-def test_help_names_every_choice_of_every_group() -> None:
-    from aegis_flower.cli.run import run_help
-
-    text = run_help()
-    for group, name in [*GROUPS, *(("experiment", each) for each in EXPERIMENTS)]:
-        part = next(p for p in text.replace("\n", " ").split("·") if f"{group} (" in p)
-        assert name in part, (group, name)
-    assert "data.features (breast_cancer)" in text.replace("\n", " ")
-
-
-def test_a_loss_is_node_round_and_step() -> None:
-    assert parse_loss("2@7:masked") == (2, 7, "masked")
-
-
-@pytest.mark.parametrize("text", ["", "2@7", "2:7@masked", "x@7:masked", "2@7:sometime", "-1@7:masked", "2@7:masked "])
-def test_what_is_no_loss_is_refused_with_the_steps_there_are(text: str) -> None:
-    with pytest.raises(ConfigError, match="unmask") as error:
-        parse_loss(text)
-    assert error.value.path == "runtime.lose"
-    with pytest.raises(ConfigError):
-        Config(runtime=RuntimeConfig(lose=[text]))
-
-
-def test_policy_defaults_require_every_protection() -> None:
-    assert PolicyConfig().require_dp
-    assert PolicyConfig().require_secure_aggregation

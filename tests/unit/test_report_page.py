@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from test_report import HOSTILE, Page, deployment, example, hostile, render
+from report_examples import HOSTILE, Page, deployment, example, hostile, render
 
 from aegis_flower.report import RunReport, SecAggReport, words
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_examples import Page
 from rich.console import Console
-from test_report import Page
 from test_report_page import ATTACKS
 
 from aegis_flower.errors import ReportError
