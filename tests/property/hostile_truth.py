@@ -98,7 +98,7 @@ class Truth:
         def noising(step: Any, sums: np.ndarray) -> np.ndarray:
             self._sampled(step)
             out = noised(step, sums)
-            self.gradients.add((out - sums) / (step.noise_multiplier * step.cfg.clip))
+            self.gradients.add((out - sums) / (step.mechanism.noise_multiplier * step.mechanism.clip))
             return out
 
         def releasing(node: Any, permits: Any, proposal: Any, limits: Any, **how: Any) -> Any:
@@ -136,9 +136,11 @@ class Truth:
     def _sampled(self, step: Any) -> None:
         """A noised sum, of rows that were drawn or of none."""
         self.noised += 1
-        self._must(step.noise_multiplier >= self.sigma * (1 - 1e-6), "less noise than the node's own configuration")
-        rate, rows = step.cfg.sample_rate, len(step.data)
-        self.train[Mechanism(step.noise_multiplier, rate, step.cfg.clip)] += 1
+        self._must(
+            step.mechanism.noise_multiplier >= self.sigma * (1 - 1e-6), "less noise than the node's own configuration"
+        )
+        rate, rows = step.mechanism.sample_rate, len(step.data)
+        self.train[Mechanism(step.mechanism.noise_multiplier, rate, step.mechanism.clip)] += 1
         self.rows_expected += rate * rows
         self.rows_variance += rate * (1 - rate) * rows
 
