@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ def load(folder: str | Path) -> TrainedModel:
     folder = Path(folder)
     if not (folder / MODEL).is_file():
         raise DataError(f"{folder}: there is no {MODEL}; give the folder of a run that ended with a model")
+    try:
+        with np.load(folder / MODEL, allow_pickle=False) as stored:
+            weights = {name: stored[name] for name in stored.files}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        raise DataError(f"{folder / MODEL}: it is no file of arrays, as a run leaves it") from None
     report = load_report(folder / JSON)
-    with np.load(folder / MODEL, allow_pickle=False) as stored:
-        weights = {name: stored[name] for name in stored.files}
     plan = features.load(str(folder / FEATURES)) if (folder / FEATURES).is_file() else None
     return TrainedModel(weights, from_dict(report.config.resolved), report, plan)

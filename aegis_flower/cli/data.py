@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from aegis.cli.keys import Folder, Key, KeyFile
@@ -17,6 +17,8 @@ from aegis.cli.vault import opened
 from aegis_flower.cli.cards import Name, card_of, data_card, data_ls, data_show
 
 if TYPE_CHECKING:
+    from aegis_engine.types import DatasetCard
+
     from aegis_flower.importer import Imported
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="CSV, Parquet, Arrow, JSON lines, or a folder of images")]
@@ -48,6 +50,12 @@ def data_schema(
         bool, typer.Option("--each-row-a-person", help="the file names nobody; each row is about somebody else")
     ] = False,
     delimiter: Annotated[str | None, typer.Option(help="between the fields of a CSV file")] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="whether the first line of a CSV file names the columns; else it is a row"
+        ),
+    ] = None,
     show_ranges: Annotated[
         bool,
         typer.Option(
@@ -67,7 +75,15 @@ def data_schema(
     source = sniff(file)
     if delimiter is not None:
         source = replace(source, delimiter=delimiter.replace("\\t", "\t"))
-    found = draft(file, source=source, subject=subject, label=label, alone=each_row_a_person, show_ranges=show_ranges)
+    found = draft(
+        file,
+        source=source,
+        subject=subject,
+        label=label,
+        alone=each_row_a_person,
+        header=header,
+        show_ranges=show_ranges,
+    )
     looked = f"all {found.rows} rows" if found.whole else f"the first {found.rows} rows"
     title = (
         f"Schema of {plain(file.name)}, drafted from {looked}. Review every line; what is not named is not imported."
@@ -140,7 +156,11 @@ def data_extend(
     key: Key = None,
     retention_days: Annotated[
         int | None,
-        typer.Option(help="last day of use of the new rows, counted from today; by default that of the others"),
+        typer.Option(
+            min=0,
+            max=365_250,
+            help="last day of use of the new rows, counted from today; by default that of the others",
+        ),
     ] = None,
     on_bad: OnBad = "fail",
     erased: Erased = "refuse",
@@ -203,18 +223,33 @@ def data_terms(
     rules = terms_file.read(amend)
     if rules.basis != card["classes"][0]["basis"]:
         raise typer.BadParameter("the lawful basis of rows cannot be changed; import them anew under the other one")
+    if rules.lineage is not None:
+        raise typer.BadParameter(
+            "the lineages of rows cannot be changed: what was spent stays spent; leave lineage out"
+        )
     if not yes:
         typer.confirm(plain(f"write {name} anew under these terms? running permits end"), abort=True)
-    for one in (name, name + ".holdout"):
-        if one not in within.datasets():
-            continue
+    day = int(time.time() // _DAY) + rules.retention_days
+    changed, sides = False, [one for one in (name, name + ".holdout") if one in within.datasets()]
+    for one in sides:
         now = card_of(within, one)
         facts = rules.facts(now["facts"]["columns"], one, "holdout" if one.endswith(".holdout") else "train")
         facts["controller"] = rules.controller or now["facts"]["controller"]
-        day = int(time.time() // _DAY) + rules.retention_days
+        # One side may have these terms already, from a call that stopped in the middle.
+        if _are(now, facts, day) and (changed or one != sides[-1]):
+            continue
+        changed = True
         done = within.amend(now["id"], facts=facts, last_day=day, reason=reason)
         told = [f"{what}: {', '.join(done[what])}" for what in ("narrower", "wider") if done[what]]
         say(f"{one}: {'; '.join(told)}")
+
+
+def _are(card: DatasetCard, facts: dict[str, Any], day: int) -> bool:
+    """Whether a data set has these terms."""
+    now: dict[str, Any] = {"delta_femto": 10**10, "max_evaluations": 100, **card["facts"]}
+    plain = {key: sorted(value) if isinstance(value, list) else value for key, value in now.items()}
+    same = all(plain[key] == facts[key] for key in facts if key not in ("columns", "role", "lineages"))
+    return same and all(one["last_day"] == day for one in card["classes"])
 
 
 def data_drop(
@@ -259,7 +294,7 @@ def data_mock(
     schema: Annotated[Path, typer.Argument(metavar="TOML", help="the schema")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="file to be written: .csv or .parquet")],
     rows: Annotated[int, typer.Option(min=1, help="how many")] = 1000,
-    seed: Annotated[int, typer.Option(help="of the draw: the same seed makes the same rows")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the draw: the same seed makes the same rows")] = 0,
 ) -> None:
     """Writes made-up rows of a schema, for code without access to the data. No row is drawn from anybody's."""
     from aegis_flower.data import schema as schemas

@@ -88,6 +88,9 @@ class Source:
     false: tuple[str, ...] = ("false", "no", "f", "n", "0", "nein", "non")
     separator: str = " "
 
+    def __post_init__(self) -> None:
+        _check_source(self)
+
 
 FORMATS: Final = ("csv", "parquet", "arrow", "json", "images")
 
@@ -112,7 +115,6 @@ class Schema:
     def __post_init__(self) -> None:
         if not self.columns or len(self.columns) > _COLUMNS_MAX:
             raise _wrong("columns", f"a schema has 1 to {_COLUMNS_MAX} columns, this one {len(self.columns)}")
-        _check_source(self.source)
         for name, column in self.columns.items():
             _check_name(name)
             _check_column(name, column)
@@ -224,15 +226,18 @@ def _check_source(source: Source) -> None:
     if source.format not in FORMATS:
         raise _wrong("source.format", f"{source.format!r} is not one of {', '.join(FORMATS)}")
     for key in ("delimiter", "quote", "decimal"):
-        if len(value := getattr(source, key)) != 1:
-            raise _wrong(f"source.{key}", f"{value!r} is not one character")
+        value = getattr(source, key)
+        if len(value) != 1 or not value.isascii() or value in "\r\n\0":
+            raise _wrong(f"source.{key}", f"{value!r} is not one character of ASCII")
+    if source.delimiter == source.quote:
+        raise _wrong("source.quote", f"{source.quote!r} is the delimiter, too")
     if not source.separator:
         raise _wrong("source.separator", "is empty; give the text between the numbers of a list")
     if both := {t.casefold() for t in source.true} & {t.casefold() for t in source.false}:
         raise _wrong("source.true", f"{min(both)!r} means true and false")
     try:
         "".encode(source.encoding)
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise _wrong("source.encoding", f"{source.encoding!r} is no encoding that Python knows") from None
 
 
@@ -262,10 +267,17 @@ def _check_bounds(path: str, column: Column) -> None:
             continue
         if column.kind not in _ORDERED:
             raise _wrong(f"{path}.{key}", f"a {column.kind} has no bounds; numbers and integers have")
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not _finite(bound):
             raise _wrong(f"{path}.{key}", f"{bound!r} is no finite number")
     if column.low is not None and column.high is not None and column.low > column.high:
         raise _wrong(f"{path}.low", f"{column.low} is above high = {column.high}")
+
+
+def _finite(bound: float) -> bool:
+    try:
+        return math.isfinite(bound)
+    except OverflowError:
+        return False  # a whole number that no float is near
 
 
 def _column(name: str, about: Any) -> Column:

@@ -150,6 +150,10 @@ def extend(
         DataError: there is no such data set, it is no table, or it has other columns. Nothing has changed.
     """
     datasets = vault.datasets()
+    if name.endswith(HOLDOUT):
+        raise DataError(
+            f"{name}: it is a holdout; name the data set, and each person's rows go to the side they are on"
+        )
     if name not in datasets:
         known = ", ".join(one for one in datasets if not one.endswith(HOLDOUT)) or "none"
         raise DataError(f"{name}: there is no such data set; there are {known}")
@@ -227,6 +231,11 @@ def holdout_share(cards: dict[str, Any]) -> float:
     import json
 
     if "holdout" not in cards:
+        if json.loads(cards["train"]["about"] or "{}").get("holdout"):
+            raise DataError(
+                f"{cards['train']['name']}: its holdout is gone, and rows of people held out would be learnt from; import the "
+                "delivery as a data set of its own"
+            )
         return 0.0
     about = json.loads(cards["holdout"]["about"] or "{}")
     share = about.get("holdout")

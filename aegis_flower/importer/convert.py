@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from aegis_flower.data.schema import Column, Schema, Source
 from aegis_flower.errors import DataError
-from aegis_flower.importer.kinds import MAKERS, arrow_type, text, where
+from aegis_flower.importer.kinds import MAKERS, arrow_type, decoded, text, where
 from aegis_flower.importer.reading.batches import Batch
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ Mask = npt.NDArray[np.bool_]
 # Characters that no identifier has: what is not seen, and what turns the direction of writing.
 _UNSEEN: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
 _SUBJECT_MAX: Final = 256
+# A whole number that is written as one with a fraction.
+WHOLE: Final = r"^([+-]?[0-9]+)\.0+$"
+_NAMES: Final = 20  # of columns, in a message
 
 
 @dataclass
@@ -84,8 +88,7 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
         name for name in schema.columns if name not in batch.columns and schema.columns[name].role != "leave out"
     ]:
         # JSON lines: a later object may have what the first had not.
-        known = ", ".join(batch.columns)
-        raise DataError(f"the file has no column {lacking[0]!r}; its columns are {known}")
+        raise DataError(f"the file has no column {lacking[0]!r}; {_there(batch, schema)}")
     lines = batch.lines
 
     def place(row: int) -> int:
@@ -94,7 +97,8 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
     out = np.zeros(batch.rows, dtype=bool)
     arrays: dict[str, pa.Array] = {}
     for name, column in schema.stored.items():
-        array, wrong = typed(batch.columns[name], column, schema.source)
+        with _named(name, batch, f"a {column.kind}"):
+            array, wrong = typed(batch.columns[name], column, schema.source)
         for reason, mask in wrong.items():
             bad.note(name, reason, mask, place)
             out |= mask
@@ -102,7 +106,8 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
     if schema.subject is None:
         subjects = pa.array([alone(batch.first + row) for row in range(batch.rows)], pa.string())
     else:
-        subjects, none = _subjects(batch.columns[schema.subject])
+        with _named(schema.subject, batch, "identifiers of people"):
+            subjects, none = _subjects(batch.columns[schema.subject])
         bad.note(schema.subject, "no identifier of a person", none, place)
         out |= none
     bad.rows += int(out.sum())
@@ -113,11 +118,39 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
     return Converted(table, subjects, out)
 
 
+def _there(batch: Batch, schema: Schema) -> str:
+    """Which columns a file has. The first line of a file without names is a row: then nothing of it is told."""
+    if not any(name in schema.columns for name in batch.columns):
+        return "it has none of the schema's columns; is its first line a row (header = false)?"
+    names = list(batch.columns)
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return f"its columns are {', '.join(names[:_NAMES])}{more}"
+
+
+@contextlib.contextmanager
+def _named(name: str, batch: Batch, wanted: str) -> Iterator[None]:
+    """What a conversion cannot do is told by column and type: the converter's own words may hold a value."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, ValueError, OverflowError):
+        kind = str(batch.columns[name].type).partition("<")[0]
+        raise DataError(
+            f"column {name!r}: values of {kind} cannot become {wanted}; change the file or the schema"
+        ) from None
+
+
 def _subjects(array: pa.Array) -> tuple[pa.Array, Mask]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_floating(array.type):
+        # "Not a number" is nobody, and above 2^53 different numbers are one.
+        array = where(pc.less_equal(pc.abs(array), 2.0**53), array)
     texts = pc.utf8_trim_whitespace(text(array))
+    # One person, whether or not a program on the way knew whole numbers.
+    texts = pc.replace_substring_regex(texts, WHOLE, r"\1")
     long = pc.greater(pc.binary_length(texts), _SUBJECT_MAX)
     none = pc.or_(pc.is_null(texts), pc.fill_null(pc.or_(pc.equal(texts, ""), long), fill_value=True))
     none = pc.or_(none, pc.fill_null(pc.match_substring_regex(texts, _UNSEEN), fill_value=True))
@@ -129,8 +162,7 @@ def typed(array: pa.Array, column: Column, source: Source) -> tuple[pa.Array, di
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = decoded(array)
     if pa.types.is_null(array.type):
         array = pc.cast(array, pa.string())
     if pa.types.is_floating(array.type):

@@ -7,6 +7,7 @@ schema is public.
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from aegis_flower.data.schema import Column, Kind, Role, Schema, Source
 from aegis_flower.errors import DataError
 from aegis_flower.importer.convert import typed
+from aegis_flower.importer.kinds import decoded
 from aegis_flower.importer.reading.batches import Malformed
-from aegis_flower.importer.reading.files import format_of, image_shape, read
+from aegis_flower.importer.reading.files import format_of, image_shape, read, regular
 from aegis_flower.importer.suspicious import advice, any_name, suspicious
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def draft(
     subject: str | None = None,
     label: str | None = None,
     alone: bool = False,
+    header: bool | None = None,
     show_ranges: bool = False,
 ) -> Draft:
     """Drafts the schema of a file from its first 50 000 rows.
@@ -102,13 +105,15 @@ def draft(
         subject: the column that says whom a row is about; guessed by its name.
         label: the column to be predicted; guessed by its name.
         alone: each row is about a person of its own.
+        header: whether the first line of CSV names the columns. A line that looks like a row is refused where it is not said.
         show_ranges: bounds and vocabularies from the rows go into the draft: it then holds values of people.
 
     Raises:
         DataError: the file does not read, or has no such column.
     """
-    source = source or sniff(path)
+    source = _source(path, source, header)
     first, rows, whole = _sample(path, source)
+    _check_names(path, list(first), told=header is not None or not source.header or source.format != "csv")
     if source.format == "csv" and source.decimal == "." and _commas(first):
         source = replace(source, decimal=",")
     notes: dict[str, list[str]] = {}
@@ -128,7 +133,8 @@ def draft(
             role = "leave out"
         if looks:
             notes[name].append(advice(looks))
-        if odd := _misfits(first[name], column, source):
+        odd = 0 if role == "leave out" else _misfits(first[name], column, source)
+        if odd:
             notes[name].append(
                 f"{odd} of these rows do not fit; the import counts them, and says on which lines they are"
             )
@@ -144,6 +150,7 @@ def draft(
 
 def sniff(path: Path) -> Source:
     """How a file is written, by its name and its first line."""
+    regular(path)
     kind = format_of(path)
     if kind != "csv":
         return Source(format=kind)
@@ -177,9 +184,28 @@ def _sample(path: Path, source: Source) -> tuple[dict[str, pa.Array], int, bool]
     joined = {}
     for name in names:
         arrays = [part.get(name, pa.nulls(len(next(iter(part.values()))))) for part in parts]
-        kind = next((a.type for a in arrays if not pa.types.is_null(a.type)), pa.string())
-        joined[name] = pa.concat_arrays([a.cast(kind) if pa.types.is_null(a.type) else a for a in arrays])
+        kinds = {a.type for a in arrays if not pa.types.is_null(a.type)}
+        kind = kinds.pop() if len(kinds) == 1 else pa.string()
+        try:
+            joined[name] = pa.concat_arrays([a if a.type == kind else a.cast(kind) for a in arrays])
+        except pa.ArrowException:
+            raise DataError(f"{path.name}: column {name!r} is of several types that do not go together") from None
     return joined, rows, next(batches, None) is None
+
+
+def _source(path: Path, source: Source | None, header: bool | None) -> Source:
+    source = source or sniff(path)
+    return source if header is None else replace(source, header=header)
+
+
+def _check_names(path: Path, names: list[str], *, told: bool) -> None:
+    """Refuses names of columns that are rather values of somebody: numbers by half, or a date or an address among them."""
+    numbers = sum(bool(re.fullmatch(r"[+-]?\d+([.,]\d+)?(_\d+)?", name)) for name in names)
+    value = re.compile(r"\d{4}-\d\d-\d\d.*|\d\d?[./]\d\d?[./]\d{4}|[^@\s]+@[^@\s]+\.\w+")
+    if not told and (numbers * 2 >= len(names) or any(value.fullmatch(name) for name in names)):
+        raise DataError(
+            f"{path.name}: its first line looks like a row, not like names of columns; say --no-header, or --header if they are"
+        )
 
 
 def _texts(array: pa.Array) -> pa.Array:
@@ -187,9 +213,10 @@ def _texts(array: pa.Array) -> pa.Array:
 
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_nested(array.type) or pa.types.is_binary(array.type):
+    try:
+        return array.cast(pa.string())
+    except pa.ArrowException:
         return pa.nulls(len(array), pa.string())
-    return array.cast(pa.string())
 
 
 def _commas(first: dict[str, pa.Array]) -> bool:
@@ -212,8 +239,7 @@ def _commas(first: dict[str, pa.Array]) -> bool:
 def _column(name: str, array: pa.Array, source: Source, notes: list[str]) -> Column:
     import pyarrow as pa
 
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = decoded(array)
     kind = array.type
     if array.null_count == len(array):
         notes.append("it has no value in the rows that were looked at")
@@ -233,8 +259,9 @@ def _column(name: str, array: pa.Array, source: Source, notes: list[str]) -> Col
         return Column(kind="tensor", shape=(kind.list_size,), item=_item(kind.value_type))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return Column(kind="list", item=_item(kind.value_type))
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        notes.append(f"columns of {kind} are not imported")
+    if not pa.types.is_string(kind):
+        # Only the kind: names of the fields of an object may be of people.
+        notes.append(f"columns of {str(kind).partition('<')[0]} are not imported")
         return Column(kind="text", role="leave out")
     del name
     return _of_text(array.cast(pa.string()), source, notes)

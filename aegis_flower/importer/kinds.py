@@ -42,16 +42,26 @@ def text(array: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = decoded(array)
     if pa.types.is_string(array.type):
         return array
     if pa.types.is_floating(array.type):
-        # Identifiers that went through a program that knows no whole numbers: 17.0 is 17.
-        whole = pc.fill_null(pc.equal(pc.floor(array), array), fill_value=True)
-        if pc.all(whole).as_py():
-            return pc.cast(pc.cast(array, pa.int64()), pa.string())
+        # Programs that know no whole numbers write 17 as 17.0, whatever else is in the column.
+        whole = pc.and_(pc.equal(pc.floor(array), array), pc.less_equal(pc.abs(array), 2.0**53))
+        plain = pc.cast(pc.cast(where(whole, array), pa.int64()), pa.string())
+        return pc.if_else(pc.fill_null(whole, fill_value=False), plain, pc.cast(array, pa.string()))
     return pc.cast(array, pa.string())
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """Without a dictionary, and text as the one type of text."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
+    return array
 
 
 def _number(array: pa.Array, _: Column, source: Source) -> Made:
@@ -167,10 +177,13 @@ def _instant(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        found = dt.datetime.fromisoformat(text)
-    except ValueError:
+        return _utc(dt.datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def _utc(found: dt.datetime) -> dt.datetime:
+    return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def _parsed(array: pa.Array, form: str, kind: pa.DataType) -> Any:
@@ -185,10 +198,9 @@ def _parsed(array: pa.Array, form: str, kind: pa.DataType) -> Any:
 
 def _strptime(text: str | None, form: str) -> Any:
     try:
-        found = dt.datetime.strptime(text or "", form)  # noqa: DTZ007 - made UTC below where it has no zone
-    except ValueError:
+        return _utc(dt.datetime.strptime(text or "", form))  # noqa: DTZ007 - made UTC where it has no zone
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def _tensor(array: pa.Array, column: Column, source: Source) -> Made:

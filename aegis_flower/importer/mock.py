@@ -50,7 +50,7 @@ def _values(column: Column, rows: int, drawn: np.random.Generator) -> list[Any]:
     start = dt.datetime.combine(_FIRST, dt.time(), dt.UTC)
     made: dict[str, Callable[[], Any]] = {
         "number": lambda: drawn.uniform(low, high, rows),
-        "integer": lambda: drawn.integers(int(np.ceil(low)), int(np.floor(high)) + 1, rows),
+        "integer": lambda: drawn.integers(int(np.ceil(low)), int(max(np.ceil(low), np.floor(high))) + 1, rows),
         "boolean": lambda: drawn.random(rows) < 0.5,  # noqa: PLR2004 - a fair coin
         "category": lambda: [str(level) for level in drawn.choice(column.levels or _LEVELS, rows)],
         "text": lambda: [" ".join(drawn.choice(_WORDS, drawn.integers(1, 8))) for _ in range(rows)],

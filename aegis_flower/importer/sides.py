@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HOLDOUT: Final = ".holdout"
 _GROUP: Final = 1 << 16  # rows of a row group: what training decodes in one piece
+_BYTES: Final = 256 << 20  # of rows that wait for their group
 _DAY: Final = 86400
 
 
@@ -33,7 +34,7 @@ class Side:
             self.draft, schema, compression="none", use_dictionary=texts or False, write_statistics=False
         )
         self._waiting: list[pa.Table] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self.rows = self.size = 0
 
     def add(self, table: pa.Table, subjects: pa.Array) -> None:
@@ -44,8 +45,9 @@ class Side:
         self._vault.table_rows(self.draft, people)
         self._waiting.append(table)
         self._rows += len(people)
+        self._bytes += table.nbytes
         self.rows += len(people)
-        if self._rows >= _GROUP:
+        if self._rows >= _GROUP or self._bytes >= _BYTES:
             self._write()
 
     def _write(self) -> None:
@@ -53,7 +55,7 @@ class Side:
 
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP)
-        self._waiting, self._rows = [], 0
+        self._waiting, self._rows, self._bytes = [], 0, 0
 
     def close(self) -> None:
         """Ends the table's file; `size` says its bytes."""
@@ -65,9 +67,11 @@ class Side:
         """Leaves nothing of what is not stored."""
         self._waiting = []
         # Closed first, while it has somewhere to write its end to: its finaliser would, and complain.
-        with suppress(AegisError):
-            self._writer.close()
-        self.draft.abort()
+        try:
+            with suppress(AegisError, OSError, ValueError):
+                self._writer.close()
+        finally:
+            self.draft.abort()
 
 
 @contextmanager

@@ -249,7 +249,7 @@ def test_a_number_is_the_one_that_the_text_says(values: list[Any]) -> None:
         if text is None or not text.strip() or text == "nan":
             assert found is None
         else:
-            assert found == float(text)
+            assert found == float(text.strip())
             assert np.isfinite(found)
 
 

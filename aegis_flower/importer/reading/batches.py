@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_KEPT = 1000
+
 
 @dataclass
 class Batch:
@@ -31,3 +33,9 @@ class Malformed:
 
     lines: list[int] = field(default_factory=list)
     count: int = 0
+
+    def add(self, line: int) -> None:
+        """Counts a line; the first ones are kept."""
+        self.count += 1
+        if len(self.lines) < _KEPT:
+            self.lines.append(line)

@@ -5,6 +5,7 @@ CSV comes as text, whatever is in it: what a value is says the schema, and a val
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from aegis_flower.importer.reading.batches import Batch, Malformed
 from aegis_flower.importer.reading.csv_file import read_csv, signed
 
 _ROWS = 1 << 16
+# Most of a batch, and of a line of JSON: a file's size is not the memory's.
+_BYTES, _CELLS, _LINE = 64 << 20, 1 << 22, 16 << 20
+_COLUMNS_MAX = 100_000
+_PIXELS = 1 << 26  # of an image: a small file may say that it is a huge one
 _ENDS = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -62,8 +67,7 @@ def read(path: Path, source: Source, malformed: Malformed | None = None) -> Iter
     """
     import pyarrow as pa
 
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file")
+    regular(path)
     reader: Callable[[Path, Source, Malformed | None], Iterator[Batch]] = {
         "csv": read_csv,
         "parquet": _parquet,
@@ -73,14 +77,30 @@ def read(path: Path, source: Source, malformed: Malformed | None = None) -> Iter
     }[source.format]
     try:
         yield from reader(path, source, malformed)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         if "UTF8" in str(error) or "UTF-8" in str(error):
             raise DataError(
                 f"{path.name}: it has bytes that are no {source.encoding}; say the encoding, such as latin-1"
             ) from None
         raise DataError(f"{path.name}: {_without_values(str(error))}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeError:
+        raise DataError(
+            f"{path.name}: it has bytes that are no {source.encoding}; say the encoding, such as latin-1"
+        ) from None
+    except OSError as error:
         raise DataError(f"{path.name}: it cannot be read: {_without_values(str(error))}") from None
+
+
+def regular(path: Path) -> None:
+    """Whether there is something that can be read twice, and ends.
+
+    Raises:
+        DataError: there is nothing, or a pipe or a device.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    if not path.is_file() and not path.is_dir():
+        raise DataError(f"{path}: it is no file; a pipe or a device cannot be read twice: write it to a file first")
 
 
 def _without_values(text: str) -> str:
@@ -94,9 +114,25 @@ def _parquet(path: Path, _: Source, __: Malformed | None) -> Iterator[Batch]:
 
     first = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_ROWS):
-            yield Batch(dict(zip(batch.schema.names, batch.columns, strict=True)), first, batch.num_rows)
+        about = file.metadata
+        groups = [about.row_group(at) for at in range(about.num_row_groups)]
+        # Wide rows come in smaller batches.
+        widest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+        for batch in file.iter_batches(batch_size=max(1, min(_ROWS, _BYTES // max(1, widest)))):
+            yield Batch(_columns(path, batch), first, batch.num_rows)
             first += batch.num_rows
+
+
+def _columns(path: Path, batch: Any) -> dict[str, Any]:
+    """Columns by name, after a look whether they are what the file says: nothing else checks offsets and UTF-8."""
+    names = batch.schema.names
+    if len(names) > _COLUMNS_MAX:
+        raise DataError(f"{path.name}: it has {len(names)} columns, at most {_COLUMNS_MAX} are read")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path.name}: it has two columns {twice!r:.80}; give each a name of its own")
+    batch.validate(full=True)
+    return dict(zip(names, batch.columns, strict=True))
 
 
 def _arrow(path: Path, _: Source, __: Malformed | None) -> Iterator[Batch]:
@@ -111,40 +147,47 @@ def _arrow(path: Path, _: Source, __: Malformed | None) -> Iterator[Batch]:
             raw.seek(0)
             batches = iter(pa.ipc.open_stream(raw))
         for batch in batches:
+            columns = _columns(path, batch)
             for at in range(0, batch.num_rows, _ROWS):
-                part = batch.slice(at, _ROWS)
-                yield Batch(dict(zip(part.schema.names, part.columns, strict=True)), first, part.num_rows)
-                first += part.num_rows
+                part = {name: column.slice(at, _ROWS) for name, column in columns.items()}
+                rows = min(_ROWS, batch.num_rows - at)
+                yield Batch(part, first, rows)
+                first += rows
 
 
 def _json(path: Path, source: Source, malformed: Malformed | None) -> Iterator[Batch]:
     """JSON lines, a part of the file at a time: a later object may have keys that the first has not."""
     import pyarrow as pa
 
-    first, known = 0, list[str]()
+    first, known, held = 0, dict[str, None](), 0
     with path.open(encoding=signed(source.encoding)) as file:
         rows: list[dict[str, Any]] = []
         lines: list[int] = []
-        for line, text in enumerate(file, 1):
+        for line, text in enumerate(iter(lambda: file.readline(_LINE + 1), ""), 1):
+            if len(text) > _LINE:
+                raise DataError(f"{path.name}: line {line} is longer than {_LINE >> 20} MiB")
             if not text.strip():
                 continue
             try:
                 row = json.loads(text)
                 if not isinstance(row, dict):
                     raise TypeError
-            except (ValueError, TypeError):
+                json.dumps(row, ensure_ascii=False).encode()  # half a character is none
+            except (ValueError, TypeError, RecursionError):
                 if malformed is None:
                     raise DataError(f"{path.name}: line {line} is no JSON object") from None
-                malformed.count += 1
-                malformed.lines.append(line)
+                malformed.add(line)
                 continue
-            known += [name for name in row if name not in known]
+            known |= dict.fromkeys(row)
+            if len(known) > _COLUMNS_MAX:
+                raise DataError(f"{path.name}: to line {line}, its objects have more than {_COLUMNS_MAX} keys")
             rows.append(row)
             lines.append(line)
-            if len(rows) == _ROWS // 4:
+            held += len(text)
+            if len(rows) == _ROWS // 4 or held > _BYTES or len(rows) * len(known) > _CELLS:
                 yield Batch({name: _mixed(pa, rows, name) for name in known}, first, len(rows), lines)
                 first += len(rows)
-                rows, lines = [], []
+                rows, lines, held = [], [], 0
         if rows:
             yield Batch({name: _mixed(pa, rows, name) for name in known}, first, len(rows), lines)
 
@@ -165,21 +208,24 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
     import pyarrow as pa
 
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ModuleNotFoundError:
         raise DataError("images need Pillow: pip install 'aegis-flower[images]'") from None
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
-    if not files:
-        raise DataError(f"{path.name}: there is no image in it ({', '.join(IMAGES)})")
+    files = image_files(path)
     shape: tuple[int, ...] | None = None
     first = 0
-    for at in range(0, len(files), 512):
+    # Large images come in smaller batches.
+    step = max(1, min(512, _BYTES // int(np.prod(_shape(files) or (1,)))))
+    for at in range(0, len(files), step):
         pixels, names, labels, numbers = [], [], [], []
-        for number, file in enumerate(files[at : at + 512], at + 1):
+        for number, file in enumerate(files[at : at + step], at + 1):
             try:
                 with Image.open(file) as opened:
+                    if opened.width * opened.height > _PIXELS:
+                        raise OSError
                     image = np.asarray(opened if opened.mode in ("L", "RGB") else opened.convert("RGB"), dtype=np.uint8)
-            except (UnidentifiedImageError, OSError):
+                str(file.relative_to(path)).encode()
+            except Exception:  # noqa: BLE001 - decoders of images raise anything
                 image = np.empty((0,), dtype=np.uint8)
             shape = shape or (image.shape if image.size else None)
             if image.size == 0 or image.shape != shape:
@@ -187,8 +233,7 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
                     raise DataError(
                         f"{path.name}: image {number} of {len(files)} is no image of the first one's size {shape}"
                     )
-                malformed.count += 1
-                malformed.lines.append(number)
+                malformed.add(number)
                 continue
             pixels.append(image.reshape(-1))
             names.append(str(file.relative_to(path)))
@@ -206,11 +251,34 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
         first += len(names)
 
 
+def image_files(path: Path) -> list[Path]:
+    """The images of a folder, in their order.
+
+    Raises:
+        DataError: there is none, or one lies elsewhere: a link out of the folder.
+    """
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES and file.is_file())
+    if not files:
+        raise DataError(f"{path.name}: there is no image in it ({', '.join(IMAGES)})")
+    root = path.resolve()
+    for number, file in enumerate(files, 1):
+        if not file.resolve().is_relative_to(root):
+            raise DataError(f"{path.name}: image {number} of {len(files)} is a link to a file outside of the folder")
+    return files
+
+
 def image_shape(path: Path) -> tuple[int, ...]:
-    """Height, width and channels of the first image of a folder."""
+    """Height, width and channels of the first image of a folder that is one."""
+    if (shape := _shape(image_files(path))) is None:
+        raise DataError(f"{path.name}: no image in it can be read")
+    return shape
+
+
+def _shape(files: list[Path]) -> tuple[int, ...] | None:
     from PIL import Image
 
-    first = next(file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGES)
-    with Image.open(first) as opened:
-        channels = () if opened.mode == "L" else (3,)
-        return (opened.height, opened.width, *channels)
+    for file in files:
+        with contextlib.suppress(Exception), Image.open(file) as opened:  # decoders of images raise anything
+            if opened.width * opened.height <= _PIXELS:
+                return (opened.height, opened.width, *(() if opened.mode == "L" else (3,)))
+    return None
