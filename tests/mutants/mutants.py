@@ -176,7 +176,7 @@ PYTHON = [
     Mutant(
         "T17 rows stay in torch's batch",
         TRAIN,
-        "                inputs.zero_()\n            finally:\n                x.zero_()",
+        "                clear(inputs)\n            finally:\n                clear(x)",
         "            finally:\n                pass",
         f"{UNIT}/test_train_traces.py::test_a_batch_is_cleared_after_its_step",
     ),
