@@ -167,7 +167,8 @@ bench-startup: setup ## what importing the client app costs, for steps that trai
 lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-		--no-header --extra dev --extra ray .cache/lock/pyproject.toml -o requirements.lock
+		--no-header --extra dev --extra ray --extra keras --extra jax --extra lora --extra sweeps \
+		--extra tensorboard --extra mlflow --extra wandb .cache/lock/pyproject.toml -o requirements.lock
 
 clean: ## remove build results, keep the cargo target folder
 	rm -rf $(VENV) dist outputs multirun
