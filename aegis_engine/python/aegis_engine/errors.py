@@ -94,6 +94,12 @@ class PermitRequired(VaultError):
     """The vault has a policy bundle: reading needs a permit from the compliance engine."""
 
 
+class JailError(AegisError):
+    """A jail cannot be put up here, or a task in it did not end as it should. Nothing of it left."""
+
+    code = "AEG-J000"
+
+
 class AuditError(AegisError):
     """The audit log cannot be written or read."""
 

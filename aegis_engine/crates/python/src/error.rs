@@ -1,6 +1,7 @@
 //! The one place where engine errors become Python's exceptions of `aegis_engine.errors`.
 
 use aegis_audit::AuditError;
+use aegis_jail::JailError;
 use aegis_noise::NoiseError;
 use aegis_policy::bundle::KeepError;
 use aegis_policy::{ConsentError, PermitError, PolicyError};
@@ -23,6 +24,7 @@ pub enum Fault {
     SecAgg(SecAggError),
     Roster(RosterError),
     Noise(NoiseError),
+    Jail(JailError),
     Python(PyErr),
 }
 
@@ -43,6 +45,7 @@ from!(
     SecAgg(SecAggError),
     Roster(RosterError),
     Noise(NoiseError),
+    Jail(JailError),
     Python(PyErr)
 );
 
@@ -56,6 +59,7 @@ impl From<Fault> for PyErr {
             Fault::SecAgg(e) => secagg(py, &e),
             Fault::Roster(e) => make(py, "RosterError", e.code(), &e.to_string()),
             Fault::Noise(e) => make(py, "AegisError", e.code(), &e.to_string()),
+            Fault::Jail(e) => make(py, "JailError", e.code(), &e.to_string()),
             Fault::Python(e) => e,
         })
     }

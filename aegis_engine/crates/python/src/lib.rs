@@ -18,6 +18,7 @@ mod data;
 mod earlier;
 mod error;
 mod handle;
+mod jail;
 mod keys;
 mod noise;
 mod permits;
@@ -60,6 +61,8 @@ mod _native {
     use crate::data::tables::TableReader;
     #[pymodule_export]
     use crate::handle::Vault;
+    #[pymodule_export]
+    use crate::jail::{jail_build_view, jail_confine, jail_layers, jail_leave_host};
     #[pymodule_export]
     use crate::keys::KeyProvider;
     #[pymodule_export]
