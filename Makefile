@@ -17,7 +17,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -104,6 +104,12 @@ test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at
 test-matrix: setup ## the tests that meet Flower, with the oldest and the newest Flower that pyproject.toml allows
 	PYTHONPATH=$(OLDEST) $(BIN)/pytest -q tests/unit tests/e2e tests/property
 	$(BIN)/pytest -q tests/unit tests/e2e tests/property
+
+test-redteam: setup ## every hostile app in the whole jail, in none, with each layer left out and with each alone; renews the table of docs/JAIL.md
+	$(BIN)/python tests/redteam/table.py docs/JAIL.md
+
+bench-jail: setup ## start of a task, training in a jail beside outside
+	$(BIN)/python benches/jail.py
 
 test-hostile: setup ## 100 000 changed messages of a hostile server to a node with strict terms
 	AEGIS_HOSTILE=100000 $(BIN)/pytest -q -s tests/property/test_hostile_server.py

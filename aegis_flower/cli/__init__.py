@@ -8,6 +8,7 @@ from aegis.cli.output import EXIT_CODES
 from aegis_flower.cli import consent, data, model
 from aegis_flower.cli.certs import certs_make
 from aegis_flower.cli.init import init as init_command
+from aegis_flower.cli.jail import jail_check
 from aegis_flower.cli.privacy import privacy_show
 from aegis_flower.cli.report import report_open, report_show
 from aegis_flower.cli.run import run as run_command
@@ -45,3 +46,6 @@ def register(app: typer.Typer) -> None:
     certs = typer.Typer(help="Certificates and node keys for a deployment on your own machines.", no_args_is_help=True)
     certs.command("make")(certs_make)
     app.add_typer(certs, name="certs")
+    jail = typer.Typer(help="Running an app that nobody trusts.", no_args_is_help=True, epilog=EXIT_CODES)
+    jail.command("check")(jail_check)
+    app.add_typer(jail, name="jail")

@@ -9,7 +9,6 @@ The warm parent imports what tasks need (numpy, torch), inside namespaces and a 
 that ran in it could keep what one task saw for the next one. The engine's `aegis-jail` puts up the layers.
 """
 
-
 from __future__ import annotations
 
 import importlib

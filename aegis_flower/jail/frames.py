@@ -27,7 +27,7 @@ class _Frame:
 
     def pack(self) -> bytes:
         """The frame's bytes."""
-        return self.FORM.pack(*astuple(self))  # type: ignore[call-overload,no-any-return]
+        return self.FORM.pack(*astuple(self))  # type: ignore[call-overload]
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:

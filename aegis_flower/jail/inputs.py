@@ -112,7 +112,7 @@ def region(size: int) -> int:
     return fd
 
 
-def _write(fd: int, data: bytes | npt.NDArray[np.uint8], at: int) -> None:
+def _write(fd: int, data: Any, at: int) -> None:
     left = memoryview(data)
     while left:
         done = os.pwrite(fd, left, at)

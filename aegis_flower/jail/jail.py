@@ -29,6 +29,7 @@ LAYERS: Final = tuple(_native.jail_layers())
 LOG_BYTES: Final = 64 << 10  # of a task's words that are kept; the rest is read and dropped
 _START_SECONDS: Final = 120.0  # torch's import on a busy machine
 _GRACE: Final = 30.0  # seconds after a task's deadline in which the parent must have said that it ended
+_COMPUTING: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _MAIN: Final = "import sys; sys.path[:] = sys.argv[2:]; from aegis_flower.jail.parent import main; main(sys.argv[1])"
 
 
@@ -86,7 +87,6 @@ class Jail:
         app: folder of the app's code.
         preload: modules that the warm parent imports, so that tasks start quickly.
         more: further files and folders that tasks may read.
-        minimum: layers without which it does not start; all by default.
         without: layers to leave out, for tests of the others.
 
     Raises:
@@ -239,8 +239,10 @@ class _Words:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the node's own: its variables may hold keys."""
-    return {"LANG": "C.UTF-8", "HOME": "/scratch", "TMPDIR": "/scratch", "PYTHONDONTWRITEBYTECODE": "1", "USER": "app", "LOGNAME": "app"}
+    """Nothing of the node's own but how to compute: other variables may hold keys."""
+    kept = {name: os.environ[name] for name in _COMPUTING if name in os.environ}
+    home = {"HOME": "/scratch", "TMPDIR": "/scratch", "USER": "app", "LOGNAME": "app"}
+    return {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **home, **kept}
 
 
 def _read(output: int, size: int) -> npt.NDArray[np.float32]:

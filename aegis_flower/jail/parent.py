@@ -78,10 +78,10 @@ def _wait(child: int, seconds: float, control: socket.socket) -> bool:
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            ready, _, _ = select.select([process, control], [], [], max(0.0, left))
+            ready, _, _ = select.select([process, control.fileno()], [], [], max(0.0, left))
             if process in ready:
                 return False
-            if control in ready:  # the node is gone: it says nothing while a task runs
+            if ready:  # the node is gone: it says nothing while a task runs
                 os._exit(1)
             if left <= 0:
                 signal.pidfd_send_signal(process, signal.SIGKILL)

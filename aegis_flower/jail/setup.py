@@ -41,7 +41,9 @@ class Setup:
     @classmethod
     def read(cls, text: str) -> Setup:
         """From a command line."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()})
+        told = json.loads(text)
+        lists = {name: tuple(told[name]) for name in ("readable", "path", "preload", "layers")}
+        return cls(control=told["control"], app=told["app"], **lists)
 
 
 def readable(app: Path, more: tuple[Path, ...] = ()) -> tuple[str, ...]:

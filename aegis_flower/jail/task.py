@@ -24,8 +24,11 @@ def run(setup: Setup, order: Order, inputs: int, output: int, log: int, confined
     """Runs one task in this process and ends it. The app has three descriptors: nothing, and the node's log twice.
 
     Args:
-        setup, order: of the jail and of the task.
-        inputs, output, log: descriptors of sealed memory, of the region for the answer, of a pipe.
+        setup: of the jail.
+        order: of the task.
+        inputs: descriptor of sealed memory.
+        output: descriptor of the region for the answer.
+        log: a pipe for the app's words.
         confined: a pipe that gets one byte when the jail is up. No app can write there, so none can say that it is not.
     """
     try:

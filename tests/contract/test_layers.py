@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights", "inputs"},
+    {"files", "console", "interrupts", "weights", "inputs", "jail"},
     {"data"},
     {"features"},
     {"terms"},

@@ -25,6 +25,7 @@ FLOORS: dict[str, list[str]] = {
         "verify",
     ],
     "folder": ["private", "root", "stat", "unfit", "walk", "place", "dir"],
+    "jail": ["layer", "error", "limits", "namespaces", "view", "rules", "filter", "confine"],
     "memory": ["harden", "map", "alloc", "pages", "guarded"],
     "noise": ["clip", "error", "rng", "discrete", "gaussian", "poisson", "session"],
     "policy": [
@@ -45,6 +46,7 @@ FLOORS: dict[str, list[str]] = {
         "earlier",
         "error",
         "buffer",
+        "jail",
         "keys",
         "noise",
         "progress",

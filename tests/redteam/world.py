@@ -214,7 +214,11 @@ class World:
         for path in (self.folder / "host").iterdir():
             if path.name != "socket" and not path.is_dir():
                 path.unlink()
-        for path in (self.folder / "app" / "left-behind", pathlib.Path("/tmp/left-behind"), pathlib.Path("/dev/shm/left-behind")):
+        for path in (
+            self.folder / "app" / "left-behind",
+            pathlib.Path("/tmp/left-behind"),
+            pathlib.Path("/dev/shm/left-behind"),
+        ):
             path.unlink(missing_ok=True)
         pathlib.Path(f"/dev/shm/aegis-redteam-{os.getpid()}").unlink(missing_ok=True)
 

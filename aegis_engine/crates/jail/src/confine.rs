@@ -4,14 +4,13 @@
 use std::io;
 use std::path::PathBuf;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags,
     clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
     set_capabilities_secure_bits, set_no_new_privs, unshare_unsafe,
 };
 
-use crate::namespaces::{has_left, one_thread, undumpable};
+use crate::namespaces::{die_with_parent, has_left, one_thread, undumpable};
 use crate::view::{SCRATCH, scratch};
 use crate::{JailError, Layer, Layers, Limits, filter, rules};
 
@@ -35,8 +34,7 @@ impl Confinement {
     pub fn apply(&self) -> Result<(), JailError> {
         one_thread()?;
         undumpable()?;
-        let dies = set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
-        dies.map_err(JailError::layer(Layer::Namespaces, "PR_SET_PDEATHSIG"))?;
+        die_with_parent()?;
         if self.layers.has(Layer::View) {
             has_left()?;
             self.private_scratch().map_err(JailError::layer(

@@ -28,9 +28,7 @@ static LEFT: AtomicBool = AtomicBool::new(false);
 pub fn leave_host() -> Result<(), JailError> {
     one_thread()?;
     let failed = |what| JailError::layer(Layer::Namespaces, what);
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(io::Error::from)
-        .map_err(failed("PR_SET_PDEATHSIG"))?;
+    die_with_parent()?;
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     let flags = UnshareFlags::NEWUSER
         | UnshareFlags::NEWNET
@@ -61,6 +59,13 @@ pub(crate) fn has_left() -> Result<(), JailError> {
         Layer::Namespaces,
         "a view without namespaces",
     )(io::Error::other("leave_host comes first")))
+}
+
+/// Ends this process when its parent ends. A fork does not inherit that.
+pub(crate) fn die_with_parent() -> Result<(), JailError> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(io::Error::from)
+        .map_err(JailError::layer(Layer::Namespaces, "PR_SET_PDEATHSIG"))
 }
 
 /// No core dump, and no look into `/proc/PID/mem` or `ptrace` from another process of the same user.

@@ -5,9 +5,9 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::view::SCRATCH;
+use crate::view::{DEVICES, FACTS, SCRATCH};
 use crate::{JailError, Layer};
 
 /// The least that is accepted: files, truncation, devices' ioctl, TCP, signals, abstract sockets (Linux 6.12).
@@ -50,6 +50,24 @@ fn restricted(readable: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
             continue;
         }; // not there: nothing to allow
         let access = if path.is_dir() {
+            read
+        } else {
+            AccessFs::ReadFile.into()
+        };
+        rules = rules.add_rule(PathBeneath::new(parent, access))?;
+    }
+    for path in DEVICES {
+        let Ok(parent) = PathFd::new(path) else {
+            continue;
+        };
+        let both = AccessFs::ReadFile | AccessFs::WriteFile;
+        rules = rules.add_rule(PathBeneath::new(parent, both))?;
+    }
+    for path in FACTS {
+        let Ok(parent) = PathFd::new(path) else {
+            continue;
+        };
+        let access = if Path::new(path).is_dir() {
             read
         } else {
             AccessFs::ReadFile.into()

@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 use rustix::process::pivot_root;
 
-use crate::namespaces::{has_left, one_thread};
+use crate::namespaces::{die_with_parent, has_left, one_thread};
 use crate::{JailError, Layer};
 
 /// Where the new root is put together. It exists everywhere, and disappears with the old root.
@@ -23,9 +23,9 @@ const BENCH: &str = "/tmp";
 /// The private scratch folder, as an app sees it; `/tmp` leads there, unless a named path lies in that.
 pub(crate) const SCRATCH: &str = "/scratch";
 /// What numerical libraries open: nothing of it tells of the host's processes or files.
-const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"];
+pub(crate) const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"];
 /// Read for the number and kind of cores; constant facts of the machine.
-const FACTS: [&str; 2] = ["/proc/cpuinfo", "/sys/devices/system/cpu"];
+pub(crate) const FACTS: [&str; 2] = ["/proc/cpuinfo", "/sys/devices/system/cpu"];
 
 /// What the tasks of a jail can see.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,7 @@ impl View {
     pub fn build(&self) -> Result<(), JailError> {
         one_thread()?;
         has_left()?;
+        die_with_parent()?;
         let failed = |what| JailError::layer(Layer::View, what);
         mount_change(
             "/",

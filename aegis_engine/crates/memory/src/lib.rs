@@ -6,7 +6,8 @@
 //! - [`Allocator`]: a global allocator whose large blocks are like [`Pages`], for code that allocates by itself (Arrow).
 //! - [`harden_process`]: no core dumps and no `ptrace` by others, for the whole process.
 //!
-//! This crate and the buffer protocol of the bindings are the only places of the engine with `unsafe`.
+//! This crate, the buffer protocol of the bindings and two system calls of the jail are the only places of the engine with
+//! `unsafe`.
 #![allow(unsafe_code)]
 
 mod alloc;
