@@ -19,7 +19,10 @@ WAYS = {
     "no jail": LAYERS,
     **{f"without {name}": (name,) for name in LAYERS},
     # a view is one of mounts of one's own, so it stands with the namespaces
-    **{f"{name} alone": tuple(x for x in LAYERS if x != name and (name, x) != ("view", "namespaces")) for name in LAYERS},
+    **{
+        f"{name} alone": tuple(x for x in LAYERS if x != name and (name, x) != ("view", "namespaces"))
+        for name in LAYERS
+    },
 }
 MARKER = "<!-- made by `make test-redteam` -->\n"
 
@@ -59,7 +62,11 @@ def main():
         bare = results["no jail"].get(app, "nothing to be had")
         alone = [name for name in LAYERS if app not in results[f"{name} alone"]] if app in results["no jail"] else []
         lines.append(f"| `{app}` | {bare} | {', '.join(alone) or '-'} |")
-    ways = ["| layers | apps that got something |", "|---|---|", *(f"| {way} | {len(got)} |" for way, got in results.items())]
+    ways = [
+        "| layers | apps that got something |",
+        "|---|---|",
+        *(f"| {way} | {len(got)} |" for way, got in results.items()),
+    ]
     text = "\n".join([*ways, "", *lines]) + "\n"
     if len(sys.argv) > 1:
         document = pathlib.Path(sys.argv[1])

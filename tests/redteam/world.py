@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from aegis_flower.jail import Jail, Limits, Work
 
 APPS = pathlib.Path(__file__).parent / "apps"
+SENTINEL = b"SENTINEL"
 LIMITS = Limits(seconds=3.0, cpu_seconds=2, memory=1 << 30, threads=24, scratch=8 << 20, files=64)
 _VICTIM = """
 import ctypes, os, signal, sys
@@ -156,9 +158,10 @@ class World:
         result = jail.run(self.work(app), LIMITS)
         if asked:
             asked.join(3)
+        self._settle()
         got = Got()
         for name, data in list(self.received):
-            if data:
+            if data and data != SENTINEL:
                 got.channels[name] = len(data)
         for secret, what in ((self.secret, "key"), (self.loot, "rows of another task")):
             if result.update is not None and secret in result.update.astype(np.uint8).tobytes():
@@ -172,6 +175,31 @@ class World:
             got.channels["kernel"] = said[0]
         self._tidy()
         return got, result
+
+    def _settle(self):
+        """Waits until each receiver has taken all that was sent before: each takes one after the other."""
+        sent = set()
+        for name, family in (
+            ("tcp", socket.AF_INET),
+            ("tcp6", socket.AF_INET6),
+            ("unix", socket.AF_UNIX),
+            ("abstract", socket.AF_UNIX),
+        ):
+            if self.ports[name] == 1:
+                continue
+            host = {"tcp": "127.0.0.1", "tcp6": "::1"}.get(name)
+            address = (host, self.ports[name]) if host else "\0" * (name == "abstract") + self.ports[name]
+            with socket.socket(family) as s:
+                s.connect(address)
+                s.sendall(SENTINEL)
+            sent.add(name)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.sendto(SENTINEL, ("127.0.0.1", self.ports["udp"]))
+        sent.add("udp")
+        deadline = time.monotonic() + 60
+        while {name for name, data in list(self.received) if data == SENTINEL} != sent:
+            assert time.monotonic() < deadline, "a receiver of the host has stopped"
+            time.sleep(0.001)
 
     def _ask(self):
         for _ in range(30):
