@@ -17,6 +17,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from aegis_flower import data as data_sets
+from aegis_flower import features
 from aegis_flower import project as projects
 from aegis_flower.client import VaultClient, aegis_client_app
 from aegis_flower.configs import (
@@ -92,6 +93,8 @@ class AegisApp:
 
     def __init__(self, choice: _Choice, client: Any, model: ModelFn | None, recipe: Mapping[str, Any]) -> None:
         self._choice = choice
+        # In one process each message of each node asks again.
+        self._cached = functools.lru_cache(maxsize=8)(lambda frozen: choice.compose(dict(frozen))[0])
         own = recipe.get("spec")
         self.model: ModelFn | None = (
             functools.partial(built, model, lambda: own) if model is not None and own is not None else model
@@ -100,7 +103,7 @@ class AegisApp:
 
     def _composed(self, run_config: Mapping[str, Any]) -> Config:
         frozen = tuple((str(key), str(value)) for key, value in run_config.items() if str(key).startswith("aegis-"))
-        return _cached(self._choice, frozen)
+        return self._cached(frozen)
 
     @functools.cached_property
     def server(self) -> ServerApp:
@@ -162,6 +165,7 @@ class AegisApp:
                 cfg = replace(cfg, data=replace(cfg.data, clients=len(nodes)))
             else:
                 _drafted(cfg)
+            features.chosen(cfg.data)  # a plan that means nothing is said before there is a folder
         if cfg.runtime.kind != "inprocess":
             raise ConfigError("runtime.kind", "run() trains in this process; `aegis run` and `flwr run` submit the app")
         where = Path(folder) if folder is not None else _new_folder(cfg.name)
@@ -203,11 +207,6 @@ class AegisApp:
         if self._choice.config is not None:
             raise ConfigError("overrides", "the app was made with config=, which nothing changes; put them there")
         return replace(self._choice, overrides=(*self._choice.overrides, *overrides))
-
-
-@functools.lru_cache(maxsize=8)
-def _cached(choice: _Choice, frozen: tuple[tuple[str, str], ...]) -> Config:
-    return choice.compose(dict(frozen))[0]
 
 
 def aegis_app(
@@ -304,14 +303,13 @@ def _drafted(cfg: Config) -> None:
     """Writes drafts of the schema and the plan that a run of a file needs and lacks, and ends there: people review them."""
     from aegis_flower.importer.started import drafts
 
-    if cfg.data.name != data_sets.TABLE or cfg.data.path is None:
+    rows, schema, plan = cfg.data.path, cfg.data.schema, cfg.data.features
+    if cfg.data.name != data_sets.TABLE or rows is None or schema is None or plan is None:
         return
-    schema, plan = cfg.data.schema, cfg.data.features
-    assert plan is not None
-    files = [file for file in (schema and Path(schema), Path(plan)) if file]
-    if all(file.is_file() for file in files) or ("/" not in plan and not plan.endswith((".yaml", ".yml"))):
+    packaged = "/" not in plan and not plan.endswith((".yaml", ".yml"))
+    if packaged or (Path(schema).is_file() and Path(plan).is_file()):
         return
-    written = drafts(Path(cfg.data.path), files[0], Path(plan))
+    written = drafts(Path(rows), Path(schema), Path(plan))
     raise ConfigError(
         "data",
         f"{' and '.join(str(file) for file in written.files)} did not exist and {'is' if len(written.files) == 1 else 'are'} now "

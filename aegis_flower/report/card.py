@@ -86,7 +86,8 @@ def _data(report: RunReport, plan: Plan | None) -> Iterator[str]:
         known = data.DATASETS.get(str(told.get("name")))
         if known is not None:
             spec = known.spec
-            yield f"Columns: {len(spec.columns)}, of {spec.features} numbers. Label: `{_cell(spec.label)}`, {spec.classes} classes."
+            yield f"Columns: {len(spec.columns)}, of {spec.features} numbers."
+            yield f"Label: `{_cell(spec.label)}`, of {spec.classes} classes."
             yield ""
         return
     about = _schema(told.get("schema"))
