@@ -83,8 +83,8 @@ def load(name: str) -> Plan:
     column, keys = lacking[0]
     raise ConfigError(
         "data.features",
-        f"{name} is a draft, and {len(lacking)} of its columns lack what nobody has declared, such as {column}: {keys}. Declare it "
-        "in the schema, then draft the plan again: aegis data features schema.toml",
+        f"{name} is a draft, and {len(lacking)} of its columns lack what nobody has declared, such as {column}: {keys}. Declare "
+        "it in the schema, then draft the plan again: aegis data features schema.toml",
     )
 
 
