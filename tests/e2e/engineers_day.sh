@@ -23,7 +23,7 @@ echo "from a file to a report: $(($(date +%s) - began)) s"
 sed -i 's/nn.Linear(spec.features, 32), nn.Tanh(), nn.Linear(32, spec.classes)/nn.Linear(spec.features, 6), nn.Tanh(), nn.Linear(6, spec.classes)/' clinics/app.py
 
 # Noon: the machine dies in the middle of a run. What was spent stays spent; the rounds that are left are done.
-aegis run strategy.rounds=20 hydra.run.dir=outputs/long &
+aegis run strategy.rounds=8 hydra.run.dir=outputs/long &
 run=$!
 while [ ! -f outputs/long/checkpoint.npz ]; do kill -0 $run; sleep 0.1; done
 kill -9 $run

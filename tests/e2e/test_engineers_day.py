@@ -28,7 +28,7 @@ def patients(count: int, *, labelled: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_an_engineers_day_ends_with_predictions_of_an_own_model(tmp_path, capsys):
     (tmp_path / "patients.csv").write_text(patients(1500, labelled=True))
     (tmp_path / "new.csv").write_text(patients(25, labelled=False))
@@ -43,28 +43,28 @@ def test_an_engineers_day_ends_with_predictions_of_an_own_model(tmp_path, capsys
         },
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=1100,
         check=False,
     )
     out = done.stdout
     assert done.returncode == 0, out + done.stderr
     assert "nobody declared age: low, high; ward: levels; crp: low, high" in out
     assert "killed: 137" in out
-    assert re.search(r"going on after round \d+ of 20", out)
+    assert re.search(r"going on after round \d+ of 8", out)
     assert "is there already; name a new folder" in done.stderr
     project = tmp_path / "clinics"
     killed = load_report(project / "outputs" / "long-resumed")
     assert killed.run.status == "finished"
-    assert 0 < len(killed.rounds) < 20
+    assert 0 < len(killed.rounds) < 8
     # The killed run's first rounds are on the ledgers, too.
     assert all(client.epsilon_total > client.epsilon > 0 for client in killed.clients)
     assert killed.results.accuracy > 0.6
     started = load_report(project / "outputs" / "next")
     assert started.run.status == "finished"
     with np.load(project / "outputs" / "next" / "model.npz") as model:
-        assert [model[name].shape for name in model.files] == [(6, 7), (6,), (2, 6), (2,)]
+        assert [model[name].shape for name in model.files] == [(6, 9), (6,), (2, 6), (2,)]
     weights = torch.load(tmp_path / "ill-model-torch" / "model.pt", weights_only=True)
-    assert [tuple(value.shape) for value in weights.values()] == [(6, 7), (6,), (2, 6), (2,)]
+    assert [tuple(value.shape) for value in weights.values()] == [(6, 9), (6,), (2, 6), (2,)]
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["patient_id"] for row in rows] == [f"P{at:05d}" for at in range(25)]
