@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from aegis_flower.projects.render import Rows
+from typing import Any, Final
 
 FILE: Final = Path("data", "patients.csv")
 
 
-def write(folder: Path) -> Rows:
+def write(folder: Path) -> Path:
     """Writes the file into a project's folder. Each row is about a person of its own, under a made-up identifier."""
     from sklearn import datasets
-
-    from aegis_flower.projects.render import Rows
 
     bunch: Any = datasets.load_breast_cancer()
     names = [str(name).replace(" ", "_") for name in bunch.feature_names]
@@ -27,4 +22,4 @@ def write(folder: Path) -> Rows:
         out.writerow(["patient_id", *names, "diagnosis"])
         for at, (row, target) in enumerate(zip(bunch.data, bunch.target, strict=True)):
             out.writerow([f"P{at:04d}", *row, bunch.target_names[target]])
-    return Rows(file, show_ranges=True)
+    return file

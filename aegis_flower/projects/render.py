@@ -92,7 +92,7 @@ def _fill(made: Path, name: str, chosen: Template, rows: Rows | None, templates:
     lacking = ""
     if rows is not None or chosen.data == EXAMPLE:
         if rows is None:
-            rows, where = example.write(made), str(example.FILE)
+            rows, where = Rows(example.write(made), show_ranges=True), str(example.FILE)
         else:
             where = str(rows.file.absolute())
         lacking = _tables(made, name, rows)

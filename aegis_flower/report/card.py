@@ -1,6 +1,6 @@
 """The model's card: what it is, of what data, at what ε, how good, and where its limits are. Made of the report and public files.
 
-No node is named in it, so that it can go where the model goes.
+No node, person or path is named in it, so that it can go where the model goes.
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def _limits(report: RunReport) -> Iterator[str]:
     yield "## Limits"
     yield ""
     yield from (f"- {each}" for each in _LIMITS)
-    yield from (f"- {_cell(each)}" for each in report.run.warnings)
+    yield from (f"- {_cell(each)}" for each in report.run.labels)
+    if warnings := len(report.run.warnings):  # they name nodes and paths
+        yield f"- The run's report has {warnings} {'warning' if warnings == 1 else 'warnings'}; ask for it where it was trained."
     yield ""
 
 
