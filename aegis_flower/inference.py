@@ -7,13 +7,12 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter
 
 from aegis_flower import features, model_files
 from aegis_flower.configs import Config, from_dict
@@ -237,9 +236,22 @@ def _exported(file: Path) -> tuple[About, Config]:
         said = json.loads(file.read_text("utf-8"))
         if said["version"] != _VERSION:
             raise ValueError("version")
-        return TypeAdapter(About).validate_python(said["about"]), from_dict(said["config"])
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        return _about(said["about"]), from_dict(said["config"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise DataError(f"{file}: it is not what an export of AEGIS says ({type(error).__name__})") from None
+
+
+def _about(said: Any) -> About:
+    """What a file says of a run, each value of the type that it must have.
+
+    Raises:
+        ValueError, TypeError: it is not.
+    """
+    kinds: dict[str, Any] = {"str": str, "bool": bool, "float | None": float | None}
+    for one in fields(About):
+        if not isinstance(said.get(one.name), kinds[str(one.type)]):
+            raise TypeError(one.name)
+    return About(**said)
 
 
 def _of_torch(file: Path) -> dict[str, npt.NDArray[Any]]:

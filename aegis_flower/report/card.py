@@ -19,6 +19,8 @@ from aegis_flower.report.model import RunReport
 from aegis_flower.report.words import basis, clean, epsilon, number, percent, whole
 
 NAME: Final = "MODEL_CARD.md"
+# By code point: a bar would end a cell, a backtick its code, and the third begins markup.
+_ESCAPED: Final = {0x7C: r"\|", 0x60: "'", 0x3C: "\u2039"}
 _LEVELS: Final = 12  # of a category that are written out
 _LIMITS: Final = (
     "It predicts for people like those whose rows it was trained on. Nobody has tried it on others.",
@@ -193,4 +195,4 @@ def _table(head: tuple[str, ...], rows: Any) -> Iterator[str]:
 
 def _cell(value: str) -> str:
     """A text from outside that stays in its place: no line end, no cell's end, no markup."""
-    return clean(value).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    return clean(value).translate(_ESCAPED)

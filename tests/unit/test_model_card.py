@@ -57,5 +57,6 @@ def test_a_name_from_outside_stays_in_its_cell():
     run = replace(report.run, name="x\n# Not this | `a` <script>")
     text = card.text(replace(report, run=run), {"w|`\n|a": (1,)}, None)
     assert "\n# Not this" not in text
-    assert "<script>" not in text
+    assert "\u2039script>" in text
+    assert "<" not in text
     assert r"| `w\|' \|a` | 1 |" in text
