@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from aegis_flower.configs import compose as compose
     from aegis_flower.experiment import run_experiment as run_experiment
     from aegis_flower.ingest import Terms as Terms
+    from aegis_flower.kit import AegisApp as AegisApp
+    from aegis_flower.kit import aegis_app as aegis_app
     from aegis_flower.ledger import Ledger as Ledger
     from aegis_flower.server_app import aegis_server_app as aegis_server_app
     from aegis_flower.simulations.inprocess import InProcessGrid as InProcessGrid
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from aegis_flower.stream import PermitDataset as PermitDataset
 
 _WHERE = {
+    "AegisApp": "kit",
     "Config": "configs",
     "InProcessGrid": "simulations.inprocess",
     "Ledger": "ledger",
@@ -32,6 +35,7 @@ _WHERE = {
     "SecureAggregation": "strategies",
     "Terms": "ingest",
     "VaultClient": "client",
+    "aegis_app": "kit",
     "aegis_client_app": "client",
     "aegis_server_app": "server_app",
     "compose": "configs",

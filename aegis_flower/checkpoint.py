@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from aegis_flower import model_files
 from aegis_flower.configs import Config, from_dict
 from aegis_flower.errors import ConfigError, DataError
 from aegis_flower.files import write_atomically
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, npt.NDArray[Any]]
 CHECKPOINT: Final = "checkpoint.npz"
-MODEL: Final = "model.npz"
 VERSION: Final = 1
 # In the archive beside the arrays; no parameter of torch has such a name.
 _ABOUT: Final = "aegis.checkpoint"
@@ -83,7 +82,7 @@ def read(folder: Path) -> Checkpoint:
     path = folder / CHECKPOINT if folder.is_dir() else folder
     if not path.is_file():
         raise DataError(f"{folder}: there is no {CHECKPOINT}; a run writes one after each round")
-    found = _arrays(path)
+    found = model_files.read(path)
     raw = found.pop(_ABOUT, None)
     try:
         about = json.loads(raw.tobytes()) if raw is not None else {}
@@ -124,7 +123,7 @@ def initial(path: str, own: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     """The arrays of `model.init` for a model whose own arrays are these.
 
     Args:
-        path: a file with arrays by name (``.npz``), or the folder of a run: its model, or else its checkpoint.
+        path: a file with arrays by name (``.safetensors``, ``.npz``), or the folder of a run: its model, or else its checkpoint.
         own: the model's arrays, by name.
 
     Raises:
@@ -132,11 +131,11 @@ def initial(path: str, own: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     """
     file = Path(path)
     if file.is_dir():
-        file = file / MODEL if (file / MODEL).is_file() else file / CHECKPOINT
+        file = model_files.in_folder(file) or file / CHECKPOINT
     if not file.is_file():
         raise ConfigError("model.init", f"there is no file {file}")
     try:
-        found = _arrays(file)
+        found = model_files.read(file)
     except DataError as error:
         raise ConfigError("model.init", str(error)) from None
     found.pop(_ABOUT, None)
@@ -152,11 +151,3 @@ def initial(path: str, own: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         if not np.isfinite(its).all():
             raise ConfigError("model.init", f"{file}: array {name!r} has values that are not finite")
     return {name: np.ascontiguousarray(found[name], dtype=np.float32) for name in own}
-
-
-def _arrays(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: it holds no arrays: {type(error).__name__}") from None

@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from aegis_flower.client import aegis_client_app
 from aegis_flower.configs import CARRIED, Config, carry, parse_loss
 from aegis_flower.errors import ConfigError, ReportError, RunFailed
 from aegis_flower.interrupts import watched
+from aegis_flower.node.keys import NAME
 from aegis_flower.node.node import close_nodes
 from aegis_flower.report import collect
 from aegis_flower.report.collect import Clock, versions
@@ -40,9 +41,10 @@ def run_experiment(
     on_round: OnRound | None = None,
     client_app: Any = None,
     model: ModelFn | None = None,
+    nodes: Sequence[Mapping[str, Any]] | None = None,
     **strategy_options: Any,
 ) -> report.RunReport:
-    """Runs an experiment in this process and writes ``report.json``, ``report.html`` and ``model.npz`` into `folder`.
+    """Runs an experiment in this process and writes report, model and the model's card into `folder`.
 
     The report is written however the run ends: by a signal, an exception of `on_round` or of the app, a refusal. After the first
     SIGINT or SIGTERM the report is written and `KeyboardInterrupt` raised; the second one ends the process at once.
@@ -53,7 +55,9 @@ def run_experiment(
         overrides: what the user wrote, for the report.
         on_round: called after each round, for progress.
         client_app: a ClientApp of the user's in place of the configured one.
-        model: builds the app's own model in place of the configured one, on both sides; `client_app` may build the same itself.
+        model: builds the app's own model in place of the configured one, on both sides; takes nothing, or the `Spec` of the data.
+            `client_app` may build the same itself.
+        nodes: node configs of vaults that are there, one a node; None makes vaults of the configured data.
         strategy_options: further arguments of `SecureAggregation`, such as ``observer``.
 
     Returns:
@@ -70,7 +74,7 @@ def run_experiment(
     cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=str(root)))
     run_id = secrets.randbits(62) | 1
     outcome = Outcome(cfg, 0.0, run_id=run_id)
-    nodes: list[SimulatedNode] = []
+    made: list[SimulatedNode] = []
     failure: BaseException | None = None
     without: float | None = None
     with watched():
@@ -78,20 +82,19 @@ def run_experiment(
             _check_delta(cfg)
             outcome.noise_multiplier = noise_multiplier(cfg)
             outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
-            made = provision(cfg, root)
-            nodes = made
+            made = provision(cfg, root) if nodes is None else _own_nodes(cfg, nodes)
             clock.provision = time.monotonic() - clock.start
             since = time.monotonic()
             try:
-                _train(cfg, outcome, nodes, overrides, on_round, client_app, model, strategy_options)
+                _train(cfg, outcome, made, overrides, on_round, client_app, model, strategy_options)
             finally:
                 clock.train = time.monotonic() - since
-            if cfg.compare and cfg.privacy.mode != "off":
+            if cfg.compare and nodes is None and cfg.privacy.mode != "off":
                 without = _without_dp(cfg, client_app, model)
         except BaseException as error:  # noqa: BLE001 - a report first; raised again below
             failure = error
         try:
-            written = collect.write(cfg, folder, overrides, outcome, nodes, clock, failure, without)
+            written = collect.write(cfg, folder, overrides, outcome, made, clock, failure, without)
         except ReportError as error:
             if failure is None or isinstance(failure, RunFailed):
                 raise
@@ -103,6 +106,19 @@ def run_experiment(
         failure.add_note(f"the report is in {folder}")
         raise failure
     return written
+
+
+def _own_nodes(cfg: Config, nodes: Sequence[Mapping[str, Any]]) -> list[SimulatedNode]:
+    """Nodes whose vaults are there.
+
+    Raises:
+        ConfigError: as many as `data.clients` are expected.
+    """
+    if len(nodes) != cfg.data.clients:
+        raise ConfigError("data.clients", f"is {cfg.data.clients}, and {len(nodes)} nodes were given")
+    return [
+        SimulatedNode(str(node.get(NAME) or f"node-{at + 1}"), dict(node), made=False) for at, node in enumerate(nodes)
+    ]
 
 
 def _check_delta(cfg: Config) -> None:

@@ -15,6 +15,7 @@ from flwr.serverapp import strategy as flower
 from aegis_flower import checkpoint, features, models
 from aegis_flower.configs import Config
 from aegis_flower.configs.rules import ROBUST, RULES
+from aegis_flower.data.spec import built
 from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
 from aegis_flower.node.node import refusals
@@ -24,7 +25,7 @@ from aegis_flower.strategies.rounds import Lost
 if TYPE_CHECKING:
     from torch import nn
 
-    ModelFn = Callable[[], nn.Module]
+    ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
 
 OnRound = Callable[[RoundRecord], None]
 AnyStrategy = SecureAggregation | ClearAggregation
@@ -74,7 +75,7 @@ def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
-            start = model()
+            start = built(model, lambda: features.spec_of(cfg.data))
     return ArrayRecord({n: Array(p.detach().cpu().float().numpy().copy()) for n, p in start.named_parameters()})
 
 

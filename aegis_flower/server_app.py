@@ -25,7 +25,7 @@ from aegis_flower.strategies import RoundRecord
 if TYPE_CHECKING:
     from torch import nn
 
-    ModelFn = Callable[[], nn.Module]
+    ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
 
 
 @contextmanager
@@ -55,18 +55,33 @@ def aegis_server_app(config: Config | None = None, model: ModelFn | None = None)
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         cfg, overrides, output = from_run_config(context.run_config)
-        cfg = config or cfg
-        folder = Path(output or f"aegis-runs/{grid.run.run_id}")
-        kind = cfg.runtime.kind
-        here = isinstance(grid, InProcessGrid)
-        runtime = "inprocess" if here else "deployment" if kind == "inprocess" else kind
-        with (
-            server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
-            _quiet() if here else nullcontext(),
-        ):
-            run_server(cfg, grid, outcome, on_round, model=model)
+        serve(grid, context, config or cfg, overrides, output, model)
 
     return app
+
+
+def serve(
+    grid: Grid, context: Context, cfg: Config, overrides: Sequence[str], output: str, model: ModelFn | None = None
+) -> None:
+    """Runs the server's side of an experiment on a grid, and ends with its report.
+
+    Args:
+        grid: Flower's.
+        context: of the run.
+        cfg: the experiment.
+        overrides: what the user wrote, for the report.
+        output: folder of the report; empty for one by the run's number.
+        model: as for `aegis_server_app`.
+    """
+    folder = Path(output or f"aegis-runs/{grid.run.run_id}")
+    kind = cfg.runtime.kind
+    here = isinstance(grid, InProcessGrid)
+    runtime = "inprocess" if here else "deployment" if kind == "inprocess" else kind
+    with (
+        server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
+        _quiet() if here else nullcontext(),
+    ):
+        run_server(cfg, grid, outcome, on_round, model=model)
 
 
 @contextmanager

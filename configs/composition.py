@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 from hydra import compose as hydra_compose
@@ -15,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from aegis_flower import project
 from aegis_flower.configs.config import Config, from_dict
 from aegis_flower.errors import AegisError, ConfigError
 
@@ -81,18 +83,22 @@ def from_hydra(cfg: Any) -> Config:
     return from_dict({k: v for k, v in values.items() if k != "hydra"})
 
 
-def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Config:
+def compose(
+    experiment: str | None = None, overrides: Sequence[str] = (), config_dir: str | Path | None = None
+) -> Config:
     """Composes a configuration as ``aegis run experiment=NAME KEY=VALUE ...`` does.
 
     Args:
-        experiment: name of a file in ``configs/experiment``; None for the defaults.
+        experiment: name of a file in ``configs/experiment``, or in ``experiment`` of `config_dir`; None for the defaults.
         overrides: Hydra overrides, such as ``privacy.epsilon=3``.
+        config_dir: a folder of experiments and groups of one's own, as ``aegis run --config-dir``; None takes the one that an
+            ``aegis.toml`` in the current folder names.
 
     Raises:
-        ConfigError: unknown experiment or key, or an impossible value.
+        ConfigError: unknown experiment or key, or an impossible value; there is no such folder.
     """
     register_schema()
-    chosen = ([f"experiment={experiment}"] if experiment else []) + list(overrides)
+    chosen = _searched(config_dir) + ([f"experiment={experiment}"] if experiment else []) + list(overrides)
     previous = GlobalHydra.instance().hydra  # a compose inside a running Hydra job must not end that job's Hydra
     try:
         GlobalHydra.instance().clear()
@@ -106,3 +112,17 @@ def compose(experiment: str | None = None, overrides: Sequence[str] = ()) -> Con
         raise explain_hydra(error) from error
     finally:
         GlobalHydra.instance().hydra = previous
+
+
+def _searched(config_dir: str | Path | None) -> list[str]:
+    """The override by which Hydra looks into one more folder."""
+    if config_dir is None:
+        found = project.here()
+        config_dir = found.config if found is not None else None
+    if config_dir is None:
+        return []
+    folder = Path(config_dir).resolve()
+    if not folder.is_dir():
+        raise ConfigError("config_dir", f"there is no folder {folder}")
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{quoted}']"]

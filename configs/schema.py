@@ -64,7 +64,8 @@ class ModelConfig:
         256, "records whose gradients are in memory at once; changes no result"
     )
     init: str | None = key(
-        None, "start from these arrays in place of drawn ones: an `.npz` file by names, or the folder of a run; public"
+        None,
+        "start from these arrays in place of drawn ones: a `.safetensors` or `.npz` file, by names, or the folder of a run",
     )
 
 

@@ -26,10 +26,13 @@ from aegis_flower.terms import Terms
 
 @dataclass(frozen=True)
 class SimulatedNode:
-    """One node of a simulation: its name and what its operator would write into the node config."""
+    """One node of a simulation: its name, what its operator would write into the node config, and whether its vault was made of
+    the configured data.
+    """
 
     name: str
     node_config: dict[str, str | int | float | bool]
+    made: bool = True
 
 
 # Keys of `policy` that are terms of the same name, in the order of the fingerprint.

@@ -26,13 +26,14 @@ def run_config(cfg: Config, overrides: Sequence[str], folder: Path) -> dict[str,
     return {CARRIED: carry(cfg, overrides, str(folder.resolve()))}
 
 
-def submit(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
-    """Runs the packaged app by ``flwr run`` and waits for it. The report is the server's: what it can know.
+def submit(cfg: Config, folder: Path, overrides: Sequence[str], app: Path = APP) -> None:
+    """Runs an app by ``flwr run`` and waits for it. The report is the server's: what it can know.
 
     Args:
         cfg: the validated configuration, which the app gets as it is.
         folder: where the server app writes ``report.json``; the SuperLink's machine must see it.
         overrides: what the user wrote, for the report.
+        app: folder of the Flower App: the packaged one, or a project's.
 
     Raises:
         ConfigError: ``runtime=ray`` without Ray.
@@ -44,10 +45,10 @@ def submit(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.runtime.kind == "ray":
-        _ray(cfg, folder, overrides)
+        _ray(cfg, folder, overrides, app)
         return
     config = " ".join(f'{key}="{value}"' for key, value in run_config(cfg, overrides, folder).items())
-    command = [_flwr(), "run", str(APP), *([cfg.runtime.superlink] if cfg.runtime.superlink else []), "--stream"]
+    command = [_flwr(), "run", str(app), *([cfg.runtime.superlink] if cfg.runtime.superlink else []), "--stream"]
     # Flower starts helpers of its own by name: those of this environment, whatever PATH says.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, "PATH": path}
@@ -63,7 +64,7 @@ def _flwr() -> str:
     return str(Path(sys.executable).with_name("flwr"))
 
 
-def _ray(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
+def _ray(cfg: Config, folder: Path, overrides: Sequence[str], app: Path) -> None:
     from aegis_flower.simulations.flower.deployment import ray_run
     from aegis_flower.simulations.provision import provision
 
@@ -72,7 +73,7 @@ def _ray(cfg: Config, folder: Path, overrides: Sequence[str]) -> None:
     cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=str(root)))
     provision(cfg, root)
     seconds = cfg.runtime.round_deadline * (3 * cfg.strategy.rounds + 5)
-    done = ray_run(APP, run_config(cfg, overrides, folder), cfg.data.clients, timeout=seconds)
+    done = ray_run(app, run_config(cfg, overrides, folder), cfg.data.clients, timeout=seconds)
     out = Tolerant(sys.stdout)
     for line in done.log.splitlines():
         if "aegis:" in line:

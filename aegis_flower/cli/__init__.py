@@ -9,6 +9,7 @@ from aegis_flower.cli import consent, data, model
 from aegis_flower.cli.certs import certs_make
 from aegis_flower.cli.init import init as init_command
 from aegis_flower.cli.jail import jail_check
+from aegis_flower.cli.init import init_help
 from aegis_flower.cli.privacy import privacy_show
 from aegis_flower.cli.report import report_open, report_show
 from aegis_flower.cli.run import run as run_command
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
     reports.command("show")(report_show)
     reports.command("open")(report_open)
     app.add_typer(reports, name="report")
-    app.command("init")(init_command)
+    app.command("init", help=init_help())(init_command)
     certs = typer.Typer(help="Certificates and node keys for a deployment on your own machines.", no_args_is_help=True)
     certs.command("make")(certs_make)
     app.add_typer(certs, name="certs")

@@ -69,8 +69,8 @@ def data_schema(
     """
     from dataclasses import replace
 
-    from aegis_flower.data import schema as schemas
     from aegis_flower.importer.draft import draft, sniff
+    from aegis_flower.importer.started import told
 
     source = sniff(file)
     if delimiter is not None:
@@ -84,19 +84,7 @@ def data_schema(
         header=header,
         show_ranges=show_ranges,
     )
-    looked = f"all {found.rows} rows" if found.whole else f"the first {found.rows} rows"
-    title = (
-        f"Schema of {plain(file.name)}, drafted from {looked}. Review every line; what is not named is not imported."
-    )
-    if show_ranges:
-        title += (
-            "\nBounds and levels are from the rows: a schema is public, so replace them by what everybody may know."
-        )
-    notes = {name: list(lines) for name, lines in found.notes.items()}
-    for name, missing in found.missing.items():
-        if missing:
-            notes.setdefault(name, []).append(f"missing in {missing} of {found.rows} rows")
-    typer.echo(schemas.write(found.schema, notes, title), nl=False)
+    typer.echo(told(found, plain(file.name), show_ranges=show_ranges), nl=False)
     looks = [name for name, column in found.schema.columns.items() if column.role == "leave out"]
     if looks and not sys.stdout.isatty():
         say(f"left out of the draft: {', '.join(looks)}; the comments say why", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from aegis.cli.output import AsJson, say, show
@@ -13,35 +13,71 @@ if TYPE_CHECKING:
     from aegis_flower.data.schema import Schema
     from aegis_flower.inference import TrainedModel
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run, with model.npz and report.json")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run, or of an export of its model")]
+
+
+def _load(run: Path) -> TrainedModel:
+    """The model of a run; in a project's folder, by the project's own app."""
+    from aegis_flower import project
+    from aegis_flower.inference import load
+
+    found = project.here()
+    app = found.load() if found is not None else None
+    return load(run, model=app.model if app is not None else None)
 
 
 def model_show(run: Run, as_json: AsJson = False) -> None:
     """Shows a run's model: its task, inputs, arrays, accuracy, and what it cost."""
+    from aegis_flower.errors import ModelMismatch
     from aegis_flower.inference import load
 
     trained = load(run)
-    plan, results = trained.plan, trained.report.results
+    plan, about = trained.plan, trained.about
     arrays = {name: list(value.shape) for name, value in trained.weights.items()}
+    kind: str | None = trained.config.model.kind
+    try:
+        _ = trained.module
+    except ModelMismatch:
+        kind = None  # an app's own
     whole: dict[str, Any] = {
-        "run": trained.report.run.id,
-        "status": trained.report.run.status,
-        "private": trained.report.run.private,
-        "kind": trained.config.model.kind,
+        "run": about.run,
+        "status": about.status,
+        "private": about.private,
+        "kind": kind or "the app's own",
         "task": plan.label.task if plan is not None else None,
         "features_sha256": plan.sha256 if plan is not None else None,
         "columns": list(plan.columns) if plan is not None else None,
         "parameters": sum(int(value.size) for value in trained.weights.values()),
         "arrays": arrays,
-        "accuracy": results.accuracy,
-        "accuracy_sd": results.accuracy_sd,
-        "epsilon": results.epsilon_max,
-        "epsilon_person": results.epsilon_person_max,
+        "accuracy": about.accuracy,
+        "accuracy_sd": about.accuracy_sd,
+        "epsilon": about.epsilon,
+        "epsilon_person": about.epsilon_person,
     }
     told = [f"{key}: {value}" for key, value in whole.items() if value is not None and key not in ("arrays", "columns")]
     told += [f"column: {name}" for name in whole["columns"] or ()]
     told += [f"array: {name} {' x '.join(map(str, shape))}" for name, shape in arrays.items()]
     show(whole, told, as_json)
+
+
+def model_export(
+    run: Run,
+    to: Annotated[
+        Literal["safetensors", "npz", "torch"], typer.Option(help="form of the arrays; torch: a state dict, model.pt")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="new folder; by default NAME-model in the current one")
+    ] = None,
+) -> None:
+    """Writes a run's model for use elsewhere: arrays, card, feature plan. It names no node and no path of yours.
+
+    aegis model export outputs/clinics/TIME --to torch --out clinics-model
+    """
+    from aegis_flower.inference import load
+
+    trained = load(run)
+    for file in trained.export(out or Path(f"{trained.about.name}-model"), to):
+        say(str(file))
 
 
 def model_predict(
@@ -62,11 +98,10 @@ def model_predict(
     from aegis_flower.importer.convert import Bad, convert
     from aegis_flower.importer.reading.batches import Malformed
     from aegis_flower.importer.reading.files import read
-    from aegis_flower.inference import load
 
     if out.exists():
         raise typer.BadParameter(f"{out} is there already; name another file", param_hint="--out")
-    trained = load(run)
+    trained = _load(run)
     about = _inputs_of(schemas.read(schema), trained)
     bad, malformed = Bad(), Malformed()
     tables = []
@@ -108,4 +143,8 @@ def _inputs_of(schema: Schema, trained: TrainedModel) -> Schema:
     return replace(schema, columns=columns)
 
 
-COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (("show", model_show), ("predict", model_predict))
+COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("show", model_show),
+    ("predict", model_predict),
+    ("export", model_export),
+)

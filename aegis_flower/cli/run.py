@@ -31,6 +31,8 @@ Arguments are Hydra overrides:
 
   aegis run --config-dir conf experiment=mine            an experiment of your own, conf/experiment/mine.yaml
 
+  aegis run                                              in a project (aegis init): its own experiment, with its own app
+
   aegis run --resume outputs/quickstart/TIME             the rounds that a stopped or killed run did not do
 
 Groups (GROUP=NAME): {groups}
@@ -61,16 +63,20 @@ def run_help() -> str:
 
 def run(ctx: typer.Context) -> None:
     """See `run_help`."""
+    from aegis_flower import project
     from aegis_flower.interrupts import watched
 
-    if not ctx.args:
+    arguments = list(ctx.args)
+    if not {"--help", "--hydra-help", "--resume"} & set(arguments) and (found := project.here()) is not None:
+        arguments = found.arguments(arguments)
+    if not arguments:
         raise ConfigError(
             "", "nothing to run; `aegis run experiment=quickstart` is a start, `aegis run --help` explains"
         )
     tolerate()
     with watched() as watch:
         try:
-            code = _resume(list(ctx.args)) if ctx.args[0] == "--resume" else _run_hydra(list(ctx.args))
+            code = _resume(arguments) if arguments[0] == "--resume" else _run_hydra(arguments)
         except SystemExit:
             raise
         except BaseException as error:
@@ -87,7 +93,7 @@ def run(ctx: typer.Context) -> None:
 def _resume(arguments: list[str]) -> int:
     """Goes on with a run; gives the exit code."""
     from aegis_flower.checkpoint import read, resumed
-    from aegis_flower.cli.trial import single
+    from aegis_flower.cli.trial import own_app, single
     from aegis_flower.files import claim
 
     match arguments:
@@ -101,7 +107,7 @@ def _resume(arguments: list[str]) -> int:
     cfg = resumed(old)
     found = read(old)
     typer.echo(f"going on after round {found.round} of {found.config.strategy.rounds}")
-    return single(cfg, claim(old.with_name(f"{old.name}-resumed")), list(found.overrides))
+    return single(cfg, claim(old.with_name(f"{old.name}-resumed")), list(found.overrides), **own_app())
 
 
 def _interrupted(error: BaseException, signum: int) -> int:
@@ -165,13 +171,15 @@ def _announce(arguments: list[str]) -> None:
 
     overrides = [a for a in arguments if not a.startswith("-") and not a.startswith(("hydra.", "hydra/"))]
     try:
-        if any(a.startswith(("hydra/sweeper", "--config")) for a in arguments):
+        given = [a for a in arguments if a.startswith("--config-dir=")]
+        if any(a.startswith(("hydra/sweeper", "--config")) for a in arguments if a not in given):
             raise ValueError("its trials are not known beforehand")
+        where = given[-1].partition("=")[2] if given else None
         parsed = OverridesParser.create().parse_overrides(overrides)
         batches = [batch for part in BasicSweeper.split_arguments(parsed, None) for batch in part]
         if len(batches) > _MOST_ANNOUNCED:
             raise ValueError(f"there are {len(batches)} trials")
-        announce(overrides, [compose(None, list(batch)) for batch in batches])
+        announce(overrides, [compose(None, list(batch), where) for batch in batches])
     except AegisError:
         return  # refused in a moment, by the trial that it belongs to
     except Exception as error:  # noqa: BLE001 - a courtesy; what cannot be told beforehand is told afterwards

@@ -105,7 +105,7 @@ def _job(composed: Any, note: Note, folder: Path, overrides: list[str]) -> RunRe
     if note.root:
         cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=note.root))
     quiet()
-    report = _run(cfg, folder, overrides)
+    report = shown(cfg, folder, overrides, **own_app())
     if report is not None and report.run.status != "finished":
         raise _Ended(report)
     return report
@@ -128,16 +128,38 @@ class _Ended(AegisError):
         self.exit_code = 3 if self.status == "refused" else 1
 
 
-def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> RunReport | None:
+def own_app() -> dict[str, Any]:
+    """What a run takes of the project in the current folder: its app in place of the packaged one."""
+    from aegis_flower import project
+
+    found = project.here()
+    app = found.load() if found is not None else None
+    if found is None or app is None:
+        return {}
+    return {"client_app": app.client, "model": app.model, "app_dir": found.root}
+
+
+def shown(
+    cfg: Config, folder: Path, overrides: list[str], *, app_dir: Path | None = None, **options: Any
+) -> RunReport | None:
+    """Runs one configuration into a folder and shows what comes of it.
+
+    Args:
+        cfg: the experiment, under whatever runtime.
+        folder: of the run.
+        overrides: what the user wrote.
+        app_dir: folder of the Flower App that ray and deployments run; None takes the packaged one.
+        options: those of `run_experiment`, for runs in this process.
+    """
     from aegis_flower.experiment import run_experiment
     from aegis_flower.report import HTML_NAME, JSON_NAME, load_report, print_report
 
     out = console()
     if cfg.runtime.kind != "inprocess":
-        from aegis_flower.simulations.submit import submit
+        from aegis_flower.simulations.submit import APP, submit
 
         try:
-            submit(cfg, folder, overrides)
+            submit(cfg, folder, overrides, app_dir or APP)
         except RunFailed:
             if not (folder / JSON_NAME).is_file():
                 raise
@@ -147,13 +169,15 @@ def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> Run
     )
     try:
         with Progress(cfg, out) as progress:
-            report = run_experiment(cfg, folder, overrides=overrides, on_round=progress, **options)
+            report = run_experiment(cfg, folder, overrides=overrides, **{"on_round": progress, **options})
     except KeyboardInterrupt as error:
         if not notes_of(error):
             error.add_note(f"the report is in {_relative(folder)}")
         raise
     print_report(report, out)
     page = folder / (HTML_NAME if cfg.tracking.html else JSON_NAME)
+    if "safetensors" in report.files:
+        out.print(f"model: {_relative(folder / report.files['safetensors'])}", highlight=False, soft_wrap=True)
     out.print(f"report: {_relative(page)}", highlight=False, soft_wrap=True)
     return report
 
@@ -207,7 +231,7 @@ def single(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> i
     quiet()
     with watched():
         try:
-            report = _run(cfg, folder, overrides, **options)
+            report = shown(cfg, folder, overrides, **options)
             if report is not None and report.run.status != "finished":
                 raise _Ended(report)
         except AegisError as error:

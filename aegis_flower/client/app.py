@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
@@ -21,6 +21,9 @@ from aegis_flower.node.node import open_node
 if TYPE_CHECKING:
     from aegis_flower import train as training
     from aegis_flower.client.recipe import ModelFn, OptimizerFn
+    from aegis_flower.data import Spec
+
+    Configured = Config | Callable[[Mapping[str, Any]], Config]
 
 __all__ = ["aegis_client_app"]
 
@@ -32,7 +35,8 @@ def aegis_client_app(
     loss: training.Loss | None = None,
     optimizer: OptimizerFn | None = None,
     class_weights: Sequence[float] | None = None,
-    config: Config | None = None,
+    spec: Spec | None = None,
+    config: Configured | None = None,
 ) -> DoorApp:
     """Makes a Flower `ClientApp` that works under Message-API strategies.
 
@@ -42,18 +46,20 @@ def aegis_client_app(
         client: a `VaultClient` subclass, or a function of Flower's `Context` that returns a `VaultClient`, another
             `NumPyClient` or a `Client` (the old ``client_fn``). Clients without a vault run under Flower's own
             strategies, not under `SecureAggregation`, and on nodes without a vault.
-        model: builds the model, for `VaultClient`.
+        model: builds the model, for `VaultClient`; takes nothing, or the `Spec` of the data.
         loss: mean-reduced loss of (outputs, labels), for `VaultClient`.
         optimizer: builds the optimiser from parameters (and, if it takes two arguments, the round's settings), for
             `VaultClient`.
         class_weights: public weights, one for each class: a record's loss counts by that of its class, for `VaultClient`.
-        config: the experiment; None composes it from the run config's ``aegis-experiment`` and ``aegis-overrides``.
+        spec: what the vaults hold, where that is neither the configured data set nor told by a feature plan, for `VaultClient`.
+        config: the experiment, or what makes it of a run config; None composes it from the run config's ``aegis-experiment`` and
+            ``aegis-overrides``.
 
     Raises:
         AppError: `client` is something else, with what to pass instead.
     """
     app = DoorApp()
-    make = _client_factory(client, model, loss, optimizer, config)
+    make = _client_factory(client, model, loss, optimizer, spec, config)
     if class_weights is not None:
         make = _weighted(make, client, tuple(class_weights))
     app.make = make
@@ -82,7 +88,12 @@ def _weighted(make: ClientFactory, client: Any, weights: tuple[float, ...]) -> C
 
 
 def _client_factory(
-    client: Any, model: ModelFn | None, loss: training.Loss | None, optimizer: OptimizerFn | None, config: Config | None
+    client: Any,
+    model: ModelFn | None,
+    loss: training.Loss | None,
+    optimizer: OptimizerFn | None,
+    spec: Spec | None,
+    config: Configured | None,
 ) -> ClientFactory:
     if isinstance(client, ClientApp):
         raise AppError(
@@ -96,13 +107,14 @@ def _client_factory(
             )
 
         def make(context: Context) -> VaultClient:
-            cfg = config or _composed(_freeze(context))
+            cfg = config(context.run_config) if callable(config) else config or _composed(_freeze(context))
             made: VaultClient = client(open_node(context, cfg), cfg, context)
             made.model_fn, made.loss_fn, made.optimizer_fn = (
                 model or made.model_fn,
                 loss or made.loss_fn,
                 optimizer or made.optimizer_fn,
             )
+            made.spec = spec or made.spec
             return made
 
         return make
@@ -110,8 +122,8 @@ def _client_factory(
         raise AppError(
             f"aegis_client_app() needs a VaultClient subclass or a function of Context, not a {type(client).__name__}"
         )
-    if model or loss or optimizer:
-        raise AppError("model, loss and optimizer go with a VaultClient class; a client function builds its own")
+    if model or loss or optimizer or spec:
+        raise AppError("model, loss, optimizer and spec go with a VaultClient class; a client function builds its own")
     return client  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,7 @@ from flwr.app import Context
 from aegis_flower import features
 from aegis_flower.client.round_config import RoundConfig
 from aegis_flower.configs import Config
+from aegis_flower.data.spec import built
 from aegis_flower.node.node import Node
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from aegis_flower import train as training
 
-    ModelFn = Callable[[], nn.Module]
+    ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
     OptimizerFn = Callable[..., torch.optim.Optimizer]
 
 
@@ -46,7 +47,8 @@ class Recipe:
     def model(self) -> nn.Module:
         """The model to train; by default the configured one."""
         if self.model_fn:
-            return self.model_fn()
+            made: nn.Module = built(self.model_fn, lambda: self.spec)
+            return made
         from aegis_flower import models
 
         return models.build(self.config.model, self.spec, self.config.seed)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +85,23 @@ class Spec:
     def features(self) -> int:
         """Number of input values of one record."""
         return sum(self.columns.values())
+
+
+def built(model: Callable[..., Any], spec: Callable[[], Spec]) -> Any:
+    """What an app's function makes. It is given the `Spec` where it asks: by an argument it must have, or one called ``spec``.
+
+    Args:
+        model: the function, or a class.
+        spec: gives the shape of the data; called only where it is asked for.
+    """
+    try:
+        asked = list(inspect.signature(model).parameters.values())
+    except (TypeError, ValueError):  # some builtins say nothing of their arguments
+        asked = []
+    positional = [p for p in asked if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if positional and positional[0].default is inspect.Parameter.empty:
+        return model(spec())
+    return model(spec=spec()) if any(p.name == "spec" for p in asked) else model()
 
 
 @dataclass(frozen=True)

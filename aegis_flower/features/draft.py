@@ -13,9 +13,10 @@ from aegis_flower.features.columns import EMPTY, SLOT, Boolean, Feature, Number,
 from aegis_flower.features.label import Label
 from aegis_flower.features.plan import VERSION, Plan
 from aegis_flower.features.read import line, write
-from aegis_flower.features.sequences import TextBag
+from aegis_flower.features.sequences import Tensor, TextBag
 
 _BAG: Final = 256  # ids of a text's bag of words
+_BYTE: Final = 255
 _ADD: Final = "TODO"
 
 
@@ -115,6 +116,8 @@ def _feature(c: Column) -> Feature | list[str]:  # noqa: PLR0911 - one kind afte
         return TextBag(ids=_BAG, missing=EMPTY if c.missing else None)
     if c.kind in ("date", "time"):
         return ["origin, low and high (time since it), or parts"]
+    if c.kind == "tensor" and c.item == "u8" and not c.missing:
+        return Tensor(shape=c.shape, low=0, high=_BYTE)  # the type's own bounds
     if c.kind == "tensor":
         return ["low", "high"]
     return ["length", "low", "high (and as: numbers or ids)"]

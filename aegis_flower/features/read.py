@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import fields
 from datetime import date
@@ -73,7 +74,18 @@ def load(name: str) -> Plan:
         raise ConfigError("data.features", f"{name}: the plan is no UTF-8") from None
     if len(held) > _LARGEST:
         raise ConfigError("data.features", f"{name}: the plan is larger than {_LARGEST >> 20} MiB")
-    return parse(text, name)
+    try:
+        return parse(text, name)
+    except ConfigError:
+        lacking = re.findall(r"(?m)^# TODO (.+): declare (.+)$", text)
+        if not lacking:
+            raise
+    column, keys = lacking[0]
+    raise ConfigError(
+        "data.features",
+        f"{name} is a draft, and {len(lacking)} of its columns lack what nobody has declared, such as {column}: {keys}. Declare "
+        "it in the schema, then draft the plan again: aegis data features schema.toml",
+    )
 
 
 @functools.lru_cache(maxsize=16)

@@ -139,7 +139,8 @@ def draft(
                 f"{odd} of these rows do not fit; the import counts them, and says on which lines they are"
             )
         about = _range(column, first[name], source) if show_ranges else {}
-        columns[name] = replace(column, role=role, missing=role != "label", **about)
+        missing = role != "label" and source.format != "images"  # a file without a picture is a bad row
+        columns[name] = replace(column, role=role, missing=missing, **about)
     schema = Schema(columns=columns, source=source, each_row_a_person=alone or subject is None)
     if subject is None and not alone:
         notes[next(iter(columns))].append(

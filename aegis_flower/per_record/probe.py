@@ -16,10 +16,10 @@ from torch import nn
 from aegis_flower import inputs
 from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, AppError
-from aegis_flower.features import plan_of
+from aegis_flower.features import Label, plan_of
 from aegis_flower.inputs import Inputs
 from aegis_flower.per_record.checks import Probed, check_buffers, check_records
-from aegis_flower.per_record.losses import Loss, check_model
+from aegis_flower.per_record.losses import Loss, check_model, loss_of
 from aegis_flower.per_record.rows import runs, told
 from aegis_flower.stream import tensors
 
@@ -70,6 +70,8 @@ def probe(
     if (plan := plan_of(spec)) is not None:
         empty = plan.empty()
         planned = torch.from_numpy(empty.label) if empty.label is not None else torch.empty(0)
+        if loss is loss_of(plan.label.task):  # a loss of the app's own may want others
+            _check_width(model, tensors(empty.inputs), plan.label)
         return examine(
             model, loss, tensors(empty.inputs), planned, device, classes=max(2, spec.classes), private=private
         )
@@ -77,6 +79,25 @@ def probe(
     floats = spec.label_dtype in ("float32", "float64") or (spec.label_dtype is None and spec.classes == 1)
     y = torch.empty((0,) if label_width == 1 else (0, label_width), dtype=torch.float32 if floats else torch.int64)
     return examine(model, loss, x, y, device, classes=max(2, spec.classes), private=private)
+
+
+def _check_width(model: nn.Module, like: Inputs, label: Label) -> None:
+    """A plan says what each output means. More would name levels that there are not, and its task's loss would not notice.
+
+    Raises:
+        AppError: the model gives another number of outputs.
+    """
+    row = inputs.each(lambda one: torch.zeros((1, *one.shape[1:]), dtype=one.dtype), like)
+    try:
+        with torch.no_grad():
+            outputs = copy.deepcopy(model).cpu().eval()(row)
+    except Exception:  # noqa: BLE001 - the examination that follows says what is wrong, in full
+        return
+    if isinstance(outputs, torch.Tensor) and outputs.dim() > 1 and outputs.shape[1:] != (label.outputs,):
+        raise AppError(
+            f"the model gives {tuple(outputs.shape[1:])} outputs for a row, and the plan's label {', '.join(label.reads)} "
+            f"({label.task}) has {label.outputs}; end it in a layer of {label.outputs} outputs, spec.classes in a model(spec)"
+        )
 
 
 def _feature_type(spec: Spec) -> torch.dtype:

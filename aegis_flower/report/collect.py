@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import io
 import math
 import platform
 import time
@@ -18,21 +17,18 @@ from typing import Any
 import numpy as np
 
 from aegis_flower import data as datasets
-from aegis_flower import features, gate, report
+from aegis_flower import gate, report
 from aegis_flower.checkpoint import CHECKPOINT, STATEFUL
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, ConfigError, DataError, RunFailed
-from aegis_flower.files import write_atomically
 from aegis_flower.ledger import RoundMechanism, epsilon
-from aegis_flower.report import books
+from aegis_flower.report import artifacts, books
 from aegis_flower.report.books import Book
 from aegis_flower.report.outputs import largest, noised, noises, unnoised
 from aegis_flower.server import Outcome
 from aegis_flower.simulations.provision import SimulatedNode, minimum_rows
 from aegis_flower.strategies import RoundRecord, SecureAggregation
 
-MODEL = "model.npz"
-FEATURES = "features.yaml"
 MISMATCH = "CONFIGURATION MISMATCH"
 # A refusal that says no for good reason, in place of one that tells of a fault.
 _NO = ("AEG-B", "AEG-P", "AEG-N011", "AEG-N012", "AEG-V021")
@@ -110,7 +106,7 @@ def write(
     """
     since = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    warnings = [*outcome.problems, *_write_model(cfg, outcome, folder)]
+    warnings = [*outcome.problems, *artifacts.write_model(cfg, outcome.arrays, folder)]
     if cfg.model.init is not None:
         warnings.append(f"the model started from {cfg.model.init}; rounds before that are in another report")
         if Path(cfg.model.init).name == CHECKPOINT and cfg.strategy.name in STATEFUL:
@@ -127,11 +123,7 @@ def write(
     labels = (() if private else (report.NOT_PRIVATE,)) + ((MISMATCH,) if differences else ())
     last = next((r for r in reversed(outcome.rounds) if measured(r)), None)
     final = last.metrics if last is not None else {}
-    files = {"report": report.JSON_NAME}
-    if (folder / MODEL).exists():
-        files["model"] = MODEL
-    if (folder / FEATURES).exists():
-        files["features"] = FEATURES
+    files = {"report": report.JSON_NAME, **artifacts.files(outcome.arrays, folder)}
     if cfg.tracking.html:
         files["html"] = report.HTML_NAME
     written = report.RunReport(
@@ -155,7 +147,7 @@ def write(
         results=report.ResultsReport(
             accuracy=_accuracy(final),
             accuracy_sd=accuracy_sd(cfg, last, read) if last is not None else None,
-            majority_class_accuracy=majority(cfg) if nodes else None,
+            majority_class_accuracy=majority(cfg) if nodes and all(n.made for n in nodes) else None,
             accuracy_without_dp=without_dp,
             loss=gate.means(final).get("loss"),
             test_rows=max(0, final["examples"]) if "examples" in final else None,
@@ -169,26 +161,9 @@ def write(
         timings=clock.timings(since),
         files=files,
     )
+    artifacts.write_card(written, cfg, outcome.arrays, folder)
     report.write_report(written, folder, html=cfg.tracking.html)
     return written
-
-
-def _write_model(cfg: Config, outcome: Outcome, folder: Path) -> list[str]:
-    """The newest model; what hinders it is a warning, for the report may still fit."""
-    if not len(outcome.arrays):
-        return []
-    data = io.BytesIO()
-    weights: dict[str, Any] = {n: a.numpy() for n, a in outcome.arrays.items()}
-    np.savez(data, **weights)
-    wanted = {folder / MODEL: data.getvalue()}
-    if (plan := features.chosen(cfg.data)) is not None:
-        # The model is worth nothing without it: the same plan makes the inputs of whoever uses the model.
-        wanted[folder / FEATURES] = features.write(plan).encode()
-    try:
-        write_atomically(wanted)
-    except OSError as error:
-        return [f"the model could not be written: {error.strerror or error}"]
-    return []
 
 
 # -- how it ended ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights", "inputs", "jail"},
+    {"files", "console", "interrupts", "weights", "inputs", "jail", "project", "model_files"},
     {"data"},
     {"features"},
     {"terms"},
@@ -26,6 +26,7 @@ FLOORS = (
     {"ledger"},
     {"node"},
     {"ingest", "importer"},
+    {"projects"},
     {"wire"},
     {"planned"},
     {"stream"},
@@ -46,6 +47,7 @@ FLOORS = (
     {"experiment"},
     {"sweep", "simulations.submit"},
     {"cli"},
+    {"kit"},
 )
 # The face of the package, which names what lies on every floor, and old names that go with the next release.
 FACES = {"", "config", "datasets", "simulations"}

@@ -345,22 +345,11 @@ def test_a_refused_trial_does_not_cost_the_sweep(aegis, tmp_path):
 # -- init ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_project_runs_at_once(aegis, tmp_path):
-    done = aegis("init", "hospital-app")
-    assert done.returncode == 0
-    project = tmp_path / "hospital-app"
-    ran = subprocess.run(
-        [sys.executable, "simulate.py", "strategy.rounds=2"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert load_report(project / "aegis-runs" / "001" / "report.json").run.status == "finished"
-    assert "report:" in ran.stdout
-    _fails(aegis("init", "hospital-app"), 1, "not empty")
+def test_a_name_that_is_no_package_is_refused_with_one_that_is(aegis, tmp_path):
+    _fails(aegis("init", "hospital-app"), 2, "take hospital_app", "AEG-C001")
+    assert list(tmp_path.iterdir()) == []
+    assert aegis("init", "hospital_app").returncode == 0
+    _fails(aegis("init", "hospital_app"), 1, "not empty")
 
 
 def test_a_bad_bundle_leaves_no_vault_and_no_key_behind(tmp_path):

@@ -83,6 +83,8 @@ def check_contents(plugin: Path, engine: Path, sdist: Path) -> None:
     templates = sorted(ROOT.joinpath("aegis_flower/report/page/templates").iterdir())
     check(len(templates) > 1, "the reports have no templates")
     needed |= {path.relative_to(ROOT).as_posix() for path in templates}
+    templates = [path for path in ROOT.joinpath("aegis_flower/projects/templates").rglob("*") if path.is_file()]
+    needed |= {path.relative_to(ROOT).as_posix() for path in templates}
     check(not needed - set(plugin_names), f"{plugin.name} lacks {sorted(needed - set(plugin_names))}")
     needed = {
         "aegis/__init__.py",
@@ -203,7 +205,7 @@ def use(python: Path, folder: Path) -> None:
     say(f"aegis run experiment=quickstart: {report['run']['status']}")
 
     elsewhere("aegis", "init", "project")
-    elsewhere("python", "project/simulate.py", "strategy.rounds=2")
+    Elsewhere(python, folder / "project")("aegis", "run", "strategy.rounds=2")
     say("aegis init makes a project that runs")
 
 
