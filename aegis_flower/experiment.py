@@ -14,17 +14,18 @@ from flwr.app import Context
 
 from aegis_flower import report
 from aegis_flower.client import aegis_client_app
-from aegis_flower.configs import CARRIED, Config, carry, parse_loss
+from aegis_flower.configs import CARRIED, Config, EarlyStopConfig, SweepConfig, carry, parse_loss
 from aegis_flower.errors import ConfigError, ReportError, RunFailed
 from aegis_flower.interrupts import watched
 from aegis_flower.node.node import close_nodes
 from aegis_flower.report import collect
 from aegis_flower.report.collect import Clock, versions
 from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
-from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
+from aegis_flower.server import Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.server_app import server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
+from aegis_flower.strategies import OnRound
 
 if TYPE_CHECKING:
     from aegis_flower.server import ModelFn
@@ -51,7 +52,7 @@ def run_experiment(
         cfg: the configuration; ``runtime.kind`` must be ``inprocess``. The client app gets it as its run config.
         folder: where the report goes; made if needed. Without ``vault.root`` the nodes' vaults go there, too.
         overrides: what the user wrote, for the report.
-        on_round: called after each round, for progress.
+        on_round: called after each round; where it returns `aegis_flower.STOP`, the run ends with that round's model.
         client_app: a ClientApp of the user's in place of the configured one.
         model: builds the app's own model in place of the configured one, on both sides; `client_app` may build the same itself.
         strategy_options: further arguments of `SecureAggregation`, such as ``observer``.
@@ -154,7 +155,9 @@ def _without_dp(cfg: Config, client_app: Any, model: ModelFn | None) -> float | 
             vault=dataclasses.replace(cfg.vault, root=None),
             policy=dataclasses.replace(cfg.policy, require_dp=False),
             privacy=dataclasses.replace(cfg.privacy, mode="off", noise="secure"),
-            evaluation=dataclasses.replace(cfg.evaluation, rounds="last"),
-            tracking=dataclasses.replace(cfg.tracking, html=False),
+            evaluation=dataclasses.replace(cfg.evaluation, rounds="last", server=None),
+            strategy=dataclasses.replace(cfg.strategy, early_stop=EarlyStopConfig()),
+            sweep=SweepConfig(),
+            tracking=dataclasses.replace(cfg.tracking, html=False, to=[]),
         )
         return run_experiment(other, Path(name), client_app=client_app, model=model).results.accuracy

@@ -18,9 +18,9 @@ from aegis_flower.configs import Config, from_run_config
 from aegis_flower.console import Tolerant
 from aegis_flower.interrupts import watched
 from aegis_flower.report import collect, words
-from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
+from aegis_flower.server import Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.simulations.inprocess import InProcessGrid
-from aegis_flower.strategies import RoundRecord
+from aegis_flower.strategies import OnRound, RoundRecord
 
 if TYPE_CHECKING:
     from torch import nn

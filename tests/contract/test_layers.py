@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights", "inputs"},
+    {"files", "console", "interrupts", "weights", "inputs", "plugins"},
     {"data"},
     {"features"},
     {"terms"},
@@ -39,9 +39,10 @@ FLOORS = (
     {"strategies"},
     {"simulations.own_table"},
     {"simulations.inprocess", "simulations.provision", "simulations.flower"},
-    {"checkpoint"},
+    {"checkpoint", "public_test", "early_stop"},
     {"server"},
     {"report"},
+    {"tracking"},
     {"server_app", "inference"},
     {"experiment"},
     {"sweep", "simulations.submit"},
