@@ -26,6 +26,7 @@ from aegis_flower.server_app import server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
 from aegis_flower.strategies import OnRound
+from aegis_flower.tracking import Trackers
 
 if TYPE_CHECKING:
     from aegis_flower.server import ModelFn
@@ -71,20 +72,23 @@ def run_experiment(
     cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=str(root)))
     run_id = secrets.randbits(62) | 1
     outcome = Outcome(cfg, 0.0, run_id=run_id)
+    trackers = Trackers(cfg, outcome, {})
     nodes: list[SimulatedNode] = []
     failure: BaseException | None = None
     without: float | None = None
     with watched():
         try:
             _check_delta(cfg)
+            trackers = Trackers.of(cfg, outcome)
             outcome.noise_multiplier = noise_multiplier(cfg)
+            trackers.start(folder)
             outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
             made = provision(cfg, root)
             nodes = made
             clock.provision = time.monotonic() - clock.start
             since = time.monotonic()
             try:
-                _train(cfg, outcome, nodes, overrides, on_round, client_app, model, strategy_options)
+                _train(cfg, outcome, nodes, overrides, trackers.hear(on_round), client_app, model, strategy_options)
             finally:
                 clock.train = time.monotonic() - since
             if cfg.compare and cfg.privacy.mode != "off":
@@ -98,6 +102,8 @@ def run_experiment(
                 raise
             failure.add_note(f"and the report could not be written: {error}")
             raise failure from None
+        else:
+            written = trackers.end(written, folder)
         finally:
             close_nodes()
     if failure is not None and not isinstance(failure, RunFailed):
