@@ -33,7 +33,7 @@ Arguments are Hydra overrides:
 
   aegis run --resume outputs/quickstart/TIME             the rounds that a stopped or killed run did not do
 
-  aegis run --resume outputs/digits/sweep_TIME           the trials that a stopped sweep did not do
+  aegis run --resume outputs/digits/sweep_TIME           the trials that a sweep did not do
 
 Groups (GROUP=NAME): {groups}
 
@@ -44,11 +44,11 @@ SIGTERM end a run with its report and its last model; a second one ends it at on
 --resume goes on from it with the same noise, on the same vaults, in a folder beside. What was spent stays in the ledgers.
 
 A sweep (-m) says first what it will cost at each node, and asks on a terminal; --yes answers. sweep.objective and
-sweep.direction say which trial is best. With pip install 'aegis-flower[sweeps]':
+sweep.direction say which trial is the best one. With the extra aegis-flower\\[sweeps]:
 
-  aegis run -m hydra/launcher=joblib experiment=digits privacy.epsilon=1,3,8       trials side by side
+  aegis run -m hydra/launcher=joblib experiment=digits privacy.epsilon=1,3      trials side by side
 
-  aegis run -m hydra/sweeper=optuna hydra.sweeper.n_trials=8 experiment=digits 'model.learning_rate=interval(0.1,2)'
+  aegis run -m hydra/sweeper=optuna experiment=digits 'model.learning_rate=interval(0.1,2)'
 """
 
 

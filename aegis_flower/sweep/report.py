@@ -224,7 +224,7 @@ def _json(
 class _Row:
     """A trial in the page's table; `linked` where its own page lies in its folder, beside this one."""
 
-    cells: tuple[tuple[str, str], ...]  # text, and the style sheet's class for it
+    cells: tuple[tuple[str, str, str], ...]  # text, the style sheet's class for it, and a mark behind it
     folder: str
     linked: bool
     best: bool
@@ -272,17 +272,20 @@ def _page(
         notes=notes,
         chart=chart,
         head=tuple(zip(head, tones, strict=True)),
-        best=str(best) + "; by numbers with noise, chance has its part in it" if best is not None else "",
+        trial_notes=[
+            "Each trial has its own report in its folder.",
+            *([f"{best}; by numbers with noise, chance has its part in it"] if best is not None else []),
+        ],
         rows=[
-            _Row(
-                tuple(zip(cells, tones, strict=True)),
-                trial.folder.name,
-                _has_page(trial),
-                best is not None and best.trial == number,
-            )
+            _row(trial, cells, tones, best=best is not None and best.trial == number)
             for number, (cells, trial) in enumerate(zip(rows, trials, strict=True), 1)
         ],
     )
+
+
+def _row(trial: Trial, cells: Sequence[str], tones: Sequence[str], *, best: bool) -> _Row:
+    marks = ["best" if best else "", *[""] * (len(cells) - 1)]
+    return _Row(tuple(zip(cells, tones, marks, strict=True)), trial.folder.name, _has_page(trial), best)
 
 
 def _experiment(trials: Sequence[Trial]) -> str:

@@ -133,11 +133,11 @@ def test_a_trial_that_the_budget_does_not_cover_is_refused_whole_before_its_firs
 ) -> None:
     tiny = [each for each in TINY if "noise_multiplier" not in each and "rounds" not in each]
     done = aegis(
-        "run", "-m", *tiny, "strategy.rounds=2", "privacy.epsilon=2", "policy.budget_epsilon=3",
+        "run", "-m", *tiny, "strategy.rounds=2", "privacy.epsilon=2", "policy.budget_epsilon=2.5",
         "model.learning_rate=0.1,0.2,0.3", timeout=400,
     )  # fmt: skip
     assert done.returncode == 3
-    assert "that is more than the budget 3" in done.stdout
+    assert "that is more than the budget 2.5" in done.stdout
     assert [t["status"] for t in told(tmp_path)["trials"]] == ["finished", "refused", "refused"]
     assert done.stderr.count("the whole trial would bring ε of") == 2
     spent = told(tmp_path)["charged"]["epsilon"]
