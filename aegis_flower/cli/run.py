@@ -46,7 +46,7 @@ SIGTERM end a run with its report and its last model; a second one ends it at on
 A sweep (-m) says first what it will cost at each node, and asks on a terminal; --yes answers. sweep.objective and
 sweep.direction say which trial is the best one. With the extra aegis-flower\\[sweeps]:
 
-  aegis run -m hydra/launcher=joblib experiment=digits privacy.epsilon=1,3      trials side by side
+  aegis run -m hydra/launcher=joblib experiment=digits privacy.epsilon=1,3   in parallel
 
   aegis run -m hydra/sweeper=optuna experiment=digits 'model.learning_rate=interval(0.1,2)'
 """
