@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from aegis_flower.server_app import aegis_server_app as aegis_server_app
     from aegis_flower.simulations.inprocess import InProcessGrid as InProcessGrid
     from aegis_flower.simulations.inprocess import run_inprocess as run_inprocess
+    from aegis_flower.strategies import STOP as STOP
     from aegis_flower.strategies import Bucketed as Bucketed
     from aegis_flower.strategies import SecureAggregation as SecureAggregation
     from aegis_flower.stream import PermitDataset as PermitDataset
 
 _WHERE = {
     "AegisApp": "kit",
+    "STOP": "strategies",
     "Config": "configs",
     "InProcessGrid": "simulations.inprocess",
     "Ledger": "ledger",

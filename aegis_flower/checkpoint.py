@@ -113,7 +113,9 @@ def resumed(folder: Path) -> Config:
         cfg,
         compare=False,
         privacy=privacy,
-        strategy=dataclasses.replace(cfg.strategy, rounds=found.left),
+        strategy=dataclasses.replace(
+            cfg.strategy, rounds=found.left, rounds_before=cfg.strategy.rounds_before + found.round
+        ),
         model=dataclasses.replace(cfg.model, init=str((folder / CHECKPOINT).resolve())),
         runtime=dataclasses.replace(cfg.runtime, lose=[]),
     )

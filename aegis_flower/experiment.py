@@ -14,7 +14,7 @@ from flwr.app import Context
 
 from aegis_flower import report
 from aegis_flower.client import aegis_client_app
-from aegis_flower.configs import CARRIED, Config, carry, parse_loss
+from aegis_flower.configs import CARRIED, Config, EarlyStopConfig, SweepConfig, carry, parse_loss
 from aegis_flower.errors import ConfigError, ReportError, RunFailed
 from aegis_flower.interrupts import watched
 from aegis_flower.node.keys import NAME
@@ -22,10 +22,12 @@ from aegis_flower.node.node import close_nodes
 from aegis_flower.report import collect
 from aegis_flower.report.collect import Clock, versions
 from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
-from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
+from aegis_flower.server import Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.server_app import server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
+from aegis_flower.strategies import OnRound
+from aegis_flower.tracking import Trackers
 
 if TYPE_CHECKING:
     from aegis_flower.server import ModelFn
@@ -53,7 +55,7 @@ def run_experiment(
         cfg: the configuration; ``runtime.kind`` must be ``inprocess``. The client app gets it as its run config.
         folder: where the report goes; made if needed. Without ``vault.root`` the nodes' vaults go there, too.
         overrides: what the user wrote, for the report.
-        on_round: called after each round, for progress.
+        on_round: called after each round; where it returns `aegis_flower.STOP`, the run ends with that round's model.
         client_app: a ClientApp of the user's in place of the configured one.
         model: builds the app's own model in place of the configured one, on both sides; takes nothing, or the `Spec` of the data.
             `client_app` may build the same itself.
@@ -75,18 +77,21 @@ def run_experiment(
     run_id = secrets.randbits(62) | 1
     outcome = Outcome(cfg, 0.0, run_id=run_id)
     made: list[SimulatedNode] = []
+    trackers = Trackers(cfg, outcome, {})
     failure: BaseException | None = None
     without: float | None = None
     with watched():
         try:
             _check_delta(cfg)
+            trackers = Trackers.of(cfg, outcome)
             outcome.noise_multiplier = noise_multiplier(cfg)
+            trackers.start(folder)
             outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
             made = provision(cfg, root) if nodes is None else _own_nodes(cfg, nodes)
             clock.provision = time.monotonic() - clock.start
             since = time.monotonic()
             try:
-                _train(cfg, outcome, made, overrides, on_round, client_app, model, strategy_options)
+                _train(cfg, outcome, made, overrides, trackers.hear(on_round), client_app, model, strategy_options)
             finally:
                 clock.train = time.monotonic() - since
             if cfg.compare and nodes is None and cfg.privacy.mode != "off":
@@ -100,6 +105,8 @@ def run_experiment(
                 raise
             failure.add_note(f"and the report could not be written: {error}")
             raise failure from None
+        else:
+            written = trackers.end(written, folder)
         finally:
             close_nodes()
     if failure is not None and not isinstance(failure, RunFailed):
@@ -170,7 +177,9 @@ def _without_dp(cfg: Config, client_app: Any, model: ModelFn | None) -> float | 
             vault=dataclasses.replace(cfg.vault, root=None),
             policy=dataclasses.replace(cfg.policy, require_dp=False),
             privacy=dataclasses.replace(cfg.privacy, mode="off", noise="secure"),
-            evaluation=dataclasses.replace(cfg.evaluation, rounds="last"),
-            tracking=dataclasses.replace(cfg.tracking, html=False),
+            evaluation=dataclasses.replace(cfg.evaluation, rounds="last", server=None),
+            strategy=dataclasses.replace(cfg.strategy, early_stop=EarlyStopConfig()),
+            sweep=SweepConfig(),
+            tracking=dataclasses.replace(cfg.tracking, html=False, to=[]),
         )
         return run_experiment(other, Path(name), client_app=client_app, model=model).results.accuracy

@@ -84,6 +84,23 @@ def means(sums: Mapping[str, int]) -> dict[str, float]:
     return told
 
 
+def accuracy_sd(sums: Mapping[str, int], clients: int, noise_multiplier: float, *, histograms: bool) -> float | None:
+    """Standard deviation that the counts' noise gives the accuracy, to first order; None where there is no accuracy.
+
+    Args:
+        sums: of `METRICS`.
+        clients: whose counts are in them, each with noise of its own.
+        noise_multiplier: that of the counts' mechanism.
+        histograms: whether histograms were counted as well, which widens the sensitivity.
+    """
+    share = means(sums).get("accuracy")
+    if share is None:
+        return None
+    # of one count of one client (docs/PRIVACY.md; crates/policy/src/release/counts.rs)
+    one = float(noise_multiplier * np.sqrt(5 if histograms else 3))
+    return one * float(np.sqrt(clients * (1 + share**2))) / sums["examples"]
+
+
 @dataclass(frozen=True)
 class Counts:
     """How the counts of an evaluation are noised, and what that was charged to.

@@ -14,20 +14,22 @@ from flwr.serverapp import strategy as flower
 
 from aegis_flower import checkpoint, features, models
 from aegis_flower.configs import Config
-from aegis_flower.configs.rules import ROBUST, RULES
+from aegis_flower.configs.rules import ROBUST, RULES, rate_of
+from aegis_flower.configs.schedules import server_factor
 from aegis_flower.data.spec import built
+from aegis_flower.early_stop import EarlyStop
 from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
 from aegis_flower.node.node import refusals
+from aegis_flower.public_test import PublicTest
 from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecord, SecureAggregation
-from aegis_flower.strategies.rounds import Lost
+from aegis_flower.strategies.rounds import Lost, OnRound, Stop
 
 if TYPE_CHECKING:
     from torch import nn
 
     ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
 
-OnRound = Callable[[RoundRecord], None]
 AnyStrategy = SecureAggregation | ClearAggregation
 
 
@@ -41,6 +43,9 @@ class Outcome:
         strategy: the strategy that ran, for its settings.
         problems: what went wrong without ending the run, for the report.
         on_model: called with the number of a round and its model, as soon as it is there; what it raises ends the run.
+        on_public: called with the number of a round and what the public test set says of its model.
+        public: what the public test set says, by round; 0 is the start model. Empty where there is none.
+        stopped: why the run ended before its last round, by a rule or a callback of its own; empty otherwise.
     """
 
     config: Config
@@ -51,6 +56,9 @@ class Outcome:
     run_id: int = 0
     problems: list[str] = field(default_factory=list)
     on_model: Callable[[int, ArrayRecord], None] | None = None
+    on_public: Callable[[int, dict[str, float]], None] | None = None
+    public: dict[int, dict[str, float]] = field(default_factory=dict)
+    stopped: str = ""
 
     @property
     def trained(self) -> list[RoundRecord]:
@@ -94,6 +102,7 @@ def inner_strategy(cfg: Config) -> flower.Strategy:
         raise ConfigError("strategy.name", f"{cfg.strategy.name!r} is not one of {', '.join(RULES)}")
     least = cfg.secagg.min_cohort if cfg.secagg.enabled else 1
     common: dict[str, Any] = {
+        "fraction_train": cfg.strategy.fraction_train,
         "min_train_nodes": least,
         "min_evaluate_nodes": least,
         "min_available_nodes": least,
@@ -172,7 +181,7 @@ def run_server(
         cfg: the experiment.
         grid: Flower's grid.
         outcome: filled as the run goes on: rounds, and the newest model.
-        on_round: called after each round.
+        on_round: called after each round; where it returns `aegis_flower.STOP`, the run ends with that round's model.
         model: builds the app's own model in place of the configured one; the clients build the same. None takes the configured
             one, and in one process the one that the app's client builds.
         extra: further arguments of `SecureAggregation`.
@@ -180,40 +189,88 @@ def run_server(
     Raises:
         RunFailed: no round gave a model.
     """
-    raised: list[Exception] = []
     outcome.run_id = grid.run.run_id
-
-    def note(record: RoundRecord) -> None:
-        record.lost[:] = [_explained(outcome.run_id, record, lost) for lost in record.lost]
-        outcome.rounds.append(record)
-        if on_round is not None and not raised:
-            try:
-                on_round(record)
-            except Exception as error:  # noqa: BLE001 - raised again below, once the round's model is there
-                raised.append(error)
-
-    strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
+    watch = _Watch(outcome, on_round, EarlyStop.of(cfg))
+    if cfg.evaluation.server is not None:
+        watch.public = PublicTest.of(cfg.evaluation.server, outcome.problems)
+    strategy = watch.strategy = build_strategy(cfg, outcome.noise_multiplier, watch.note, **extra)
     outcome.arrays = start = _started(cfg, initial_arrays(cfg, model or _clients_model(grid)))
     outcome.strategy = strategy
-    _keep_models(strategy, outcome, raised)
+    _keep_models(cfg, strategy, outcome, watch.raised)
     plan = features.chosen(cfg.data)
-    told = ConfigRecord({features.CHOSEN: plan.sha256}) if plan else None  # each node compares it with its own copy's
+    told = {features.CHOSEN: plan.sha256} if plan else {}  # each node compares it with its own copy's
     result = strategy.start(
         grid,
         start,
         num_rounds=cfg.strategy.rounds,
         timeout=cfg.runtime.round_deadline,
-        train_config=told,
-        evaluate_config=told,
+        train_config=ConfigRecord({**cfg.strategy.train_config, **told}),
+        evaluate_config=ConfigRecord({**told}),
+        evaluate_fn=watch.measure if watch.public is not None else None,
     )
     outcome.arrays = result.arrays or outcome.arrays  # Flower returns none when no round gave a model
-    if raised:
-        raise raised[0]
+    if watch.raised:
+        raise watch.raised[0]
+    if watch.early is not None and watch.early.doubt:
+        outcome.problems.append(watch.early.doubt)
+    done = sum(r.task == "train" for r in outcome.rounds)
+    if strategy.ended and done < cfg.strategy.rounds:
+        outcome.stopped = f"the run ended after round {done} of {cfg.strategy.rounds}: {strategy.ended}"
     if not outcome.trained:
-        lost = [x for r in outcome.rounds for x in r.lost]
-        refusal = next((f"[{x.code}] {x.reason}".strip() for x in lost if x.code), None)  # more than "0 clients remain"
-        first = refusal or next((r.failed for r in outcome.rounds if r.failed), lost[0].reason if lost else "no client")
-        raise RunFailed(f"no round gave a model; first reason: {first}")
+        raise RunFailed(f"no round gave a model; first reason: {_first_reason(outcome)}")
+
+
+def _first_reason(outcome: Outcome) -> str:
+    """Why a run gave no model: a refusal tells more than that 0 clients remain."""
+    lost = [x for r in outcome.rounds for x in r.lost]
+    refusal = next((f"[{x.code}] {x.reason}".strip() for x in lost if x.code), None)
+    return refusal or next((r.failed for r in outcome.rounds if r.failed), lost[0].reason if lost else "no client")
+
+
+@dataclass
+class _Watch:
+    """What looks at the rounds and models of a run as they come, and may end it: a callback, a rule, a public test set.
+
+    Attributes:
+        raised: what `on_round` raised; raised again once the round's model is there.
+    """
+
+    outcome: Outcome
+    on_round: OnRound | None
+    early: EarlyStop | None
+    public: PublicTest | None = None
+    strategy: AnyStrategy | None = None
+    raised: list[Exception] = field(default_factory=list)
+
+    def note(self, record: RoundRecord) -> Stop | None:
+        """Takes a finished round."""
+        record.lost[:] = [_explained(self.outcome.run_id, record, lost) for lost in record.lost]
+        self.outcome.rounds.append(record)
+        answer = None
+        if self.on_round is not None and not self.raised:
+            try:
+                answer = self.on_round(record)
+            except Exception as error:  # noqa: BLE001 - raised again, once the round's model is there
+                self.raised.append(error)
+        if self.early is not None:
+            self._end(self.early.record(record))
+        return answer
+
+    def measure(self, round_: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Takes a model to the public test set."""
+        assert self.public is not None
+        found = self.public(round_, arrays)
+        if found is not None:
+            numbers = self.outcome.public[round_] = self.public.found[round_]
+            if self.outcome.on_public is not None:
+                self.outcome.on_public(round_, numbers)
+            if self.early is not None:
+                self._end(self.early.public(round_, numbers))
+        return found
+
+    def _end(self, reason: str) -> None:
+        if reason and self.strategy is not None:
+            self.strategy.end(reason)
 
 
 def _clients_model(grid: Grid) -> ModelFn | None:
@@ -232,11 +289,13 @@ def _explained(run_id: int, record: RoundRecord, lost: Lost) -> Lost:
     return dataclasses.replace(lost, reason=said[-1]) if said else lost
 
 
-def _keep_models(strategy: AnyStrategy, outcome: Outcome, raised: list[Exception]) -> None:
-    """Notes each new model as it is made, so that a run which is stopped keeps its last one."""
-    aggregate = strategy.aggregate_train
+def _keep_models(cfg: Config, strategy: AnyStrategy, outcome: Outcome, raised: list[Exception]) -> None:
+    """Notes each new model as it is made, so that a run which is stopped keeps its last one; sets the server's rate."""
+    aggregate, rate = strategy.aggregate_train, rate_of(cfg)
 
     def kept(server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        if rate is not None:
+            setattr(strategy.inner, rate[0], rate[1] * server_factor(cfg, server_round))
         arrays, metrics = aggregate(server_round, replies)
         if arrays is not None:
             outcome.arrays = arrays

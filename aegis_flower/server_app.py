@@ -18,9 +18,10 @@ from aegis_flower.configs import Config, from_run_config
 from aegis_flower.console import Tolerant
 from aegis_flower.interrupts import watched
 from aegis_flower.report import collect, words
-from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
+from aegis_flower.server import Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.simulations.inprocess import InProcessGrid
-from aegis_flower.strategies import RoundRecord
+from aegis_flower.strategies import OnRound, RoundRecord
+from aegis_flower.tracking import Trackers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,18 +95,21 @@ def server_report(
     """
     clock = collect.Clock()
     outcome = Outcome(cfg, noise_multiplier(cfg), run_id=context.run_id)
+    trackers = Trackers.of(cfg, outcome)
+    trackers.start(folder)
     outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
     failure: BaseException | None = None
     since = time.monotonic()
     with watched():
         try:
-            yield outcome, _print_round
+            yield outcome, trackers.hear(_print_round)
         except BaseException as error:  # a report first
             failure = error
             raise
         finally:
             clock.train = time.monotonic() - since
             written = collect.write(cfg, folder, overrides, outcome, [], clock, failure, runtime=runtime)
+            written = trackers.end(written, folder)
             _say(_headline(written))
             _say(f"report {folder / report.JSON_NAME}")
 

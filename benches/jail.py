@@ -16,7 +16,7 @@ import numpy as np
 
 from aegis_flower.jail import Jail, Work
 
-APP = '''
+APP = """
 import time
 
 
@@ -41,7 +41,7 @@ def train(parameters, rows, settings):
         optimizer.step()
     print(time.perf_counter() - since)
     return [p.detach().numpy() for p in model.parameters()]
-'''
+"""
 
 
 def main():
@@ -55,9 +55,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "app.py").write_text(APP)
         sys.path.insert(0, folder)
-        import app  # noqa: PLC0415
-
-        import torch  # noqa: F401, PLC0415 - outside has it loaded, too
+        import app
+        import torch  # noqa: F401 - outside has it loaded, too
 
         small = {"w": np.zeros(1, np.float32)}
         with Jail(folder, preload=["torch"]) as jail:
@@ -78,8 +77,8 @@ def main():
 
 
 def trained(app, start, rows):
-    import contextlib  # noqa: PLC0415
-    import io  # noqa: PLC0415
+    import contextlib
+    import io
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):

@@ -20,12 +20,15 @@ from aegis_flower.configs.run_config import carry as carry
 from aegis_flower.configs.run_config import from_run_config as from_run_config
 from aegis_flower.configs.run_config import overrides_from_run_config as overrides_from_run_config
 from aegis_flower.configs.schema import DataConfig as DataConfig
+from aegis_flower.configs.schema import EarlyStopConfig as EarlyStopConfig
 from aegis_flower.configs.schema import EvaluationConfig as EvaluationConfig
 from aegis_flower.configs.schema import ModelConfig as ModelConfig
 from aegis_flower.configs.schema import PolicyConfig as PolicyConfig
 from aegis_flower.configs.schema import PrivacyConfig as PrivacyConfig
 from aegis_flower.configs.schema import RuntimeConfig as RuntimeConfig
+from aegis_flower.configs.schema import ScheduleConfig as ScheduleConfig
 from aegis_flower.configs.schema import SecaggConfig as SecaggConfig
 from aegis_flower.configs.schema import StrategyConfig as StrategyConfig
+from aegis_flower.configs.schema import SweepConfig as SweepConfig
 from aegis_flower.configs.schema import TrackingConfig as TrackingConfig
 from aegis_flower.configs.schema import VaultConfig as VaultConfig

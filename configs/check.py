@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from aegis_flower import data
+from aegis_flower.configs import training
 from aegis_flower.configs.keys import keys, kind_name
 from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.configs.schema import STEPS_MAX, Groups
@@ -39,6 +40,7 @@ def check(cfg: Groups) -> None:
         _check_runtime,
         _check_secagg,
         _check_demands,
+        training.check,
     ):
         group(cfg)
 
@@ -68,7 +70,8 @@ def _check_fields(cfg: Groups) -> None:
         _checker().validate_python(cfg)
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in found["loc"] if not isinstance(part, int))
+        parts = [str(part) for part in found["loc"] if not isinstance(part, int)]
+        path = next((p for n in range(len(parts), 0, -1) if (p := ".".join(parts[:n])) in KEYS), ".".join(parts))
         raise _refusal(cfg, path, found["type"]) from None
 
 
@@ -221,6 +224,7 @@ def _check_texts(cfg: Groups) -> None:
         ("data.path", cfg.data.path),
         ("data.features", cfg.data.features),
         ("vault.root", cfg.vault.root),
+        ("tracking.folder", cfg.tracking.folder),
     ):
         if text is not None and not text.strip():
             raise ConfigError(path, "must not be empty; null for none")

@@ -27,7 +27,7 @@ ASKED: Final = "— (the terms decide)"
 def key(default: Any, says: str, guarantee: str = NONE) -> Any:
     """A field of a group: its default, what it means, and whether it changes what is guaranteed about privacy."""
     told = {"says": says, "guarantee": guarantee}
-    if isinstance(default, list):
+    if isinstance(default, list | dict):
         return dataclasses.field(default_factory=default.copy, metadata=told)
     return dataclasses.field(default=default, metadata=told)
 

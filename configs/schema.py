@@ -52,6 +52,40 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class ScheduleConfig:
+    """A learning rate over the rounds, by their public numbers (`schedules`)."""
+
+    kind: Annotated[str, OneOf(("constant", "cosine", "linear", "step"))] = key(
+        "constant", "`cosine` and `linear` fall to `floor`, `step` is multiplied by `gamma` after each `every` rounds"
+    )
+    warmup: Annotated[int, Within(0, 10**6)] = key(0, "rounds in which the rate rises to its full value first")
+    every: Annotated[int, Within(1, 10**6)] = key(10, "rounds of one step (`step`)")
+    gamma: Annotated[float, Within(0.0, 1.0, True)] = key(0.5, "factor of a step (`step`)")
+    floor: Annotated[float, Within(0.0, 1.0)] = key(
+        0.0, "part of the rate towards which it falls (`cosine`, `linear`); the last round is still above it"
+    )
+
+
+@dataclass(frozen=True)
+class EarlyStopConfig:
+    """When a run ends before its last round: a metric no longer gets better."""
+
+    metric: str | None = key(
+        None,
+        "`accuracy`, `loss` or another mean over held-out rows, which needs `evaluation.rounds=every` and is noised where there "
+        "is DP; or `public/NAME` of `evaluation.server`, which costs no ε. null: never",
+        DP,
+    )
+    patience: Annotated[int, Within(1, 10**6)] = key(3, "measured rounds without a gain before the run ends")
+    min_delta: Annotated[float, Within(0.0, 1e6)] = key(
+        0.0, "least gain that counts; below the metric's noise (`accuracy_sd` of the report) it counts noise"
+    )
+    direction: Annotated[str, OneOf(("auto", "maximize", "minimize"))] = key(
+        "auto", "`auto`: names that end in `loss` or `error` fall, all others rise"
+    )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The model and its local optimiser."""
 
@@ -67,6 +101,7 @@ class ModelConfig:
         None,
         "start from these arrays in place of drawn ones: a `.safetensors` or `.npz` file, by names, or the folder of a run",
     )
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass(frozen=True)
@@ -156,6 +191,11 @@ class EvaluationConfig:
     )
     loss_max: Annotated[float, Within(1e-3, 1e3)] = key(10.0, "a record's loss counts as at most this", DP)
     histograms: bool = key(False, "two histograms of confidence as well, which cost noise", DP)
+    server: str | None = key(
+        None,
+        "a public test set at the server: `FILE.py`, `FILE.py:FUNCTION` or `package.module:FUNCTION`, a function of (arrays by "
+        "name, round) that gives numbers by name. It costs no ε: give it public rows only",
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +254,21 @@ class StrategyConfig:
     )
     proximal_mu: Annotated[float, Within(0.0, 1e3)] = key(0.0, "FedProx's μ (0.01 in `fedprox.yaml`)")
     group_size: Annotated[int, Within(2, 2**16)] = key(8, "clients of a group, for the robust rules", MASKS)
+    server_schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    fraction_train: Annotated[float, Within(0.0, 1.0, True)] = key(
+        1.0,
+        "part of the nodes that is drawn anew to train in each round, at least `secagg.min_cohort` of them. A node is charged "
+        "for the rounds in which it trains; no amplification by the draw is claimed",
+        MASKS,
+    )
+    early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
+    train_config: dict[str, Any] = key(
+        {},
+        "settings for the clients' code, read-only there as `self.round_config`; one that no client reads is refused",
+    )
+    rounds_before: Annotated[int, Within(0, 10**6)] = key(
+        0, "rounds that an earlier part of this run did; `aegis run --resume` sets it, and schedules go on from there"
+    )
     malicious: Annotated[int, Within(0, 2**16)] = key(
         1,
         "false clients that a robust rule must bear; at worst each is in another group. For f of them Krum and MultiKrum "
@@ -243,6 +298,26 @@ class TrackingConfig:
 
     progress: bool = key(True, "live progress in the terminal")
     html: bool = key(True, "write `report.html`")
+    to: list[str] = key(
+        [],
+        "trackers: `csv`, `tensorboard`, `mlflow`, `wandb`, or one of your own as `package.module:CLASS` or `FILE.py:CLASS`. "
+        "They get what the report says, and nothing else",
+    )
+    folder: str | None = key(
+        None, "where TensorBoard, MLflow and W&B keep their files, for all runs together; null: the run's folder"
+    )
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What the trials of a sweep are compared by."""
+
+    objective: str = key(
+        "accuracy", "`accuracy`, `loss`, or `public/NAME` of `evaluation.server`: the value of a trial for a sweeper"
+    )
+    direction: Annotated[str, OneOf(("maximize", "minimize"))] = key(
+        "maximize", "which values are better; `loss` needs `minimize`. Optuna gets it as its own"
+    )
 
 
 @dataclass(frozen=True)
@@ -270,6 +345,7 @@ class Groups:
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
     @property
     def evaluation_rounds(self) -> str:

@@ -4,7 +4,17 @@ from aegis_flower.strategies.bucketed import Bucketed
 from aegis_flower.strategies.clear import ClearAggregation
 from aegis_flower.strategies.masked import InputCheck
 from aegis_flower.strategies.plan import Plan
-from aegis_flower.strategies.rounds import Lost, RoundRecord
+from aegis_flower.strategies.rounds import STOP, Lost, OnRound, RoundRecord
 from aegis_flower.strategies.secure_aggregation import SecureAggregation
 
-__all__ = ["Bucketed", "ClearAggregation", "InputCheck", "Lost", "Plan", "RoundRecord", "SecureAggregation"]
+__all__ = [
+    "STOP",
+    "Bucketed",
+    "ClearAggregation",
+    "InputCheck",
+    "Lost",
+    "OnRound",
+    "Plan",
+    "RoundRecord",
+    "SecureAggregation",
+]

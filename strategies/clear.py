@@ -5,6 +5,7 @@ For data whose terms allow updates to travel in clear, and for comparisons. The 
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -16,11 +17,11 @@ from flwr.serverapp.strategy import Result, Strategy
 from aegis_flower.errors import ConfigError
 from aegis_flower.strategies.clear_reply import Bad, Read, alike, mean_of, read
 from aegis_flower.strategies.masked.exchange import explain_error
-from aegis_flower.strategies.rounds import Lost, RoundRecord
+from aegis_flower.strategies.rounds import Ending, Lost, OnRound, RoundRecord, Stopped
 from aegis_flower.strategies.schedule import Schedule
 
 
-class ClearAggregation(Strategy):
+class ClearAggregation(Ending, Strategy):
     """Wraps a Flower strategy and records who took part; aggregation is the inner strategy's own.
 
     Args:
@@ -30,7 +31,7 @@ class ClearAggregation(Strategy):
         evaluate: which models the clients evaluate: those of ``every`` round, the ``last``, ``never``; ``auto`` is ``every``
             where `noise_multiplier` is 0, and ``last`` elsewhere.
         evaluate_rounds: rounds after which the clients evaluate the new model, besides.
-        on_round: called with each finished `RoundRecord`.
+        on_round: called with each finished `RoundRecord`; where it returns `STOP`, the run ends with that round's model.
 
     Guarantees:
         - A reply that is none to what was asked, or holds an update that is not finite, loses its sender and nobody else.
@@ -44,7 +45,7 @@ class ClearAggregation(Strategy):
         weighting: str = "rows",
         evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
-        on_round: Callable[[RoundRecord], None] | None = None,
+        on_round: OnRound | None = None,
     ) -> None:
         if weighting not in ("rows", "uniform"):
             raise ConfigError("secagg.weighting", f"must be rows or uniform, not {weighting!r}")
@@ -54,7 +55,7 @@ class ClearAggregation(Strategy):
         self._schedule = Schedule(evaluate, evaluate_rounds, noise_multiplier, fraction)
         self.rounds: list[RoundRecord] = []
         self._last = 0
-        self._since = 0.0
+        self._since, self._running, self._result = 0.0, False, Result()
         self._asked: set[int] = set()
         self._sent = ArrayRecord()
         self._key: str = getattr(inner, "weighted_by_key", "num-examples")
@@ -74,13 +75,39 @@ class ClearAggregation(Strategy):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Runs the rounds as Flower's strategies do."""
-        self._last = num_rounds
-        return super().start(grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
+        self._last, self.ended, self._result, self._running = num_rounds, "", Result(), True
+        noted = evaluate_fn and functools.partial(self._note, evaluate_fn)
+        try:
+            return super().start(grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, noted)
+        except Stopped:
+            self._measure_last(grid, timeout, evaluate_config or ConfigRecord())
+            return self._result
+        finally:
+            self._running = False
+
+    def _note(
+        self, evaluate: Callable[[int, ArrayRecord], MetricRecord | None], server_round: int, arrays: ArrayRecord
+    ) -> MetricRecord | None:
+        """Flower's own evaluation at the server, kept for a run that stops."""
+        found = evaluate(server_round, arrays)
+        if found is not None:
+            self._result.evaluate_metrics_serverapp[server_round] = found
+        return found
+
+    def _measure_last(self, grid: Grid, timeout: float, config: ConfigRecord) -> None:
+        """A run that ends early ends measured where the schedule measures the last model, and not twice."""
+        done = self.rounds[-1].round if self.rounds else 0
+        if not done or any(r.task == "evaluate" and r.round == done for r in self.rounds):
+            return
+        self._last = done
+        messages = self.configure_evaluate(done, self._result.arrays, config, grid)
+        self.aggregate_evaluate(done, list(grid.send_and_receive(messages, timeout=timeout)))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The inner strategy's messages, with the noise multiplier."""
+        self.check_end(running=self._running)
         mine = ConfigRecord({**config, "noise-multiplier": self.noise_multiplier})
         messages = list(self.inner.configure_train(server_round, arrays, mine, grid))
         self._since, self._sent = time.monotonic(), arrays
@@ -100,7 +127,12 @@ class ClearAggregation(Strategy):
         self._finish(record)
         if not record.weight:
             return None, None
-        return self.inner.aggregate_train(server_round, alike(good, self._key, uniform=uniform))
+        arrays, metrics = self.inner.aggregate_train(server_round, alike(good, self._key, uniform=uniform))
+        if arrays is not None:
+            self._result.arrays = arrays
+        if metrics is not None:
+            self._result.train_metrics_clientapp[server_round] = metrics
+        return arrays, metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -140,7 +172,10 @@ class ClearAggregation(Strategy):
         seconds = time.monotonic() - self._since
         record.seconds = {"total": seconds}
         self._finish(record)
-        return MetricRecord(found) if found else None
+        if not found:
+            return None
+        self._result.evaluate_metrics_clientapp[server_round] = MetricRecord(found)
+        return MetricRecord(found)
 
     def _read(self, record: RoundRecord, step: str, replies: Iterable[Message], like: ArrayRecord | None) -> list[Read]:
         """The good replies of those who were asked, each once; everybody else is noted as lost."""
@@ -165,7 +200,7 @@ class ClearAggregation(Strategy):
     def _finish(self, record: RoundRecord) -> None:
         self.rounds.append(record)
         if self.on_round is not None:
-            self.on_round(record)
+            self.heard(self.on_round(record))
 
 
 def _lost(message: Message, step: str) -> Lost:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,46 @@ class RoundRecord:
         """Notes a loss. A client is lost once in a round: where it was first, and why."""
         if all(known.node != lost.node for known in self.lost):
             self.lost.append(lost)
+
+
+class Stop(enum.Enum):
+    """The type of `STOP`."""
+
+    STOP = "stop"
+
+
+# What `on_round` returns to end the run: the round's model is kept, and measured where the last one would be.
+STOP: Final = Stop.STOP
+OnRound = Callable[[RoundRecord], Stop | None]
+
+
+class Stopped(Exception):
+    """No later round is wanted, or none can go otherwise: the way out of Flower's loop."""
+
+
+class Ending:
+    """Whether a strategy's run ends before its last round, by a wish of the server's own side.
+
+    Attributes:
+        ended: why; empty while it goes on.
+    """
+
+    ended = ""
+
+    def end(self, reason: str) -> None:
+        """Ends the run before its next round; the first reason counts."""
+        self.ended = self.ended or reason
+
+    def heard(self, answer: object) -> None:
+        """Takes what `on_round` returned."""
+        if answer is STOP:
+            self.end("on_round returned STOP")
+
+    def check_end(self, *, running: bool) -> None:
+        """For the start of a round.
+
+        Raises:
+            Stopped: the run ends here.
+        """
+        if running and self.ended:
+            raise Stopped

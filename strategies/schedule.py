@@ -50,6 +50,11 @@ class Schedule:
         """Whether a round of counts follows a training round."""
         return server_round in self.rounds or (self.evaluate == "last" and server_round == last)
 
+    def last_is(self, server_round: int, planned: int) -> None:
+        """A run ends after this round in place of the planned one, and is measured after it as it would have been then."""
+        if planned in self.rounds:
+            self.rounds |= {server_round}
+
     def stop(self) -> None:
         """No round of counts any more."""
         self.evaluate, self.rounds = "never", frozenset()

@@ -31,7 +31,7 @@ from aegis_flower.strategies.masked.grouping import Grouping
 from aegis_flower.strategies.masked.opening import Opening
 from aegis_flower.strategies.plan import Plan
 from aegis_flower.strategies.refusals import lasting, summary
-from aegis_flower.strategies.rounds import RoundRecord
+from aegis_flower.strategies.rounds import Ending, OnRound, RoundRecord, Stopped
 from aegis_flower.strategies.schedule import Schedule
 from aegis_flower.weights import apply_update
 
@@ -39,11 +39,7 @@ log = logging.getLogger("aegis")
 _GIVES = {"train": "model", "evaluate": "metrics"}
 
 
-class _Stopped(Exception):
-    """No later round can go otherwise: the way out of Flower's loop."""
-
-
-class SecureAggregation(Strategy):
+class SecureAggregation(Ending, Strategy):
     """Hands an inner strategy one synthetic reply with the mean; nobody here ever sees a single update.
 
     Args:
@@ -56,7 +52,7 @@ class SecureAggregation(Strategy):
             is ``every`` where `noise_multiplier` is 0, and ``last`` elsewhere, since each counting has a price in privacy.
         evaluate_rounds: rounds after which the new model is measured in a metrics-only masked round, besides.
         check: what a masked input must pass before it is added (`InputCheck`).
-        on_round: called with each finished `RoundRecord`, for progress.
+        on_round: called with each finished `RoundRecord`; where it returns `STOP`, the run ends with that round's model.
         observer: called with (round, node, masked vector), for tests and audits of what the server receives.
         settings: single settings of the plan, such as ``min_cohort=5``, in place of the plan's own.
 
@@ -72,7 +68,8 @@ class SecureAggregation(Strategy):
         - Every wait has a deadline.
         - All clients of a sum worked on the same model, task, noise and settings: each binds its masks to what it was sent.
         - A reply of whatever kind loses its sender, never the round.
-        - A run whose nodes all refuse, for a reason that lasts, stops after that round (`stopped` says why).
+        - A run whose nodes all refuse, for a reason that lasts, stops after that round (`stopped` says why); one that `end` or
+          `STOP` ends, too (`ended` says why).
     """
 
     def __init__(
@@ -84,7 +81,7 @@ class SecureAggregation(Strategy):
         evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
         check: InputCheck | None = None,
-        on_round: Callable[[RoundRecord], None] | None = None,
+        on_round: OnRound | None = None,
         observer: Callable[[int, int, bytes], None] | None = None,
         **settings: Any,
     ) -> None:
@@ -146,13 +143,14 @@ class SecureAggregation(Strategy):
         """
         if timeout is not None:
             self._exchange.deadline = timeout
-        self._last, self._started, self.stopped, self._result = num_rounds, True, "", Result()
+        self._last, self._started, self.stopped, self.ended = num_rounds, True, "", ""
+        self._result = Result()
         noted = evaluate_fn and functools.partial(self._note, evaluate_fn)
         try:
             result = super().start(
                 grid, initial_arrays, num_rounds, self._exchange.deadline, train_config, evaluate_config, noted
             )
-        except _Stopped:
+        except Stopped:
             result = self._result
             self._measure_last(grid, evaluate_config or ConfigRecord())
         finally:
@@ -164,6 +162,8 @@ class SecureAggregation(Strategy):
         """A run that stops ends with the rounds it had: its last model is measured where the schedule measures the last one."""
         trained = [r.round for r in self.rounds if r.task == "train" and not r.failed]
         if trained:
+            if self.ended:
+                self._schedule.last_is(trained[-1], self._last)
             self._last = trained[-1]
             self.aggregate_evaluate(
                 self._last, list(self.configure_evaluate(self._last, self._result.arrays, config, grid))
@@ -182,6 +182,7 @@ class SecureAggregation(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Runs the trips up to the masked input, adding as they come in; it leaves Flower no messages to send."""
+        self.check_end(running=self._started)
         want = max(self.plan.cohort or 0, self.plan.min_cohort) if self._masked is None else self.plan.min_cohort
         nodes = join(grid, want, self.plan.join_deadline)
         mine = ConfigRecord(dict(config))  # the inner strategy writes into it
@@ -350,14 +351,14 @@ class SecureAggregation(Strategy):
             self.stopped = why
             log.error("aegis: %s", why)
             if self._started:
-                raise _Stopped
+                raise Stopped
         return []
 
     def _finish(self, record: RoundRecord) -> None:
         record.seconds["total"] = sum(v for k, v in record.seconds.items() if k != "total")
         self.rounds.append(record)
         if self.on_round is not None:
-            self.on_round(record)
+            self.heard(self.on_round(record))
 
     def _rounds(self, cohort: int) -> MaskedRounds:
         if self._masked is None:

@@ -35,6 +35,8 @@ Arguments are Hydra overrides:
 
   aegis run --resume outputs/quickstart/TIME             the rounds that a stopped or killed run did not do
 
+  aegis run --resume outputs/digits/sweep_TIME           the trials that a sweep did not do
+
 Groups (GROUP=NAME): {groups}
 
 Keys (GROUP.KEY=VALUE) are in docs/CONFIG.md, and --cfg job prints all of them; a wrong one is refused with its path.
@@ -43,7 +45,12 @@ Output: outputs/NAME/TIME/ with report.html, report.json, model.npz and, for sim
 SIGTERM end a run with its report and its last model; a second one ends it at once. checkpoint.npz has the model of each round:
 --resume goes on from it with the same noise, on the same vaults, in a folder beside. What was spent stays in the ledgers.
 
-For a sweep with Optuna (hydra/sweeper=optuna) a trial's value is its accuracy: set hydra.sweeper.direction=maximize.
+A sweep (-m) says first what it will cost at each node, and asks on a terminal; --yes answers. sweep.objective and
+sweep.direction say which trial is the best one. With the extra aegis-flower\\[sweeps]:
+
+  aegis run -m hydra/launcher=joblib experiment=digits privacy.epsilon=1,3   in parallel
+
+  aegis run -m hydra/sweeper=optuna experiment=digits 'model.learning_rate=interval(0.1,2)'
 """
 
 
@@ -95,15 +102,21 @@ def _resume(arguments: list[str]) -> int:
     from aegis_flower.checkpoint import read, resumed
     from aegis_flower.cli.trial import own_app, single
     from aegis_flower.files import claim
+    from aegis_flower.sweep import plan, resuming
 
     match arguments:
-        case ["--resume", folder]:
+        case ["--resume", folder] | ["--resume", folder, "--yes"]:
             pass
         case _:
             raise ConfigError(
                 "--resume", "takes the folder of a run, and nothing else: its configuration is that of the run"
             )
     old = Path(folder)
+    if (sweep := plan.read(old)) is not None:
+        typer.echo("going on with the sweep; trials that finished are not run again")
+        resuming.add(old.resolve())
+        kept = [a for a in sweep.arguments if not a.startswith("hydra.sweep.dir=")]
+        return _run_hydra([*kept, f"hydra.sweep.dir={old}", *arguments[2:]])
     cfg = resumed(old)
     found = read(old)
     typer.echo(f"going on after round {found.round} of {found.config.strategy.rounds}")
@@ -132,11 +145,15 @@ def _run_hydra(arguments: list[str]) -> int:
     from aegis_flower import sweep
     from aegis_flower.configs import explain_hydra, register_schema
     from aegis_flower.configs.composition import CONFIG_MODULE
+    from aegis_flower.sweep import plan
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, and leave as one line
     register_schema()
+    yes = "--yes" in arguments
+    arguments = plan.for_optuna([a for a in arguments if a != "--yes"])
     sys.argv = ["aegis run", *arguments]
-    _announce(arguments)
+    if plan.is_sweep(arguments):
+        _announce(arguments, yes=yes)
     sweep.exit_codes.clear()
     codes: list[int] = []
 
@@ -157,33 +174,29 @@ def _run_hydra(arguments: list[str]) -> int:
     return max([*codes, *sweep.exit_codes], default=0)
 
 
-def _announce(arguments: list[str]) -> None:
-    """Says what a sweep will cost, where Hydra's own sweeper takes the choices that the command line names."""
-    if not {"-m", "--multirun"} & set(arguments) or {"--cfg", "-c", "--help", "--hydra-help", "--info"} & set(
-        arguments
-    ):
-        return
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def _announce(arguments: list[str], *, yes: bool) -> None:
+    """Says what a sweep will cost, and asks whether it is to go on where somebody can answer.
 
-    from aegis_flower.configs import compose
-    from aegis_flower.sweep import announce
+    Raises:
+        ConfigError: nobody can answer, and the budget that it spends lasts.
+        typer.Abort: the answer was no.
+    """
+    from aegis_flower.sweep import announce, plan
 
-    overrides = [a for a in arguments if not a.startswith("-") and not a.startswith(("hydra.", "hydra/"))]
+    spends = True
     try:
-        given = [a for a in arguments if a.startswith("--config-dir=")]
-        if any(a.startswith(("hydra/sweeper", "--config")) for a in arguments if a not in given):
-            raise ValueError("its trials are not known beforehand")
-        where = given[-1].partition("=")[2] if given else None
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        batches = [batch for part in BasicSweeper.split_arguments(parsed, None) for batch in part]
-        if len(batches) > _MOST_ANNOUNCED:
-            raise ValueError(f"there are {len(batches)} trials")
-        announce(overrides, [compose(None, list(batch), where) for batch in batches])
+        configs = plan.configurations(arguments)
+        announce(configs)
+        spends = any(cfg.privacy.mode == "example" for cfg in configs)
     except AegisError:
         return  # refused in a moment, by the trial that it belongs to
     except Exception as error:  # noqa: BLE001 - a courtesy; what cannot be told beforehand is told afterwards
         typer.echo(f"what this sweep will cost is not known before it ends ({error}); each trial is charged")
-
-
-_MOST_ANNOUNCED = 64
+    if yes or not spends:
+        return
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        typer.confirm("go on?", abort=True)
+    elif plan.lasts(arguments):
+        raise ConfigError(
+            "--yes", "the sweep spends a budget that lasts (vault.root, runtime=deployment), and nobody is here to ask"
+        )

@@ -13,7 +13,7 @@ from aegis.cli.output import exit_code
 
 from aegis_flower.cli.progress import Progress, escape
 from aegis_flower.console import console, tolerate
-from aegis_flower.errors import AegisError, RunFailed
+from aegis_flower.errors import AegisError, BudgetExceeded, RunFailed
 
 if TYPE_CHECKING:
     from aegis_flower.configs import Config
@@ -30,7 +30,7 @@ def trial(composed: Any) -> tuple[float, int]:
     """One Hydra job, of a single run or of a sweep: runs it, whatever happens, and notes what came of it in its folder.
 
     Returns:
-        The trial's value for a sweeper, its accuracy (0 where there is none); and its exit code.
+        The trial's value for a sweeper, ``sweep.objective`` (the worst there is where it has none); and its exit code.
     """
     import dataclasses
 
@@ -44,18 +44,23 @@ def trial(composed: Any) -> tuple[float, int]:
     given = Path(hydra_cfg.runtime.output_dir)
     overrides = list(hydra_cfg.overrides.task)
     many = hydra_cfg.mode == RunMode.MULTIRUN
+    if many and (done := _finished(hydra_cfg, overrides)) is not None:
+        return _value(composed, done), 0
     folder = claim(given)
     note = Note(int(hydra_cfg.job.num) if many else 0, overrides, str(folder.resolve()))
     try:
         note = _noted(composed, note, folder, Path(hydra_cfg.sweep.dir) if many else None)
         note.write(folder)
-        report = _job(composed, note, folder, overrides)
+        report = _job(composed, note, folder, overrides, Path(hydra_cfg.sweep.dir) if many else None)
     except AegisError as error:
         typer.echo(f"aegis: {error}" + "".join(f"; {n}" for n in notes_of(error)) + f" [{error.code}]", err=True)
         dataclasses.replace(
-            note, status=getattr(error, "status", "failed"), error=str(error), exit_code=exit_code(error)
+            note,
+            status=getattr(error, "status", "refused" if isinstance(error, BudgetExceeded) else "failed"),
+            error=str(error),
+            exit_code=exit_code(error),
         ).write(folder)
-        return 0.0, exit_code(error)
+        return _value(composed, None), exit_code(error)
     except Exception as error:  # noqa: BLE001 - a sweep goes on, and its table has the trial
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -63,13 +68,36 @@ def trial(composed: Any) -> tuple[float, int]:
             f"aegis: {text} ({where.filename}:{where.lineno})" + "".join(f"; {n}" for n in notes_of(error)), err=True
         )
         dataclasses.replace(note, status="failed", error=text).write(folder)
-        return 0.0, 1
+        return _value(composed, None), 1
     except BaseException as error:
         code = getattr(error, "exit_code", 130)
         dataclasses.replace(note, status="interrupted", error=str(error), exit_code=code).write(folder)
         raise
     dataclasses.replace(note, status="finished", exit_code=0).write(folder)
-    return (report.results.accuracy or 0.0) if report is not None else 0.0, 0
+    return _value(composed, report), 0
+
+
+def _finished(hydra_cfg: Any, overrides: list[str]) -> RunReport | None:
+    """The report of a trial that an earlier start of a resumed sweep finished."""
+    from aegis_flower.sweep.resume import earlier
+
+    report = earlier(Path(hydra_cfg.sweep.dir), int(hydra_cfg.job.num), overrides).report
+    if report is not None:
+        typer.echo(f"trial {hydra_cfg.job.num} finished before; it is not run again")
+    return report
+
+
+def _value(composed: Any, report: RunReport | None) -> float:
+    """What a sweeper is told: the objective, or where there is none the worst that there is."""
+    from aegis_flower.configs import SweepConfig, from_hydra
+    from aegis_flower.sweep import objective
+
+    try:
+        asked = from_hydra(composed).sweep
+    except Exception:  # noqa: BLE001 - its configuration is what is wrong with the trial
+        asked = SweepConfig()
+    found = objective.value(asked, report)
+    return objective.worst(asked) if found is None else found
 
 
 def _noted(composed: Any, note: Note, folder: Path, sweep_dir: Path | None) -> Note:
@@ -96,14 +124,22 @@ def _vault_root(cfg: Config, folder: Path, sweep_dir: Path | None) -> Path:
     return shared_vaults(sweep_dir, cfg)
 
 
-def _job(composed: Any, note: Note, folder: Path, overrides: list[str]) -> RunReport | None:
+def _job(composed: Any, note: Note, folder: Path, overrides: list[str], sweep_dir: Path | None) -> RunReport | None:
     import dataclasses
 
     from aegis_flower.configs import from_hydra
 
     cfg = from_hydra(composed)
+    if sweep_dir is not None:
+        from aegis_flower.sweep.resume import earlier
+
+        cfg = earlier(sweep_dir, note.number, overrides).config or cfg
     if note.root:
         cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=note.root))
+        if sweep_dir is not None:
+            from aegis_flower.sweep import budget
+
+            budget.check(cfg, Path(note.root))
     quiet()
     report = shown(cfg, folder, overrides, **own_app())
     if report is not None and report.run.status != "finished":

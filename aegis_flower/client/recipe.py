@@ -11,6 +11,7 @@ from flwr.app import Context
 from aegis_flower import features
 from aegis_flower.client.round_config import RoundConfig
 from aegis_flower.configs import Config
+from aegis_flower.configs.schedules import client_rate
 from aegis_flower.data.spec import built
 from aegis_flower.node.node import Node
 
@@ -29,6 +30,7 @@ class Recipe:
 
     Attributes:
         round_config: settings of the server's message, such as Flower's ``train_config``; read-only.
+        round: number of the round, from 1, as the server says it.
         torch_model: whether `model`, `loss` and `optimizer` are used.
         probed: what the preflight found of the model; None before.
     """
@@ -42,6 +44,7 @@ class Recipe:
         self.node, self.config, self.context = node, config, context
         self.spec = features.spec_of(config.data)
         self.round_config = RoundConfig()
+        self.round = 1
         self.probed: training.Probed | None = None
 
     def model(self) -> nn.Module:
@@ -66,8 +69,14 @@ class Recipe:
         plan = features.plan_of(self.spec)
         return self.loss_fn or loss_of(plan.label.task if plan else None)
 
+    @property
+    def learning_rate(self) -> float:
+        """That of this round: the server's ``train_config["lr"]``, or else the configured one on its ``model.schedule``."""
+        sent = self.round_config.learning_rate
+        return client_rate(self.config, self.round) if sent is None else sent
+
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The local optimiser; by default SGD, whose learning rate is the server's ``train_config["lr"]`` or the configured one.
+        """The local optimiser; by default SGD with `learning_rate`.
 
         It is made anew in every round: momentum and moments do not last beyond one.
         """
@@ -77,9 +86,7 @@ class Recipe:
             return self.optimizer_fn(parameters)
         import torch
 
-        cfg = self.config.model
-        rate = self.round_config.learning_rate
-        return torch.optim.SGD(parameters, lr=cfg.learning_rate if rate is None else rate, momentum=cfg.momentum)
+        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.config.model.momentum)
 
     @property
     def predicts_classes(self) -> bool:

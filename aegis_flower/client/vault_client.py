@@ -80,6 +80,7 @@ class VaultClient(Recipe, NumPyClient):
 
     Attributes:
         round_config: settings of the server's message, such as Flower's ``train_config``; read-only.
+        round: number of the round, from 1; `learning_rate` has the configured schedule's rate of it.
         torch_model: whether `model`, `loss` and `optimizer` are used. False for a client that overrides `train_round` and
             `evaluate_counts` to work without torch; its model is then not tried on zeros first.
 
@@ -124,6 +125,7 @@ class VaultClient(Recipe, NumPyClient):
             names: of its arrays, in order.
             masked: whether the answer leaves under masks.
         """
+        self.round = asked.round
         trains = asked.task == "train"
         evaluates = asked.evaluate or not trains
         admission.admit(self, asked.task, asked.noise_multiplier, evaluates=evaluates, masked=masked)

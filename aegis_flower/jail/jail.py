@@ -17,9 +17,9 @@ from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from aegis_engine.errors import JailError
 
 from aegis_engine import _native
-from aegis_engine.errors import JailError
 from aegis_flower.jail import frames
 from aegis_flower.jail.frames import Ended, Order, Report
 from aegis_flower.jail.inputs import Work, region
@@ -29,7 +29,13 @@ LAYERS: Final = tuple(_native.jail_layers())
 LOG_BYTES: Final = 64 << 10  # of a task's words that are kept; the rest is read and dropped
 _START_SECONDS: Final = 120.0  # torch's import on a busy machine
 _GRACE: Final = 30.0  # seconds after a task's deadline in which the parent must have said that it ended
-_COMPUTING: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+_COMPUTING: Final = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+)
 _MAIN: Final = "import sys; sys.path[:] = sys.argv[2:]; from aegis_flower.jail.parent import main; main(sys.argv[1])"
 
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import math
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -136,6 +135,7 @@ def write(
             seed=cfg.seed,
             status=status(outcome, failure),
             reason=_reason(failure),
+            stopped=outcome.stopped or None,
             private=private,
             labels=labels,
             warnings=(*differences, *warnings),
@@ -151,6 +151,7 @@ def write(
             accuracy_without_dp=without_dp,
             loss=gate.means(final).get("loss"),
             test_rows=max(0, final["examples"]) if "examples" in final else None,
+            public_metrics=outcome.public[max(outcome.public)] if outcome.public else {},
             epsilon_max=largest(c.epsilon for c in clients),
             epsilon_total_max=largest(c.epsilon_total for c in clients),
             epsilon_person_max=largest(c.epsilon_person for c in clients),
@@ -219,14 +220,11 @@ def accuracy_sd(cfg: Config, record: RoundRecord, read: list[Book]) -> float | N
     if not read and noises(cfg):
         with contextlib.suppress(ConfigError):
             z = gate.counts_mechanism(cfg, cfg.privacy.delta).noise_multiplier
-    share = _accuracy(record.metrics)
-    if not z or share is None:
+    if not z:
         return None
-    clients = len([b for b in read if b.counts_noise]) or len(record.participants)
-    one = z * math.sqrt(
-        5 if wide else 3
-    )  # of one count of one client (docs/PRIVACY.md; crates/policy/src/release/counts.rs)
-    return one * math.sqrt(clients * (1 + share**2)) / record.metrics["examples"]
+    noisy = len([b for b in read if b.counts_noise]) or len(record.participants)
+    clients = min(noisy, len(record.participants))
+    return gate.accuracy_sd(record.metrics, clients, z, histograms=wide)
 
 
 def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Book]) -> Iterator[report.RoundReport]:
@@ -265,6 +263,7 @@ def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Boo
                 **{k: r.seconds[k] for k in ("share", "train", "unmask", "total") if k in r.seconds}
             ),
             metrics={k: float(v) for k, v in metrics.items()},
+            public_metrics=outcome.public.get(r.round, {}),
         )
 
 

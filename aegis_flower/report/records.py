@@ -44,6 +44,10 @@ class RunInfo:
         ),
     ]
     reason: Annotated[str | None, says("Why the run was refused, failed or interrupted; null when it finished.")] = None
+    stopped: Annotated[
+        str | None,
+        says("Why it ended before its last round by a rule or a callback of its own; null when it did not."),
+    ] = None
     private: Annotated[
         bool,
         says("True when every released model was protected as its clients' epsilon says. Never true with test noise."),
@@ -129,6 +133,11 @@ class RoundReport:
     weight_total: Annotated[Amount | None, says("Sum of the weights in the aggregate.")] = None
     seconds: Annotated[RoundSeconds, says("Wall-clock seconds by phase.")] = RoundSeconds()
     metrics: Annotated[Mapping[str, float | None], Kept, says("Further metrics by name.")] = field(default_factory=dict)
+    public_metrics: Annotated[
+        Mapping[str, float],
+        Kept,
+        says("What a public test set at the server says of the model after this round; no node was asked for it."),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +290,11 @@ class ResultsReport:
     ] = None
     loss: Annotated[float | None, says("Mean loss of the released model on the test rows.")] = None
     test_rows: Annotated[Count | None, says("Test rows.")] = None
+    public_metrics: Annotated[
+        Mapping[str, float],
+        Kept,
+        says("What a public test set at the server says of the released model; it costs no epsilon."),
+    ] = field(default_factory=dict)
     epsilon_max: Annotated[
         Amount | None,
         says(

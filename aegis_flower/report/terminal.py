@@ -18,15 +18,8 @@ if TYPE_CHECKING:
 
 def print_report(report: RunReport, console: Console) -> None:
     """Print a summary that fits a screen. Names from outside are shown as text: no markup, no control codes."""
-    run, results = report.run, report.results
-    colour = {"finished": "green", "refused": "yellow", "failed": "red", "interrupted": "yellow"}[run.status]
-    console.print(Text.assemble((words.clean(run.name), "bold"), "  ", (run.status, colour)))
-    if run.reason is not None:
-        console.print(Text(words.clean(run.reason), colour))
-    if not run.private:
-        console.print(Text(words.privacy_warning(report), "bold red"))
-    for warning in run.warnings:
-        console.print(Text(words.clean(f"warning: {warning}"), "bold red"))
+    results = report.results
+    _print_end(report, console)
     console.print()
     facts = Table.grid(padding=(0, 3))
     facts.add_column(style="dim")
@@ -44,6 +37,20 @@ def print_report(report: RunReport, console: Console) -> None:
     for title, outputs in (("noised", results.noised_outputs), ("not protected by noise", results.unnoised_outputs)):
         if outputs:
             console.print(Text(f"{title}: {'; '.join(words.clean(each) for each in outputs)}"))
+
+
+def _print_end(report: RunReport, console: Console) -> None:
+    """How the run ended, and what must be known before the numbers."""
+    run = report.run
+    colour = {"finished": "green", "refused": "yellow", "failed": "red", "interrupted": "yellow"}[run.status]
+    console.print(Text.assemble((words.clean(run.name), "bold"), "  ", (run.status, colour)))
+    for why, tone in ((run.reason, colour), (run.stopped, "")):
+        if why is not None:
+            console.print(Text(words.clean(why), tone))
+    if not run.private:
+        console.print(Text(words.privacy_warning(report), "bold red"))
+    for warning in run.warnings:
+        console.print(Text(words.clean(f"warning: {warning}"), "bold red"))
 
 
 def _client_table(report: RunReport) -> Table:

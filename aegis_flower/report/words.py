@@ -227,12 +227,19 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
             number(results.loss, 3),
             "" if results.test_rows is None else plural(results.test_rows, "test row"),
         )
+    public = public_metrics(results)
     return [
         found,
+        *([("public test set", public, "measured at the server; no ε")] if public else []),
         *privacy,
         kept,
         ("audit", f"{verified} of {len(report.clients)} verified" if verified or bad else UNKNOWN, "; ".join(notes)),
     ]
+
+
+def public_metrics(results: ResultsReport) -> str:
+    """What the public test set says of the released model, in one line; empty where there is none."""
+    return ", ".join(f"{clean(name)} {number(value, 4)}" for name, value in sorted(results.public_metrics.items()))
 
 
 def most_spent(clients: Iterable[ClientReport]) -> ClientReport | None:

@@ -26,7 +26,7 @@ from aegis_flower.files import write_atomically
 from aegis_flower.report.check import other_fields, refusal, shown
 from aegis_flower.report.model import OLD_VERSIONS, SCHEMA_VERSION, RunReport
 from aegis_flower.report.page import render
-from aegis_flower.report.records import ClientReport, LostClient, ResultsReport, RunInfo
+from aegis_flower.report.records import ClientReport, LostClient, ResultsReport, RoundReport, RunInfo
 
 JSON_NAME: Final = "report.json"
 HTML_NAME: Final = "report.html"
@@ -53,11 +53,12 @@ def _encode(value: Any) -> Any:
 _READER: Final = TypeAdapter(RunReport)
 # What schema 2 added: a report of schema 1 may lack it, and then it is unknown.
 _ADDED: Final = {
-    RunInfo: {"warnings"},
+    RunInfo: {"warnings", "stopped"},
+    RoundReport: {"public_metrics"},
     LostClient: {"code"},
     ClientReport: {"source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip"}
     | {"mechanisms", "evaluation"},
-    ResultsReport: {"accuracy_sd", "epsilon_total_max", "epsilon_person_max", "noised_outputs"},
+    ResultsReport: {"accuracy_sd", "epsilon_total_max", "epsilon_person_max", "noised_outputs"} | {"public_metrics"},
 }
 
 

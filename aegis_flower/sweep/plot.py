@@ -116,13 +116,15 @@ def plot(trials: Sequence[Trial]) -> Plot:
         groups.setdefault(label, []).append((x, y))
     if len(groups) > MOST_SERIES:
         groups = {"trials": [point for points in groups.values() for point in points]}
-    # A line through trials at one x (seeds, say) would draw a trend that is not there.
+    # A line through trials at one x (seeds, say), or through some that differ in more than what is drawn, would draw a trend that
+    # is not there.
+    one = sum(_numeric(trials, name) for name in varied(trials)) <= 1
     series = tuple(
         svg.Series(
             label,
             tuple(sorted(points, key=lambda point: point[0])),
             f"c{index}",
-            joined=x_label != "trial" and len({x for x, _ in points}) == len(points),
+            joined=one and x_label != "trial" and len({x for x, _ in points}) == len(points),
         )
         for index, (label, points) in enumerate(groups.items())
     )

@@ -28,7 +28,10 @@ from aegis_flower.report.page import charts as svg
 from aegis_flower.report.page.render import fill
 from aegis_flower.report.page.view import NARROW, in_two_widths
 from aegis_flower.report.write import write_reports
-from aegis_flower.sweep.plot import Plot, Trial, epsilon_of, guarantees, plot, varied
+from aegis_flower.sweep import objective
+from aegis_flower.sweep.plan import Plan
+from aegis_flower.sweep.plot import Plot as Drawn
+from aegis_flower.sweep.plot import Trial, epsilon_of, guarantees, plot, varied
 from aegis_flower.sweep.trials import Total
 
 if TYPE_CHECKING:
@@ -77,6 +80,7 @@ def write_sweep(
     charged_epsilon: float | None = None,
     charged_delta: float | None = None,
     totals: Sequence[Total] = (),
+    plan: Plan | None = None,
     console: Console | None = None,
 ) -> SweepPaths:
     """Writes the files of a sweep into `folder` and prints its table to `console`.
@@ -87,6 +91,7 @@ def write_sweep(
         charged_epsilon: ε that all trials together cost the shared vault that paid most, from its ledger; `None` when
             they shared none. Its unit, neighbouring relation and accountant are those that the trials state.
         charged_delta: δ of `charged_epsilon`; that of the first trial with an ε when `None`.
+        plan: what the sweep was started with; None where that is not known.
         totals: in place of the two above: what the trials over each source of data cost together, or why that is not known.
         console: where to print the table; `None` for nowhere.
 
@@ -107,7 +112,7 @@ def write_sweep(
         + (each.why if each.epsilon is None else f"ε{words.THIN}{words.epsilon(each.epsilon)} {each.why}")
         for each in totals
     ]
-    chart = plot(trials)
+    chart, best = plot(trials), _best(trials)
     drawn = _drawn(chart)
     paths = SweepPaths(
         json=folder / "sweep.json", html=folder / "sweep.html", png=folder / "sweep.png" if drawn is not None else None
@@ -115,16 +120,16 @@ def write_sweep(
     write_reports(
         {
             **({paths.png: drawn} if paths.png is not None and drawn is not None else {}),
-            paths.html: _page(trials, chart, charged, notes).encode(),
-            paths.json: _json(trials, folder, charged, totals),
+            paths.html: _page(trials, chart, charged, notes, best, plan).encode(),
+            paths.json: _json(trials, folder, charged, totals, best, plan),
         }
     )
     if console is not None:
-        _print(trials, charged, notes, console)
+        _print(trials, charged, notes, best, console)
     return paths
 
 
-def _drawn(chart: Plot) -> bytes | None:
+def _drawn(chart: Drawn) -> bytes | None:
     """The PNG, where matplotlib is installed."""
     try:
         from aegis_flower.sweep.png import png
@@ -153,7 +158,33 @@ def _charge(trials: Sequence[Trial], epsilon: float | None, delta: float | None)
     )
 
 
-def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None, totals: Sequence[Total]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best trial by its number in the table, and what it is the best by."""
+
+    trial: int
+    objective: str
+    direction: str
+    value: float
+
+    def __str__(self) -> str:
+        lower = "smallest" if self.direction == "minimize" else "largest"
+        return f"best: trial {self.trial}, {self.objective} {words.number(self.value, 4)}, the {lower} there is"
+
+
+def _best(trials: Sequence[Trial]) -> _Best | None:
+    found = objective.best([trial.report for trial in trials])
+    return None if found is None else _Best(found[0] + 1, found[1].objective, found[1].direction, found[2])
+
+
+def _json(
+    trials: Sequence[Trial],
+    folder: Path,
+    charged: _Charge | None,
+    totals: Sequence[Total],
+    best: _Best | None,
+    plan: Plan | None,
+) -> bytes:
     def entry(trial: Trial) -> dict[str, object]:
         run, results = (trial.report.run if trial.report is not None else None), trial.results
         where = trial.folder.resolve()
@@ -176,6 +207,9 @@ def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None, totals
     total = None if charged is None else dataclasses.asdict(charged)
     value = {
         "schema_version": SCHEMA_VERSION,
+        "command": plan.command if plan is not None else None,
+        "started": plan.started if plan is not None else None,
+        "best": dataclasses.asdict(best) if best is not None else None,
         "trials": [entry(each) for each in trials],
         "charged": total,
         "totals": [dataclasses.asdict(each) for each in totals],
@@ -190,12 +224,20 @@ def _json(trials: Sequence[Trial], folder: Path, charged: _Charge | None, totals
 class _Row:
     """A trial in the page's table; `linked` where its own page lies in its folder, beside this one."""
 
-    cells: tuple[str, ...]
+    cells: tuple[tuple[str, str, str], ...]  # text, the style sheet's class for it, and a mark behind it
     folder: str
     linked: bool
+    best: bool
 
 
-def _page(trials: Sequence[Trial], drawn: Plot, charged: _Charge | None, totals: Sequence[str] = ()) -> str:
+def _page(
+    trials: Sequence[Trial],
+    drawn: Drawn,
+    charged: _Charge | None,
+    totals: Sequence[str],
+    best: _Best | None,
+    plan: Plan | None,
+) -> str:
     chart = in_two_widths(
         lambda width: svg.line_chart(
             drawn.series,
@@ -216,20 +258,58 @@ def _page(trials: Sequence[Trial], drawn: Plot, charged: _Charge | None, totals:
     if drawn.missing:
         notes.append(f"not drawn: {', '.join(drawn.missing)}")
     head, rows = _rows(trials)
+    tones = _tones(head, rows)
+    name = _experiment(trials)
     return fill(
         "sweep.html.j2",
-        title="AEGIS sweep report",
-        heading=f"{len(trials)} trials",
+        title=f"{name}: AEGIS sweep report" if name else "AEGIS sweep report",
+        heading=f"{name}: {words.plural(len(trials), 'trial')}" if name else words.plural(len(trials), "trial"),
+        started=_started(trials, plan),
+        command=plan.command if plan is not None else "",
         total=str(charged) if charged is not None else "; ".join(totals) or "no total is stated",
         kind="banner warn" if charged is not None or totals else "lead",
         against=f"Accuracy against {drawn.x_label}",
         notes=notes,
         chart=chart,
-        head=head,
+        head=tuple(zip(head, tones, strict=True)),
+        trial_notes=[
+            "Each trial has its own report in its folder.",
+            *([f"{best}; by numbers with noise, chance has its part in it"] if best is not None else []),
+        ],
         rows=[
-            _Row(tuple(cells), trial.folder.name, _has_page(trial)) for cells, trial in zip(rows, trials, strict=True)
+            _row(trial, cells, tones, best=best is not None and best.trial == number)
+            for number, (cells, trial) in enumerate(zip(rows, trials, strict=True), 1)
         ],
     )
+
+
+def _row(trial: Trial, cells: Sequence[str], tones: Sequence[str], *, best: bool) -> _Row:
+    marks = ["best" if best else "", *[""] * (len(cells) - 1)]
+    return _Row(tuple(zip(cells, tones, marks, strict=True)), trial.folder.name, _has_page(trial), best)
+
+
+def _experiment(trials: Sequence[Trial]) -> str:
+    """The experiments that the trials are of."""
+    return ", ".join(dict.fromkeys(each.report.run.experiment for each in trials if each.report is not None))
+
+
+def _started(trials: Sequence[Trial], plan: Plan | None) -> str:
+    """When the sweep began: as its plan says, else its first trial."""
+    if plan is not None and plan.started:
+        return plan.started.replace("T", " ")
+    return min((each.report.run.started for each in trials if each.report is not None), default="").replace("T", " ")
+
+
+def _tones(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The class of each column: numbers stand to the right, so that their places are under each other."""
+    tones = []
+    for at in range(len(head)):
+        shown = [row[at] for row in rows if row[at] not in (words.DASH, "default")]
+        tones.append("n" if shown and all(each[:1].isdigit() or each[:2] in _SIGNED for each in shown) else "")
+    return tones
+
+
+_SIGNED: Final = {f"{sign}{digit}" for sign in "-−." for digit in range(10)}
 
 
 def _rows(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
@@ -263,7 +343,9 @@ def _has_page(trial: Trial) -> bool:
     return plain and trial.report is not None and "html" in trial.report.files
 
 
-def _print(trials: Sequence[Trial], charged: _Charge | None, totals: Sequence[str], console: Console) -> None:
+def _print(
+    trials: Sequence[Trial], charged: _Charge | None, totals: Sequence[str], best: _Best | None, console: Console
+) -> None:
     head, rows = _rows(trials)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in head:
@@ -271,6 +353,8 @@ def _print(trials: Sequence[Trial], charged: _Charge | None, totals: Sequence[st
     for row in rows:
         table.add_row(*(Text(words.clean(cell)) for cell in row))
     console.print(table)
+    if best is not None:
+        console.print(Text(words.clean(str(best)), "bold"))
     for line in guarantees(trials):
         console.print(Text(line, "dim"))
     for trial in trials:

@@ -61,7 +61,7 @@ class Note:
 def read(sweep: Path) -> list[tuple[Note, RunReport | None]]:
     """Every trial under a sweep's folder with its report, if it left one, in order."""
     found = []
-    for path in sorted(sweep.glob(f"**/{FILE}")):
+    for path in sorted(sweep.glob(f"**/{FILE}"), key=_claimed):
         try:
             note = Note(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
@@ -71,6 +71,22 @@ def read(sweep: Path) -> list[tuple[Note, RunReport | None]]:
             report = load_report(Path(note.folder))
         found.append((note, report))
     return sorted(found, key=lambda item: item[0].number)
+
+
+def _claimed(path: Path) -> tuple[str, int]:
+    """Folders of one trial in the order in which they were claimed: ``3``, ``3-2``, ``3-10``."""
+    name, _, again = path.parent.name.rpartition("-")
+    return (name, int(again)) if name and again.isdecimal() else (path.parent.name, 1)
+
+
+def newest(found: Sequence[tuple[Note, RunReport | None]]) -> list[tuple[Note, RunReport | None]]:
+    """Each trial once: of one that was started several times the start that finished, else the last one."""
+    kept: dict[int, tuple[Note, RunReport | None]] = {}
+    for note, report in found:
+        known = kept.get(note.number)
+        if known is None or known[0].status != "finished":
+            kept[note.number] = (note, report)
+    return list(kept.values())
 
 
 def pairs(overrides: Iterable[str]) -> dict[str, str]:
@@ -203,7 +219,10 @@ def expected(configs: Sequence[Any]) -> list[str]:
         text = f"{len(mine)} trials on the same people ({source})"
         if steps:
             cost = epsilon(steps, delta)
-            text += f": together at most ε {cost:.2f} for a record (δ={delta:g}), beside what evaluations cost held-out rows"
+            text += (
+                f": together at most ε {cost:.2f} for a record (δ={delta:g}) of the budget of {budget:g} at each node, beside "
+                "what evaluations cost held-out rows"
+            )
             if cost > budget:
                 text += (
                     f"; that is more than the budget {budget:g} of one set of vaults, so later trials on it are refused"

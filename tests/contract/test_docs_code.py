@@ -163,8 +163,9 @@ def check_command(words: list[str]) -> None:
         context = click.Context(command, info_name=name, parent=context)
     if command.name == "run":
         sweep = "-m" in words
-        # of a sweep, each override's first value
-        compose(overrides=[w.split(",")[0] if sweep and "[" not in w else w for w in words if "=" in w])
+        # of a sweep, each override's first value, or the low end of its range; Hydra's own keys are none of ours
+        mine = [w.replace("interval(", "") for w in words if "=" in w and not w.startswith(("hydra.", "hydra/"))]
+        compose(overrides=[w.split(",")[0] if sweep and "[" not in w else w for w in mine])
         return
     try:
         command.make_context(str(command.name), list(words), parent=context.parent)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights", "inputs", "jail", "project", "model_files"},
+    {"files", "console", "interrupts", "weights", "inputs", "jail", "project", "model_files", "plugins"},
     {"data"},
     {"features"},
     {"terms"},
@@ -40,9 +40,10 @@ FLOORS = (
     {"strategies"},
     {"simulations.own_table"},
     {"simulations.inprocess", "simulations.provision", "simulations.flower"},
-    {"checkpoint"},
+    {"checkpoint", "public_test", "early_stop"},
     {"server"},
     {"report"},
+    {"tracking"},
     {"server_app", "inference"},
     {"experiment"},
     {"sweep", "simulations.submit"},

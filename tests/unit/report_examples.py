@@ -121,7 +121,7 @@ def hostile(text: str = HOSTILE) -> RunReport:
     base = example()
     steps = MechanismReport(kind=text, noise_multiplier=1.0, sample_rate=0.1, clip=1.0, steps=3)
     return example(
-        run=replace(base.run, id=text, name=text, experiment=text, runtime=text, status="failed", reason=text,
+        run=replace(base.run, id=text, name=text, experiment=text, runtime=text, status="failed", reason=text, stopped=text,
                     private=False, labels=(text, "NOT PRIVATE"), warnings=(text,)),
         config=replace(base.config, resolved={text: [text, {text: text}]}, overrides=(text,)),
         versions=VersionsReport(**{each.name: text for each in dataclasses.fields(VersionsReport)}),
@@ -129,7 +129,7 @@ def hostile(text: str = HOSTILE) -> RunReport:
             replace(base.rounds[0], participants=(text,),
                     lost=(LostClient(node=text, step=text, reason=text),
                           LostClient(node=f"{text}2", step=text, reason=text, code=text)),
-                    metrics={text: 1.0}),
+                    metrics={text: 1.0}, public_metrics={text: 1.0}),
         ),
         clients=(
             client(text, unit=text, neighbouring=text, sampler=text, accountant=text, noise=text,
@@ -138,7 +138,7 @@ def hostile(text: str = HOSTILE) -> RunReport:
                    refusals=(Refusal(round=1, code=text, reason=text),
                              Refusal(round=None, code=text, reason=text))),
         ),
-        results=replace(base.results, unnoised_outputs=(text,), noised_outputs=(text,)),
+        results=replace(base.results, unnoised_outputs=(text,), noised_outputs=(text,), public_metrics={text: 1.0}),
         secagg=SecAggReport(enabled=True, profile=text),
         files={text: text},
     )  # fmt: skip

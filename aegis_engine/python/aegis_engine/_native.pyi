@@ -16,11 +16,11 @@ from aegis_engine._data import TableReader as TableReader
 from aegis_engine._data import TableSchema as TableSchema
 from aegis_engine._data import secret_buffer as secret_buffer
 from aegis_engine._data import shuffle_order as shuffle_order
-from aegis_engine._noise import Rng as Rng
 from aegis_engine._jail import jail_build_view as jail_build_view
 from aegis_engine._jail import jail_confine as jail_confine
 from aegis_engine._jail import jail_layers as jail_layers
 from aegis_engine._jail import jail_leave_host as jail_leave_host
+from aegis_engine._noise import Rng as Rng
 from aegis_engine._noise import clip_l2 as clip_l2
 from aegis_engine._permits import ComplianceEngine as ComplianceEngine
 from aegis_engine._permits import DpSession as DpSession

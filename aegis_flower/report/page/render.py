@@ -120,6 +120,8 @@ def _banners(report: RunReport) -> tuple[tuple[str, str], ...]:
     run = report.run
     banners = [] if run.private else [("bad", f"{privacy_warning(report)}.")]
     banners += [("bad", each) for each in run.warnings]
+    if run.stopped is not None:
+        banners.append(("warn", run.stopped))
     if run.status != "finished":
         why = run.reason or "no reason was recorded"
         verb = {"refused": "was refused", "interrupted": "was interrupted"}.get(run.status, "failed")

@@ -134,6 +134,7 @@ def masking(report: RunReport) -> Facts:
 def round_table(report: RunReport) -> RoundTable:
     """Every round in numbers."""
     metrics = sorted({name for each in report.rounds for name in each.metrics})
+    public = sorted({name for each in report.rounds for name in each.public_metrics})
     head = (
         "Round",
         "Accuracy",
@@ -161,6 +162,11 @@ def round_table(report: RunReport) -> RoundTable:
                 number(each.weight_total, 6) if each.weight_total is not None else DASH,
                 *map(seconds, (spent.share, spent.train, spent.unmask, spent.total)),
                 *(number(value) if (value := each.metrics.get(name)) is not None else DASH for name in metrics),
+                *(number(value) if (value := each.public_metrics.get(name)) is not None else DASH for name in public),
             )
         )
-    return RoundTable((*head, *metrics), tuple(rows), tuple(guarantee_lines(report.clients)))
+    return RoundTable(
+        (*head, *metrics, *(f"public test set: {name}" for name in public)),
+        tuple(rows),
+        tuple(guarantee_lines(report.clients)),
+    )

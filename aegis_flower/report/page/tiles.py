@@ -19,6 +19,7 @@ from aegis_flower.report.words import (
     over_budget,
     percent,
     plural,
+    public_metrics,
     some,
     whole,
 )
@@ -73,6 +74,8 @@ def _accuracy_tile(report: RunReport) -> Tile:
         lines.append((plural(results.test_rows, "test row"),))
     if results.accuracy_sd:
         lines.append(("± is the standard deviation of the noise of the counts",))
+    if public := public_metrics(results):
+        lines.append(("public test set at the server, no ε: ", Strong(public)))
     noisy = results.accuracy is not None and results.accuracy_sd
     return Tile(
         "Accuracy",

@@ -4,7 +4,7 @@ import pytest
 
 from aegis_flower.jail import Jail
 
-APP = '''
+APP = """
 import numpy as np
 
 
@@ -69,7 +69,7 @@ def trains(parameters, rows, settings):
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
     return [p.detach().numpy() for p in model.parameters()]
-'''
+"""
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,10 @@ NUMBERS = st.sampled_from(["?", "u1", "i4", "<i8", "<f4", "<f8", ">f4"]).flatmap
 )
 
 
-@given(st.dictionaries(st.text(max_size=8), NUMBERS, max_size=4), st.dictionaries(st.text(max_size=5), st.integers(), max_size=3))
+@given(
+    st.dictionaries(st.text(max_size=8), NUMBERS, max_size=4),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
+)
 def test_work_reads_as_it_was_sealed(rows, settings):
     work = Work("a:b", {"w": np.ones((2, 2), np.float32)}, rows, settings)
     fd = work.sealed()

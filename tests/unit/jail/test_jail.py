@@ -1,7 +1,6 @@
 """A task in a jail: its numbers come back exactly, nothing else does, and nothing of it stays."""
 
 import importlib.util
-import os
 import signal
 import threading
 import time
@@ -9,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from aegis_engine.errors import JailError
+
 from aegis_flower.jail import Ended, Jail, Limits, Work
 
-START = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32(2).reshape(()), "e": np.empty((0, 4), np.float32)}
+START = {
+    "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b": np.float32(2).reshape(()),
+    "e": np.empty((0, 4), np.float32),
+}
 SHORT = Limits(seconds=0.5, cpu_seconds=5)
 
 
@@ -99,7 +102,9 @@ def test_torch_gives_in_a_jail_what_it_gives_outside(app, jail):
     with Jail(app, preload=["torch"]) as warm:
         result = warm.run(work("trains", rows, start, steps=20))
     assert result.ended is Ended.DONE, result.log
-    np.testing.assert_allclose(result.update, expected, atol=1e-6)  # kernels are chosen by alignment, so not bit for bit
+    np.testing.assert_allclose(
+        result.update, expected, atol=1e-6
+    )  # kernels are chosen by alignment, so not bit for bit
 
 
 def test_closing_the_jail_ends_a_task_that_runs(app):
@@ -178,8 +183,8 @@ def test_a_large_model_comes_back_whole(jail):
 
 
 def test_the_memory_of_a_task_is_given_back(jail):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         jail.run(work("in_place"))
     time.sleep(0.2)
-    assert len(os.listdir("/proc/self/fd")) <= before + 2  # a pipe's end, until its reader has seen the end
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2  # a pipe's end, until its reader has seen the end
