@@ -69,7 +69,7 @@ class Work:
             }
         ).encode()
         start = -(-(_LENGTH.size + len(head)) // _ALIGNED) * _ALIGNED
-        fd = os.memfd_create("aegis-inputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _NOEXEC_SEAL)
+        fd = os.memfd_create("aegis_inputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _NOEXEC_SEAL)
         try:
             os.ftruncate(fd, start + at)
             _write(fd, _LENGTH.pack(len(head)) + head, 0)
@@ -102,7 +102,7 @@ class Work:
 
 def region(size: int) -> int:
     """A descriptor of shared memory of exactly so many bytes, zero, that can neither grow nor shrink."""
-    fd = os.memfd_create("aegis-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _NOEXEC_SEAL)
+    fd = os.memfd_create("aegis_answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _NOEXEC_SEAL)
     try:
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
