@@ -40,13 +40,15 @@ class Project:
     app: str | None = None
 
     def arguments(self, given: Sequence[str]) -> list[str]:
-        """The arguments of `aegis run` with what the project says in front: its folder of configuration, its experiment."""
-        more = []
+        """The arguments of `aegis run` with what the project says: its folder of configuration, its experiment."""
+        whole = list(given)
         if self.config is not None and not any(a.startswith(("--config-dir", "-cd")) for a in given):
-            more.append(f"--config-dir={self.config}")
+            whole.insert(0, f"--config-dir={self.config}")
         if self.experiment is not None and not any(a.lstrip("+~").startswith("experiment=") for a in given):
-            more.append(f"experiment={self.experiment}")
-        return [*more, *given]
+            # Beside the other overrides: Hydra's parser takes them in one piece alone, not with an option between them.
+            first = next((at for at, a in enumerate(whole) if "=" in a and not a.startswith("-")), len(whole))
+            whole.insert(first, f"experiment={self.experiment}")
+        return whole
 
     def load(self) -> Any:
         """The project's app, imported from its folder; None where it names none.

@@ -14,9 +14,9 @@ _HELP = """Makes a new project: a Flower App under its own name, with its model,
 
   aegis init clinics --template tabular --data patients.csv --label ill
 
-With --data the project trains on a file of yours. Schema, terms and feature plan are drafted from it for you to review. The
-file stays where it is. Bounds and levels are not taken from the rows, which are somebody's,
-unless --show-ranges says that they are public.
+With --data the project trains on a file of yours, which stays where it is.
+Schema, terms and feature plan are drafted from it, for you to review.
+Bounds and levels are not taken from the rows, unless --show-ranges says that they are public.
 
 Templates:
 

@@ -143,7 +143,13 @@ def test_own_experiments_are_composed_in_the_folder_of_a_project_and_by_name_els
     (folder.parents[1] / "aegis.toml").write_text('config = "conf"\nexperiment = "mine"\n')
     monkeypatch.chdir(folder.parents[1])
     assert compose("mine", ["privacy.delta=1e-6"]).privacy.delta == 1e-6
-    assert project.here().arguments(["-m", "a=1"])[1:] == ["experiment=mine", "-m", "a=1"]
+    for given, whole in (
+        ([], ["experiment=mine"]),
+        (["-m", "a=1", "b=2"], ["-m", "experiment=mine", "a=1", "b=2"]),
+        (["a=1", "-m"], ["experiment=mine", "a=1", "-m"]),
+        (["--cfg", "job"], ["--cfg", "job", "experiment=mine"]),
+    ):
+        assert project.here().arguments(given)[1:] == whole
     assert project.here().arguments(["--config-dir", "x", "experiment=quickstart"]) == [
         "--config-dir",
         "x",
