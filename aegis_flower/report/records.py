@@ -128,6 +128,10 @@ class RoundReport:
     ] = ()
     weight_total: Annotated[Amount | None, says("Sum of the weights in the aggregate.")] = None
     seconds: Annotated[RoundSeconds, says("Wall-clock seconds by phase.")] = RoundSeconds()
+    trips: Annotated[Count | None, says("Round trips of messages that the round took.")] = None
+    bytes_up: Annotated[Count | None, says("Bytes of the largest masked update that a client sent in this round.")] = (
+        None
+    )
     metrics: Annotated[Mapping[str, float | None], Kept, says("Further metrics by name.")] = field(default_factory=dict)
 
 
@@ -195,6 +199,13 @@ class ClientReport:
     """
 
     node: Annotated[Name, says("Name of the client, such as hospital-1.")]
+    name: Annotated[
+        str | None,
+        says(
+            "What the node calls itself (its setting aegis-name), where that is another name than node's. It is the "
+            "node's own word. Null: it said none."
+        ),
+    ] = None
     source: Annotated[
         Literal["ledger", "upper_bound"] | None,
         says(
