@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import secrets
 import tempfile
 import time
@@ -19,15 +20,20 @@ from aegis_flower.errors import ConfigError, ReportError, RunFailed
 from aegis_flower.interrupts import watched
 from aegis_flower.node.node import close_nodes
 from aegis_flower.report import collect
-from aegis_flower.report.collect import Clock, versions
+from aegis_flower.report.collect import Clock
 from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
+from aegis_flower.report.software import versions
 from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.server_app import server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aegis_flower.server import ModelFn
+
+    OnPhase = Callable[[str], None]
 
 __all__ = ["_clients_seen_by_server", "run_experiment", "server_report", "versions"]
 
@@ -38,6 +44,7 @@ def run_experiment(
     *,
     overrides: Sequence[str] = (),
     on_round: OnRound | None = None,
+    on_phase: OnPhase | None = None,
     client_app: Any = None,
     model: ModelFn | None = None,
     **strategy_options: Any,
@@ -52,6 +59,7 @@ def run_experiment(
         folder: where the report goes; made if needed. Without ``vault.root`` the nodes' vaults go there, too.
         overrides: what the user wrote, for the report.
         on_round: called after each round, for progress.
+        on_phase: called with what begins, in words, before the first round.
         client_app: a ClientApp of the user's in place of the configured one.
         model: builds the app's own model in place of the configured one, on both sides; `client_app` may build the same itself.
         strategy_options: further arguments of `SecureAggregation`, such as ``observer``.
@@ -73,20 +81,27 @@ def run_experiment(
     nodes: list[SimulatedNode] = []
     failure: BaseException | None = None
     without: float | None = None
+    phase = on_phase or _silent
     with watched():
         try:
             _check_delta(cfg)
+            phase("calibrating the noise")
             outcome.noise_multiplier = noise_multiplier(cfg)
             outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
+            phase("making vaults")
             made = provision(cfg, root)
             nodes = made
             clock.provision = time.monotonic() - clock.start
             since = time.monotonic()
             try:
+                phase("loading torch")
+                importlib.import_module("torch")  # here, so that it is told apart from the first round
+                phase("training, first round")
                 _train(cfg, outcome, nodes, overrides, on_round, client_app, model, strategy_options)
             finally:
                 clock.train = time.monotonic() - since
             if cfg.compare and cfg.privacy.mode != "off":
+                phase("the same without DP, to compare with")
                 without = _without_dp(cfg, client_app, model)
         except BaseException as error:  # noqa: BLE001 - a report first; raised again below
             failure = error
@@ -103,6 +118,10 @@ def run_experiment(
         failure.add_note(f"the report is in {folder}")
         raise failure
     return written
+
+
+def _silent(_: str) -> None:
+    """Nobody listens."""
 
 
 def _check_delta(cfg: Config) -> None:

@@ -129,7 +129,6 @@ class _Ended(AegisError):
 
 
 def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> RunReport | None:
-    from aegis_flower.experiment import run_experiment
     from aegis_flower.report import HTML_NAME, JSON_NAME, load_report, print_report
 
     out = console()
@@ -147,7 +146,12 @@ def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> Run
     )
     try:
         with Progress(cfg, out) as progress:
-            report = run_experiment(cfg, folder, overrides=overrides, on_round=progress, **options)
+            progress.phase("loading Flower")
+            from aegis_flower.experiment import run_experiment
+
+            report = run_experiment(
+                cfg, folder, overrides=overrides, on_round=progress, on_phase=progress.phase, **options
+            )
     except KeyboardInterrupt as error:
         if not notes_of(error):
             error.add_note(f"the report is in {_relative(folder)}")
@@ -155,7 +159,24 @@ def _run(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> Run
     print_report(report, out)
     page = folder / (HTML_NAME if cfg.tracking.html else JSON_NAME)
     out.print(f"report: {_relative(page)}", highlight=False, soft_wrap=True)
+    out.print(_last_line(report, folder), highlight=False, soft_wrap=True, markup=False)
     return report
+
+
+def _last_line(report: RunReport, folder: Path) -> str:
+    """What a run came to, in one line: accuracy, ε, where the model is."""
+    from aegis_flower.report import plain, words
+
+    results, worst = report.results, words.most_spent(report.clients)
+    said = [f"accuracy {words.accuracy(results)}" if results.accuracy is not None else "accuracy not known"]
+    if found := plain.interval_text(results):
+        said[0] += f" (95{words.THIN}% interval {found})"
+    if results.accuracy is None and results.loss is not None:
+        said = [f"loss {words.number(results.loss, 3)}"]
+    said.append(f"ε {words.run_epsilon(worst)} a record" if worst is not None else "no ε")
+    model = report.files.get("model")
+    said.append(f"model {_relative(folder / model)}" if model is not None else "no model")
+    return f"{report.run.status}: {', '.join(said)}"
 
 
 def _guarantee(cfg: Config) -> str:

@@ -202,8 +202,8 @@ class ClientReport:
     name: Annotated[
         str | None,
         says(
-            "What the node calls itself (its setting aegis-name), where that is another name than node's. It is the "
-            "node's own word. Null: it said none."
+            "What the node's operator calls it, where that is another name than node's. It is the node's own word. Null: "
+            "it said none."
         ),
     ] = None
     source: Annotated[

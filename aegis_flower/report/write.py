@@ -27,12 +27,14 @@ from pydantic import TypeAdapter, ValidationError
 from aegis_flower.errors import ReportError
 from aegis_flower.files import write_atomically
 from aegis_flower.report.check import other_fields, refusal, shown
-from aegis_flower.report.model import OLD_VERSIONS, SCHEMA_VERSION, RunReport
+from aegis_flower.report.model import DRAWERS, OLD_VERSIONS, SCHEMA_VERSION, RunReport
 from aegis_flower.report.page import render
+from aegis_flower.report.page.markup import framed
 from aegis_flower.report.records import ClientReport, LostClient, ResultsReport, RoundReport, RunInfo
 
 JSON_NAME: Final = "report.json"
 HTML_NAME: Final = "report.html"
+NOTEBOOK_HEIGHT: Final = 640  # px; the page scrolls within
 _MOST_BYTES, _MOST_LOOKED_AT = 2**23, 12  # of a report to compare with, and how many of the newest are read
 
 
@@ -141,6 +143,15 @@ def write_report(
         files = {paths.html: page.encode(), **files}
     write_reports(files)
     return paths
+
+
+def _in_a_notebook(report: RunReport) -> str:
+    """The page in a frame, for the cell of a notebook."""
+    digest = hashlib.sha256(_dump(report)).hexdigest()
+    return str(framed(render(report, json_sha256=digest), NOTEBOOK_HEIGHT))
+
+
+DRAWERS[:] = [_in_a_notebook]
 
 
 def load_report(path: Path) -> RunReport:
