@@ -24,7 +24,7 @@ from aegis_flower.report.collect import Clock
 from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
 from aegis_flower.report.software import versions
 from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
-from aegis_flower.server_app import server_report
+from aegis_flower.server_app import quiet_flower, server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
 
@@ -82,7 +82,7 @@ def run_experiment(
     failure: BaseException | None = None
     without: float | None = None
     phase = on_phase or _silent
-    with watched():
+    with watched(), quiet_flower():
         try:
             _check_delta(cfg)
             phase("calibrating the noise")
