@@ -164,7 +164,7 @@ def _reply(out: Outgoing, message: Message, context: Context) -> Message:
     if (node := nodes.current.get()) is not None:
         try:
             records, head = node.vault.audit_head()
-            reply = wire.Reply(reply.payload, reply.code, "", records, head)
+            reply = wire.Reply(reply.payload, reply.code, "", records, head, node.config.name)
         except BaseException as error:  # noqa: BLE001 - nothing leaves a node whose log is not whole
             reply = wire.Reply(code=_refused(error, message, context).code)
     return Message(reply.to_content(), reply_to=message)

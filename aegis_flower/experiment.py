@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import secrets
 import tempfile
 import time
@@ -20,17 +21,22 @@ from aegis_flower.interrupts import watched
 from aegis_flower.node.keys import NAME
 from aegis_flower.node.node import close_nodes
 from aegis_flower.report import collect
-from aegis_flower.report.collect import Clock, versions
+from aegis_flower.report.collect import Clock
 from aegis_flower.report.collect import clients_seen_by_server as _clients_seen_by_server
+from aegis_flower.report.software import versions
 from aegis_flower.server import Outcome, checkpoints, noise_multiplier, run_server
-from aegis_flower.server_app import server_report
+from aegis_flower.server_app import quiet_flower, server_report
 from aegis_flower.simulations.inprocess import run_inprocess
 from aegis_flower.simulations.provision import SimulatedNode, provision
 from aegis_flower.strategies import OnRound
 from aegis_flower.tracking import Trackers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aegis_flower.server import ModelFn
+
+    OnPhase = Callable[[str], None]
 
 __all__ = ["_clients_seen_by_server", "run_experiment", "server_report", "versions"]
 
@@ -41,6 +47,7 @@ def run_experiment(
     *,
     overrides: Sequence[str] = (),
     on_round: OnRound | None = None,
+    on_phase: OnPhase | None = None,
     client_app: Any = None,
     model: ModelFn | None = None,
     nodes: Sequence[Mapping[str, Any]] | None = None,
@@ -56,6 +63,7 @@ def run_experiment(
         folder: where the report goes; made if needed. Without ``vault.root`` the nodes' vaults go there, too.
         overrides: what the user wrote, for the report.
         on_round: called after each round; where it returns `aegis_flower.STOP`, the run ends with that round's model.
+        on_phase: called with what begins, in words, before the first round.
         client_app: a ClientApp of the user's in place of the configured one.
         model: builds the app's own model in place of the configured one, on both sides; takes nothing, or the `Spec` of the data.
             `client_app` may build the same itself.
@@ -80,21 +88,26 @@ def run_experiment(
     trackers = Trackers(cfg, outcome, {})
     failure: BaseException | None = None
     without: float | None = None
-    with watched():
+    phase = on_phase or _silent
+    with watched(), quiet_flower():
         try:
             _check_delta(cfg)
             trackers = Trackers.of(cfg, outcome)
+            phase("calibrating the noise")
             outcome.noise_multiplier = noise_multiplier(cfg)
             trackers.start(folder)
             outcome.on_model = checkpoints(cfg, folder, overrides, outcome)
+            phase("making vaults")
             made = provision(cfg, root) if nodes is None else _own_nodes(cfg, nodes)
             clock.provision = time.monotonic() - clock.start
             since = time.monotonic()
             try:
+                _load_torch(phase)
                 _train(cfg, outcome, made, overrides, trackers.hear(on_round), client_app, model, strategy_options)
             finally:
                 clock.train = time.monotonic() - since
             if cfg.compare and nodes is None and cfg.privacy.mode != "off":
+                phase("the same without DP, to compare with")
                 without = _without_dp(cfg, client_app, model)
         except BaseException as error:  # noqa: BLE001 - a report first; raised again below
             failure = error
@@ -126,6 +139,17 @@ def _own_nodes(cfg: Config, nodes: Sequence[Mapping[str, Any]]) -> list[Simulate
     return [
         SimulatedNode(str(node.get(NAME) or f"node-{at + 1}"), dict(node), made=False) for at, node in enumerate(nodes)
     ]
+
+
+def _load_torch(phase: OnPhase) -> None:
+    """Here, so that it is told apart from the first round."""
+    phase("loading torch")
+    importlib.import_module("torch")
+    phase("training, first round")
+
+
+def _silent(_: str) -> None:
+    """Nobody listens."""
 
 
 def _check_delta(cfg: Config) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_flower() -> Iterator[None]:
     """Flower's lines off the screen of one's own process, which has a line of ours for each round."""
     logger = logging.getLogger("flwr")
     level = logger.level
@@ -80,7 +80,7 @@ def serve(
     runtime = "inprocess" if here else "deployment" if kind == "inprocess" else kind
     with (
         server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
-        _quiet() if here else nullcontext(),
+        quiet_flower() if here else nullcontext(),
     ):
         run_server(cfg, grid, outcome, on_round, model=model)
 

@@ -117,6 +117,7 @@ class Reply:
         reason: always empty on the wire: words may hold numbers about the data.
         audit_records: records in the client's audit log.
         audit_head: hash of the last one; the server keeps it and is the log's first witness.
+        name: what the node's operator calls it (``aegis-name``), for the report; empty where there is no node.
     """
 
     payload: bytes = b""
@@ -124,6 +125,7 @@ class Reply:
     reason: str = ""
     audit_records: int = 0
     audit_head: bytes = b""
+    name: str = ""
 
     def to_content(self) -> RecordDict:
         """As a Flower message content."""
@@ -136,6 +138,7 @@ class Reply:
                         "reason": "",
                         "audit-records": self.audit_records,
                         "audit-head": self.audit_head,
+                        "name": self.name,
                     }
                 )
             }
@@ -145,8 +148,11 @@ class Reply:
     def from_content(cls, content: RecordDict) -> Reply | None:
         """Reads a reply; None where the message is not AEGIS's. A client may send anything: nothing is converted here."""
         r: Mapping[str, Any] = content.config_records.get(RECORD) or {}
-        fields: list[Any] = [r.get(key) for key in ("payload", "code", "reason", "audit-records", "audit-head")]
-        if [type(value) for value in fields] != [bytes, str, str, int, bytes] or not 0 <= r["audit-records"] < 1 << 63:
+        keys = ("payload", "code", "reason", "audit-records", "audit-head", "name")
+        fields: list[Any] = [r.get(key, "" if key == "name" else None) for key in keys]  # earlier nodes say no name
+        if [type(value) for value in fields] != [bytes, str, str, int, bytes, str] or not 0 <= r[
+            "audit-records"
+        ] < 1 << 63:
             return None
         return cls(*fields)
 

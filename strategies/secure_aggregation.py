@@ -113,6 +113,11 @@ class SecureAggregation(Ending, Strategy):
         """Newest audit checkpoint of each node: records, and the hash of the last."""
         return self._exchange.checkpoints
 
+    @property
+    def names(self) -> dict[int, str]:
+        """What each node calls itself, by its number."""
+        return self._exchange.names
+
     def summary(self) -> None:
         """Logs the settings."""
         log.info(

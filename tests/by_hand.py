@@ -208,7 +208,7 @@ def code_heard(reply: Message) -> str:
         return str(reply.error.reason[1:-1])
     assert list(reply.content) == [wire.RECORD]
     record: Mapping[str, Any] = reply.content.config_records[wire.RECORD]
-    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head"}
+    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head", "name"}
     assert record["reason"] == ""
     assert not (record["code"] and record["payload"])
     assert record["code"] == "" or re.fullmatch(r"AEG-[A-Z]\d{3}", record["code"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the data set")]
 _DAY = 86400
+BAR = "\\|"  # as Markdown's tables have it (GFM §4.10)
 
 
 def data_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
@@ -105,9 +106,14 @@ def data_card(vault: Folder, name: Name, key_file: KeyFile = None, key: Key = No
         "",
         "| column | kind | role | declared |",
         "|---|---|---|---|",
-        *(f"| {one['name']} | {one['kind']} | {one['role']} | {one['declared']} |" for one in public["columns"]),
+        *(_row(one["name"], one["kind"], one["role"], one["declared"]) for one in public["columns"]),
     ]
     show(public, lines, as_json)
+
+
+def _row(*cells: str) -> str:
+    """A row of a Markdown table. A bar or a line break in a unit or a level would end its cell."""
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', BAR) for cell in cells)} |"
 
 
 def card_of(vault: Vault, name: str) -> DatasetCard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 
     from aegis_flower.configs import Config
     from aegis_flower.strategies import RoundRecord
+
+
+PATIENCE = 1.0  # seconds of silence that need no word
 
 
 def escape(text: str) -> str:
@@ -37,18 +41,40 @@ class Progress:
             transient=True,
             disable=not (cfg.tracking.progress and console.is_terminal),
         )
-        self._task = self._bar.add_task("making vaults", total=cfg.strategy.rounds, note="")
+        self._task = self._bar.add_task("starting", total=cfg.strategy.rounds, note="")
+        self._waiting: threading.Timer | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._no_longer()
         self._bar.stop()
+
+    def phase(self, what: str) -> None:
+        """Says what the run does before its first round: at once in the bar; in lines, only if it lasts longer than a second."""
+        with contextlib.suppress(Exception):
+            self._no_longer()
+            self._bar.update(self._task, description=what)
+            if self._bar.disable and self._cfg.tracking.progress:
+                self._waiting = threading.Timer(PATIENCE, self._line, (f"{what} …",))
+                self._waiting.daemon = True
+                self._waiting.start()
+
+    def _no_longer(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _line(self, text: str) -> None:
+        with contextlib.suppress(Exception):  # output that fails costs nothing but itself
+            self._console.print(text, highlight=False, markup=False)
 
     def __call__(self, record: RoundRecord) -> None:
         """Takes note of a finished round; output that fails costs nothing but itself."""
         with contextlib.suppress(Exception):
+            self._no_longer()
             self._show(record)
 
     def _show(self, record: RoundRecord) -> None:
@@ -71,4 +97,4 @@ class Progress:
         self._bar.update(self._task, completed=done, description="training", note=f"{state}  {note}")
         if self._bar.disable and self._cfg.tracking.progress:
             name = "final evaluation" if record.task == "evaluate" else f"round {record.round:>3}"
-            self._console.print(f"{name}: {state}  {note}".rstrip(), highlight=False, markup=False)
+            self._line(f"{name}: {state}  {note}".rstrip())

@@ -187,7 +187,6 @@ def shown(
         app_dir: folder of the Flower App that ray and deployments run; None takes the packaged one.
         options: those of `run_experiment`, for runs in this process.
     """
-    from aegis_flower.experiment import run_experiment
     from aegis_flower.report import HTML_NAME, JSON_NAME, load_report, print_report
 
     out = console()
@@ -205,7 +204,11 @@ def shown(
     )
     try:
         with Progress(cfg, out) as progress:
-            report = run_experiment(cfg, folder, overrides=overrides, **{"on_round": progress, **options})
+            progress.phase("loading Flower")
+            from aegis_flower.experiment import run_experiment
+
+            hears = {"on_round": progress, "on_phase": progress.phase}
+            report = run_experiment(cfg, folder, overrides=overrides, **{**hears, **options})
     except KeyboardInterrupt as error:
         if not notes_of(error):
             error.add_note(f"the report is in {_relative(folder)}")
@@ -215,7 +218,24 @@ def shown(
     if "safetensors" in report.files:
         out.print(f"model: {_relative(folder / report.files['safetensors'])}", highlight=False, soft_wrap=True)
     out.print(f"report: {_relative(page)}", highlight=False, soft_wrap=True)
+    out.print(_last_line(report, folder), highlight=False, soft_wrap=True, markup=False)
     return report
+
+
+def _last_line(report: RunReport, folder: Path) -> str:
+    """What a run came to, in one line: accuracy, ε, where the model is."""
+    from aegis_flower.report import plain, words
+
+    results, worst = report.results, words.most_spent(report.clients)
+    said = [f"accuracy {words.accuracy(results)}" if results.accuracy is not None else "accuracy not known"]
+    if found := plain.interval_text(results):
+        said[0] += f" (95{words.THIN}% interval {found})"
+    if results.accuracy is None and results.loss is not None:
+        said = [f"loss {words.number(results.loss, 3)}"]
+    said.append(f"ε {words.run_epsilon(worst)} a record" if worst is not None else "no ε")
+    model = report.files.get("model")
+    said.append(f"model {_relative(folder / model)}" if model is not None else "no model")
+    return f"{report.run.status}: {', '.join(said)}"
 
 
 def _guarantee(cfg: Config) -> str:

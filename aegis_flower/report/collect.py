@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -24,6 +21,8 @@ from aegis_flower.ledger import RoundMechanism, epsilon
 from aegis_flower.report import artifacts, books
 from aegis_flower.report.books import Book
 from aegis_flower.report.outputs import largest, noised, noises, unnoised
+from aegis_flower.report.software import versions
+from aegis_flower.report.write import previous_of
 from aegis_flower.server import Outcome
 from aegis_flower.simulations.provision import SimulatedNode, minimum_rows
 from aegis_flower.strategies import RoundRecord, SecureAggregation
@@ -48,31 +47,6 @@ class Clock:
         return report.TimingsReport(
             provision=self.provision, train=self.train, report=now - since_report, total=now - self.start
         )
-
-
-def versions() -> report.VersionsReport:
-    """Versions of what ran, and which engine was loaded, from where, with its digest."""
-    import aegis_engine._native as native
-
-    def of(name: str) -> str | None:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    path = Path(str(native.__file__))
-    return report.VersionsReport(
-        aegis_flower=of("aegis-flower") or "unknown",
-        aegis_engine=of("aegis-flower-engine"),
-        engine_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        engine_path=str(path),
-        flwr=of("flwr"),
-        torch=of("torch"),
-        opacus=of("opacus"),
-        dp_accounting=of("dp-accounting"),
-        python=platform.python_version(),
-        platform=f"{platform.system()} {platform.machine()}",
-    )
 
 
 def write(
@@ -163,7 +137,8 @@ def write(
         files=files,
     )
     artifacts.write_card(written, cfg, outcome.arrays, folder)
-    report.write_report(written, folder, html=cfg.tracking.html)
+    before = previous_of(written, folder) if cfg.tracking.html else None
+    report.write_report(written, folder, html=cfg.tracking.html, previous=before)
     return written
 
 
@@ -262,6 +237,8 @@ def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Boo
             seconds=report.RoundSeconds(
                 **{k: r.seconds[k] for k in ("share", "train", "unmask", "total") if k in r.seconds}
             ),
+            trips=r.trips or None,
+            bytes_up=r.bytes_up or None,
             metrics={k: float(v) for k, v in metrics.items()},
             public_metrics=outcome.public.get(r.round, {}),
         )
@@ -304,6 +281,13 @@ def checkpoint(outcome: Outcome, node_id: int) -> tuple[int, bytes] | None:
     return strategy.checkpoints.get(node_id) if isinstance(strategy, SecureAggregation) else None
 
 
+def called(outcome: Outcome, node_id: int) -> str | None:
+    """What a node calls itself, where it said so. Other nodes may say the same: a name is told beside the number."""
+    strategy = outcome.strategy
+    name = strategy.names.get(node_id) if isinstance(strategy, SecureAggregation) else None
+    return name if name and name != f"node-{node_id}" else None
+
+
 def _bound(cfg: Config, outcome: Outcome, rounds: int) -> float | None:
     """The most that so many rounds cost a data set, if the nodes do what the configuration says."""
     if cfg.privacy.mode == "off" or not outcome.noise_multiplier:
@@ -335,6 +319,7 @@ def clients_seen_by_server(cfg: Config, outcome: Outcome) -> list[report.ClientR
         clients.append(
             report.ClientReport(
                 node=f"node-{node}",
+                name=called(outcome, node),
                 **stated,
                 rows_denied=None,
                 rounds_taken_part=sum(node in r.participants for r in trained),

@@ -12,7 +12,7 @@ A report is evidence for what a run did. It is not a judgement that a law or a p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Annotated, Final, Literal
 
@@ -63,6 +63,9 @@ OLD_VERSIONS: Final = (1,)  # read as well: what they lack is unknown
 NOT_PRIVATE: Final = "NOT PRIVATE"
 
 
+DRAWERS: Final[list[Callable[[RunReport], str]]] = []  # what draws a report for a notebook; `write` puts it there
+
+
 @checked
 @dataclass(frozen=True, slots=True, kw_only=True, config=RULES)
 class RunReport:
@@ -92,6 +95,10 @@ class RunReport:
         """Check what must agree across fields. Types and ranges are checked by then."""
         holds_json(self, "")
         _agree(self)
+
+    def _repr_html_(self) -> str | None:
+        """The page, as notebooks show it."""
+        return DRAWERS[0](self) if DRAWERS else None
 
 
 def _agree(report: RunReport) -> None:

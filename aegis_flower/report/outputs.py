@@ -63,4 +63,4 @@ def unnoised(cfg: Config, read: list[Book]) -> Iterator[str]:
         yield f"{_counts(cfg)}: their noise is made from a seed"
     if cfg.secagg.weighting == "rows" or (not cfg.secagg.enabled and cfg.privacy.mode == "off"):
         yield f"number of training rows, as weights ({_where(cfg)})"
-    yield "which clients took part in which round, and error codes"
+    yield "which clients took part in which round, what they call themselves, and error codes"

@@ -132,6 +132,10 @@ class RoundReport:
     ] = ()
     weight_total: Annotated[Amount | None, says("Sum of the weights in the aggregate.")] = None
     seconds: Annotated[RoundSeconds, says("Wall-clock seconds by phase.")] = RoundSeconds()
+    trips: Annotated[Count | None, says("Round trips of messages that the round took.")] = None
+    bytes_up: Annotated[Count | None, says("Bytes of the largest masked update that a client sent in this round.")] = (
+        None
+    )
     metrics: Annotated[Mapping[str, float | None], Kept, says("Further metrics by name.")] = field(default_factory=dict)
     public_metrics: Annotated[
         Mapping[str, float],
@@ -204,6 +208,13 @@ class ClientReport:
     """
 
     node: Annotated[Name, says("Name of the client, such as hospital-1.")]
+    name: Annotated[
+        str | None,
+        says(
+            "What the node's operator calls it, where that is another name than node's. It is the node's own word. Null: "
+            "it said none."
+        ),
+    ] = None
     source: Annotated[
         Literal["ledger", "upper_bound"] | None,
         says(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from aegis_flower.report import words
 from aegis_flower.report.model import RunReport
+from aegis_flower.report.plain import labelled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def print_report(report: RunReport, console: Console) -> None:
     """Print a summary that fits a screen. Names from outside are shown as text: no markup, no control codes."""
+    report = labelled(report)
     results = report.results
     _print_end(report, console)
     console.print()

@@ -26,6 +26,14 @@ def clean(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(each) in INVISIBLE else each for each in spaced)
 
 
+def shortened(name: str, most: int) -> str:
+    """A name of `most` characters at most, cut in its middle: names differ at their ends."""
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 2
+    return f"{name[: most - 1 - tail]}…{name[len(name) - tail :]}"
+
+
 def whole(value: float | None) -> str:
     """A count with its digits in groups of three: 60 000."""
     return UNKNOWN if value is None else f"{value:,.0f}".replace(",", THIN)

@@ -10,12 +10,15 @@ Guarantees:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +27,15 @@ from pydantic import TypeAdapter, ValidationError
 from aegis_flower.errors import ReportError
 from aegis_flower.files import write_atomically
 from aegis_flower.report.check import other_fields, refusal, shown
-from aegis_flower.report.model import OLD_VERSIONS, SCHEMA_VERSION, RunReport
+from aegis_flower.report.model import DRAWERS, OLD_VERSIONS, SCHEMA_VERSION, RunReport
 from aegis_flower.report.page import render
+from aegis_flower.report.page.markup import framed
 from aegis_flower.report.records import ClientReport, LostClient, ResultsReport, RoundReport, RunInfo
 
 JSON_NAME: Final = "report.json"
 HTML_NAME: Final = "report.html"
+NOTEBOOK_HEIGHT: Final = 640  # px; the page scrolls within
+_MOST_BYTES, _MOST_LOOKED_AT = 2**23, 12  # of a report to compare with, and how many of the newest are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,17 @@ _READER: Final = TypeAdapter(RunReport)
 # What schema 2 added: a report of schema 1 may lack it, and then it is unknown.
 _ADDED: Final = {
     RunInfo: {"warnings", "stopped"},
-    RoundReport: {"public_metrics"},
     LostClient: {"code"},
-    ClientReport: {"source", "epsilon_total", "epsilon_person", "epsilon_total_person", "rows_per_person", "clip"}
+    RoundReport: {"trips", "bytes_up", "public_metrics"},
+    ClientReport: {
+        "name",
+        "source",
+        "epsilon_total",
+        "epsilon_person",
+        "epsilon_total_person",
+        "rows_per_person",
+        "clip",
+    }
     | {"mechanisms", "evaluation"},
     ResultsReport: {"accuracy_sd", "epsilon_total_max", "epsilon_person_max", "noised_outputs"} | {"public_metrics"},
 }
@@ -108,10 +122,12 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def write_report(report: RunReport, folder: Path, *, html: bool = True) -> ReportPaths:
+def write_report(
+    report: RunReport, folder: Path, *, html: bool = True, previous: RunReport | None = None
+) -> ReportPaths:
     """Write ``report.json`` and, unless `html` is false, ``report.html`` into `folder`, which is made when missing.
 
-    The page names the SHA-256 of the JSON file it was made from.
+    The page names the SHA-256 of the JSON file it was made from, and sets the run beside `previous`, if that is given.
 
     Raises:
         ReportError: `report` holds a value JSON cannot, or `folder` cannot be written; earlier files are untouched.
@@ -123,9 +139,19 @@ def write_report(report: RunReport, folder: Path, *, html: bool = True) -> Repor
     files = {paths.json: data}
     if html:
         # The page first: whoever waits for the JSON file finds both.
-        files = {paths.html: render(report, json_sha256=hashlib.sha256(data).hexdigest()).encode(), **files}
+        page = render(report, json_sha256=hashlib.sha256(data).hexdigest(), previous=previous)
+        files = {paths.html: page.encode(), **files}
     write_reports(files)
     return paths
+
+
+def _in_a_notebook(report: RunReport) -> str:
+    """The page in a frame, for the cell of a notebook."""
+    digest = hashlib.sha256(_dump(report)).hexdigest()
+    return str(framed(render(report, json_sha256=digest), NOTEBOOK_HEIGHT))
+
+
+DRAWERS[:] = [_in_a_notebook]
 
 
 def load_report(path: Path) -> RunReport:
@@ -144,6 +170,27 @@ def load_report(path: Path) -> RunReport:
         raise ReportError(f"cannot read the report {source}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ReportError(f"cannot read the report {source}: it is not JSON in UTF-8 ({error})") from error
+
+
+def previous_of(report: RunReport, folder: Path) -> RunReport | None:
+    """The newest earlier report of the same experiment and runtime in the folders beside `folder`; None where there is none.
+
+    A report of somebody else's, one that cannot be read and one of many megabytes are passed over: a comparison is a courtesy.
+    """
+    found: list[RunReport] = []
+    with contextlib.suppress(OSError):
+        files = [(f.stat(), f) for f in folder.resolve().parent.glob(f"*/{JSON_NAME}") if f.parent != folder.resolve()]
+        mine = [(s, f) for s, f in files if s.st_uid == os.getuid() and s.st_size <= _MOST_BYTES]
+        for _, file in sorted(mine, key=lambda pair: pair[0].st_mtime)[-_MOST_LOOKED_AT:]:
+            with contextlib.suppress(ReportError):
+                found.append(load_report(file))
+    same = [r for r in found if (r.run.experiment, r.run.runtime) == (report.run.experiment, report.run.runtime)]
+    earlier = [r for r in same if _instant(r) < _instant(report)]
+    return max(earlier, key=_instant, default=None)
+
+
+def _instant(report: RunReport) -> datetime:
+    return datetime.fromisoformat(report.run.started)
 
 
 def write_reports(contents: Mapping[Path, bytes]) -> None:

@@ -25,11 +25,13 @@ class Exchange:
     Attributes:
         deadline: seconds a trip may take.
         checkpoints: newest audit checkpoint of each node, records and head; a node that contradicts it is lost.
+        names: what each node calls itself, for the report. It is the node's word, and nothing is decided by it.
     """
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.checkpoints: dict[int, tuple[int, bytes]] = {}
+        self.names: dict[int, str] = {}
 
     def replies(self, grid: Grid, messages: list[Message], record: RoundRecord) -> Iterator[tuple[int, bytes]]:
         """Sends, and gives each client's payload as it arrives; whoever sent none in time is noted as lost in `record`."""
@@ -83,7 +85,9 @@ class Exchange:
                 time.sleep(pause)
 
     def _witness(self, node: int, reply: wire.Reply) -> bool:
-        """Keeps the newest audit checkpoint of a node; False when it contradicts the one kept."""
+        """Keeps a node's name and its newest audit checkpoint; False when that contradicts the one kept."""
+        if reply.name:
+            self.names[node] = reply.name
         if not reply.audit_records:
             return True
         records, head = self.checkpoints.get(node, (0, b""))
@@ -101,8 +105,11 @@ def _read(message: Message) -> wire.Reply | None:
         return None
     if reply is None or not _CODE.fullmatch(reply.code):
         return None
-    plain = "".join(c for c in reply.reason[:300] if c.isprintable())
-    return replace(reply, reason=plain)
+
+    def plain(text: str, most: int) -> str:
+        return "".join(c for c in text[:most] if c.isprintable())
+
+    return replace(reply, reason=plain(reply.reason, 300), name=plain(reply.name, 128))
 
 
 def explain_error(reason: str) -> str:

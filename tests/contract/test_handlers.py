@@ -41,7 +41,7 @@ def heard(reply: Message) -> str:
     records = reply.content
     assert list(records) == [wire.RECORD]
     record = records.config_records[wire.RECORD]
-    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head"}
+    assert set(record) == {"payload", "code", "reason", "audit-records", "audit-head", "name"}
     assert record["reason"] == ""
     assert not (record["code"] and record["payload"])
     assert record["code"] == "" or CODE.fullmatch(str(record["code"]))

@@ -155,7 +155,9 @@ def test_what_left_without_noise_is_listed():
     assert any("seed" in each for each in unnoised(test, []))
     rows = compose("quickstart", ["privacy=off", "policy.require_dp=false", "secagg.weighting=rows"])
     assert any("number of training rows" in each for each in unnoised(rows, []))
-    assert list(unnoised(compose("quickstart"), [])) == ["which clients took part in which round, and error codes"]
+    assert list(unnoised(compose("quickstart"), [])) == [
+        "which clients took part in which round, what they call themselves, and error codes"
+    ]
 
 
 def test_an_own_model_is_built_on_both_sides(tmp_path):

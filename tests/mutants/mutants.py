@@ -255,7 +255,7 @@ PYTHON = [
     Mutant(
         "X02 what left without noise is not listed",
         "aegis_flower/report/outputs.py",
-        '    yield "which clients took part in which round, and error codes"\n',
+        '    yield "which clients took part in which round, what they call themselves, and error codes"\n',
         "",
         f"{ENDS}::test_what_left_without_noise_is_listed",
     ),

@@ -132,7 +132,7 @@ def hostile(text: str = HOSTILE) -> RunReport:
                     metrics={text: 1.0}, public_metrics={text: 1.0}),
         ),
         clients=(
-            client(text, unit=text, neighbouring=text, sampler=text, accountant=text, noise=text,
+            client(text, name=text, unit=text, neighbouring=text, sampler=text, accountant=text, noise=text,
                    mechanisms=(steps,), evaluation=EvaluationReport(epsilon=1.0, mechanisms=(steps,)),
                    rows_denied={text + str(number): 1 + number for number in range(9)},
                    refusals=(Refusal(round=1, code=text, reason=text),

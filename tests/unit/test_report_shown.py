@@ -9,7 +9,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from report_examples import HOSPITALS, SCHEMA, Page, client, deployment, example, hostile, printed, render
@@ -49,7 +48,8 @@ def test_a_refusal_is_told_once_with_its_code_wherever_losses_are_told() -> None
     )
     assert printed(report).count("no budget left") == 1
     assert "AEG-B001" in printed(report)
-    assert Page(render(report)).text.count("no budget left") == 2  # in the table, and in the title of its cell
+    # in the table, and in the title of its cell, on a wide page and on a phone
+    assert Page(render(report)).text.count("no budget left") == 3
 
 
 def test_run_and_total_record_and_person_stand_beside_each_other() -> None:
@@ -88,9 +88,11 @@ def test_html_is_deterministic(tmp_path: Path) -> None:
 def test_html_refers_to_nothing_outside(report: RunReport) -> None:
     html = render(report)
     parsed = Page(html)
-    assert not parsed.tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "a", "use", "image"}
+    assert not parsed.tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "use", "image"}
     names = {name for name, _ in parsed.attributes}
-    assert not names & {"src", "href", "srcset", "style", "action", "data", "xlink:href"}
+    targets = {value for name, value in parsed.attributes if name == "href"}
+    assert targets == ({"#epsilon", "model.npz"} if report == example() else {"#epsilon"})
+    assert not names & {"src", "srcset", "style", "action", "data", "xlink:href"}
     assert not [name for name in names if name.startswith("on")]
     for forbidden in ("http:", "https:", "src=", "url(", "@import", "file:"):
         assert forbidden not in html
@@ -179,13 +181,24 @@ def test_missing_numbers_are_not_made_up() -> None:
     assert "none stated" in printed(report)
 
 
-@pytest.mark.parametrize("show", [lambda report: Page(render(report)).text, printed])
-def test_epsilon_never_stands_alone(show: Any) -> None:
-    text = show(example())
+def test_epsilon_never_stands_alone_in_a_terminal() -> None:
+    text = printed(example())
     for number in re.finditer(r"2\.88", text):
         near = text[max(0, number.start() - 900) : number.end() + 900]
         for word in ("unit record", "δ = 1e-5", "neighbouring add or remove one", "PLD accountant"):
             assert word in near
+
+
+def test_what_an_epsilon_is_of_is_said_once_on_a_page_and_each_part_with_one_leads_there() -> None:
+    html = render(example())
+    for word in ("unit record", "neighbouring add or remove one", "PLD accountant"):
+        assert html.count(word) == 1
+    parts = re.split(r'<(?:section class="card|div class="tile"|div id="epsilon")', html)[1:]
+    with_epsilon = [each for each in parts if "2.88" in each]
+    assert len(with_epsilon) >= 6
+    for each in with_epsilon:
+        assert 'href="#epsilon"' in each or "PLD accountant" in each, each[:300]
+    assert html.count('id="epsilon"') == 1
 
 
 def test_clients_with_other_guarantees_are_told_apart() -> None:

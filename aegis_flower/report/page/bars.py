@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aegis_flower.report.page.charts import drawing, text
 from aegis_flower.report.page.markup import element
-from aegis_flower.report.words import clean, denied, percent, whole, whole_or_dash
+from aegis_flower.report.words import clean, denied, percent, shortened, whole, whole_or_dash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def denied_bars(clients: Sequence[ClientReport], named: Sequence[str], width: fl
     """Rows denied: one bar per client, one colour per policy of `named`, the others together in grey."""
     label_width = 16 + 7.2 * min(max(len(clean(each.node)) for each in clients), 22)
     most = max(denied(each) or 0 for each in clients) or 1
-    room = width - label_width - 56
+    room = width - label_width - 12 - 7.6 * max(len(whole_or_dash(denied(each))) for each in clients)
     step = 30.0 if len(clients) <= 6 else 22.0  # noqa: PLR2004
     parts = []
     for row, client in enumerate(clients):
@@ -51,10 +51,9 @@ def denied_bars(clients: Sequence[ClientReport], named: Sequence[str], width: fl
 
 
 def row_label(name: str, x: float, y: float, most: int) -> Markup:
-    """A bar's name at its left, cut to `most` characters; the tooltip has it whole."""
+    """A bar's name at its left, of `most` characters at most; the tooltip has it whole."""
     shown = clean(name)
-    short = shown if len(shown) <= most else f"{shown[: most - 1]}…"
-    return element("text", short, element("title", shown), class_="row", x=x, y=y, text_anchor="end")
+    return element("text", shortened(shown, most), element("title", shown), class_="row", x=x, y=y, text_anchor="end")
 
 
 def _segment(x: float, y: float, height: float, width: float, tone: str, title: str) -> Markup:

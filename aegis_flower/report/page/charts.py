@@ -182,20 +182,20 @@ def _spread(wanted: Sequence[float], top: float, bottom: float, gap: float = 16)
     return result
 
 
-def meter(value: float, marks: Sequence[tuple[float, str]] = (), tone: str = "accent") -> Markup:
-    """A bar over [0, 1] with marks to compare with."""
+def meter(value: float, marks: Sequence[tuple[float, str, str]] = (), tone: str = "accent") -> Markup:
+    """A bar over [0, 1] with marks to compare with: value, name, and ``long`` or ``short``."""
     length = 1000 * min(max(value, 0.0), 1.0)
     ticks = (
         element(
             "rect",
             element("title", label),
-            class_="mark",
-            x=min(max(1000 * at - 2.5, 0), 995),
-            y=0,
-            width=5,
-            height=14,
+            class_=f"mark {size}",
+            x=min(max(1000 * at - 3, 0), 994),
+            y=0 if size == "long" else 4,
+            width=6,
+            height=14 if size == "long" else 6,
         )
-        for at, label in marks
+        for at, label, size in marks
     )
     return element(
         "svg",

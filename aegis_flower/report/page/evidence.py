@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aegis_flower.report.page.view import beside
 from aegis_flower.report.words import UNKNOWN, plural, seconds
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The folded parts at the end of the page. `resolved` is the configuration as JSON, line by line."""
+    """The folded parts at the end of the page. `resolved` is the configuration as JSON, line by line; `links` are files: what,
+    path, and the path once more where it is safe to lead there.
+    """
 
     rounds: str
     digest: str
@@ -29,13 +32,17 @@ class Evidence:
     clock: Facts
     files: str
     paths: Facts
+    links: tuple[tuple[str, str, str], ...]
 
 
 def evidence(report: RunReport, json_sha256: str) -> Evidence:
     """The evidence of `report`, whose ``report.json`` has the digest `json_sha256`."""
     config, versions, timings = report.config, report.versions, report.timings
     heads = [
-        (each.node, "no log" if each.audit is None else f"{each.audit.head}  ({plural(each.audit.records, 'record')})")
+        (
+            f"{each.name}, {each.node}" if each.name else each.node,
+            "no log" if each.audit is None else f"{each.audit.head}  ({plural(each.audit.records, 'record')})",
+        )
         for each in report.clients
     ]
     software = [
@@ -62,7 +69,8 @@ def evidence(report: RunReport, json_sha256: str) -> Evidence:
         total=f"{seconds(timings.total)} in all",
         clock=tuple((name, seconds(getattr(timings, name))) for name in ("provision", "train", "report", "total")),
         files=plural(len(report.files), "file"),
-        paths=(*report.files.items(), ("SHA-256 of report.json", json_sha256)),
+        paths=(("SHA-256 of report.json", json_sha256),),
+        links=tuple((name, path, beside(path)) for name, path in report.files.items()),
     )
 
 

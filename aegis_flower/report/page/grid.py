@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aegis_flower.report.page.bars import row_label
-from aegis_flower.report.page.charts import text
+from aegis_flower.report.page.charts import drawing, text
 from aegis_flower.report.page.markup import element, px
-from aegis_flower.report.words import clean, plural, whole
+from aegis_flower.report.page.view import NARROW
+from aegis_flower.report.words import clean, plural, shortened, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from aegis_flower.report.model import Refusal, RoundReport, RunReport
 
+MARKS: Final = {"lost": "✕", "refused": "!"}  # where the word has no room
+BROAD: Final = 1016.0  # px that the grid has on a wide screen
 MOST_ROWS: Final = 60  # clients drawn in the grid; report.json has the others
+MOST_NARROW: Final = 24  # clients drawn on a phone
 MOST_EVENTS: Final = 12  # losses and refusals listed openly; more are folded
 MOST_CELLS: Final = 1500  # cells with their own tooltip; more are drawn as one path a row
 
@@ -35,10 +39,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Participation:
-    """Who took part: the grid, a note where it lacks clients, every loss and refusal; `folded` where they are many."""
+    """Who took part: the grid and its form for a phone, notes where they lack clients, every loss and refusal.
+
+    Attributes:
+        wide: whether the grid is wider than the page.
+        folded: whether losses and refusals are many.
+    """
 
     grid: Markup
+    wide: bool
     more: str
+    narrow: Markup
+    narrow_more: str
     events: tuple[Event, ...]
     count: str
     folded: bool
@@ -55,22 +67,74 @@ def participation(report: RunReport) -> Participation | None:
     )
     troubled = {lost.node for each in report.rounds for lost in each.lost}
     troubled |= {each.node for each in report.clients if each.refusals}
-    shown = nodes if len(nodes) <= MOST_ROWS else sorted(nodes, key=lambda node: node not in troubled)[:MOST_ROWS]
-    hidden = len(nodes) - len(shown)
+    first = sorted(nodes, key=lambda node: node not in troubled)
+    shown, few = (nodes if len(nodes) <= most else first[:most] for most in (MOST_ROWS, MOST_NARROW))
     events = _events(report)
     return Participation(
         grid=_grid(report, shown),
-        more=f"{plural(hidden, 'more client')} in report.json; losses and refusals are drawn first." if hidden else "",
+        wide=_grid_sizes(report, shown)[2] > BROAD,
+        more=_more(len(nodes) - len(shown)),
+        narrow=_narrow_grid(report, few),
+        narrow_more=_more(len(nodes) - len(few)),
         events=events,
         count=whole(len(events)),
         folded=len(events) > MOST_EVENTS,
     )
 
 
-def _grid(report: RunReport, shown: Sequence[str]) -> Markup:
+def _more(hidden: int) -> str:
+    return f"{plural(hidden, 'more client')} in report.json; losses and refusals are drawn first." if hidden else ""
+
+
+def _narrow_grid(report: RunReport, shown: Sequence[str]) -> Markup:
+    """For a phone: each client has a line with its name, and under it its rounds, which go on in further lines."""
+    cell = min(40.0, max(12.5, NARROW / len(report.rounds)))
+    a_line = int(NARROW / cell + 1e-9)
+    lines = -(-len(report.rounds) // a_line)
+    refused = {(each.node, one.round): one for each in report.clients for one in each.refusals}
+    step, parts = 22.0 + 19 * lines + 6, []
+    for row, node in enumerate(shown):
+        top = step * row
+        taken = sum(node in each.participants for each in report.rounds)
+        beside = f"{taken} of {len(report.rounds)}"
+        name = clean(node)
+        room = int((NARROW - 7 * len(beside) - 12) / 7.4)
+        parts.append(
+            element(
+                "text",
+                shortened(name, room),
+                element("title", name),
+                class_="row",
+                x=0,
+                y=top + 14,
+            )
+        )
+        parts.append(text(beside, "tick", NARROW, top + 14, anchor="end"))
+        path = []
+        for index, each in enumerate(report.rounds):
+            x, y = cell * (index % a_line), top + 22 + 19 * (index // a_line)
+            kind, mark, title = _state(node, each, refused.get((node, each.round)))
+            if mark:
+                parts.append(_cell(x, y, cell, 21, kind, mark, title))
+            elif kind == "took":
+                path.append(f"M{px(x)} {px(y)}h{px(cell - 2)}v16h{px(2 - cell)}z")
+            else:
+                parts.append(element("rect", class_=kind, x=x + 0.5, y=y + 0.5, width=cell - 3, height=15, rx=2))
+        if path:
+            parts.append(element("path", class_="took", d="".join(path)))
+    return drawing("Who took part in each round", NARROW, step * len(shown), *parts)
+
+
+def _grid_sizes(report: RunReport, shown: Sequence[str]) -> tuple[float, float, float]:
+    """Widths of the names, of a cell and of the whole grid."""
     label_width = 16 + 7.2 * min(max((len(clean(each)) for each in shown), default=0), 28)
-    cell = min(72.0, max(8.0, (1016 - label_width - 74) / len(report.rounds)))
-    width = max(1016.0, label_width + cell * len(report.rounds) + 74)
+    cell = min(72.0, max(13.0, (BROAD - label_width - 74) / len(report.rounds)))
+    width = max(BROAD, label_width + cell * len(report.rounds) + 74)
+    return label_width, cell, width
+
+
+def _grid(report: RunReport, shown: Sequence[str]) -> Markup:
+    label_width, cell, width = _grid_sizes(report, shown)
     step = 30.0 if len(shown) <= 20 else 20.0  # noqa: PLR2004
     parts = []
     skip = next(each for each in (1, 2, 5, 10, 20, 50, 100) if each * cell >= 22 or each == 100)  # noqa: PLR2004
@@ -117,7 +181,7 @@ def _state(node: str, each: RoundReport, refusal: Refusal | None) -> tuple[str, 
         return "said-no", "refused", f"{where} refused at {lost.step}, {lost.code}: {lost.reason}"
     if lost is not None:
         inside = "its update is in the sum" if took else "its update is not in the sum"
-        return "took-lost" if took else "lost", lost.step, f"{where} lost at {lost.step}, {inside}: {lost.reason}"
+        return "took-lost" if took else "lost", "lost", f"{where} lost at {lost.step}, {inside}: {lost.reason}"
     if refusal is not None:
         return "said-no", "refused", f"{where} refused, {refusal.code}: {refusal.reason}"
     return ("took", "", f"{where} is in the sum") if took else ("away", "", f"{where} was not asked")
@@ -127,8 +191,8 @@ def _cell(x: float, y: float, cell: float, step: float, kind: str, mark: str, ti
     wide, tall = cell - (4 if cell > 24 else 2), step - 5  # noqa: PLR2004
     parts = [element("rect", class_=kind, x=x, y=y, width=wide, height=tall, rx=3)]
     if mark:
-        fits = 6.2 * len(clean(mark)) <= wide - 4
-        shown = mark if fits else "✕"
+        fits = 8.2 * len(clean(mark)) <= wide - 4
+        shown = mark if fits else MARKS[mark]
         parts.append(text(shown, f"cell {kind}", x + wide / 2, y + tall / 2 + 4, anchor="middle"))
     return element("g", *parts, element("title", title))
 

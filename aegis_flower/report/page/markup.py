@@ -49,6 +49,14 @@ def element(name: str, /, *inside: str, **attributes: str | float) -> Markup:
     return Markup(f"<{name}{said}{within}")  # noqa: S704 - names are literals of the drawings, the rest has passed `safe`
 
 
+def framed(page: str, height: int) -> Markup:
+    """A whole page as an element of another page, which can neither run scripts nor reach that other page."""
+    # Not through `element`, which would show the page's line breaks as blanks.
+    return Markup(
+        '<iframe sandbox srcdoc="{page}" title="AEGIS run report" width="100%" height="{height}" frameborder="0"></iframe>'
+    ).format(page=page, height=height)
+
+
 def px(value: float) -> str:
     """A px: two decimals are finer than any screen."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from aegis_flower.report.page.bars import accuracy_bars, denied_bars
 from aegis_flower.report.page.charts import Rule, Series, line_chart
-from aegis_flower.report.page.view import Facts, TwoWidths, in_two_widths
-from aegis_flower.report.words import denied, epsilon, guarantee_lines, number, percent, percent_short, whole
+from aegis_flower.report.page.view import EPSILON, Facts, Line, TwoWidths, in_two_widths
+from aegis_flower.report.plain import interval, interval_text
+from aegis_flower.report.words import THIN, denied, epsilon, number, percent, percent_short, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ class Card:
     """
 
     title: str
-    notes: tuple[str, ...]
+    notes: tuple[str | Line, ...]
     drawing: TwoWidths | None = None
     facts: Facts = ()
     nothing: str = "Nothing was recorded."
@@ -76,6 +77,8 @@ def _measured(report: RunReport) -> tuple[Card, Card] | tuple[Card]:
         if value is not None
     ]
     facts = [("loss", number(results.loss, 3)), ("held-out rows", whole(results.test_rows))]
+    if found := interval(results):
+        facts.append((f"95{THIN}% interval of the accuracy", f"{interval_text(results)}, {found[2]}"))
     if results.accuracy_sd:
         facts.append(("standard deviation of the accuracy", percent(results.accuracy_sd)))
     return (
@@ -131,9 +134,9 @@ def _privacy(report: RunReport) -> Card:
         show_tick=number,
         from_zero=True,
     )
-    first, *others = guarantee_lines(report.clients) or [""]
-    notes = (f"Largest ε of any client so far. {first}", *others)
-    return Card("Privacy loss by round", notes, _by_round(spent))
+    return Card(
+        "Privacy loss by round", (("Largest ε of any client so far. What that means: ", EPSILON),), _by_round(spent)
+    )
 
 
 def _denied(report: RunReport) -> Card:

@@ -6,7 +6,9 @@ Guarantees:
 - Every text from outside passes `markup.safe`, in templates and in drawings: markup is escaped, control and bidirectional
   override characters are shown as U+FFFD, so a name can neither add markup nor reorder the line it stands in.
 - A template cannot switch that off, and one that names a value which nobody gave renders nothing at all.
-- An epsilon stands beside its unit, delta, neighbouring relation and accountant, and is rounded up, never down.
+- An epsilon is rounded up, never down, and each part with one leads to the note that says its unit, delta, neighbouring
+  relation and accountant, and what it means.
+- A link leads to a part of the page or to a file beside it, never to a path or address that a report chose.
 - Equal reports give equal pages: nothing here reads a clock, a locale or a random number.
 
 The page's markup and style sheet are in `templates`; the modules beside this one say what stands in them, as data.
@@ -19,12 +21,15 @@ import hashlib
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from aegis_flower.report.page.context import commands, comparison, cost, fairness, model_line
 from aegis_flower.report.page.evidence import evidence
 from aegis_flower.report.page.grid import participation
 from aegis_flower.report.page.markup import safe
 from aegis_flower.report.page.plots import plots
 from aegis_flower.report.page.tables import client_rows, masking, round_table, unprotected
 from aegis_flower.report.page.tiles import tiles
+from aegis_flower.report.page.view import EPSILON
+from aegis_flower.report.plain import labelled, meaning, summary
 from aegis_flower.report.words import plural, privacy_warning
 
 if TYPE_CHECKING:
@@ -78,8 +83,9 @@ def fill(template: str, *, title: str, **view: object) -> str:
     return environment().get_template(template).render(title=title, digest=digest, **view) + "\n"
 
 
-def render(report: RunReport, *, json_sha256: str) -> str:
-    """The page for `report`; `json_sha256` is the digest of the ``report.json`` it stands for."""
+def render(report: RunReport, *, json_sha256: str, previous: RunReport | None = None) -> str:
+    """The page for `report`; `json_sha256` is the digest of the ``report.json`` it stands for, `previous` the run before it."""
+    as_recorded, report = report, labelled(report)
     run = report.run
     return fill(
         "report.html.j2",
@@ -91,11 +97,19 @@ def render(report: RunReport, *, json_sha256: str) -> str:
         tiles=tiles(report),
         plots=plots(report),
         participation=participation(report),
-        clients=client_rows(report),
+        clients=client_rows(report, [each.node for each in as_recorded.clients]),
+        summary=summary(report),
+        to_epsilon=EPSILON,
+        model=model_line(report),
+        epsilon=meaning(report),
+        cost=cost(report),
+        fairness=fairness(report),
+        comparison=comparison(report, previous),
+        commands=commands(report),
         unprotected=unprotected(report),
         masking=masking(report),
         table=round_table(report),
-        evidence=evidence(report, json_sha256),
+        evidence=evidence(as_recorded, json_sha256),
     )
 
 

@@ -14,8 +14,6 @@ from aegis_flower.report.words import (
     denied,
     epsilon,
     epsilon_of_budget,
-    guarantee,
-    guarantee_lines,
     number,
     over_budget,
     percent,
@@ -28,6 +26,8 @@ from aegis_flower.report.words import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aegis_flower.report.model import AuditReport, ClientReport, RunReport
 
 
@@ -46,6 +46,7 @@ class ClientRow:
     """A client in words: what it spent, let into training and put on record. `beside` are lines under its ε."""
 
     node: str
+    number: str
     refusals: str
     spent: str
     over: bool
@@ -60,19 +61,20 @@ class ClientRow:
 
 @dataclass(frozen=True, slots=True)
 class RoundTable:
-    """Every round in numbers, with what the ε in it are ε of."""
+    """Every round in numbers."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
 
 
-def client_rows(report: RunReport) -> tuple[ClientRow, ...]:
-    """What each client spent, let into training and put on record."""
-    return tuple(_client_row(client, len(report.rounds)) for client in report.clients)
+def client_rows(report: RunReport, nodes: Sequence[str]) -> tuple[ClientRow, ...]:
+    """What each client spent, let into training and put on record; `nodes` are what the report calls them by itself."""
+    return tuple(
+        _client_row(client, node, len(report.rounds)) for client, node in zip(report.clients, nodes, strict=True)
+    )
 
 
-def _client_row(client: ClientReport, rounds: int) -> ClientRow:
+def _client_row(client: ClientReport, node: str, rounds: int) -> ClientRow:
     sampling = [clean(client.sampler).capitalize()] if client.sampler else []
     sampling += [f"q{THIN}={THIN}{number(client.sample_rate)}"] if client.sample_rate is not None else []
     sampling += [plural(client.steps, "step")] if client.steps is not None else []
@@ -84,10 +86,11 @@ def _client_row(client: ClientReport, rounds: int) -> ClientRow:
     noise = f"\u03c3{THIN}={THIN}{number(sigma)}" if sigma is not None else "no noise stated"
     return ClientRow(
         node=client.node,
+        number="" if node in client.node else node,
         refusals=plural(len(client.refusals), "refusal") if client.refusals else "",
         spent=run_epsilon(client) if client.epsilon is None else f"ε{THIN}{run_epsilon(client)}",
         over=bool(over_budget([client])),
-        beside=tuple(beside) or (guarantee(client),),
+        beside=tuple(beside),
         noise=f"{noise}, {client.noise}" if client.noise else noise,
         sampling=", ".join(sampling),
         allowed=f"{whole_or_dash(client.rows_allowed)} allowed",
@@ -127,7 +130,6 @@ def masking(report: RunReport) -> Facts:
         ("profile", agg.profile or UNKNOWN),
         ("threshold", f"{whole(agg.threshold)} of {whole(agg.cohort)} clients"),
         ("ring", f"{whole(agg.ring_bits)} bits, values {whole(agg.value_bits)} bits"),
-        ("sent per client and round", f"{whole(agg.bytes_up_per_client)} bytes"),
     )
 
 
@@ -147,6 +149,8 @@ def round_table(report: RunReport) -> RoundTable:
         "Train",
         "Unmask",
         "Total",
+        "Trips",
+        "Bytes up",
     )
     rows = []
     for each in report.rounds:
@@ -161,12 +165,9 @@ def round_table(report: RunReport) -> RoundTable:
                 str(len(each.lost)),
                 number(each.weight_total, 6) if each.weight_total is not None else DASH,
                 *map(seconds, (spent.share, spent.train, spent.unmask, spent.total)),
+                *map(whole_or_dash, (each.trips, each.bytes_up)),
                 *(number(value) if (value := each.metrics.get(name)) is not None else DASH for name in metrics),
                 *(number(value) if (value := each.public_metrics.get(name)) is not None else DASH for name in public),
             )
         )
-    return RoundTable(
-        (*head, *metrics, *(f"public test set: {name}" for name in public)),
-        tuple(rows),
-        tuple(guarantee_lines(report.clients)),
-    )
+    return RoundTable((*head, *metrics, *(f"public test set: {name}" for name in public)), tuple(rows))

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aegis_flower.report.page.charts import meter
-from aegis_flower.report.page.view import Line, Strong
+from aegis_flower.report.page.view import EPSILON, Key, Line, Strong
+from aegis_flower.report.plain import interval, interval_text
 from aegis_flower.report.words import (
     THIN,
     UNKNOWN,
     asked_for,
     audit_totals,
     epsilon,
-    guarantee,
     most_spent,
     number,
     over_budget,
@@ -50,6 +50,11 @@ class Tile:
     lines: tuple[Line, ...]
     tone: str = ""
 
+    @property
+    def size(self) -> str:
+        """A class of the style sheet: a long value is smaller."""
+        return "long" if len(self.value) > 10 else ""  # noqa: PLR2004
+
 
 def tiles(report: RunReport) -> tuple[Tile, ...]:
     """The four tiles."""
@@ -59,23 +64,26 @@ def tiles(report: RunReport) -> tuple[Tile, ...]:
 def _accuracy_tile(report: RunReport) -> Tile:
     results = report.results
     marks = [
-        (value, label)
-        for value, label in (
-            (results.accuracy_without_dp, "without DP"),
-            (results.majority_class_accuracy, "majority class"),
+        (value, label, size)
+        for value, label, size in (
+            (results.accuracy_without_dp, "without DP", "long"),
+            (results.majority_class_accuracy, "majority class", "short"),
         )
         if value is not None
     ]
-    lines: list[Line] = [
-        ("without DP ", Strong(percent(results.accuracy_without_dp))),
-        ("majority class ", Strong(percent(results.majority_class_accuracy))),
-    ]
+    lines: list[Line] = []
+    if found := interval(results):
+        lines.append((f"95{THIN}% interval ", Strong(interval_text(results)), f", {found[2]}"))
     if results.test_rows is not None:
         lines.append((plural(results.test_rows, "test row"),))
     if results.accuracy_sd:
         lines.append(("± is the standard deviation of the noise of the counts",))
     if public := public_metrics(results):
         lines.append(("public test set at the server, no ε: ", Strong(public)))
+    lines += [
+        (Key("long"), "without DP ", Strong(percent(results.accuracy_without_dp))),
+        (Key("short"), "majority class ", Strong(percent(results.majority_class_accuracy))),
+    ]
     noisy = results.accuracy is not None and results.accuracy_sd
     return Tile(
         "Accuracy",
@@ -144,13 +152,10 @@ def _privacy_tile(report: RunReport) -> Tile:
     if total is not None:
         of = f" of {number(budget)}" if budget is not None else ""
         lines.append(("all runs on these people: ", Strong(f"ε{THIN}{epsilon(total)}{of}")))
-    lines += [(guarantee(worst),), (f"largest of all clients, at {worst.node}",)]
-    if bound:
-        lines.append(("an upper bound, from what the server asked for; the ledgers are at the nodes",))
+    lines.append((f"largest of all clients, at {worst.node}",) if not bound else ("an upper bound for every client",))
+    lines.append(("what that means: ", EPSILON))
     if over:
         lines.append((Strong(f"over budget: {some(over)}", "bad"),))
-    if len({guarantee(each) for each in report.clients}) > 1:
-        lines.append(("clients differ: see the table",))
     return Tile(
         "Privacy loss",
         f"{'≤ ' if bound else ''}ε{THIN}{epsilon(spent)}",

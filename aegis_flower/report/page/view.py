@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from markupsafe import Markup
 
-NARROW = 304.0  # px that a card has on a screen of 390
+NARROW = 300.0  # px that a card has on a screen of 360
+
+FILES: Final = {"report.json", "report.html", "model.npz", "features.yaml"}  # nothing else becomes a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,23 @@ class Strong:
     tone: str = ""
 
 
-Line: TypeAlias = tuple[str | Strong, ...]
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Words that lead to a part of the page or to a file beside it; `to` was made here or has passed `beside`."""
+
+    text: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The sign of a mark in a drawing, before the words that say what it is; `sign` is a class of the style sheet."""
+
+    sign: str
+
+
+EPSILON: Final = Link("note on ε", "#epsilon")  # wherever an ε stands
+Line: TypeAlias = tuple[str | Strong | Link | Key, ...]
 Facts: TypeAlias = tuple[tuple[str, str], ...]  # names and values of a definition list
 
 
@@ -37,3 +55,8 @@ def in_two_widths(draw: Callable[[float], Markup | None], width: float = 488) ->
     """What `draw` makes of `width` and of a phone's, both in px; `None` where there is nothing to draw."""
     broad, narrow = draw(width), draw(NARROW)
     return None if broad is None or narrow is None else TwoWidths(broad, narrow)
+
+
+def beside(path: str) -> str:
+    """`path` where it is a file that a run writes beside its page; else nothing, and then it is no link."""
+    return path if path in FILES else ""

@@ -27,7 +27,7 @@ from aegis_flower.strategies.masked.exchange import Exchange
 from aegis_flower.strategies.masked.group import taken
 
 START = {"w": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), "b": np.array([0.5], np.float32)}
-GOOD = {"payload": b"x", "code": "", "reason": "", "audit-records": 3, "audit-head": b"h" * 32}
+GOOD = {"payload": b"x", "code": "", "reason": "", "audit-records": 3, "audit-head": b"h" * 32, "name": "n"}
 ODD: list[Any] = [
     None,
     0,
