@@ -12,11 +12,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from aegis_flower import checkpoint, features, models
+from aegis_flower import checkpoint, features, gate, models
 from aegis_flower.configs import Config
 from aegis_flower.configs.rules import ROBUST, RULES
 from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
+from aegis_flower.metrics import Metric, Metrics
 from aegis_flower.node.node import refusals
 from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecord, SecureAggregation
 from aegis_flower.strategies.rounds import Lost
@@ -40,6 +41,7 @@ class Outcome:
         strategy: the strategy that ran, for its settings.
         problems: what went wrong without ending the run, for the report.
         on_model: called with the number of a round and its model, as soon as it is there; what it raises ends the run.
+        own_metrics: metrics of the app's own, beside those that the configuration names.
     """
 
     config: Config
@@ -50,6 +52,12 @@ class Outcome:
     run_id: int = 0
     problems: list[str] = field(default_factory=list)
     on_model: Callable[[int, ArrayRecord], None] | None = None
+    own_metrics: tuple[Metric, ...] = ()
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the clients count: by the configuration, and the app's own."""
+        return gate.declared(self.config, self.own_metrics)
 
     @property
     def trained(self) -> list[RoundRecord]:
@@ -101,8 +109,11 @@ def inner_strategy(cfg: Config) -> flower.Strategy:
     return made
 
 
-def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, **extra: Any) -> AnyStrategy:
+def build_strategy(
+    cfg: Config, sigma: float, on_round: OnRound | None = None, metrics: Metrics | None = None, **extra: Any
+) -> AnyStrategy:
     """The experiment's strategy: secure aggregation around the inner one, or the inner one in clear."""
+    metrics = metrics or gate.declared(cfg)
     inner = inner_strategy(cfg)
     last = set() if cfg.evaluation_rounds == "never" else {cfg.strategy.rounds}
     if not cfg.secagg.enabled:
@@ -113,6 +124,7 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
             evaluate=cfg.evaluation_rounds,
             evaluate_rounds=last,
             on_round=on_round,
+            metrics=metrics,
         )
     a = cfg.secagg
     plan = Plan(
@@ -126,6 +138,7 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         commit=a.commit,
         sparse=(a.sparse[0], a.sparse[1]) if a.sparse else None,
         shard_size=a.shard_size,
+        metrics=metrics,
     )
     options: dict[str, Any] = {
         "noise_multiplier": sigma,
@@ -191,7 +204,7 @@ def run_server(
             except Exception as error:  # noqa: BLE001 - raised again below, once the round's model is there
                 raised.append(error)
 
-    strategy = build_strategy(cfg, outcome.noise_multiplier, note, **extra)
+    strategy = build_strategy(cfg, outcome.noise_multiplier, note, outcome.metrics, **extra)
     outcome.arrays = start = _started(cfg, initial_arrays(cfg, model or _clients_model(grid)))
     outcome.strategy = strategy
     _keep_models(strategy, outcome, raised)

@@ -17,6 +17,7 @@ from aegis_flower import report
 from aegis_flower.configs import Config, from_run_config
 from aegis_flower.console import Tolerant
 from aegis_flower.interrupts import watched
+from aegis_flower.metrics import Metric
 from aegis_flower.report import collect, words
 from aegis_flower.server import OnRound, Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.simulations.inprocess import InProcessGrid
@@ -40,7 +41,9 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def aegis_server_app(config: Config | None = None, model: ModelFn | None = None) -> ServerApp:
+def aegis_server_app(
+    config: Config | None = None, model: ModelFn | None = None, metrics: Sequence[Metric] = ()
+) -> ServerApp:
     """The `ServerApp` of an experiment, for `flwr run`.
 
     It takes the configuration from the run config, runs the strategy, writes the report and the model into
@@ -49,6 +52,7 @@ def aegis_server_app(config: Config | None = None, model: ModelFn | None = None)
     Args:
         config: the experiment; None takes it from the run config.
         model: builds the app's own model, the same that its `VaultClient` builds; None takes the configured one.
+        metrics: the app's own, beside those of the configuration; the same that its `aegis_client_app` gets.
     """
     app = ServerApp()
 
@@ -64,6 +68,7 @@ def aegis_server_app(config: Config | None = None, model: ModelFn | None = None)
             server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
             _quiet() if here else nullcontext(),
         ):
+            outcome.own_metrics = tuple(metrics)
             run_server(cfg, grid, outcome, on_round, model=model)
 
     return app

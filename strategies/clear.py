@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from aegis_flower.errors import ConfigError
+from aegis_flower.metrics import DEFAULT, Metrics
 from aegis_flower.strategies.clear_reply import Bad, Read, alike, mean_of, read
 from aegis_flower.strategies.masked.exchange import explain_error
 from aegis_flower.strategies.rounds import Lost, RoundRecord
@@ -31,6 +33,7 @@ class ClearAggregation(Strategy):
             where `noise_multiplier` is 0, and ``last`` elsewhere.
         evaluate_rounds: rounds after which the clients evaluate the new model, besides.
         on_round: called with each finished `RoundRecord`.
+        metrics: what the clients count, by their own configuration.
 
     Guarantees:
         - A reply that is none to what was asked, or holds an update that is not finite, loses its sender and nobody else.
@@ -45,11 +48,12 @@ class ClearAggregation(Strategy):
         evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
         on_round: Callable[[RoundRecord], None] | None = None,
+        metrics: Metrics = DEFAULT,
     ) -> None:
         if weighting not in ("rows", "uniform"):
             raise ConfigError("secagg.weighting", f"must be rows or uniform, not {weighting!r}")
         self.inner, self.noise_multiplier, self.on_round = inner, noise_multiplier, on_round
-        self.weighting = weighting
+        self.weighting, self.metrics = weighting, metrics
         fraction = 1.0 if getattr(inner, "fraction_evaluate", 1.0) else 0.0  # any other is Flower's own to keep to
         self._schedule = Schedule(evaluate, evaluate_rounds, noise_multiplier, fraction)
         self.rounds: list[RoundRecord] = []
@@ -131,12 +135,19 @@ class ClearAggregation(Strategy):
             if (mean := mean_of(good, name)) is not None:  # not all have it
                 found[name] = mean
         record.metrics = {"examples": rows}
+        if good and all(one.sums is not None for one in good):
+            record.metrics = {n: sum(one.sums[n] for one in good if one.sums) for n in self.metrics.names}
+            found.update(self.metrics.read(record.metrics))
+            return self._told(record, found)
         for count, name, scale in (("correct", "accuracy", 1), ("loss_milli", "loss", 1000)):
             value = found.get(name)
             if isinstance(value, float):
                 record.metrics[count] = round(value * rows * scale)
         if "loss_milli" not in record.metrics:
             record.metrics = {}  # a model that predicts numbers has no accuracy; nothing has no loss
+        return self._told(record, found)
+
+    def _told(self, record: RoundRecord, found: dict[str, Any]) -> MetricRecord | None:
         seconds = time.monotonic() - self._since
         record.seconds = {"total": seconds}
         self._finish(record)
@@ -154,7 +165,7 @@ class ClearAggregation(Strategy):
                 lost[node] = _lost(message, step)
                 continue
             try:
-                good[node] = read(message, self._key, like)
+                good[node] = read(message, self._key, like, () if like is not None else self.metrics.names)
             except Bad as error:
                 lost[node] = Lost(node, step, f"the reply is none to what was asked: {error}", "AEG-F001")
         for node in sorted(self._asked - good.keys()):

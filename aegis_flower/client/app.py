@@ -16,6 +16,7 @@ from aegis_flower.client.vault_client import VaultClient
 from aegis_flower.configs import CARRIED, EXPERIMENT, OVERRIDES, Config, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AppError
+from aegis_flower.metrics import Metric
 from aegis_flower.node.node import open_node
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def aegis_client_app(
     loss: training.Loss | None = None,
     optimizer: OptimizerFn | None = None,
     class_weights: Sequence[float] | None = None,
+    metrics: Sequence[Metric] = (),
     config: Config | None = None,
 ) -> DoorApp:
     """Makes a Flower `ClientApp` that works under Message-API strategies.
@@ -47,13 +49,14 @@ def aegis_client_app(
         optimizer: builds the optimiser from parameters (and, if it takes two arguments, the round's settings), for
             `VaultClient`.
         class_weights: public weights, one for each class: a record's loss counts by that of its class, for `VaultClient`.
+        metrics: the app's own, beside those of the configuration, for `VaultClient`; the same that `aegis_server_app` gets.
         config: the experiment; None composes it from the run config's ``aegis-experiment`` and ``aegis-overrides``.
 
     Raises:
         AppError: `client` is something else, with what to pass instead.
     """
     app = DoorApp()
-    make = _client_factory(client, model, loss, optimizer, config)
+    make = _client_factory(client, model, loss, optimizer, config, tuple(metrics))
     if class_weights is not None:
         make = _weighted(make, client, tuple(class_weights))
     app.make = make
@@ -82,7 +85,12 @@ def _weighted(make: ClientFactory, client: Any, weights: tuple[float, ...]) -> C
 
 
 def _client_factory(
-    client: Any, model: ModelFn | None, loss: training.Loss | None, optimizer: OptimizerFn | None, config: Config | None
+    client: Any,
+    model: ModelFn | None,
+    loss: training.Loss | None,
+    optimizer: OptimizerFn | None,
+    config: Config | None,
+    metrics: tuple[Metric, ...] = (),
 ) -> ClientFactory:
     if isinstance(client, ClientApp):
         raise AppError(
@@ -103,6 +111,7 @@ def _client_factory(
                 loss or made.loss_fn,
                 optimizer or made.optimizer_fn,
             )
+            made.own_metrics = metrics or made.own_metrics
             return made
 
         return make
@@ -110,8 +119,10 @@ def _client_factory(
         raise AppError(
             f"aegis_client_app() needs a VaultClient subclass or a function of Context, not a {type(client).__name__}"
         )
-    if model or loss or optimizer:
-        raise AppError("model, loss and optimizer go with a VaultClient class; a client function builds its own")
+    if model or loss or optimizer or metrics:
+        raise AppError(
+            "model, loss, optimizer and metrics go with a VaultClient class; a client function builds its own"
+        )
     return client  # type: ignore[no-any-return]
 
 

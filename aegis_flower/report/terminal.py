@@ -28,12 +28,7 @@ def print_report(report: RunReport, console: Console) -> None:
     for warning in run.warnings:
         console.print(Text(words.clean(f"warning: {warning}"), "bold red"))
     console.print()
-    facts = Table.grid(padding=(0, 3))
-    facts.add_column(style="dim")
-    facts.add_column()
-    for name, value, note in words.headline(report):
-        facts.add_row(name, Text.assemble((value, "bold"), f"  {note}" if note else ""))
-    console.print(facts)
+    console.print(_facts(report))
     console.print()
     if report.clients:
         console.print(_client_table(report))
@@ -44,6 +39,17 @@ def print_report(report: RunReport, console: Console) -> None:
     for title, outputs in (("noised", results.noised_outputs), ("not protected by noise", results.unnoised_outputs)):
         if outputs:
             console.print(Text(f"{title}: {'; '.join(words.clean(each) for each in outputs)}"))
+
+
+def _facts(report: RunReport) -> Table:
+    facts = Table.grid(padding=(0, 3))
+    facts.add_column(style="dim")
+    facts.add_column()
+    for name, value, note in words.headline(report):
+        facts.add_row(name, Text.assemble((value, "bold"), f"  {note}" if note else ""))
+    for name, value in words.measures(report.results):
+        facts.add_row(name, Text(value, "bold"))
+    return facts
 
 
 def _client_table(report: RunReport) -> Table:

@@ -133,7 +133,7 @@ PYTHON = [
     Mutant(
         "G05 any metric may leave",
         GATE,
-        "metrics_allowed=METRICS,",
+        "metrics_allowed=limits.metrics,",
         "metrics_allowed=list(proposal.metrics),",
         f"{UNIT}/client/test_vault_client.py::test_no_metric_beside_the_known_ones_may_leave",
     ),
