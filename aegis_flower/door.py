@@ -110,8 +110,8 @@ class Outgoing:
         share = {  # counts may carry noise: cut to where the numbers can lie
             "loss": max(0.0, found.get("loss_milli", 0) / 1000 / max(1, rows)),
         }
-        if classes:
-            share["accuracy"] = min(1.0, max(0.0, found.get("correct", 0) / max(1, rows)))
+        if classes and "correct" in found:
+            share["accuracy"] = min(1.0, max(0.0, found["correct"] / max(1, rows)))
         numbers = MetricRecord({"num-examples": rows, **share})
         return cls(_MADE, content=RecordDict({"metrics": numbers, wire.SUMS: ConfigRecord({**sums})}))
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aegis_engine import Permit, Vault
-from aegis_flower.features.values import read
+from aegis_flower.features.values import batch_of, read
 
 KINDS = ("category", "integer", "boolean")  # of a column by which rows are told apart
 
@@ -26,6 +26,6 @@ def codes(vault: Vault, permit: Permit, column: str, levels: Sequence[str]) -> n
     found = [np.zeros(0, np.int16)]
     for at in range(len(reader.blocks())):
         for batch in reader.block(at):
-            values = read(batch.column(column), "category", column, levels=levels)
+            values = read(batch_of(batch).column(column), "category", column, levels=levels)
             found.append(np.where(values.missing, -1, values.data).astype(np.int16))
     return np.concatenate(found)

@@ -9,7 +9,7 @@ from typing import Final
 
 from aegis_flower.errors import ConfigError
 from aegis_flower.features import Label
-from aegis_flower.metrics import classes, numbers
+from aegis_flower.metrics import classes, numbers, survival
 from aegis_flower.metrics.metric import Metric, Metrics
 from aegis_flower.metrics.rows import Target
 
@@ -27,6 +27,10 @@ BY_TARGET: Final[dict[str, Callable[[Target], Metric]]] = {
     "rmse": numbers.rmse,
 }
 BY_LOSS: Final[dict[str, Callable[[float], Metric]]] = {"loss": numbers.loss, "perplexity": numbers.perplexity}
+AT_HORIZON: Final = {
+    "auroc": Metric("auroc", (survival.RISKS,), classes.read_auroc),
+    "brier": survival.BRIER,
+}
 OF_CLASSES: Final = frozenset(BY_TARGET) - {"mae", "r2", "rmse"}
 NAMES: Final = tuple(sorted((*BY_TARGET, *BY_LOSS)))
 
@@ -35,7 +39,9 @@ def target_of(label: Label) -> Target:
     """What a feature plan's label is."""
     if label.task == "regression":
         return Target("number", 1, (), label.low, label.high)
-    return Target(label.task, label.outputs, label.columns or label.levels)
+    return Target(
+        label.task, label.outputs, label.columns or label.levels or tuple(f"{edge:g}" for edge in label.edges)
+    )
 
 
 def named(name: str, target: Target, loss_max: float) -> Metric:
@@ -46,6 +52,8 @@ def named(name: str, target: Target, loss_max: float) -> Metric:
     """
     if name in BY_LOSS:
         return BY_LOSS[name](loss_max)
+    if target.task == "time-to-event" and name in AT_HORIZON:
+        return AT_HORIZON[name]
     if name in BY_TARGET:
         return BY_TARGET[name](target)
     module, dot, attribute = name.rpartition(".")
@@ -80,7 +88,8 @@ def declared(
 
     Args:
         names: as the configuration lists them. None takes those of the task: accuracy and loss of classes, and where the sums
-            are exact their calibration; mean absolute error and loss of numbers.
+            are exact their calibration; mean absolute error and loss of numbers; area under the ROC curve at the last edge and
+            loss of a time to an event.
         target: what is predicted.
         loss_max: a record's loss counts as at most this.
         exact: whether the sums leave without noise.
@@ -93,9 +102,7 @@ def declared(
     """
     silent: tuple[str, ...] = ()
     if names is None:
-        by_task = (
-            ["accuracy", "loss"] if target.classes > 1 else ["mae", "loss"] if target.low is not None else ["loss"]
-        )
+        by_task = _by_task(target)
         calibrated = "accuracy" in by_task and (exact or histograms)
         if "accuracy" in by_task and not calibrated and not groups:
             silent = tuple(n for s in classes.CALIBRATION.statistics for n in s.names)
@@ -108,6 +115,14 @@ def declared(
     if twice := [m.name for i, m in enumerate(found) if m.name in [n.name for n in found[:i]]]:
         raise ConfigError("evaluation.metrics", f"there are two metrics {twice[0]!r}; give one another name")
     return Metrics(tuple(found), tuple(groups), silent)
+
+
+def _by_task(target: Target) -> list[str]:
+    if target.task == "time-to-event":
+        return ["auroc", "loss"]
+    if target.classes > 1:
+        return ["accuracy", "loss"]
+    return ["mae", "loss"] if target.low is not None else ["loss"]
 
 
 DEFAULT: Final = declared(None, Target(), 10.0, exact=True)

@@ -93,7 +93,7 @@ SQUARED: Final = Statistic(
 )
 
 
-def _auroc(sums: Sums) -> dict[str, float]:
+def read_auroc(sums: Sums) -> dict[str, float]:
     """Pairs of a positive and a negative that are in order; those within one bin count half."""
     bins = read_bins(SCORED, sums)
     negative, positive = np.array(bins[:SCORES]), np.array(bins[SCORES:])
@@ -110,7 +110,7 @@ def auroc(target: Target) -> Metric:
     Pairs within a bin count half, so the error of the binning is at most half the share of pairs that share a bin.
     """
     _need_two("auroc", target)
-    return Metric("auroc", (SCORED,), _auroc)
+    return Metric("auroc", (SCORED,), read_auroc)
 
 
 def brier(target: Target) -> Metric:
@@ -214,7 +214,7 @@ def confusion(target: Target) -> Metric:
 
 
 def _need_classes(name: str, target: Target) -> None:
-    if target.classes < len(("no", "yes")):
+    if target.classes < len(("no", "yes")) or target.task == "time-to-event":
         raise ConfigError(
             "evaluation.metrics", f"{name} is for models that name classes; this label is a {target.task}"
         )

@@ -78,13 +78,13 @@ class Judged:
     @cached_property
     def finite(self) -> npt.NDArray[np.bool_]:
         """Rows whose outputs are all numbers."""
-        return np.isfinite(self.flat).all(axis=1)
+        return np.asarray(np.isfinite(self.flat).all(axis=1))
 
     @cached_property
     def names_classes(self) -> npt.NDArray[np.bool_]:
         """Rows whose labels are classes: whole numbers, or floats of the two classes of a logit."""
         whole = self.labels.dtype.kind != "f" or np.isin(self.truth, (0, 1)).all(axis=1)
-        return np.logical_and(np.full(len(self), self.classes), whole)
+        return np.asarray(np.logical_and(np.full(len(self), self.classes), whole), dtype=np.bool_)
 
     @cached_property
     def _logits(self) -> bool:
@@ -156,6 +156,13 @@ def made_up(target: Target, rows: int = 6) -> Judged:
     labels: Array = rng.integers(0, max(2, target.classes), rows)
     if several:
         labels = rng.integers(0, 2, (rows, target.classes)).astype(np.float32)
+    elif target.task == "time-to-event":
+        ends = rng.integers(0, target.classes + 1, rows)[
+            :, None
+        ]  # passed before, the event or the end of observation there
+        places = np.arange(target.classes)
+        at_end = np.where(rng.random((rows, 1)) < 0.5, 1, -1)  # noqa: PLR2004 - half
+        labels = np.where(places < ends, 0, np.where(places == ends, at_end, -1)).astype(np.float32)
     elif target.classes == 1:
         labels = rng.uniform(-1, 1, rows).astype(np.float32)
     return Judged.of(rng.normal(size=(rows, target.classes)), labels, rng.exponential(size=rows))

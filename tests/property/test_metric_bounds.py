@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aegis_flower.errors import AppError, ConfigError
 from aegis_flower.metrics import BY_TARGET, Judged, Metric, Metrics, Statistic, Target, check_alone, declared, made_up
+from aegis_flower.metrics.choose import named
 
 TARGETS = (
     Target("binary", 2, ("no", "yes")),
@@ -20,6 +21,7 @@ TARGETS = (
     Target("multilabel", 3, ("a", "b", "c")),
     Target("ordinal", 2),
     Target("number", 1, (), -3.0, 7.0),
+    Target("time-to-event", 4, ("1", "2", "3", "4")),
 )
 ODD = (np.nan, np.inf, -np.inf, 1e300, -1e300, 0.0)
 
@@ -29,7 +31,7 @@ def fitting(target: Target) -> list[str]:
     found = ["loss"]
     for name in sorted(BY_TARGET):
         try:
-            BY_TARGET[name](target)
+            named(name, target, 10.0)
         except ConfigError:
             continue
         found.append(name)
