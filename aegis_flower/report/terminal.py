@@ -45,9 +45,12 @@ def _facts(report: RunReport) -> Table:
     facts = Table.grid(padding=(0, 3))
     facts.add_column(style="dim")
     facts.add_column()
-    for name, value, note in words.headline(report):
+    shown = words.headline(report)
+    for name, value, note in shown:
         facts.add_row(name, Text.assemble((value, "bold"), f"  {note}" if note else ""))
     for name, value in words.measures(report.results):
+        if name == shown[0][0]:
+            continue
         facts.add_row(name, Text(value, "bold"))
     return facts
 

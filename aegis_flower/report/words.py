@@ -236,7 +236,9 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
     found = ("accuracy", accuracy(results), rows)
     measured = next((m for m in results.metrics if m.name not in ("test-rows", "loss") and m.group is None), None)
     if results.accuracy is None and measured is not None:  # a number is predicted, or another metric was asked for
-        found = (clean(measured.name), measure(measured), rows)
+        noisy = "; ± is the standard deviation of the sums' noise" if measured.sd else ""
+        tested = "" if results.test_rows is None else plural(results.test_rows, "test row")
+        found = (clean(measured.name), measure(measured), tested + noisy)
     elif results.accuracy is None and results.loss is not None:
         found = (
             "loss",

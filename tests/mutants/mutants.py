@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mutant import Mutant
 from own_ledger import SPENT
+from own_metrics import COUNTED
 from own_node import TERMS
 from own_policy import RELEASE
 from own_server import SERVER
@@ -136,27 +137,6 @@ PYTHON = [
         "metrics_allowed=limits.metrics,",
         "metrics_allowed=list(proposal.metrics),",
         f"{UNIT}/client/test_vault_client.py::test_no_metric_beside_the_known_ones_may_leave",
-    ),
-    Mutant(
-        "G07 a value of a record beyond its cap",
-        "aegis_flower/metrics/statistic.py",
-        "cut = np.clip(values, 0, self.cap)",
-        "cut = np.clip(values, 0, None)",
-        "tests/property/test_metric_bounds.py::test_an_apps_own_metric_is_held_to_what_it_declares",
-    ),
-    Mutant(
-        "G08 a sum rounded half to even",
-        "aegis_flower/metrics/statistic.py",
-        "[[(n + _PARTS // 2) // _PARTS for n in own] for own in sums]",
-        "[[round(n / _PARTS) for n in own] for own in sums]",
-        "tests/property/test_metric_bounds.py::test_sums_are_rounded_once_and_a_half_never_adds_to_the_cap",
-    ),
-    Mutant(
-        "G09 names of a block apart in the noise",
-        "aegis_flower/metrics/metric.py",
-        "return tuple((s.cap, tuple(n for own in self._by_group(s) for n in own)) for s in self.statistics)",
-        "return tuple((1, tuple(n for own in self._by_group(s) for n in own)) for s in self.statistics)",
-        "tests/property/test_metric_bounds.py::test_one_record_moves_one_name_of_each_block_by_at_most_its_cap",
     ),
     Mutant("G06 epsilon of the release another", GATE, "epsilon=proposal.epsilon_total,", "epsilon=0.001,", WIRING),
     Mutant(
@@ -414,6 +394,6 @@ EQUIVALENT = {
     "N12": "one of the clip's margins: rounding towards zero keeps the bound by itself, and the bound is checked at the end",
 }
 
-PYTHON += [*SERVER, *TERMS, *SPENT]
+PYTHON += [*SERVER, *TERMS, *COUNTED, *SPENT]
 RUST += RELEASE
 ALL = [*PYTHON, *RUST]

@@ -83,7 +83,7 @@ RELEASE = [
         f"{POLICY}/release/counts.rs",
         "(self.blocks.len() as f64).sqrt()",
         "(self.blocks.len().min(1) as f64).sqrt()",
-        "each_metric_has_the_noise_of_its_cap_and_of_all_blocks_together",
+        "each_metric_has_the_noise_of_its_scale_and_of_the_joint_sensitivity",
         "aegis-policy",
     ),
 ]

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn each_metric_has_the_noise_of_its_cap_and_of_all_blocks_together() {
+    fn each_metric_has_the_noise_of_its_scale_and_of_the_joint_sensitivity() {
         let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
         let both = [histogram("confidence"), histogram("confident_and_right")];
         for (more, squares) in [(&both[..0], 3.0_f64), (&both[..], 5.0)] {
