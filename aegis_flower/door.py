@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, final
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from aegis_engine import Release, SecAggClient
 from aegis_flower import wire
 from aegis_flower.errors import AegisError, AppError
+from aegis_flower.metrics import DEFAULT, Metrics
 from aegis_flower.node import node as nodes
 from aegis_flower.node.keys import PREFIX
 from aegis_flower.steps import Step
@@ -97,18 +98,22 @@ class Outgoing:
         return cls(_MADE, content=RecordDict({wire.ARRAYS: ArrayRecord(arrays), "metrics": metrics}))
 
     @classmethod
-    def counts(cls, release: Release, *, classes: bool = True) -> Outgoing:
-        """Released counts over held-out rows in clear, as Flower's strategies read them: rows, loss, accuracy of classes."""
+    def counts(cls, release: Release, metrics: Metrics = DEFAULT, *, classes: bool = True) -> Outgoing:
+        """Released sums over held-out rows in clear: rows, loss and accuracy as Flower's strategies average them, of every client
+        alike; and all of them as they are (record ``sums``), for `ClearAggregation`, since not every metric is a mean.
+        """
         if type(release) is not Release:
             raise TypeError("counts leave only as a Release")
-        found = release.metrics()
-        rows = max(0, found.get("examples", 0))
+        sums = release.metrics()
+        found = metrics.whole(sums)
+        rows = max(0, int(found.get("examples", 0)))
         share = {  # counts may carry noise: cut to where the numbers can lie
             "loss": max(0.0, found.get("loss_milli", 0) / 1000 / max(1, rows)),
         }
-        if classes:
-            share["accuracy"] = min(1.0, max(0.0, found.get("correct", 0) / max(1, rows)))
-        return cls(_MADE, content=RecordDict({"metrics": MetricRecord({"num-examples": rows, **share})}))
+        if classes and "correct" in found:
+            share["accuracy"] = min(1.0, max(0.0, found["correct"] / max(1, rows)))
+        numbers = MetricRecord({"num-examples": rows, **share})
+        return cls(_MADE, content=RecordDict({"metrics": numbers, wire.SUMS: ConfigRecord({**sums})}))
 
     @classmethod
     def without_vault(cls, context: Context, content: RecordDict) -> Outgoing:

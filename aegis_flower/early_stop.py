@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aegis_flower import gate
 from aegis_flower.configs import Config, EarlyStopConfig
 from aegis_flower.configs.training import PUBLIC, falls
+from aegis_flower.metrics import DEFAULT, Metrics, spread
 from aegis_flower.strategies import RoundRecord
 
 
@@ -22,27 +23,27 @@ class EarlyStop:
         rule: the configured one.
         metric: its metric.
         noise: noise multiplier of the counts behind it; 0 where they are exact.
-        histograms: whether histograms are counted as well.
+        metrics: what an evaluation tells.
     """
 
     rule: EarlyStopConfig
     metric: str
     noise: float = 0.0
-    histograms: bool = False
+    metrics: Metrics = DEFAULT
     sd: float = 0.0
     best: float | None = None
     best_round: int = 0
     waited: int = 0
 
     @classmethod
-    def of(cls, cfg: Config) -> EarlyStop | None:
+    def of(cls, cfg: Config, metrics: Metrics = DEFAULT) -> EarlyStop | None:
         """The configured one; None where there is none."""
         rule, noise = cfg.strategy.early_stop, 0.0
         if rule.metric is None:
             return None
         if cfg.privacy.mode == "example" and not rule.metric.startswith(PUBLIC):
             noise = gate.counts_mechanism(cfg, cfg.privacy.delta).noise_multiplier
-        return cls(rule, rule.metric, noise, cfg.evaluation.histograms)
+        return cls(rule, rule.metric, noise, metrics)
 
     @property
     def falling(self) -> bool:
@@ -54,11 +55,11 @@ class EarlyStop:
         """Looks at the means over held-out rows of a round; gives why the run should end, or nothing."""
         if self.metric.startswith(PUBLIC):
             return ""
-        if self.noise and self.metric == "accuracy":
-            sd = gate.accuracy_sd(record.metrics, len(record.participants), self.noise, histograms=self.histograms)
-            self.sd = max(self.sd, sd or 0.0)
+        if self.noise:
+            deviations = spread(self.metrics, record.metrics, self.noise, len(record.participants))
+            self.sd = max(self.sd, deviations.get(self.metric, 0.0))
         round_ = record.round - 1 if record.task == "train" else record.round  # the model that was sent
-        return self._seen(round_, gate.means(record.metrics).get(self.metric))
+        return self._seen(round_, self.metrics.read(record.metrics).get(self.metric))
 
     @property
     def doubt(self) -> str:
@@ -66,7 +67,7 @@ class EarlyStop:
         if self.sd <= self.rule.min_delta:
             return ""
         return (
-            f"strategy.early_stop looks at an accuracy whose noise has a standard deviation of up to {self.sd:.3f}, above "
+            f"strategy.early_stop looks at {self.metric}, whose noise has a standard deviation of up to {self.sd:.3f}, above "
             f"min_delta={self.rule.min_delta:g}: when the run stops is partly chance"
         )
 

@@ -34,6 +34,7 @@ from aegis_flower.tracking import Trackers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aegis_flower.metrics import Metric
     from aegis_flower.server import ModelFn
 
     OnPhase = Callable[[str], None]
@@ -51,6 +52,7 @@ def run_experiment(
     client_app: Any = None,
     model: ModelFn | None = None,
     nodes: Sequence[Mapping[str, Any]] | None = None,
+    metrics: Sequence[Metric] = (),
     **strategy_options: Any,
 ) -> report.RunReport:
     """Runs an experiment in this process and writes report, model and the model's card into `folder`.
@@ -68,6 +70,7 @@ def run_experiment(
         model: builds the app's own model in place of the configured one, on both sides; takes nothing, or the `Spec` of the data.
             `client_app` may build the same itself.
         nodes: node configs of vaults that are there, one a node; None makes vaults of the configured data.
+        metrics: the app's own, beside those of the configuration; a `client_app` gets the same by itself.
         strategy_options: further arguments of `SecureAggregation`, such as ``observer``.
 
     Returns:
@@ -83,7 +86,7 @@ def run_experiment(
     root = (Path(cfg.vault.root) if cfg.vault.root else folder / "vaults").resolve()
     cfg = dataclasses.replace(cfg, vault=dataclasses.replace(cfg.vault, root=str(root)))
     run_id = secrets.randbits(62) | 1
-    outcome = Outcome(cfg, 0.0, run_id=run_id)
+    outcome = Outcome(cfg, 0.0, run_id=run_id, own_metrics=tuple(metrics))
     made: list[SimulatedNode] = []
     trackers = Trackers(cfg, outcome, {})
     failure: BaseException | None = None
@@ -181,7 +184,7 @@ def _train(
     try:
         run_inprocess(
             app,
-            client_app or aegis_client_app(config=cfg, model=model),
+            client_app or aegis_client_app(config=cfg, model=model, metrics=outcome.own_metrics),
             [n.node_config for n in nodes],
             run_config={CARRIED: carry(cfg, overrides, "")},
             run_id=outcome.run_id,

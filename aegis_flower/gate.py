@@ -5,83 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 import aegis_engine as engine
 from aegis_engine import DpSession, Permit, Release, clip_l2
-from aegis_flower import accountant
+from aegis_flower import accountant, features, metrics
 from aegis_flower.configs import Config
 from aegis_flower.ledger import Reservation
 from aegis_flower.mechanism import Mechanism
+from aegis_flower.metrics import Metric, Metrics, Target
 from aegis_flower.node.node import Node
-
-if TYPE_CHECKING:
-    from aegis_flower.train import Evaluated
 
 log = logging.getLogger("aegis")
 Shapes = list[tuple[str, tuple[int, ...]]]
+Blocks = Sequence[tuple[int, Sequence[str]]]
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Counts of values between public edges, so that a sum over clients is the histogram over all their rows.
-
-    Attributes:
-        name: what is counted; bin i is the metric ``<name>_<i>``.
-        edges: increasing; k of them make k + 1 bins, of which the first and the last are open, so that every value has one.
-    """
-
-    name: str
-    edges: tuple[float, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the bins, in order."""
-        return tuple(f"{self.name}_{i}" for i in range(len(self.edges) + 1))
-
-    def count(self, values: npt.NDArray[np.floating[Any]]) -> dict[str, int]:
-        """How many values fall into each bin; an edge belongs to the bin above it."""
-        counts = np.bincount(np.searchsorted(self.edges, values, side="right"), minlength=len(self.edges) + 1)
-        return {name: int(n) for name, n in zip(self.names, counts, strict=True)}
-
-    def read(self, metrics: Mapping[str, int]) -> list[int]:
-        """The bins of a sum, in order."""
-        return [metrics.get(name, 0) for name in self.names]
-
-
-_TENTHS = tuple(i / 10 for i in range(1, 10))
-CONFIDENCE = Histogram("confidence", _TENTHS)
-CONFIDENT_AND_RIGHT = Histogram("confident_and_right", _TENTHS)
-
-# The only numbers about a client that may enter the secure sum beside the update, all counts over its holdout rows.
-COUNTS = ("examples", "correct", "loss_milli")
-HISTOGRAMS = (CONFIDENCE, CONFIDENT_AND_RIGHT)
-METRICS = (*COUNTS, *(name for histogram in HISTOGRAMS for name in histogram.names))
+# The only numbers about a client that may enter the secure sum beside the update are declared (`aegis_flower.metrics`), all sums
+# over its holdout rows of which one record moves each by a bounded amount. These are the names of a run that declares none.
+METRICS = metrics.DEFAULT.names
 METRIC_MAX = 2**31 - 1
 
 
 def means(sums: Mapping[str, int]) -> dict[str, float]:
-    """What the sums of `METRICS` say of the model: accuracy, mean loss, rows, calibration.
-
-    The sums may carry noise, so each number is cut to where it can lie. ``calibration-error`` is the expected calibration error
-    over ten bins of confidence (Guo et al. 2017, eq. 5), with the middle of a bin for the confidence in it; it is there where the
-    histograms are. Where the model predicts a number there is neither of them: no row has a confidence, and none is right.
-    """
-    rows = sums.get("examples", 0)
-    if rows <= 0:
-        return {}
-    sure, right = CONFIDENCE.read(sums), CONFIDENT_AND_RIGHT.read(sums)
-    told = {"loss": max(0.0, sums["loss_milli"] / 1000 / rows), "test-rows": float(rows)}
-    # none right and bins that are there and empty: nobody named a class
-    if any(sure) or sums.get("correct") or ("correct" in sums and CONFIDENCE.names[0] not in sums):
-        told["accuracy"] = min(1.0, max(0.0, sums["correct"] / rows))
-    if any(sure):
-        gaps = [abs(r - n * (i + 0.5) / len(sure)) for i, (n, r) in enumerate(zip(sure, right, strict=True))]
-        told["calibration-error"] = min(1.0, sum(gaps) / rows)
-    return told
+    """What the sums of `METRICS` say of the model: accuracy, mean loss, rows, calibration."""
+    return metrics.DEFAULT.read(sums)
 
 
 def accuracy_sd(sums: Mapping[str, int], clients: int, noise_multiplier: float, *, histograms: bool) -> float | None:
@@ -108,15 +58,13 @@ class Counts:
     Attributes:
         mechanism: of kind ``counts``; its multiplier is in units of the counts' joint sensitivity.
         reservation: of the holdout's own ledger.
-        loss_max: one record's loss counts as at most this.
-        histograms: whether the histograms are told; else their bins are zero.
+        blocks: cap and names of each statistic that is told; every other metric is zero.
         insecure_seed: a seed for noise anybody can repeat; None draws it from the operating system.
     """
 
     mechanism: Mechanism
     reservation: Reservation
-    loss_max: float
-    histograms: bool
+    blocks: Blocks
     insecure_seed: int | None = None
 
 
@@ -127,7 +75,7 @@ class Proposal:
     Attributes:
         update: flat float32 difference to the global model, in the order of `tensors`; empty for metrics alone.
         tensors: names and shapes of the update.
-        metrics: exact counts over the holdout rows, by the names of `METRICS`; the engine noises them as `counts` says.
+        metrics: exact counts over the holdout rows, by the declared names; the engine noises them as `counts` says.
         session: the engine's session that drew the batches and noised the sums; None without DP. It is used up.
         epsilon_total: ε of the training data's ledger with this round.
         counts: the noise of the metrics; None where they leave as they are.
@@ -145,11 +93,12 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the release is held against: the model the server sent, the norm, the weight."""
+    """What the release is held against: the model the server sent, the norm, the weight, the declared metrics."""
 
     contract: Shapes
     max_norm: float
     weight_max: int
+    metrics: tuple[str, ...] = METRICS
 
 
 def counts_mechanism(config: Config, delta: float) -> Mechanism:
@@ -158,15 +107,33 @@ def counts_mechanism(config: Config, delta: float) -> Mechanism:
     return accountant.counts_mechanism(e.epsilon, min(delta, config.privacy.delta), loss_max=e.loss_max)
 
 
-def counted(found: Evaluated, *, histograms: bool) -> dict[str, int]:
-    """The metrics of an evaluation, exact, by the names of `METRICS`; bins are zero without `histograms` and without classes."""
-    bins = {**CONFIDENCE.count(found.confidence), **CONFIDENT_AND_RIGHT.count(found.confidence[found.right])}
-    return {
-        "examples": len(found.right),
-        "correct": int(found.right.sum()),
-        "loss_milli": round(found.loss * 1000),
-        **(bins if histograms and found.classes else dict.fromkeys(bins, 0)),
-    }
+def target(config: Config) -> Target:
+    """What is predicted, by the configuration's data."""
+    spec = features.spec_of(config.data)
+    plan = features.plan_of(spec)
+    return metrics.target_of(plan.label) if plan else Target("multiclass", spec.classes)
+
+
+def declared(config: Config, own: tuple[Metric, ...] = ()) -> Metrics:
+    """The metrics of an experiment, the same at the server and at each node.
+
+    Args:
+        config: names them, or the task that has some by default.
+        own: an app's own, beside those.
+
+    Raises:
+        ConfigError: one that there is not, or that says nothing about what is predicted.
+    """
+    e = config.evaluation
+    return metrics.declared(
+        e.metrics,
+        target(config),
+        e.loss_max,
+        exact=config.privacy.mode == "off",
+        histograms=e.histograms,
+        groups=e.groups,
+        own=own,
+    )
 
 
 def release(
@@ -203,7 +170,7 @@ def release(
         weight=proposal.weight,
     )
     allowed = engine.Limits(
-        contract=limits.contract, metrics_allowed=METRICS, weight_max=limits.weight_max, max_norm=max_norm
+        contract=limits.contract, metrics_allowed=limits.metrics, weight_max=limits.weight_max, max_norm=max_norm
     )
     return node.engine.gate(
         [permits] if isinstance(permits, Permit) else list(permits),
@@ -211,15 +178,13 @@ def release(
         allowed,
         session=proposal.session,
         epsilon=proposal.epsilon_total,
-        counts=(counts.mechanism.noise_multiplier, round(counts.loss_max * 1000), counts.histograms)
-        if counts
-        else None,
+        counts=(counts.mechanism.noise_multiplier, counts.blocks) if counts else None,
         counts_seed=counts.insecure_seed if counts else None,
         counts_reservation=counts.reservation.id if counts else None,
         counts_epsilon=counts.reservation.epsilon_total if counts else 0.0,
     )
 
 
-def nothing(node: Node, *, secure_aggregation: bool) -> Release:
+def nothing(node: Node, names: Sequence[str], *, secure_aggregation: bool) -> Release:
     """Zeros for every metric, of a node without held-out rows: no row was used, so no permit is named."""
-    return node.engine.release_nothing(list(METRICS), secure_aggregation=secure_aggregation)
+    return node.engine.release_nothing(names, secure_aggregation=secure_aggregation)

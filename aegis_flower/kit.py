@@ -36,6 +36,7 @@ from aegis_flower.project import Project
 
 if TYPE_CHECKING:
     from aegis_flower.inference import TrainedModel
+    from aegis_flower.metrics import Metric
     from aegis_flower.report import RunReport
     from aegis_flower.server import ModelFn
 
@@ -89,6 +90,7 @@ class AegisApp:
     Attributes:
         client: the `ClientApp` of every node.
         model: builds the model on both sides; None where it is the configured one.
+        metrics: the app's own, on both sides.
     """
 
     def __init__(self, choice: _Choice, client: Any, model: ModelFn | None, recipe: Mapping[str, Any]) -> None:
@@ -99,6 +101,7 @@ class AegisApp:
         self.model: ModelFn | None = (
             functools.partial(built, model, lambda: own) if model is not None and own is not None else model
         )
+        self.metrics: Sequence[Metric] = tuple(recipe.get("metrics", ()))
         self.client: DoorApp = aegis_client_app(client, model=self.model, config=self._composed, **recipe)
 
     def _composed(self, run_config: Mapping[str, Any]) -> Config:
@@ -115,7 +118,7 @@ class AegisApp:
             from aegis_flower.server_app import serve
 
             cfg, overrides, output = self._choice.compose(context.run_config)
-            serve(grid, context, cfg, overrides, output, self.model)
+            serve(grid, context, cfg, overrides, output, self.model, self.metrics)
 
         return app
 
@@ -173,7 +176,8 @@ class AegisApp:
             raise DataError(f"{where} is not empty; name a new folder")
         where = claim(where)
         quiet()
-        report = shown(cfg, where, said, client_app=self.client, model=self.model, nodes=nodes, **options)
+        own: dict[str, Any] = {"client_app": self.client, "model": self.model, "metrics": self.metrics}
+        report = shown(cfg, where, said, nodes=nodes, **own, **options)
         assert report is not None
         if report.run.status != "finished":
             raise RunFailed(f"the run is {report.run.status}: {report.run.reason}; the report is in {where}")
@@ -238,7 +242,8 @@ def aegis_app(
         config: a whole configuration, in place of everything above that says something of one.
         config_dir: folder of experiments of one's own.
         project: a file of the project that the app belongs to (``__file__``): its ``aegis.toml`` says experiment and folder.
-        recipe: further arguments of `aegis_client_app`: ``loss``, ``optimizer``, ``class_weights``, ``spec``.
+        recipe: further arguments of `aegis_client_app`: ``loss``, ``optimizer``, ``class_weights``,
+            ``spec``, ``metrics``.
 
     Raises:
         AppError, ConfigError: arguments that do not go together; says which.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from flwr.app import ConfigRecord, Context
 
@@ -30,8 +31,10 @@ class Masker:
         - A state of another run is none: a run begins with fresh keys.
     """
 
-    def __init__(self, node: Node, context: Context, weight_max: int = 1) -> None:
-        self._node, self._context, self._weight_max = node, context, weight_max
+    def __init__(
+        self, node: Node, context: Context, weight_max: int = 1, metrics: Sequence[str] = gate.METRICS
+    ) -> None:
+        self._node, self._context, self._weight_max, self._metrics = node, context, weight_max, metrics
         self._memory = Memory(node.vault, context.run_id, context.node_id)
 
     @property
@@ -82,7 +85,7 @@ class Masker:
             self._context.node_id,
             min_cohort=config.min_cohort,
             min_threshold=config.min_threshold,
-            metrics=list(gate.METRICS),
+            metrics=list(self._metrics),
             metric_max=gate.METRIC_MAX,
             weight_max=self._weight_max,
             identity=config.trust.identity() if config.trust else None,

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from aegis_flower import checkpoint, features, models
+from aegis_flower import checkpoint, features, gate, models
 from aegis_flower.configs import Config
 from aegis_flower.configs.rules import ROBUST, RULES, rate_of
 from aegis_flower.configs.schedules import server_factor
@@ -20,6 +20,7 @@ from aegis_flower.data.spec import built
 from aegis_flower.early_stop import EarlyStop
 from aegis_flower.errors import ConfigError, RunFailed
 from aegis_flower.ledger import calibrate
+from aegis_flower.metrics import Metric, Metrics
 from aegis_flower.node.node import refusals
 from aegis_flower.public_test import PublicTest
 from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecord, SecureAggregation
@@ -46,6 +47,7 @@ class Outcome:
         on_public: called with the number of a round and what the public test set says of its model.
         public: what the public test set says, by round; 0 is the start model. Empty where there is none.
         stopped: why the run ended before its last round, by a rule or a callback of its own; empty otherwise.
+        own_metrics: metrics of the app's own, beside those that the configuration names.
     """
 
     config: Config
@@ -59,6 +61,12 @@ class Outcome:
     on_public: Callable[[int, dict[str, float]], None] | None = None
     public: dict[int, dict[str, float]] = field(default_factory=dict)
     stopped: str = ""
+    own_metrics: tuple[Metric, ...] = ()
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the clients count: by the configuration, and the app's own."""
+        return gate.declared(self.config, self.own_metrics)
 
     @property
     def trained(self) -> list[RoundRecord]:
@@ -111,8 +119,11 @@ def inner_strategy(cfg: Config) -> flower.Strategy:
     return made
 
 
-def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, **extra: Any) -> AnyStrategy:
+def build_strategy(
+    cfg: Config, sigma: float, on_round: OnRound | None = None, metrics: Metrics | None = None, **extra: Any
+) -> AnyStrategy:
     """The experiment's strategy: secure aggregation around the inner one, or the inner one in clear."""
+    metrics = metrics or gate.declared(cfg)
     inner = inner_strategy(cfg)
     last = set() if cfg.evaluation_rounds == "never" else {cfg.strategy.rounds}
     if not cfg.secagg.enabled:
@@ -123,6 +134,7 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
             evaluate=cfg.evaluation_rounds,
             evaluate_rounds=last,
             on_round=on_round,
+            metrics=metrics,
         )
     a = cfg.secagg
     plan = Plan(
@@ -136,6 +148,7 @@ def build_strategy(cfg: Config, sigma: float, on_round: OnRound | None = None, *
         commit=a.commit,
         sparse=(a.sparse[0], a.sparse[1]) if a.sparse else None,
         shard_size=a.shard_size,
+        metrics=metrics,
     )
     options: dict[str, Any] = {
         "noise_multiplier": sigma,
@@ -190,10 +203,10 @@ def run_server(
         RunFailed: no round gave a model.
     """
     outcome.run_id = grid.run.run_id
-    watch = _Watch(outcome, on_round, EarlyStop.of(cfg))
+    watch = _Watch(outcome, on_round, EarlyStop.of(cfg, outcome.metrics))
     if cfg.evaluation.server is not None:
         watch.public = PublicTest.of(cfg.evaluation.server, outcome.problems)
-    strategy = watch.strategy = build_strategy(cfg, outcome.noise_multiplier, watch.note, **extra)
+    strategy = watch.strategy = build_strategy(cfg, outcome.noise_multiplier, watch.note, outcome.metrics, **extra)
     outcome.arrays = start = _started(cfg, initial_arrays(cfg, model or _clients_model(grid)))
     outcome.strategy = strategy
     _keep_models(cfg, strategy, outcome, watch.raised)

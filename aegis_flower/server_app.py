@@ -17,6 +17,7 @@ from aegis_flower import report
 from aegis_flower.configs import Config, from_run_config
 from aegis_flower.console import Tolerant
 from aegis_flower.interrupts import watched
+from aegis_flower.metrics import Metric
 from aegis_flower.report import collect, words
 from aegis_flower.server import Outcome, checkpoints, noise_multiplier, run_server
 from aegis_flower.simulations.inprocess import InProcessGrid
@@ -41,7 +42,9 @@ def quiet_flower() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def aegis_server_app(config: Config | None = None, model: ModelFn | None = None) -> ServerApp:
+def aegis_server_app(
+    config: Config | None = None, model: ModelFn | None = None, metrics: Sequence[Metric] = ()
+) -> ServerApp:
     """The `ServerApp` of an experiment, for `flwr run`.
 
     It takes the configuration from the run config, runs the strategy, writes the report and the model into
@@ -50,19 +53,26 @@ def aegis_server_app(config: Config | None = None, model: ModelFn | None = None)
     Args:
         config: the experiment; None takes it from the run config.
         model: builds the app's own model, the same that its `VaultClient` builds; None takes the configured one.
+        metrics: the app's own, beside those of the configuration; the same that its `aegis_client_app` gets.
     """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         cfg, overrides, output = from_run_config(context.run_config)
-        serve(grid, context, config or cfg, overrides, output, model)
+        serve(grid, context, config or cfg, overrides, output, model, metrics)
 
     return app
 
 
 def serve(
-    grid: Grid, context: Context, cfg: Config, overrides: Sequence[str], output: str, model: ModelFn | None = None
+    grid: Grid,
+    context: Context,
+    cfg: Config,
+    overrides: Sequence[str],
+    output: str,
+    model: ModelFn | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> None:
     """Runs the server's side of an experiment on a grid, and ends with its report.
 
@@ -73,6 +83,7 @@ def serve(
         overrides: what the user wrote, for the report.
         output: folder of the report; empty for one by the run's number.
         model: as for `aegis_server_app`.
+        metrics: as for `aegis_server_app`.
     """
     folder = Path(output or f"aegis-runs/{grid.run.run_id}")
     kind = cfg.runtime.kind
@@ -82,6 +93,7 @@ def serve(
         server_report(cfg, folder, overrides, context, runtime=runtime) as (outcome, on_round),
         quiet_flower() if here else nullcontext(),
     ):
+        outcome.own_metrics = tuple(metrics)
         run_server(cfg, grid, outcome, on_round, model=model)
 
 

@@ -20,7 +20,7 @@ from aegis_flower.inputs import Inputs, clear, moved
 from aegis_flower.ledger import RoundReservation
 from aegis_flower.mechanism import RoundMechanism
 from aegis_flower.per_record.checks import Probed
-from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate
+from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate, judged
 from aegis_flower.per_record.losses import (
     Loss,
     check_model,
@@ -41,6 +41,7 @@ __all__ = [
     "check_model",
     "class_weighted",
     "evaluate",
+    "judged",
     "per_sample",
     "probe",
     "session",

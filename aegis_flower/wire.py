@@ -24,6 +24,7 @@ UNMASK = Step.UNMASK.message_type
 
 RECORD = "aegis"
 ARRAYS = "arrays"
+SUMS = "sums"
 
 # What a node takes from a server; more is refused before anything is opened.
 TASKS = ("train", "evaluate")

@@ -37,6 +37,7 @@ def check(cfg: Groups) -> None:
         _check_model,
         _check_policy,
         _check_steps,
+        _check_evaluation,
         _check_runtime,
         _check_secagg,
         _check_demands,
@@ -166,6 +167,23 @@ def _check_steps(cfg: Groups) -> None:
         cfg.total_steps <= STEPS_MAX,
         f"makes {cfg.total_steps} steps over strategy.rounds={cfg.strategy.rounds}, more than a ledger takes",
     )
+
+
+def _check_evaluation(cfg: Groups) -> None:
+    e = cfg.evaluation
+    names = e.metrics or []
+    _require(cfg, "evaluation.metrics", len(set(names)) == len(names) and all(names), "names one twice, or none")
+    _require(
+        cfg,
+        "evaluation.groups",
+        len(set(e.groups)) == len(e.groups) and all(e.groups),
+        "are different from each other, and none is empty",
+    )
+    if e.group is None:
+        _require(cfg, "evaluation.groups", not e.groups, "is the vocabulary of evaluation.group, which is null")
+        return
+    _require(cfg, "evaluation.group", cfg.data.name == data.TABLE, "is a column of a table: it goes with data=table")
+    _require(cfg, "evaluation.groups", bool(e.groups), f"must name the values of {e.group!r} that are told apart")
 
 
 def _check_runtime(cfg: Groups) -> None:

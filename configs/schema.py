@@ -190,7 +190,19 @@ class EvaluationConfig:
         3.0, "ε of one evaluation; with less, the accuracy has more noise (the report says how much)", DP
     )
     loss_max: Annotated[float, Within(1e-3, 1e3)] = key(10.0, "a record's loss counts as at most this", DP)
-    histograms: bool = key(False, "two histograms of confidence as well, which cost noise", DP)
+    metrics: list[str] | None = key(
+        None,
+        "what is told of held-out rows: names of [metrics](how-to/add-a-metric.md), or the dotted path of an app's own `Metric`. "
+        "Each costs noise. null: accuracy and loss of classes, mean absolute error and loss of numbers",
+        DP,
+    )
+    histograms: bool = key(False, "the metric `calibration` as well; the old name of it", DP)
+    group: str | None = key(
+        None, "column of role `group` by which each metric is told, to see bias; it needs `evaluation.groups`", DP
+    )
+    groups: list[str] = key(
+        [], "the vocabulary of that column, public; rows with another value are told together, as `other`", DP
+    )
     server: str | None = key(
         None,
         "a public test set at the server: `FILE.py`, `FILE.py:FUNCTION` or `package.module:FUNCTION`, a function of (arrays by "

@@ -9,12 +9,14 @@ import functools
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from aegis_flower.errors import ConfigError
+from aegis_flower.metrics import DEFAULT, Metrics
 from aegis_flower.strategies.clear_reply import Bad, Read, alike, mean_of, read
 from aegis_flower.strategies.masked.exchange import explain_error
 from aegis_flower.strategies.rounds import Ending, Lost, OnRound, RoundRecord, Stopped
@@ -32,6 +34,7 @@ class ClearAggregation(Ending, Strategy):
             where `noise_multiplier` is 0, and ``last`` elsewhere.
         evaluate_rounds: rounds after which the clients evaluate the new model, besides.
         on_round: called with each finished `RoundRecord`; where it returns `STOP`, the run ends with that round's model.
+        metrics: what the clients count, by their own configuration.
 
     Guarantees:
         - A reply that is none to what was asked, or holds an update that is not finite, loses its sender and nobody else.
@@ -46,11 +49,12 @@ class ClearAggregation(Ending, Strategy):
         evaluate: str = "auto",
         evaluate_rounds: Collection[int] = (),
         on_round: OnRound | None = None,
+        metrics: Metrics = DEFAULT,
     ) -> None:
         if weighting not in ("rows", "uniform"):
             raise ConfigError("secagg.weighting", f"must be rows or uniform, not {weighting!r}")
         self.inner, self.noise_multiplier, self.on_round = inner, noise_multiplier, on_round
-        self.weighting = weighting
+        self.weighting, self.metrics = weighting, metrics
         fraction = 1.0 if getattr(inner, "fraction_evaluate", 1.0) else 0.0  # any other is Flower's own to keep to
         self._schedule = Schedule(evaluate, evaluate_rounds, noise_multiplier, fraction)
         self.rounds: list[RoundRecord] = []
@@ -163,18 +167,25 @@ class ClearAggregation(Ending, Strategy):
             if (mean := mean_of(good, name)) is not None:  # not all have it
                 found[name] = mean
         record.metrics = {"examples": rows}
+        if good and all(one.sums is not None for one in good):
+            record.metrics = {n: sum(one.sums[n] for one in good if one.sums) for n in self.metrics.names}
+            found.update(self.metrics.read(record.metrics))
+            return self._told(record, found)
         for count, name, scale in (("correct", "accuracy", 1), ("loss_milli", "loss", 1000)):
             value = found.get(name)
             if isinstance(value, float):
                 record.metrics[count] = round(value * rows * scale)
         if "loss_milli" not in record.metrics:
             record.metrics = {}  # a model that predicts numbers has no accuracy; nothing has no loss
+        return self._told(record, found)
+
+    def _told(self, record: RoundRecord, found: dict[str, Any]) -> MetricRecord | None:
         seconds = time.monotonic() - self._since
         record.seconds = {"total": seconds}
         self._finish(record)
         if not found:
             return None
-        self._result.evaluate_metrics_clientapp[server_round] = MetricRecord(found)
+        self._result.evaluate_metrics_clientapp[record.round] = MetricRecord(found)
         return MetricRecord(found)
 
     def _read(self, record: RoundRecord, step: str, replies: Iterable[Message], like: ArrayRecord | None) -> list[Read]:
@@ -189,7 +200,7 @@ class ClearAggregation(Ending, Strategy):
                 lost[node] = _lost(message, step)
                 continue
             try:
-                good[node] = read(message, self._key, like)
+                good[node] = read(message, self._key, like, () if like is not None else self.metrics.names)
             except Bad as error:
                 lost[node] = Lost(node, step, f"the reply is none to what was asked: {error}", "AEG-F001")
         for node in sorted(self._asked - good.keys()):

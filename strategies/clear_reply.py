@@ -6,7 +6,7 @@ Flower's own aggregation takes all replies or none: one with another shape, or a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,13 @@ class Bad(Exception):
 
 @dataclass(frozen=True)
 class Read:
-    """One good reply: its sender, its number of examples, its finite metrics, and its arrays where it trained."""
+    """One good reply: its sender, its number of examples, its finite metrics, its sums, and its arrays where it trained."""
 
     message: Message
     examples: int
     metrics: dict[str, Number]
     arrays: ArrayRecord | None
+    sums: dict[str, int] | None = None
 
     @property
     def node(self) -> int:
@@ -37,8 +38,8 @@ class Read:
         return self.message.metadata.src_node_id
 
 
-def read(message: Message, key: str, like: ArrayRecord | None) -> Read:
-    """Reads a reply, its number of examples under `key`; with `like`, one that has an update of that model.
+def read(message: Message, key: str, like: ArrayRecord | None, names: Collection[str] = ()) -> Read:
+    """Reads a reply, its number of examples under `key`; with `like`, one that has an update of that model; its sums by `names`.
 
     Raises:
         Bad: it is none.
@@ -52,11 +53,25 @@ def read(message: Message, key: str, like: ArrayRecord | None) -> Read:
         examples = metrics.pop(key, None)
         if not isinstance(examples, int | float) or not 0 <= examples <= MOST or examples != int(examples):
             raise Bad(f"{key} must be a whole number, 0 or more")
-        return Read(message, int(examples), metrics, None if like is None else _update(content, like))
+        update = None if like is None else _update(content, like)
+        return Read(message, int(examples), metrics, update, _sums(content, names))
     except Bad:
         raise
     except Exception as error:  # noqa: BLE001 - of whatever Flower and numpy make of a stranger's bytes
         raise Bad(f"it cannot be read ({type(error).__name__})") from None
+
+
+def _sums(content: RecordDict, names: Collection[str]) -> dict[str, int] | None:
+    """Sums over held-out rows, as a client with a vault sends them beside what they say; None of one without."""
+    record = content.config_records.get(wire.SUMS)
+    if record is None:
+        return None
+    if set(record) != set(names):
+        raise Bad("its sums are of other metrics than the server's; name the same evaluation.metrics on both sides")
+    sums = {name: value for name, value in record.items() if type(value) is int and abs(value) <= MOST}
+    if len(sums) != len(names):
+        raise Bad("a sum is no whole number")
+    return sums
 
 
 def _update(content: RecordDict, like: ArrayRecord) -> ArrayRecord:

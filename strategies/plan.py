@@ -10,7 +10,8 @@ from typing import Any
 
 from aegis_engine import SecAggPlan, SecAggServer
 from aegis_flower.errors import ConfigError
-from aegis_flower.gate import METRIC_MAX, METRICS
+from aegis_flower.gate import METRIC_MAX
+from aegis_flower.metrics import DEFAULT, Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Plan:
             the whole one. None for one sum over all.
         roster: keys of those who may take part (`aegis_engine.roster_open`): a node outside it is left out, where nodes with
             that roster would refuse the whole cohort. It protects no client; the rosters of the nodes do.
+        metrics: what the clients count, by their own configuration; a client that counts others refuses (AEG-S023).
 
     Raises:
         ConfigError: a number cannot be.
@@ -50,6 +52,7 @@ class Plan:
     sparse: tuple[int, int] | None = None
     shard_size: int | None = None
     roster: Collection[bytes] | None = None
+    metrics: Metrics = DEFAULT
 
     def __post_init__(self) -> None:
         if self.min_cohort < 2:  # noqa: PLR2004 - a sum over one is that one
@@ -85,7 +88,7 @@ class Plan:
         """The engine's server for a run over `dim` values, with `there` clients at the start."""
         plan = SecAggPlan(
             dim=dim,
-            metrics=list(METRICS),
+            metrics=list(self.metrics.names),
             clip=self.max_norm,
             value_bits=self.value_bits,
             weight_max=self.weight_max,

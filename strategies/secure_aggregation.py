@@ -21,7 +21,6 @@ from flwr.serverapp.strategy import Result, Strategy
 from aegis_engine import SecAggSum
 from aegis_flower import wire
 from aegis_flower.errors import AegisError, AppError, NotEnoughClients
-from aegis_flower.gate import means
 from aegis_flower.strategies.cohort import alive, cohort_grid, join
 from aegis_flower.strategies.inner import check_mean, check_options
 from aegis_flower.strategies.masked import InputCheck, MaskedRounds
@@ -238,7 +237,7 @@ class SecureAggregation(Ending, Strategy):
         record = self._current
         if record is None or record.task != "evaluate":
             return None
-        found = means(record.metrics) if self._close() else {}
+        found = self.plan.metrics.read(record.metrics) if self._close() else {}
         if not found:
             return None
         metrics = MetricRecord({**found})
@@ -321,7 +320,7 @@ class SecureAggregation(Ending, Strategy):
             return []
         if not self._counts:
             record.metrics = {}
-        elif record.task == "train" and (found := means(record.metrics)):
+        elif record.task == "train" and (found := self.plan.metrics.read(record.metrics)):
             # of the model that was sent, which the round before made
             self._result.evaluate_metrics_clientapp[record.round - 1] = MetricRecord({**found})
         self._finish(record)

@@ -78,16 +78,17 @@ class Progress:
             self._show(record)
 
     def _show(self, record: RoundRecord) -> None:
-        from aegis_flower.gate import means
+        from aegis_flower import gate
 
         before = "" if record.task == "evaluate" else "before it "
-        found = means(record.metrics)
+        found = gate.declared(self._cfg).read(record.metrics)
         share = found.get("accuracy")
         note = f"{before}accuracy {share:.3f}" if share is not None else ""
-        if found and share is None:  # a number is predicted
-            note = f"{before}loss {found['loss']:.3f}"
+        first = next((name for name in found if name != "test-rows"), None)
+        if first is not None and share is None:  # such as where a number is predicted
+            note = f"{before}{first} {found[first]:.3f}"
         if share is not None and self._cfg.privacy.mode == "example":
-            from aegis_flower.report.collect import accuracy_sd
+            from aegis_flower.report.measured import accuracy_sd
 
             sd = accuracy_sd(self._cfg, record, [])
             note += f" ± {sd:.3f}" if sd else ""

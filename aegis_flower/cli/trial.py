@@ -172,7 +172,7 @@ def own_app() -> dict[str, Any]:
     app = found.load() if found is not None else None
     if found is None or app is None:
         return {}
-    return {"client_app": app.client, "model": app.model, "app_dir": found.root}
+    return {"client_app": app.client, "model": app.model, "metrics": app.metrics, "app_dir": found.root}
 
 
 def shown(

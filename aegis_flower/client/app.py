@@ -16,6 +16,7 @@ from aegis_flower.client.vault_client import VaultClient
 from aegis_flower.configs import CARRIED, EXPERIMENT, OVERRIDES, Config, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AppError
+from aegis_flower.metrics import Metric
 from aegis_flower.node.node import open_node
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def aegis_client_app(
     loss: training.Loss | None = None,
     optimizer: OptimizerFn | None = None,
     class_weights: Sequence[float] | None = None,
+    metrics: Sequence[Metric] = (),
     spec: Spec | None = None,
     config: Configured | None = None,
 ) -> DoorApp:
@@ -51,6 +53,7 @@ def aegis_client_app(
         optimizer: builds the optimiser from parameters (and, if it takes two arguments, the round's settings), for
             `VaultClient`.
         class_weights: public weights, one for each class: a record's loss counts by that of its class, for `VaultClient`.
+        metrics: the app's own, beside those of the configuration, for `VaultClient`; the same that `aegis_server_app` gets.
         spec: what the vaults hold, where that is neither the configured data set nor told by a feature plan, for `VaultClient`.
         config: the experiment, or what makes it of a run config; None composes it from the run config's ``aegis-experiment`` and
             ``aegis-overrides``.
@@ -59,7 +62,7 @@ def aegis_client_app(
         AppError: `client` is something else, with what to pass instead.
     """
     app = DoorApp()
-    make = _client_factory(client, model, loss, optimizer, spec, config)
+    make = _client_factory(client, model, loss, optimizer, spec, config, tuple(metrics))
     if class_weights is not None:
         make = _weighted(make, client, tuple(class_weights))
     app.make = make
@@ -94,6 +97,7 @@ def _client_factory(
     optimizer: OptimizerFn | None,
     spec: Spec | None,
     config: Configured | None,
+    metrics: tuple[Metric, ...] = (),
 ) -> ClientFactory:
     if isinstance(client, ClientApp):
         raise AppError(
@@ -115,6 +119,7 @@ def _client_factory(
                 optimizer or made.optimizer_fn,
             )
             made.spec = spec or made.spec
+            made.own_metrics = metrics or made.own_metrics
             return made
 
         return make
@@ -122,8 +127,10 @@ def _client_factory(
         raise AppError(
             f"aegis_client_app() needs a VaultClient subclass or a function of Context, not a {type(client).__name__}"
         )
-    if model or loss or optimizer or spec:
-        raise AppError("model, loss, optimizer and spec go with a VaultClient class; a client function builds its own")
+    if model or loss or optimizer or spec or metrics:
+        raise AppError(
+            "model, loss, optimizer, spec and metrics go with a VaultClient class; a client function builds its own"
+        )
     return client  # type: ignore[no-any-return]
 
 

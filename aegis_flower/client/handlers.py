@@ -89,7 +89,7 @@ def _answered(
 
 
 def _masker(client: VaultClient) -> Masker:
-    return Masker(client.node, client.context, client.config.secagg.weight_max)
+    return Masker(client.node, client.context, client.config.secagg.weight_max, client.metrics.names)
 
 
 def _vault_client(client: Any) -> VaultClient:
@@ -158,7 +158,7 @@ def _plain_vault(client: VaultClient, message: Message, task: str) -> Outgoing:
     freed = client.respond(request, parameters, list(arrays), masked=False)
     if task == "train":
         return Outgoing.update(freed, parameters, arrays)
-    return Outgoing.counts(freed, classes=client.predicts_classes)
+    return Outgoing.counts(freed, client.metrics, classes=client.predicts_classes)
 
 
 def _plain_config(settings: Mapping[str, Any]) -> dict[str, Any]:

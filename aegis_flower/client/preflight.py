@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord
 
-from aegis_flower.client import admission
+from aegis_flower.client import measuring
 from aegis_flower.data.schema import described
 from aegis_flower.errors import AegisError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
 from aegis_flower.features import CHOSEN, check_promises, check_types, plan_of
@@ -49,15 +49,7 @@ def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool
             _settings(client)  # of this message: those that passed before were other ones
     if evaluates and client.node.has_holdout:
         _once(client, parameters, holdout=True)
-        if not client.predicts_classes and admission.counts_are_noised(
-            client.config, client.node.terms(client.node.dataset(True))
-        ):
-            raise DataMismatch(
-                "the client predicts a number (its Spec has one class), and under noise the count of right rows, which is none, "
-                "would be taken for an accuracy near 0; measure no model (evaluation.rounds=never, or "
-                "SecureAggregation(evaluate='never')), or override evaluate_counts() to count what is near enough and "
-                "predicts_classes to be True"
-            )
+        measuring.check(client)
 
 
 def _once(client: Recipe, parameters: NDArrays, *, holdout: bool) -> bool:

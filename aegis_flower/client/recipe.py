@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
 
-from aegis_flower import features
+from aegis_flower import features, gate
 from aegis_flower.client.round_config import RoundConfig
 from aegis_flower.configs import Config
 from aegis_flower.configs.schedules import client_rate
 from aegis_flower.data.spec import built
+from aegis_flower.metrics import Metric, Metrics
 from aegis_flower.node.node import Node
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Recipe:
     model_fn: ModelFn | None = None
     loss_fn: training.Loss | None = None
     optimizer_fn: OptimizerFn | None = None
+    own_metrics: tuple[Metric, ...] = ()
 
     def __init__(self, node: Node, config: Config, context: Context) -> None:
         self.node, self.config, self.context = node, config, context
@@ -87,6 +90,11 @@ class Recipe:
         import torch
 
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.config.model.momentum)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What an evaluation tells: what the configuration names, and the app's own. Fixed before a message is read."""
+        return gate.declared(self.config, tuple(self.own_metrics))
 
     @property
     def predicts_classes(self) -> bool:

@@ -27,6 +27,7 @@ from aegis_flower.configs import Config
 from aegis_flower.door import codes_only
 from aegis_flower.errors import AppError, OutsideTerms
 from aegis_flower.features import plan_of
+from aegis_flower.groups import codes
 from aegis_flower.ledger import Reservation, RoundMechanism
 from aegis_flower.node.node import Node
 from aegis_flower.weights import NDArrays, apply_update, load, weights
@@ -112,9 +113,10 @@ class VaultClient(Recipe, NumPyClient):
         with codes_only("evaluate"):
             asked = wire.Request.plain("evaluate", int(config["round"]), 0.0)
             found = self.respond(asked, parameters, [], masked=False).metrics()
-        rows = max(1, found["examples"])
-        told = {"accuracy": found["correct"] / rows} if self.predicts_classes else {}
-        return found["loss_milli"] / 1000 / rows, max(0, found["examples"]), told
+        whole = self.metrics.whole(found)
+        rows = max(1, whole["examples"])
+        told = {"accuracy": whole["correct"] / rows} if self.predicts_classes and "correct" in whole else {}
+        return whole.get("loss_milli", 0) / 1000 / rows, max(0, int(whole["examples"])), told
 
     def respond(self, asked: wire.Request, parameters: NDArrays, names: list[str], *, masked: bool) -> Release:
         """Admission, preflight, permits, budget, rows, gates: in this order, whoever asks.
@@ -160,10 +162,12 @@ class VaultClient(Recipe, NumPyClient):
             PolicyDenied: purpose, columns or every row are refused; the refusal is on record.
         """
         policy, plan = self.config.policy, plan_of(self.spec)
+        group = [self.config.evaluation.group] if holdout and self.config.evaluation.group else []
         request = Request(
             action=action,
             purpose=policy.purpose,
-            columns=list(plan.reads) if plan else policy.columns,  # the preflight held one against the other
+            # the preflight held one against the other
+            columns=list(dict.fromkeys([*plan.reads, *group])) if plan else policy.columns,
             run=str(self.context.run_id),
             round=round_,
             node=self.node.config.name,
@@ -242,32 +246,32 @@ class VaultClient(Recipe, NumPyClient):
                 budget=facts["budget_epsilon"],
             )
             seed = self._insecure_seed(round_)
-            counts = gate.Counts(mechanism, reservation, cfg.evaluation.loss_max, cfg.evaluation.histograms, seed)
+            counts = gate.Counts(mechanism, reservation, self.metrics.blocks, seed)
         self._evaluation = Evaluation(permit, counts)
         return self._evaluation
 
     def evaluate_counts(self, parameters: NDArrays, round_: int) -> tuple[dict[str, int], Permit | None]:
-        """Exact counts over the holdout rows, by the names of `gate.METRICS`; and the permit used. The engine noises them.
+        """Exact counts over the holdout rows, by the names of `metrics`; and the permit used. The engine noises them.
 
         A node without a holdout counts zero rows and needs no permit.
         """
         leave = self._evaluation or self.prepare_evaluation(round_)
         if leave is None:
-            return dict.fromkeys(gate.METRICS, 0), None
+            return dict.fromkeys(self.metrics.names, 0), None
         from aegis_flower import models
         from aegis_flower import train as training
         from aegis_flower.stream import PermitDataset
 
-        cfg = self.config
         data = PermitDataset(self.node.vault, leave.permit, self.spec)
         model = self.model()
         load(model, parameters)
-        device = models.device(cfg.model.device)
-        found = training.evaluate(
-            model, self.loss(), data, device, loss_max=cfg.evaluation.loss_max, classes=self.predicts_classes
-        )
-        # exact counts cost nothing, so the histograms come with them
-        return gate.counted(found, histograms=leave.counts is None or leave.counts.histograms), leave.permit
+        tally, e = self.metrics.tally(), self.config.evaluation
+        own = codes(self.node.vault, leave.permit, e.group, e.groups) if e.group else np.full(len(data), -1)
+        device, at = models.device(self.config.model.device), 0
+        for rows in training.judged(model, self.loss(), data, device, classes=self.predicts_classes):
+            tally.add(rows, own[at : at + len(rows)])
+            at += len(rows)
+        return tally.counts(), leave.permit
 
     def release(
         self, trained: Trained, shapes: gate.Shapes, metrics: dict[str, int], *, secure_aggregation: bool
@@ -283,13 +287,13 @@ class VaultClient(Recipe, NumPyClient):
         proposal = gate.Proposal(
             trained.update,
             shapes,
-            {**dict.fromkeys(gate.METRICS, 0), **metrics},
+            self.metrics.of(metrics),
             session=trained.session,
             epsilon_total=trained.reservation.epsilon_total if trained.reservation else 0.0,
             counts=counts,
             weight=trained.permit.rows if cfg.secagg.weighting == "rows" else 1,
         )
-        limits = gate.Limits(shapes, cfg.strategy.max_norm, cfg.secagg.weight_max)
+        limits = gate.Limits(shapes, cfg.strategy.max_norm, cfg.secagg.weight_max, self.metrics.names)
         permits = [trained.permit] if leave is None else [trained.permit, leave.permit]
         freed = gate.release(self.node, permits, proposal, limits, secure_aggregation=secure_aggregation)
         if trained.reservation is not None:
@@ -320,11 +324,9 @@ class VaultClient(Recipe, NumPyClient):
         metrics, _ = self.evaluate_counts(parameters, round_)
         leave, self._evaluation = self._evaluation, None
         if leave is None:
-            return gate.nothing(self.node, secure_aggregation=secure_aggregation)
-        empty = gate.Proposal(
-            np.empty(0, np.float32), [], {**dict.fromkeys(gate.METRICS, 0), **metrics}, counts=leave.counts
-        )
-        limits = gate.Limits([], self.config.strategy.max_norm, self.config.secagg.weight_max)
+            return gate.nothing(self.node, self.metrics.names, secure_aggregation=secure_aggregation)
+        empty = gate.Proposal(np.empty(0, np.float32), [], self.metrics.of(metrics), counts=leave.counts)
+        limits = gate.Limits([], self.config.strategy.max_norm, self.config.secagg.weight_max, self.metrics.names)
         freed = gate.release(self.node, leave.permit, empty, limits, secure_aggregation=secure_aggregation)
         if leave.counts is not None:
             self._commit(leave.permit, leave.counts.reservation)

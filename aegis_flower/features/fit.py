@@ -119,7 +119,7 @@ def check_promises(plan: Plan, schema: Mapping[str, Column], what: str = "the da
     label = plan.label
     for name in label.reads:
         _check_gaps(name, schema.get(name), what, refused=label.missing is None, where="label")
-        if label.task != "regression" and label.unknown is None and not _labelled_within(label, schema.get(name)):
+        if label.reads[name] == "category" and label.unknown is None and not _labelled_within(label, schema.get(name)):
             raise DataMismatch(
                 f"the schema of {what} does not promise that the label {name!r} has only the plan's levels; say `unknown` in "
                 "label, or declare the same levels in the schema"

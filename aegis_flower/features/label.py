@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +14,7 @@ from aegis_flower.features.columns import check_range, known_only, present, requ
 from aegis_flower.features.values import Array, Values
 
 _LEVELS_LEAST: Final = {"binary": 2, "multiclass": 2, "ordinal": 3}
-TASKS: Final = ("binary", "multiclass", "multilabel", "regression", "ordinal")
+TASKS: Final = ("binary", "multiclass", "multilabel", "regression", "ordinal", "time-to-event")
 _TWO: Final = 2
 
 
@@ -23,8 +25,11 @@ class Label:
     Attributes:
         task: ``binary`` and ``multiclass`` give the place of the level (int64); ``multilabel`` a flag per column; ``ordinal`` a
             flag per level but the last, whether the value is above it; ``regression`` the number, scaled from [low, high] to
-            [-1, 1].
-        column: the column, but for multilabel.
+            [-1, 1]; ``time-to-event`` a number per interval of time: 1 where the event was in it, 0 where it passed without, -1
+            from there on, and from the interval in which a record was censored.
+        column: the column, but for multilabel; of time-to-event the time from 0 to the event or to the end of observation.
+        event: of time-to-event, the column of flags: whether the time ended with the event; else the record is censored.
+        edges: of time-to-event, where the intervals end, the first of which begins at 0; the last one is the horizon.
         columns: for multilabel, columns of flags.
         levels: for classes, the public vocabulary in order; whole numbers and flags count by their text (``true``, ``false``).
         low, high: for regression, public bounds.
@@ -43,6 +48,8 @@ class Label:
     high: float | None = None
     missing: str | float | None = None
     unknown: str | None = None
+    event: str = ""
+    edges: tuple[float, ...] = ()
 
     def check(self, path: str) -> None:
         """Refuses what means nothing, by its key."""
@@ -61,14 +68,27 @@ class Label:
             is_there = getattr(self, key) is not None
             require(f"{path}.{key}", is_there == (self.task == "regression"), "is for regression, and needed there")
         require(f"{path}.unknown", self.unknown is None or self.unknown in self.levels, f"{self.unknown!r} is no level")
+        self._check_time(path)
         if self.low is not None and self.high is not None:
             check_range(path, self.low, self.high)
             number = isinstance(self.missing, int | float) and self.low <= self.missing <= self.high
             require(f"{path}.missing", self.missing is None or number, f"{self.missing!r} is outside low to high")
+        elif self.task == "time-to-event":
+            require(f"{path}.missing", self.missing is None, "a record without a time or an event tells nothing")
         elif many:
             require(f"{path}.missing", self.missing in (None, 0, 1), f"{self.missing!r} is not 0 or 1")
         else:
             self._check_levels(path)
+
+    def _check_time(self, path: str) -> None:
+        timed = self.task == "time-to-event"
+        for key in ("event", "edges"):
+            require(f"{path}.{key}", bool(getattr(self, key)) == timed, "is for time-to-event, and needed there")
+        if timed:
+            require(f"{path}.event", self.event != self.column, "is the column of the time")
+            rising = all(a < b for a, b in itertools.pairwise((0.0, *self.edges)))
+            finite = all(math.isfinite(edge) for edge in self.edges)
+            require(f"{path}.edges", rising and finite and len(self.edges) >= _TWO, "two or more, rising from above 0")
 
     def _check_levels(self, path: str) -> None:
         least = _LEVELS_LEAST[self.task]
@@ -85,24 +105,25 @@ class Label:
         """Columns that are read, and as what kind."""
         if self.task == "multilabel":
             return dict.fromkeys(self.columns, "category")
+        if self.task == "time-to-event":
+            return {self.column: "number", self.event: "category"}
         return {self.column: "number" if self.task == "regression" else "category"}
 
     @property
     def levels_read(self) -> tuple[str, ...]:
         """Vocabulary with which the columns are read; whole numbers 0 and 1 are flags, too."""
-        return ("false", "true", "0", "1") if self.task == "multilabel" else self.levels
+        return ("false", "true", "0", "1") if self.task in ("multilabel", "time-to-event") else self.levels
 
     @property
     def outputs(self) -> int:
         """Numbers that a model gives for a row."""
-        return {"multilabel": len(self.columns), "ordinal": len(self.levels) - 1, "regression": 1}.get(
-            self.task, len(self.levels)
-        )
+        several = {"multilabel": len(self.columns), "ordinal": len(self.levels) - 1, "time-to-event": len(self.edges)}
+        return 1 if self.task == "regression" else several.get(self.task, len(self.levels))
 
     @property
     def width(self) -> int:
         """Values of a label."""
-        return self.outputs if self.task in ("multilabel", "ordinal") else 1
+        return self.outputs if self.task in ("multilabel", "ordinal", "time-to-event") else 1
 
     @property
     def dtype(self) -> str:
@@ -117,6 +138,8 @@ class Label:
         """
         if self.task == "multilabel":
             return np.column_stack([self._flags(read(name, "category"), name) for name in self.columns])
+        if self.task == "time-to-event":
+            return self._intervals(read(self.column, "number"), self._flags(read(self.event, "category"), self.event))
         values = read(self.column, self.reads[self.column])
         present(values, self.column, promised=self.missing is None)
         if self.low is not None and self.high is not None:
@@ -136,7 +159,7 @@ class Label:
 
         Returns:
             Columns by name: ``prediction`` (the level, or the number within its bounds; not for multilabel), and probabilities
-            ``p(LEVEL)``, for ordinal ``p(above LEVEL)``, for multilabel ``p(COLUMN)``.
+            ``p(LEVEL)``, for ordinal ``p(above LEVEL)``, for multilabel ``p(COLUMN)``, for time-to-event ``p(event by EDGE)``.
         """
         data = np.asarray(outputs, dtype=np.float64).reshape(len(outputs), self.outputs)
         if self.low is not None and self.high is not None:
@@ -148,11 +171,27 @@ class Label:
             named = {f"p({level})": chances[:, at] for at, level in enumerate(self.levels)}
             return {"prediction": np.array(self.levels)[chances.argmax(axis=1)], **named}
         chances = 0.5 * (1 + np.tanh(data / 2))  # the logistic function, without an overflow
+        if self.task == "time-to-event":
+            passed = np.cumprod(1 - chances, axis=1)
+            return {f"p(event by {edge:g})": 1 - passed[:, at] for at, edge in enumerate(self.edges)}
         if self.task == "multilabel":
             return {f"p({column})": chances[:, at] for at, column in enumerate(self.columns)}
         # Steps are modelled apart, so they may cross: the levels passed are counted (Frank and Hall 2001).
         above = {f"p(above {level})": chances[:, at] for at, level in enumerate(self.levels[:-1])}
         return {"prediction": np.array(self.levels)[(chances > 0.5).sum(axis=1)], **above}  # noqa: PLR2004 - more likely than not
+
+    def _intervals(self, times: Values, happened: Array) -> Array:
+        """Intervals passed, ended by the event, and not seen (Tutz and Schmid 2016, 3.4): censored records count up to the last
+        interval that they passed whole.
+        """
+        present(times, self.column, promised=True)
+        edges, time = np.asarray(self.edges), np.nan_to_num(times.data.astype(np.float64)).clip(min=0.0)[:, None]
+        event = happened[:, None] > 0
+        out = np.where(np.where(event, edges < time, edges <= time), 0.0, -1.0)
+        place = np.searchsorted(edges, time[:, 0])  # an event at an edge is in the interval that ends there
+        rows = np.flatnonzero(event[:, 0] & (place < len(edges)))
+        out[rows, place[rows]] = 1.0
+        return out.astype(np.float32)
 
     def _codes(self, values: Values) -> Array:
         other = ~values.missing & (values.data < 0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import nn
 
 from aegis_flower import inputs
 from aegis_flower.errors import AppError
+from aegis_flower.metrics import Judged, joined
 from aegis_flower.per_record.losses import Loss
 from aegis_flower.stream import PermitDataset, fitting
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,27 +64,39 @@ def evaluate(
         loss_max: a row's loss counts as at most this, and a loss that is not finite as this.
         classes: whether the labels are classes; else no row is right, and there is no confidence.
     """
+    total, confidence, right = 0.0, [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+    for rows in judged(model, loss, data, device, batch, classes=classes):
+        total += float(np.where(np.isfinite(rows.losses), rows.losses.clip(0.0, loss_max), loss_max).sum())
+        confidence.append(rows.confidence.astype(np.float32))
+        right.append(rows.right)
+    return Evaluated(total, np.concatenate(confidence), np.concatenate(right), classes)
+
+
+@torch.no_grad()
+def judged(
+    model: nn.Module,
+    loss: Loss,
+    data: PermitDataset,
+    device: torch.device,
+    batch: int = 512,
+    *,
+    classes: bool = True,
+) -> Iterator[Judged]:
+    """What a model says of every row of the permit, batch by batch in their order; a row that fails is NaN, and alone in that."""
     model.to(device).eval()
     each = by_record(loss)
-    total = 0.0
-    confidence, right = np.zeros(len(data), np.float32), np.zeros(len(data), np.bool_)
     for at in range(0, len(data), batch):
         x, y = data.__getitems__(np.arange(at, min(at + batch, len(data)), dtype=np.uint32))
-        judged = _judged(model, each, x, y, device)
-        if judged is None:  # one row that fails must not take the others along
+        found = _judged(model, each, x, y, device)
+        if found is None:  # one row that fails must not take the others along
             rows = [_judged(model, each, inputs.rows(x, slice(i, i + 1)), y[i : i + 1], device) for i in range(len(y))]
-            failed = (torch.full((1,), torch.nan), torch.zeros(1), torch.zeros(1, dtype=torch.bool))
-            columns = list(zip(*(row or failed for row in rows), strict=True))
-            judged = torch.cat(columns[0]), torch.cat(columns[1]), torch.cat(columns[2])
-        losses, sure, correct = judged
-        kept = torch.isfinite(losses)
-        total += float(torch.where(kept, losses.double().clamp(0.0, loss_max), loss_max).sum())
-        confidence[at : at + len(y)] = torch.nan_to_num(sure.float(), nan=0.0).clamp(0, 1).numpy()
-        right[at : at + len(y)] = (correct & kept).numpy()
+            failed = np.full((1, 1), np.nan), np.full(1, np.nan)
+            parts = [Judged(*(row or (failed[0], y[i : i + 1].numpy(), failed[1]))) for i, row in enumerate(rows)]
+            whole = joined(parts)
+        else:
+            whole = Judged(*found)
         inputs.clear(x)
-    if not classes:
-        confidence, right = np.zeros_like(confidence), np.zeros_like(right)
-    return Evaluated(total, confidence, right, classes)
+        yield dataclasses.replace(whole, classes=classes)
 
 
 def by_record(loss: Loss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -112,40 +128,17 @@ def _row_means(values: torch.Tensor) -> torch.Tensor:
 
 def _judged(
     model: nn.Module, each: Loss, x: inputs.Inputs, y: torch.Tensor, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-    """Loss, confidence and rightness by row; None when a row among them makes the model or the loss fail."""
+) -> tuple[Floats, npt.NDArray[Any], Floats] | None:
+    """Outputs, labels and losses by row; None when a row among them makes the model or the loss fail."""
     try:
         fitted, labels = fitting(model, x, y)
         out = model(inputs.moved(fitted, device))
         losses = each(out, labels.to(device))
-        if losses.shape != y.shape[:1]:
-            return None
-        sure, correct = _named(out.float(), y.to(device))
     except (IndexError, RuntimeError, ValueError, AssertionError):
         return None
-    return losses.detach().cpu(), sure.cpu(), correct.cpu()
-
-
-def _named(out: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = len(y)
-    if y.is_floating_point() and not _classes(y):
-        return torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
-    logits = out.reshape(rows, -1) if out.numel() == y.numel() else None
-    if logits is not None:
-        chance = torch.sigmoid(logits)
-        named = (logits > 0).to(torch.int64)
-        sure = torch.maximum(chance, 1 - chance)
-    else:
-        best = out.softmax(1).max(1)
-        named, sure = best.indices.reshape(rows, -1), best.values.reshape(rows, -1)
-    good = named == y.reshape(rows, -1)
-    finite = torch.isfinite(out.reshape(rows, -1)).all(1)
-    return torch.where(finite, sure.mean(1), 0.0), good.all(1) & finite
-
-
-def _classes(y: torch.Tensor) -> bool:
-    """Whether float labels are the two classes of a logit."""
-    return bool(((y == 0) | (y == 1)).all())
+    if losses.shape != y.shape[:1] or len(out) != len(y):
+        return None
+    return out.detach().cpu().double().numpy(), y.numpy().copy(), losses.detach().cpu().double().numpy()
 
 
 def class_weighted(weights: Iterable[float], loss: Loss | None = None) -> Loss:

@@ -101,10 +101,26 @@ def squared(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 squared.each_record = True  # type: ignore[attr-defined]  # evaluation need not call it row by row
 
 
+def hazards(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The negative log-likelihood of each record in discrete time: its hazards over the intervals that it was seen in.
+
+    It is a sum over one record's own intervals (Tutz and Schmid 2016, 3.4; Gensheimer and Narasimhan 2019), where Cox's partial
+    likelihood compares records with each other and so has no gradient of a record.
+    """
+    seen = (y >= 0).to(out.dtype)
+    each = nn.functional.binary_cross_entropy_with_logits(out, y.clamp(0, 1), reduction="none")
+    return (each * seen).flatten(1).sum(1)
+
+
+hazards.each_record = True  # type: ignore[attr-defined]
+
+
 def loss_of(task: str | None) -> Loss:
     """The default loss of a feature plan's task; cross-entropy without one."""
     if task == "regression":
         return squared
+    if task == "time-to-event":
+        return hazards
     if task in ("multilabel", "ordinal"):
         return nn.functional.binary_cross_entropy_with_logits
     return nn.functional.cross_entropy

@@ -6,6 +6,7 @@ from aegis_flower.report.model import ClientReport as ClientReport
 from aegis_flower.report.model import ConfigReport as ConfigReport
 from aegis_flower.report.model import EvaluationReport as EvaluationReport
 from aegis_flower.report.model import LostClient as LostClient
+from aegis_flower.report.model import MeasuredReport as MeasuredReport
 from aegis_flower.report.model import MechanismReport as MechanismReport
 from aegis_flower.report.model import Refusal as Refusal
 from aegis_flower.report.model import ResultsReport as ResultsReport

@@ -56,7 +56,7 @@ class Book:
         dp: protections of the run's releases of updates, as the engine saw them: ``secure``, ``insecure_test``, ``off``.
         counts_dp: those of its releases of counts.
         counts_noise: multipliers of the counts' noise.
-        histograms: whether histograms left.
+        counts_blocks: how many statistics they were told by together, which the noise of each covers.
         problems: what could not be read, in words.
     """
 
@@ -66,7 +66,7 @@ class Book:
     dp: set[str] = field(default_factory=set)
     counts_dp: set[str] = field(default_factory=set)
     counts_noise: set[float] = field(default_factory=set)
-    histograms: bool = False
+    counts_blocks: int = 0
     rows_allowed: int | None = None
     rows_denied: dict[str, int] | None = None
     audit: report.AuditReport | None = None
@@ -115,7 +115,8 @@ def _releases(book: Book, releases: list[dict[str, Any]], run: str) -> None:
                 book.counts_dp.add(str(part.get("dp")))
         if counts := record.get("counts"):
             book.counts_noise.add(float(counts["noise_multiplier"]))
-            book.histograms |= bool(counts.get("histograms"))
+            earlier = 5 if counts.get("histograms") else 3  # records from before statistics were declared
+            book.counts_blocks = max(book.counts_blocks, len(counts.get("blocks") or range(earlier)))
 
 
 def _account(

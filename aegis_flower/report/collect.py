@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -13,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from aegis_flower import data as datasets
-from aegis_flower import gate, report
+from aegis_flower import report
 from aegis_flower.checkpoint import CHECKPOINT, STATEFUL
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, ConfigError, DataError, RunFailed
 from aegis_flower.ledger import RoundMechanism, epsilon
 from aegis_flower.report import artifacts, books
 from aegis_flower.report.books import Book
-from aegis_flower.report.outputs import largest, noised, noises, unnoised
+from aegis_flower.report.measured import accuracy_sd, noise_of, rows_of, told
+from aegis_flower.report.outputs import largest, noised, unnoised
 from aegis_flower.report.software import versions
 from aegis_flower.report.write import previous_of
 from aegis_flower.server import Outcome
@@ -119,18 +119,19 @@ def write(
         rounds=tuple(_rounds(cfg, outcome, names, read)),
         clients=tuple(clients),
         results=report.ResultsReport(
-            accuracy=_accuracy(final),
+            accuracy=outcome.metrics.read(final).get("accuracy"),
             accuracy_sd=accuracy_sd(cfg, last, read) if last is not None else None,
             majority_class_accuracy=majority(cfg) if nodes and all(n.made for n in nodes) else None,
             accuracy_without_dp=without_dp,
-            loss=gate.means(final).get("loss"),
-            test_rows=max(0, final["examples"]) if "examples" in final else None,
+            loss=outcome.metrics.read(final).get("loss"),
+            test_rows=rows_of(outcome.metrics, final),
+            metrics=tuple(told(outcome.metrics, last, noise_of(cfg, read), read)) if last is not None else (),
             public_metrics=outcome.public[max(outcome.public)] if outcome.public else {},
             epsilon_max=largest(c.epsilon for c in clients),
             epsilon_total_max=largest(c.epsilon_total for c in clients),
             epsilon_person_max=largest(c.epsilon_person for c in clients),
-            noised_outputs=tuple(noised(cfg, read)),
-            unnoised_outputs=tuple(unnoised(cfg, read)),
+            noised_outputs=tuple(noised(cfg, read, outcome.metrics)),
+            unnoised_outputs=tuple(unnoised(cfg, read, outcome.metrics)),
         ),
         secagg=_secagg(cfg, outcome),
         timings=clock.timings(since),
@@ -176,30 +177,7 @@ def is_private(cfg: Config, read: list[Book]) -> bool:
 
 def measured(record: RoundRecord) -> bool:
     """Whether a round's sums hold an evaluation."""
-    return record.metrics.get("examples", 0) > 0
-
-
-def _accuracy(metrics: dict[str, int]) -> float | None:
-    return gate.means(metrics).get("accuracy")
-
-
-def accuracy_sd(cfg: Config, record: RoundRecord, read: list[Book]) -> float | None:
-    """Standard deviation that the counts' noise gives the accuracy, to first order; None where there is none.
-
-    Each client's count carries noise of its own; the engine's records name its multiplier, which in a deployment is the one that
-    the configuration asks the nodes for.
-    """
-    found = {z for book in read for z in book.counts_noise}
-    z = max(found, default=0.0)
-    wide = any(book.histograms for book in read) or cfg.evaluation.histograms
-    if not read and noises(cfg):
-        with contextlib.suppress(ConfigError):
-            z = gate.counts_mechanism(cfg, cfg.privacy.delta).noise_multiplier
-    if not z:
-        return None
-    noisy = len([b for b in read if b.counts_noise]) or len(record.participants)
-    clients = min(noisy, len(record.participants))
-    return gate.accuracy_sd(record.metrics, clients, z, histograms=wide)
+    return sum(n for name, n in record.metrics.items() if name.partition("@")[0] == "examples") > 0
 
 
 def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Book]) -> Iterator[report.RoundReport]:
@@ -220,8 +198,8 @@ def _rounds(cfg: Config, outcome: Outcome, names: dict[int, str], read: list[Boo
             spent = _bound(cfg, outcome, asked)
         yield report.RoundReport(
             round=r.round,
-            accuracy=_accuracy(metrics),
-            loss=gate.means(metrics).get("loss"),
+            accuracy=outcome.metrics.read(metrics).get("accuracy"),
+            loss=outcome.metrics.read(metrics).get("loss"),
             epsilon_max=spent,
             participants=tuple(_name(names, n) for n in r.participants),
             lost=tuple(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from aegis_flower import gate
 from aegis_flower.configs import Config
+from aegis_flower.metrics import Metrics
 from aegis_flower.report.books import Book
 
 
@@ -19,13 +19,10 @@ def _where(cfg: Config) -> str:
     return "secure sums only" if cfg.secagg.enabled else "each client's, in clear"
 
 
-def _counts(cfg: Config) -> str:
-    names = [
-        *gate.COUNTS,
-        # exact counts have them always
-        *(f"histogram of {h.name}" for h in gate.HISTOGRAMS if cfg.evaluation.histograms or not noises(cfg)),
-    ]
-    return f"counts over held-out rows, which are never trained on: {', '.join(names)} ({_where(cfg)})"
+def _counts(cfg: Config, metrics: Metrics) -> str:
+    names = [s.name if s.bins == 1 else f"histogram of {s.name}" for s in metrics.statistics]
+    by = f", each by {cfg.evaluation.group}" if metrics.groups else ""
+    return f"counts over held-out rows, which are never trained on: {', '.join(names)}{by} ({_where(cfg)})"
 
 
 def noises(cfg: Config) -> bool:
@@ -33,7 +30,7 @@ def noises(cfg: Config) -> bool:
     return cfg.privacy.mode == "example"
 
 
-def noised(cfg: Config, read: list[Book]) -> Iterator[str]:
+def noised(cfg: Config, read: list[Book], metrics: Metrics) -> Iterator[str]:
     """What left with noise of its own beside the model, and what it was charged."""
     accounts = [b.holdout for b in read if b.holdout is not None and b.holdout.mechanisms]
     if accounts:
@@ -42,12 +39,13 @@ def noised(cfg: Config, read: list[Book]) -> Iterator[str]:
         budget = min(a.budget for a in accounts)
         cost = "ε not bounded" if spent is None else f"ε {spent:.2f} by this run"
         cost += "" if total is None else f", {total:.2f} of {budget:g} by all runs"
-        yield f"{_counts(cfg)}: {cost}, on the held-out rows' own ledger (δ={accounts[0].delta:g})"
+        yield f"{_counts(cfg, metrics)}: {cost}, on the held-out rows' own ledger (δ={accounts[0].delta:g})"
     elif not read and noises(cfg) and cfg.evaluation_rounds != "never":
-        yield f"{_counts(cfg)}: ε {cfg.evaluation.epsilon:g} for each evaluation, on the held-out rows' own ledger at the nodes"
+        each = f"ε {cfg.evaluation.epsilon:g} for each evaluation"
+        yield f"{_counts(cfg, metrics)}: {each}, on the held-out rows' own ledger at the nodes"
 
 
-def unnoised(cfg: Config, read: list[Book]) -> Iterator[str]:
+def unnoised(cfg: Config, read: list[Book], metrics: Metrics) -> Iterator[str]:
     """What left without noise, by the engine's records where there are some; an ε says nothing about it."""
     dp = {each for book in read for each in book.dp} or {"off" if cfg.privacy.mode == "off" else cfg.privacy.noise}
     if "off" in dp:
@@ -58,9 +56,9 @@ def unnoised(cfg: Config, read: list[Book]) -> Iterator[str]:
     if not read and not noises(cfg) and cfg.evaluation_rounds != "never":
         counts = {"off"}
     if "off" in counts:
-        yield _counts(cfg)
+        yield _counts(cfg, metrics)
     if "insecure_test" in counts:
-        yield f"{_counts(cfg)}: their noise is made from a seed"
+        yield f"{_counts(cfg, metrics)}: their noise is made from a seed"
     if cfg.secagg.weighting == "rows" or (not cfg.secagg.enabled and cfg.privacy.mode == "off"):
         yield f"number of training rows, as weights ({_where(cfg)})"
     yield "which clients took part in which round, what they call themselves, and error codes"

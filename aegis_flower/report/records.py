@@ -279,6 +279,21 @@ class ClientReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredReport:
+    """One number about the released model, over all held-out rows or those of one group."""
+
+    name: Annotated[Name, says("What was measured, such as auroc or mae.")]
+    value: Annotated[float, says("The number, as it is read from the sums over all clients.")]
+    sd: Annotated[
+        Amount | None,
+        says(
+            "Standard deviation that the noise of the sums gives it, to within a tenth. Null: exact sums, or not known."
+        ),
+    ] = None
+    group: Annotated[Name | None, says("Group of rows that it is of; null for all of them.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultsReport:
     """The released model on the held-out rows, and what it is to be compared with.
 
@@ -306,6 +321,10 @@ class ResultsReport:
         Kept,
         says("What a public test set at the server says of the released model; it costs no epsilon."),
     ] = field(default_factory=dict)
+    metrics: Annotated[
+        tuple[MeasuredReport, ...],
+        says("Every declared metric of the released model, over all held-out rows and by group."),
+    ] = ()
     epsilon_max: Annotated[
         Amount | None,
         says(

@@ -23,12 +23,7 @@ def print_report(report: RunReport, console: Console) -> None:
     results = report.results
     _print_end(report, console)
     console.print()
-    facts = Table.grid(padding=(0, 3))
-    facts.add_column(style="dim")
-    facts.add_column()
-    for name, value, note in words.headline(report):
-        facts.add_row(name, Text.assemble((value, "bold"), f"  {note}" if note else ""))
-    console.print(facts)
+    console.print(_facts(report))
     console.print()
     if report.clients:
         console.print(_client_table(report))
@@ -53,6 +48,20 @@ def _print_end(report: RunReport, console: Console) -> None:
         console.print(Text(words.privacy_warning(report), "bold red"))
     for warning in run.warnings:
         console.print(Text(words.clean(f"warning: {warning}"), "bold red"))
+
+
+def _facts(report: RunReport) -> Table:
+    facts = Table.grid(padding=(0, 3))
+    facts.add_column(style="dim")
+    facts.add_column()
+    shown = words.headline(report)
+    for name, value, note in shown:
+        facts.add_row(name, Text.assemble((value, "bold"), f"  {note}" if note else ""))
+    for name, value in words.measures(report.results):
+        if name == shown[0][0]:
+            continue
+        facts.add_row(name, Text(value, "bold"))
+    return facts
 
 
 def _client_table(report: RunReport) -> Table:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from aegis_flower.report.model import AuditReport, ClientReport, ResultsReport, RunReport
+    from aegis_flower.report.model import AuditReport, ClientReport, MeasuredReport, ResultsReport, RunReport
 
 DASH: Final = "\u2013"  # stands for a number there is none of, in tables
 THIN: Final = "\u202f"  # narrow no-break space: groups digits, joins a number to its unit
@@ -182,6 +182,19 @@ def accuracy(results: ResultsReport) -> str:
     return f"{percent(results.accuracy)} ± {percent(min(results.accuracy_sd, 1.0))}"
 
 
+def measure(measured: MeasuredReport) -> str:
+    """A number that was measured, with the standard deviation of its noise where it has some."""
+    return number(measured.value, 4) + (f" ± {number(measured.sd, 2)}" if measured.sd else "")
+
+
+def measures(results: ResultsReport) -> list[tuple[str, str]]:
+    """What was measured beside accuracy, loss and rows, and all of it by group: name and value."""
+    known = ("test-rows", "loss", "accuracy")
+    whole = [(clean(m.name), measure(m)) for m in results.metrics if m.group is None and m.name not in known]
+    parts = [(f"{clean(m.name)}, {clean(m.group)}", measure(m)) for m in results.metrics if m.group is not None]
+    return whole + parts
+
+
 def privacy_warning(report: RunReport) -> str:
     """What a run that is not private says first."""
     others = [clean(each) for each in report.run.labels if each != "NOT PRIVATE"]
@@ -229,7 +242,12 @@ def headline(report: RunReport) -> list[tuple[str, str, str]]:
         [f"{plural(len(unknown), 'log')} to be verified at the nodes, with the heads of this report"] if unknown else []
     )
     found = ("accuracy", accuracy(results), rows)
-    if results.accuracy is None and results.loss is not None:  # a number is predicted
+    measured = next((m for m in results.metrics if m.name not in ("test-rows", "loss") and m.group is None), None)
+    if results.accuracy is None and measured is not None:  # a number is predicted, or another metric was asked for
+        noisy = "; ± is the standard deviation of the sums' noise" if measured.sd else ""
+        tested = "" if results.test_rows is None else plural(results.test_rows, "test row")
+        found = (clean(measured.name), measure(measured), tested + noisy)
+    elif results.accuracy is None and results.loss is not None:
         found = (
             "loss",
             number(results.loss, 3),

@@ -74,6 +74,8 @@ _ADDED: Final = {
     | {"mechanisms", "evaluation"},
     ResultsReport: {"accuracy_sd", "epsilon_total_max", "epsilon_person_max", "noised_outputs"} | {"public_metrics"},
 }
+# What came since: a report of schema 2 may lack it as well.
+_SINCE: Final[dict[type[Any], set[str]]] = {ResultsReport: {"metrics"}}
 
 
 def _read(text: str) -> RunReport:
@@ -99,7 +101,7 @@ def _lacks_nothing(part: Any, given: Any, path: str, *, old: bool) -> None:
             _lacks_nothing(each, its, f"{path}[{index}]", old=old)
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
         names = {each.name for each in dataclasses.fields(part)}
-        needed = names - _ADDED.get(type(part), set()) if old else names
+        needed = names - _SINCE.get(type(part), set()) - (_ADDED.get(type(part), set()) if old else set())
         if missing := needed - given.keys():
             raise other_fields(path, sorted(missing), [])
         for name in names & given.keys():

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from aegis_flower import gate
 from aegis_flower.configs import Config
 from aegis_flower.errors import ConfigError
 from aegis_flower.ledger import RoundMechanism, epsilon
@@ -86,7 +85,7 @@ class Trackers:
         """Takes a finished round. The rounds before it are complete then, for its metrics are of the model that was sent."""
         if not self._trackers:
             return
-        found = gate.means(record.metrics)
+        found = self._outcome.metrics.read(record.metrics)
         if record.task != "train":
             self._values(record.round).update(found)
             return

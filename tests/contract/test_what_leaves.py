@@ -1,11 +1,11 @@
-"""SECURITY.md names all that leaves a node without noise: the counts of `gate.py` by their names."""
+"""SECURITY.md names all that leaves a node without noise: the statistics that a run declares by default."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from aegis_flower import gate
+from aegis_flower.metrics import DEFAULT
 
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 
@@ -13,4 +13,4 @@ SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 def test_security_names_every_count_that_may_leave_and_no_other() -> None:
     section = SECURITY.read_text(encoding="utf-8").split("**What leaves without noise**")[1].split("\n**")[0]
     (counts,) = re.findall(r"The counts are ([^.]*)\.", " ".join(section.split()))
-    assert set(re.findall(r"`(\w+)`", counts)) == {*gate.COUNTS, *(h.name for h in gate.HISTOGRAMS)}
+    assert set(re.findall(r"`(\w+)`", counts)) == {s.name for s in DEFAULT.statistics}

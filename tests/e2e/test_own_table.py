@@ -70,8 +70,7 @@ def configured(folder: Path, files: tuple[Path, Path, Path], *more: str) -> obje
 @pytest.mark.parametrize("name", SETS)
 def test_a_file_trains_and_its_model_predicts_new_rows(tmp_path, name):
     files = written(tmp_path, name)
-    more = ["evaluation.rounds=never"] if SETS[name][0] == "regression" else []
-    cfg = configured(tmp_path, files, *more)
+    cfg = configured(tmp_path, files)
     report = run_experiment(cfg, tmp_path / "run")
     assert report.run.status == "finished"
     assert all(client.epsilon > 0 and client.rows_per_person == 2 for client in report.clients)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mutant import Mutant
 from own_ledger import SPENT
+from own_metrics import COUNTED
 from own_node import TERMS
 from own_policy import RELEASE
 from own_server import SERVER
@@ -133,7 +134,7 @@ PYTHON = [
     Mutant(
         "G05 any metric may leave",
         GATE,
-        "metrics_allowed=METRICS,",
+        "metrics_allowed=limits.metrics,",
         "metrics_allowed=list(proposal.metrics),",
         f"{UNIT}/client/test_vault_client.py::test_no_metric_beside_the_known_ones_may_leave",
     ),
@@ -393,6 +394,6 @@ EQUIVALENT = {
     "N12": "one of the clip's margins: rounding towards zero keeps the bound by itself, and the bound is checked at the end",
 }
 
-PYTHON += [*SERVER, *TERMS, *SPENT]
+PYTHON += [*SERVER, *TERMS, *COUNTED, *SPENT]
 RUST += RELEASE
 ALL = [*PYTHON, *RUST]

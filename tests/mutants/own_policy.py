@@ -81,8 +81,8 @@ RELEASE = [
     Mutant(
         "P12 counts noised for one of them alone",
         f"{POLICY}/release/counts.rs",
-        "if self.histograms { 5.0 } else { 3.0 }",
-        "if self.histograms { 1.0 } else { 1.0 }",
+        "(self.blocks.len() as f64).sqrt()",
+        "(self.blocks.len().min(1) as f64).sqrt()",
         "each_metric_has_the_noise_of_its_scale_and_of_the_joint_sensitivity",
         "aegis-policy",
     ),

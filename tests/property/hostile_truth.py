@@ -157,9 +157,11 @@ class Truth:
         if left is None or left.counts is None:
             assert not any(total.metrics.values())
             return
-        z, loss = left.counts.mechanism.noise_multiplier, round(left.counts.loss_max * 1000)
-        scales = {"examples": 1, "correct": 1, "loss_milli": loss}
-        noise = [(total.metrics[k] - left.metrics[k]) / (z * np.sqrt(3) * scale) for k, scale in scales.items()]
+        z, blocks = left.counts.mechanism.noise_multiplier, left.counts.blocks
+        scales = {name: cap for cap, names in blocks for name in names}
+        assert all(not value for name, value in total.metrics.items() if name not in scales)
+        joint = z * np.sqrt(len(blocks))
+        noise = [(total.metrics[k] - left.metrics[k]) / (joint * scale) for k, scale in scales.items()]
         self.told.add(np.array(noise))
 
     def check(self, node: Node, budget: float, most: int) -> None:

@@ -189,7 +189,7 @@ class ComplianceEngine:
         *,
         session: DpSession | None = None,
         epsilon: float = 0.0,
-        counts: tuple[float, int, bool] | None = None,
+        counts: tuple[float, Sequence[tuple[int, Sequence[str]]]] | None = None,
         counts_seed: int | None = None,
         counts_reservation: str | None = None,
         counts_epsilon: float = 0.0,
@@ -203,7 +203,8 @@ class ComplianceEngine:
             limits: what may leave.
             session: what drew and noised, whatever comes of it used up; without it the update counts as unprotected.
             epsilon: ε of the training data's ledger with this round.
-            counts: noise multiplier, largest loss of a record in thousandths, whether histograms are told.
+            counts: noise multiplier, and what is told: blocks of metrics, each with what one record adds at most and the
+                names, of which one record changes one.
             counts_seed: makes the noise of counts repeatable, and worthless.
             counts_reservation: id of the holdout's reservation.
             counts_epsilon: ε of the holdout's ledger with this evaluation.

@@ -10,7 +10,7 @@ from aegis_flower.report.page.bars import accuracy_bars, denied_bars
 from aegis_flower.report.page.charts import Rule, Series, line_chart
 from aegis_flower.report.page.view import EPSILON, Facts, Line, TwoWidths, in_two_widths
 from aegis_flower.report.plain import interval, interval_text
-from aegis_flower.report.words import THIN, denied, epsilon, number, percent, percent_short, whole
+from aegis_flower.report.words import THIN, denied, epsilon, measures, number, percent, percent_short, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +60,17 @@ def _by_round(draw: Callable[..., Markup | None]) -> TwoWidths | None:
     return in_two_widths(lambda width: by_round(width=width))
 
 
-def _measured(report: RunReport) -> tuple[Card, Card] | tuple[Card]:
+_MEASURED = "Declared metrics of the final model over held-out rows; ± is the standard deviation that noise gives each."
+
+
+def _measured(report: RunReport) -> tuple[Card, ...]:
     """Curves where each round was measured; else what was measured, in numbers: a curve through one point is none."""
     results = report.results
+    told = measures(results)
     if sum(each.accuracy is not None for each in report.rounds) > 1:
-        return _curves(report)
+        return (*_curves(report), *([Card("Measured", (_MEASURED,), facts=tuple(told))] if told else []))
+    if results.accuracy is None and told:
+        return (Card("Measured", (_MEASURED,), facts=(*told, ("held-out rows", whole(results.test_rows)))),)
     if results.accuracy is None:
         return (Card("Accuracy", ("Nothing was measured on held-out rows.",)),)
     rows = [
@@ -81,6 +87,7 @@ def _measured(report: RunReport) -> tuple[Card, Card] | tuple[Card]:
         facts.append((f"95{THIN}% interval of the accuracy", f"{interval_text(results)}, {found[2]}"))
     if results.accuracy_sd:
         facts.append(("standard deviation of the accuracy", percent(results.accuracy_sd)))
+    facts += told
     return (
         Card(
             "Accuracy",

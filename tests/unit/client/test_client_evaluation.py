@@ -16,6 +16,7 @@ from aegis_flower import Terms, VaultClient
 from aegis_flower.data import Spec
 from aegis_flower.errors import AppError
 from aegis_flower.gate import METRICS, means
+from aegis_flower.metrics import Metric, Statistic
 from aegis_flower.node import node
 from aegis_flower.node.node import close_nodes
 
@@ -206,3 +207,51 @@ def test_every_metric_of_the_gate_is_in_the_masked_sum(make: Make) -> None:
     assert SPEC.features == 4
     assert STRICT.require_dp
     assert issubclass(AppError, Exception)
+
+
+def test_a_server_that_sums_other_metrics_is_refused_before_a_row_is_read(make: Make) -> None:
+    """What a node counts is its own configuration's; a plan with a name more, a name less or another order is none of it."""
+    nodes = make()
+    own = list(METRICS)
+    for names in ([*own, "weight_of_patient_7"], own[:-1], own[::-1]):
+        with pytest.raises(AssertionError, match="AEG-S023"):
+            evaluated(nodes, Server(nodes.cfg, metrics=names))
+        nodes.new_run(1)
+    assert events(nodes) == NOTHING
+
+
+MANY = Metric("own", (Statistic("many", lambda rows: rows.losses * 1e12, cap=3),), lambda sums: {"own": sums["many"]})
+
+
+def test_an_apps_own_metric_leaves_with_the_noise_of_what_it_declares(make: Make) -> None:
+    nodes = make(config("evaluation.metrics=[loss]", "evaluation.epsilon=9"), app={"metrics": [MANY]})
+    names = ["examples", "loss_milli", "many"]
+    found = evaluated(nodes, Server(nodes.cfg, metrics=names))
+    assert found.codes == {""}
+    (release,) = nodes.vault(1).audit_records("release")
+    blocks = [(b["cap"], b["names"]) for b in release["counts"]["blocks"]]
+    assert blocks == [(1, ["examples"]), (10_000, ["loss_milli"]), (3, ["many"])]
+    z = float(release["counts"]["noise_multiplier"])
+    sd = z * np.sqrt(3 * 3) * 3  # three nodes, three blocks, cap 3
+    assert abs(found.total.metrics["many"] - 3 * 36) < 6 * sd  # each of 36 rows at its cap
+    nodes.new_run(2)
+    with pytest.raises(AssertionError, match="AEG-S023"):  # a server that was not given the app's own
+        evaluated(nodes, Server(nodes.cfg, run_id=2, metrics=names[:2]))
+
+
+def test_a_metric_that_mixes_records_is_refused_before_a_row_is_read(make: Make) -> None:
+    mixes = Metric("own", (Statistic("mixed", lambda rows: rows.losses - rows.losses.mean()),), dict)
+    nodes = make(config("evaluation.metrics=[loss]"), app={"metrics": [mixes]})
+    found = evaluated(nodes, Server(nodes.cfg, metrics=["examples", "loss_milli", "mixed"]))
+    assert found.codes == {AppError.code}
+    assert "gives a record another number" in node.refusals(1, 1)[-1][3]
+    assert events(nodes) == NOTHING
+
+
+def test_sums_leave_in_clear_as_they_are_beside_what_flower_averages(make: Make) -> None:
+    nodes = make(config(*OFF, "evaluation.metrics=[auroc,loss]"), terms=LENIENT, holdout=LENIENT)
+    reply = nodes.plain(1, "evaluate").content
+    assert set(reply.metric_records["metrics"]) == {"num-examples", "loss"}
+    sums = reply.config_records["sums"]
+    assert sums["examples"] == 12
+    assert sum(n for name, n in sums.items() if name.startswith("score_")) == 12

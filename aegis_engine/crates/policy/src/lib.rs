@@ -64,7 +64,7 @@ pub use engine::{Authorized, Engine, Explanation, Request};
 pub use error::{ConsentError, GateResult, PermitError, PolicyError};
 pub use owner::owner_permit;
 pub use permit::{Action, Authority, Permit, Scope, Witness};
-pub use release::counts::CountsNoise;
+pub use release::counts::{Block, CountsNoise};
 pub use release::session::DpSession;
 pub use release::{GateLimits, Part, Proposal, Release, TensorSpec};
 pub use rows::{Class, DatasetFacts, Role, RowIndex, RowSet, Subject};

@@ -213,7 +213,7 @@ impl Engine {
             }
             if !counts.covers(&proposal.metrics) {
                 return Err(PolicyError::bad(
-                    "a metric is no count of an evaluation, so its noise is not known",
+                    "a metric that tells something is in no declared block, so its noise is not known",
                 ));
             }
         }

@@ -76,8 +76,12 @@ pub(super) fn release_record(
         "counts": asked.counts.map(|c| json!({
             // Audit records hold no floats; this is the shortest text that reads back as the same number.
             "noise_multiplier": c.z.to_string(),
-            "loss_cap_milli": c.loss_cap_milli,
-            "histograms": c.histograms,
+            "blocks": c.blocks.iter()
+                .map(|block| json!({"cap": block.cap, "names": block.names}))
+                .collect::<Vec<_>>(),
+            // What records said before there were blocks, for those who read both.
+            "loss_cap_milli": c.cap("loss_milli"),
+            "histograms": c.cap("confidence_0").is_some(),
         })),
         "coordinates": proposal.update.len(),
         "rows": permit.row_count(),

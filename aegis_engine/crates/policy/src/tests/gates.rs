@@ -91,8 +91,12 @@ fn session(permit: &Permit, steps: u64) -> DpSession {
 fn counts() -> CountsNoise {
     CountsNoise {
         z: 2.0,
-        loss_cap_milli: 10_000,
-        histograms: false,
+        blocks: [("examples", 1), ("correct", 1), ("loss_milli", 10_000)]
+            .map(|(name, cap)| Block {
+                cap,
+                names: vec![name.to_owned()],
+            })
+            .into(),
         seed: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_policy::{Action, Bundle, CountsNoise, Engine, Part};
+use aegis_policy::{Action, Block, Bundle, CountsNoise, Engine, Part};
 use aegis_vault::VaultError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -18,6 +18,9 @@ use crate::convert::uuid;
 use crate::earlier::given_or_made;
 use crate::error::Result;
 use crate::handle::Vault;
+
+/// Noise multiplier of an evaluation, and cap and names of each block that it tells.
+type Told = (f64, Vec<(u64, Vec<String>)>);
 
 /// Decides over one vault, by the bundle the vault was put under.
 #[pyclass(frozen, module = "aegis_engine")]
@@ -151,17 +154,19 @@ impl ComplianceEngine {
         limits: Option<&Bound<'_, Limits>>,
         session: Option<&DpSession>,
         epsilon: f64,
-        counts: Option<(f64, u64, bool)>,
+        counts: Option<Told>,
         counts_seed: Option<u64>,
         counts_reservation: Option<String>,
         counts_epsilon: f64,
         loose: Option<&Bound<'_, PyDict>>,
     ) -> Result<Release> {
         let (proposal, limits) = asked(py, proposal, limits, loose)?;
-        let counts = counts.map(|(z, loss_cap_milli, histograms)| CountsNoise {
+        let counts = counts.map(|(z, blocks)| CountsNoise {
             z,
-            loss_cap_milli,
-            histograms,
+            blocks: blocks
+                .into_iter()
+                .map(|(cap, names)| Block { cap, names })
+                .collect(),
             seed: counts_seed,
         });
         let (trained, evaluated) = (micro(epsilon)?, micro(counts_epsilon)?);

@@ -15,6 +15,12 @@ fn counts_leave_with_the_engines_noise_and_never_as_they_are() {
     assert_eq!(record["reservation"], "h-1");
     assert_eq!(record["counts"]["noise_multiplier"], "2");
     assert_eq!(record["counts"]["loss_cap_milli"], 10_000);
+    assert_eq!(record["counts"]["histograms"], false);
+    let third = &record["counts"]["blocks"][2];
+    assert_eq!(
+        (&third["cap"], &third["names"][0]),
+        (&10_000.into(), &"loss_milli".into())
+    );
     for value in release.metrics().values().filter(|v| v.abs() > 999) {
         assert!(!record.to_string().contains(&value.to_string()));
     }
@@ -51,7 +57,10 @@ fn each_fault_of_an_evaluation_is_refused() {
         |t| t.noise.as_mut().unwrap().z = 0.0,
         |t| t.noise.as_mut().unwrap().z = 1e-155,
         |t| t.noise.as_mut().unwrap().z = f64::NAN,
-        |t| t.noise.as_mut().unwrap().loss_cap_milli = 0,
+        |t| t.noise.as_mut().unwrap().blocks[2].cap = 0,
+        |t| t.noise.as_mut().unwrap().blocks.clear(),
+        |t| t.noise.as_mut().unwrap().blocks[0].names[0] = "correct".into(),
+        |t| drop(t.noise.as_mut().unwrap().blocks.pop()),
         |t| {
             t.metrics.insert("weight_of_patient_7".into(), 81);
         },
