@@ -19,6 +19,8 @@ HALF = [
     "policy.min_rows=10", "tracking.html=false",
 ]  # fmt: skip
 
+pytestmark = pytest.mark.timeout(900)  # several runs, each of which loads torch
+
 
 @pytest.mark.parametrize("lose", [[], ["0@2:masked", "1@3:unmask"]])
 def test_sums_over_the_drawn_nodes_are_exact_and_each_ledger_has_its_own_rounds(

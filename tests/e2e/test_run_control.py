@@ -17,6 +17,8 @@ FEW = ["data.clients=3", "strategy.rounds=6"]
 OFF = ["privacy.mode=off", "policy.require_dp=false"]
 CLEAR = ["secagg=clear", "policy.require_secure_aggregation=false"]
 
+pytestmark = pytest.mark.timeout(900)  # several runs, each of which loads torch
+
 
 def after(last: int) -> Any:
     return lambda record: STOP if record.round == last else None

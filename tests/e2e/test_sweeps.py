@@ -19,6 +19,8 @@ TINY = [
     "policy.min_rows=10", "hydra.sweep.dir=sweep",
 ]  # fmt: skip
 
+pytestmark = pytest.mark.timeout(900)  # several runs, each of which loads torch
+
 
 def told(folder: Path) -> Any:
     return json.loads((folder / "sweep" / "sweep.json").read_text())
@@ -30,7 +32,7 @@ def runs(folder: Path) -> list[str]:
 
 
 def test_trials_side_by_side_end_in_one_table_with_a_best_one_and_what_they_cost(aegis: Any, tmp_path: Path) -> None:
-    done = aegis("run", "-m", "hydra/launcher=joblib", *TINY, "model.learning_rate=0.1,1", timeout=400)
+    done = aegis("run", "-m", "hydra/launcher=joblib", *TINY, "model.learning_rate=0.1,1", timeout=600)
     assert done.returncode == 0, done.stderr
     sweep = told(tmp_path)
     assert [t["overrides"] for t in sweep["trials"]] == [{"model.learning_rate": "0.1"}, {"model.learning_rate": "1"}]
@@ -75,7 +77,7 @@ def test_optuna_gets_the_objective_in_its_direction_and_a_resumed_sweep_asks_for
     for path in (tmp_path / "sweep" / "1").iterdir():
         if path.is_file():
             path.unlink()
-    again = aegis("run", "--resume", "sweep", timeout=400)
+    again = aegis("run", "--resume", "sweep", timeout=600)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("finished before; it is not run again") == 1
     after = runs(tmp_path)
@@ -114,7 +116,7 @@ def test_a_sweep_that_was_killed_goes_on_in_the_middle_of_its_trial(tmp_path: Pa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -134,7 +136,7 @@ def test_a_trial_that_the_budget_does_not_cover_is_refused_whole_before_its_firs
     tiny = [each for each in TINY if "noise_multiplier" not in each and "rounds" not in each]
     done = aegis(
         "run", "-m", *tiny, "strategy.rounds=2", "privacy.epsilon=2", "policy.budget_epsilon=2.5",
-        "model.learning_rate=0.1,0.2,0.3", timeout=400,
+        "model.learning_rate=0.1,0.2,0.3", timeout=600,
     )  # fmt: skip
     assert done.returncode == 3
     assert "that is more than the budget 2.5" in done.stdout
@@ -150,7 +152,7 @@ def test_a_budget_that_lasts_is_spent_on_a_word_only(aegis: Any, tmp_path: Path)
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert not (tmp_path / "kept").exists()
-    done = aegis(*words, "--yes", timeout=300)
+    done = aegis(*words, "--yes", timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "kept").exists()
 

@@ -21,6 +21,8 @@ from aegis_flower.tracking import Trackers, session
 FEW = ["data.clients=3", "strategy.rounds=2"]
 PUBLIC = "def evaluate(arrays, round):\n    return {'score': round / 4}\n"
 
+pytestmark = pytest.mark.timeout(900)  # several runs, each of which loads torch
+
 
 def ran(folder: Path, *overrides: str, **options: Any) -> RunReport:
     (folder / "public.py").write_text(PUBLIC)
