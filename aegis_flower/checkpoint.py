@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from aegis_flower import archive
 from aegis_flower.configs import Config, from_dict
 from aegis_flower.errors import ConfigError, DataError
 from aegis_flower.files import write_atomically
@@ -83,7 +83,7 @@ def read(folder: Path) -> Checkpoint:
     path = folder / CHECKPOINT if folder.is_dir() else folder
     if not path.is_file():
         raise DataError(f"{folder}: there is no {CHECKPOINT}; a run writes one after each round")
-    found = _arrays(path)
+    found = archive.read(path)
     raw = found.pop(_ABOUT, None)
     try:
         about = json.loads(raw.tobytes()) if raw is not None else {}
@@ -136,27 +136,13 @@ def initial(path: str, own: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     if not file.is_file():
         raise ConfigError("model.init", f"there is no file {file}")
     try:
-        found = _arrays(file)
+        found = archive.read(file, {name: array.shape for name, array in own.items()}, besides=(_ABOUT,))
     except DataError as error:
         raise ConfigError("model.init", str(error)) from None
-    found.pop(_ABOUT, None)
-    for name in [*own, *found]:
-        mine, its = own.get(name), found.get(name)
-        if mine is None or its is None or mine.shape != its.shape or its.dtype.kind != "f":
-            told = {
-                side: "none" if a is None else f"{a.dtype} {a.shape}" for side, a in (("model", mine), ("file", its))
-            }
-            raise ConfigError(
-                "model.init", f"{file}: array {name!r} is {told['file']} there, {told['model']} in the model"
-            )
-        if not np.isfinite(its).all():
+    arrays = {}
+    for name in own:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite then
+            arrays[name] = np.ascontiguousarray(found[name], dtype=np.float32)
+        if not np.isfinite(arrays[name]).all():
             raise ConfigError("model.init", f"{file}: array {name!r} has values that are not finite")
-    return {name: np.ascontiguousarray(found[name], dtype=np.float32) for name in own}
-
-
-def _arrays(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: it holds no arrays: {type(error).__name__}") from None
+    return arrays

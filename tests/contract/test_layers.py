@@ -39,6 +39,7 @@ FLOORS = (
     {"strategies"},
     {"simulations.own_table"},
     {"simulations.inprocess", "simulations.provision", "simulations.flower"},
+    {"archive"},
     {"checkpoint"},
     {"server"},
     {"report"},
