@@ -94,18 +94,18 @@ def _arrays(
                 if dtype != np.uint8 or _count(shape) > _SLACK:
                     raise _Damaged(f"{name!r:.80} is not what belongs there")
             elif shapes is None:
-                _stored(name, member, shape, dtype)
+                _stored(name, min(member.compress_size, path.stat().st_size), member, shape, dtype)
             elif shapes.get(name) != shape or dtype.kind != "f" or dtype.itemsize > _FLOAT:
                 wanted = f"float {shapes[name]}" if name in shapes else "none"
                 raise DataError(_other(path, name, f"{dtype} {shape}", wanted))
             yield name, _body(file, shape, dtype, fortran=fortran)
 
 
-def _stored(name: str, member: zipfile.ZipInfo, shape: Shape, dtype: np.dtype[Any]) -> None:
+def _stored(name: str, size: int, member: zipfile.ZipInfo, shape: Shape, dtype: np.dtype[Any]) -> None:
     """Refuses what takes more memory than it has bytes in the file."""
     if dtype.kind not in "fiu" or member.compress_type != zipfile.ZIP_STORED:
         raise _Damaged(f"array {name!r:.80} is of a type that no checkpoint has, or compressed")
-    if _count(shape) * dtype.itemsize > member.compress_size:
+    if _count(shape) * dtype.itemsize > size:
         raise _Damaged(f"array {name!r:.80} is cut off")
 
 
