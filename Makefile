@@ -85,7 +85,7 @@ lint: setup deny ## formatters, linters, type checkers
 
 test-rust: setup ## Rust tests
 	cd aegis_engine && cargo test --release --quiet --lib --tests
-	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints,fuzzing --test crash \
+	cd aegis_engine && cargo test --release --quiet -p aegis-vault --features failpoints,fuzzing,tables --test crash \
 		--test fuzz_short --test memory
 	cd aegis_engine && cargo test --release --quiet -p aegis-secagg --features fuzzing --test fuzz_short
 	@if cargo +nightly miri --version >/dev/null 2>&1; then $(MAKE) miri; else \
@@ -98,8 +98,9 @@ miri: ## Miri on the crate that has the unsafe code (needs a nightly toolchain w
 
 test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at every one of recovery, and 400 times at random; all pairs of operations at once, 10 000 times each
 	cd aegis_engine && AEGIS_CRASH_REPEATS=20 AEGIS_CRASH_RECOVERY=1 AEGIS_CRASH_RANDOM=400 cargo test --release --quiet \
-		-p aegis-vault --features failpoints --test crash -- --nocapture
-	cd aegis_engine && AEGIS_RACE_REPEATS=10000 cargo test --release --quiet -p aegis-vault --test races -- --nocapture
+		-p aegis-vault --features failpoints,tables --test crash -- --nocapture
+	cd aegis_engine && AEGIS_RACE_REPEATS=10000 cargo test --release --quiet -p aegis-vault --features tables \
+		--test races --test races_of_sets -- --nocapture
 
 test-matrix: setup ## the tests that meet Flower, with the oldest and the newest Flower that pyproject.toml allows
 	PYTHONPATH=$(OLDEST) $(BIN)/pytest -q tests/unit tests/e2e tests/property

@@ -137,19 +137,14 @@ def initial(path: str, own: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     if not file.is_file():
         raise ConfigError("model.init", f"there is no file {file}")
     try:
-        found = model_files.read(file)
+        shapes = {name: array.shape for name, array in own.items()}
+        found = model_files.read(file, shapes, besides=(_ABOUT,))
     except DataError as error:
         raise ConfigError("model.init", str(error)) from None
-    found.pop(_ABOUT, None)
-    for name in [*own, *found]:
-        mine, its = own.get(name), found.get(name)
-        if mine is None or its is None or mine.shape != its.shape or its.dtype.kind != "f":
-            told = {
-                side: "none" if a is None else f"{a.dtype} {a.shape}" for side, a in (("model", mine), ("file", its))
-            }
-            raise ConfigError(
-                "model.init", f"{file}: array {name!r} is {told['file']} there, {told['model']} in the model"
-            )
-        if not np.isfinite(its).all():
+    arrays = {}
+    for name in own:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite then
+            arrays[name] = np.ascontiguousarray(found[name], dtype=np.float32)
+        if not np.isfinite(arrays[name]).all():
             raise ConfigError("model.init", f"{file}: array {name!r} has values that are not finite")
-    return {name: np.ascontiguousarray(found[name], dtype=np.float32) for name in own}
+    return arrays

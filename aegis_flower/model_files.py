@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from aegis_flower import archive
 from aegis_flower.errors import DataError
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -31,11 +32,11 @@ _RATIO, _SLACK = 16, 64 << 20  # how much larger a compressed file may become
 def npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The arrays as an uncompressed ``.npz``."""
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:  # np.savez takes names for arguments, `file` among them
+    with zipfile.ZipFile(data, "w") as made:  # np.savez takes names for arguments, `file` among them
         for name, values in arrays.items():
             part = io.BytesIO()
             np.lib.format.write_array(part, np.asarray(values), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())
+            made.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())
     return data.getvalue()
 
 
@@ -47,8 +48,13 @@ def safetensors(arrays: Mapping[str, npt.NDArray[Any]], about: Mapping[str, str]
     return bytes(save(whole, metadata={"format": "pt", _ORDER: json.dumps(list(whole)), **(about or {})}))
 
 
-def read(path: Path) -> Arrays:
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, *, besides: tuple[str, ...] = ()) -> Arrays:
     """The arrays of a file, by what is in it rather than by its name.
+
+    Args:
+        path: the file.
+        shapes: what each array must be, as floating-point numbers; None takes any.
+        besides: names that may be in an ``.npz``, too.
 
     Raises:
         DataError: it is neither of both, is cut off, or holds something else than numbers.
@@ -58,7 +64,16 @@ def read(path: Path) -> Arrays:
             zipped = file.read(4) == b"PK\x03\x04"
     except OSError as error:
         raise DataError(f"{path}: it cannot be read ({error.strerror})") from None
-    return _npz(path) if zipped else _safetensors(path)
+    if zipped or path.suffix == ".npz":
+        return _npz(path) if shapes is None else archive.read(path, shapes, besides=besides)
+    found = _safetensors(path)
+    for name in [*(shapes or {}), *found] if shapes is not None else []:
+        mine, its = shapes.get(name) if shapes else None, found.get(name)
+        if its is None or its.shape != mine or its.dtype.kind != "f":
+            there = "none" if its is None else f"{its.dtype} {its.shape}"
+            wanted = "none" if mine is None else f"float {mine}"
+            raise DataError(f"{path}: array {name!r:.200} is {there} there, {wanted} in the model")
+    return found
 
 
 def about(path: Path) -> dict[str, str]:
@@ -117,8 +132,8 @@ def _no_repeats(path: Path) -> None:
 def _npz(path: Path) -> Arrays:
     size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
+        with zipfile.ZipFile(path) as opened:
+            parts = opened.infolist()
             names = [part.filename.removesuffix(".npy") for part in parts]
             if len(parts) > _MOST_ARRAYS or len(set(names)) != len(names):
                 raise DataError(f"{path}: a name is there twice, or there are more than {_MOST_ARRAYS} arrays")
@@ -127,7 +142,7 @@ def _npz(path: Path) -> Arrays:
                     f"{path}: its {size} bytes would unpack to more than {_RATIO} times as many; save it uncompressed"
                 )
             return {
-                name: _numbers(path, name, _array(archive.read(part))) for name, part in zip(names, parts, strict=True)
+                name: _numbers(path, name, _array(opened.read(part))) for name, part in zip(names, parts, strict=True)
             }
     except (
         ValueError,

@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 from aegis.cli.keys import Folder, Key, KeyFile
@@ -17,8 +18,7 @@ from aegis.cli.vault import opened
 from aegis_flower.cli.cards import Name, card_of, data_card, data_ls, data_show
 
 if TYPE_CHECKING:
-    from aegis_engine.types import DatasetCard
-
+    from aegis_engine import Vault
     from aegis_flower.importer import Imported
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="CSV, Parquet, Arrow, JSON lines, or a folder of images")]
@@ -39,6 +39,7 @@ ConsentGiven = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="read and check everything, store nothing")]
+Reason = Annotated[str, typer.Option(help="why; needed where anything becomes wider, and put on record")]
 _DAY = 86400
 
 
@@ -111,26 +112,13 @@ def data_add(
     as_json: AsJson = False,
 ) -> None:
     """Imports a file as a governed data set and its holdout, split by person. Both become visible together, or neither."""
-    from aegis_flower.data import schema as schemas
     from aegis_flower.importer import add, terms_file
 
-    about, rules = schemas.read(schema), terms_file.read(terms)
-    within = opened(vault, key_file, key)
-    with _bad_rows(), _rows(quiet=as_json) as progress:
-        done = add(
-            within,
-            file,
-            name,
-            about,
-            rules,
-            holdout=holdout,
-            on_bad=on_bad,
-            erased=erased,
-            consent_given=consent_given,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    _report(done, dry_run=dry_run, as_json=as_json)
+    rules = terms_file.read(terms)
+    choices = Choices(on_bad=on_bad, erased=erased, consent_given=consent_given, dry_run=dry_run)
+    _import(
+        partial(add, terms=rules, holdout=holdout), opened(vault, key_file, key), file, name, schema, choices, as_json
+    )
     if not dry_run and rules.basis == "consent" and not consent_given and not as_json:
         say("nobody has consented yet, so no run reads a row: aegis consent import VAULT consents.csv")
 
@@ -147,9 +135,10 @@ def data_extend(
         typer.Option(
             min=0,
             max=365_250,
-            help="last day of use of the new rows, counted from today; by default that of the others",
+            help="last day of use of the new rows, counted from today; by default that of the others; a later one needs a reason",
         ),
     ] = None,
+    reason: Reason = "",
     on_bad: OnBad = "fail",
     erased: Erased = "refuse",
     consent_given: ConsentGiven = False,
@@ -157,25 +146,32 @@ def data_extend(
     as_json: AsJson = False,
 ) -> None:
     """Adds the rows of a new delivery to a data set and its holdout. Terms and spent budget stay; withdrawals stay in force."""
-    from aegis_flower.data import schema as schemas
     from aegis_flower.importer import extend
 
+    choices = Choices(on_bad=on_bad, erased=erased, consent_given=consent_given, dry_run=dry_run)
+    take = partial(extend, retention_days=retention_days, reason=reason)
+    _import(take, opened(vault, key_file, key), file, name, schema, choices, as_json)
+
+
+class Choices(TypedDict):
+    """What every import is asked."""
+
+    on_bad: Literal["fail", "skip"]
+    erased: Literal["refuse", "drop"]
+    consent_given: bool
+    dry_run: bool
+
+
+def _import(
+    take: Callable[..., Imported], vault: Vault, file: Path, name: str, schema: Path, choices: Choices, as_json: bool
+) -> None:
+    """Runs an import with a line that counts the rows, and tells what it did."""
+    from aegis_flower.data import schema as schemas
+
     about = schemas.read(schema)
-    within = opened(vault, key_file, key)
     with _bad_rows(), _rows(quiet=as_json) as progress:
-        done = extend(
-            within,
-            file,
-            name,
-            about,
-            retention_days=retention_days,
-            on_bad=on_bad,
-            erased=erased,
-            consent_given=consent_given,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    _report(done, dry_run=dry_run, as_json=as_json)
+        done = take(vault, file, name, about, progress=progress, **choices)
+    _report(done, dry_run=choices["dry_run"], as_json=as_json)
 
 
 def data_terms(
@@ -187,7 +183,7 @@ def data_terms(
     amend: Annotated[
         Path | None, typer.Option(metavar="TOML", help="the terms as they shall be, of the data set and its holdout")
     ] = None,
-    reason: Annotated[str, typer.Option(help="why; needed where anything becomes wider, and put on record")] = "",
+    reason: Reason = "",
     yes: Yes = False,
 ) -> None:
     """Shows the terms of a data set as a file, or changes them: narrower freely, wider with a reason that is put on record.
@@ -218,26 +214,16 @@ def data_terms(
     if not yes:
         typer.confirm(plain(f"write {name} anew under these terms? running permits end"), abort=True)
     day = int(time.time() // _DAY) + rules.retention_days
-    changed, sides = False, [one for one in (name, name + ".holdout") if one in within.datasets()]
+    sides = [one for one in (name, name + ".holdout") if one in within.datasets()]
+    changes = []
     for one in sides:
         now = card_of(within, one)
         facts = rules.facts(now["facts"]["columns"], one, "holdout" if one.endswith(".holdout") else "train")
         facts["controller"] = rules.controller or now["facts"]["controller"]
-        # One side may have these terms already, from a call that stopped in the middle.
-        if _are(now, facts, day) and (changed or one != sides[-1]):
-            continue
-        changed = True
-        done = within.amend(now["id"], facts=facts, last_day=day, reason=reason)
+        changes.append((now["id"], facts, day))
+    for one, done in zip(sides, within.amend_together(changes, reason=reason), strict=True):
         told = [f"{what}: {', '.join(done[what])}" for what in ("narrower", "wider") if done[what]]
-        say(f"{one}: {'; '.join(told)}")
-
-
-def _are(card: DatasetCard, facts: dict[str, Any], day: int) -> bool:
-    """Whether a data set has these terms."""
-    now: dict[str, Any] = {"delta_femto": 10**10, "max_evaluations": 100, **card["facts"]}
-    plain = {key: sorted(value) if isinstance(value, list) else value for key, value in now.items()}
-    same = all(plain[key] == facts[key] for key in facts if key not in ("columns", "role", "lineages"))
-    return same and all(one["last_day"] == day for one in card["classes"])
+        say(f"{one}: {'; '.join(told) or 'these terms already'}")
 
 
 def data_drop(

@@ -114,8 +114,7 @@ def add(
     start = time.monotonic()
     names = {"train": name, "holdout": name + HOLDOUT} if holdout else {"train": name}
     with open_sides(vault, names, schema) as sides:
-        for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
-            _split(vault, sides, table, subjects, holdout)
+        _fill(vault, sides, Path(path), schema, done, holdout, erased, progress)
         _check(done, sides, Path(path), on_bad)
         if not dry_run:
             each = {side: (one, terms, names[side]) for side, one in sides.items()}
@@ -135,6 +134,7 @@ def extend(
     *,
     basis: str | None = None,
     retention_days: int | None = None,
+    reason: str = "",
     on_bad: OnBad = "fail",
     erased: OnErased = "refuse",
     consent_given: bool = False,
@@ -144,10 +144,13 @@ def extend(
     """Puts the rows of a new delivery behind those of a data set and its holdout; the terms stay, and what was spent.
 
     Arguments are those of `add`. The new rows are split as the holdout was; ``basis`` and ``retention_days`` are those of the
-    first rows where they are None.
+    first rows where they are None. Another basis, a later last day, and people who were promised a smaller budget need a
+    ``reason``, which the engine puts on record.
 
     Raises:
-        DataError: there is no such data set, it is no table, or it has other columns. Nothing has changed.
+        DataError: there is no such data set, it is no table, it has other columns, or somebody else changed it meanwhile.
+            Nothing has changed.
+        VaultError: the reason is missing. Nothing has changed.
     """
     datasets = vault.datasets()
     if name.endswith(HOLDOUT):
@@ -172,8 +175,7 @@ def extend(
     share = holdout_share(cards)
     temporary = {side: f"{n}.delivery-{secrets.token_hex(4)}" for side, n in names.items()}
     with open_sides(vault, temporary, schema) as sides:
-        for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
-            _split(vault, sides, table, subjects, share)
+        _fill(vault, sides, Path(path), schema, done, share, erased, progress)
         _check(done, sides, Path(path), on_bad, every=False)
         if not dry_run:
             drafts = []
@@ -188,13 +190,25 @@ def extend(
                 drafts.append((datasets[names[side]], (one.draft, [rule], cards[side]["facts"], None)))
             purposes = cards["train"]["facts"]["purposes"]
             by_consent = (basis or cards["train"]["classes"][0]["basis"]) == "consent"
-            ids, granted = vault.extend_tables(
-                drafts, grant=dict.fromkeys(purposes) if consent_given and by_consent else {}
-            )
+            grant = dict.fromkeys(purposes) if consent_given and by_consent else {}
+            ids, granted = _extended(vault, name, drafts, grant, reason)
             done.datasets = dict(zip((side for side in sides if sides[side].rows), ids, strict=True))
             _note(done, granted)
     done.seconds = time.monotonic() - start
     return done
+
+
+def _extended(
+    vault: Vault, name: str, drafts: list[Any], grant: dict[str, None], reason: str
+) -> tuple[list[str], list[tuple[str, int, int]]]:
+    try:
+        return vault.extend_tables(drafts, grant=grant, reason=reason)
+    except AegisError as error:
+        if error.code != "AEG-V014":
+            raise
+        raise DataError(
+            f"{name}: somebody else changed or dropped it meanwhile, and nothing was stored; look at it, then do it again"
+        ) from None
 
 
 def rows_of(path: Path, schema: Schema, limit: int | None = None) -> tuple[pa.Table, pa.Array]:
@@ -244,6 +258,21 @@ def holdout_share(cards: dict[str, Any]) -> float:
             f"{cards['holdout']['name']}: nothing says with which share it was drawn; it was not made by `aegis data add`"
         )
     return share
+
+
+def _fill(
+    vault: Vault,
+    sides: dict[str, Side],
+    path: Path,
+    schema: Schema,
+    done: Imported,
+    share: float,
+    erased: OnErased,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Reads the file into the sides."""
+    for table, subjects in _good(vault, path, schema, erased, done, progress):
+        _split(vault, sides, table, subjects, share)
 
 
 def _good(

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. A name is a module or a room (a package, with all its files).
 FLOORS = (
     {"errors", "steps"},
-    {"files", "console", "interrupts", "weights", "inputs", "jail", "project", "model_files", "plugins"},
+    {"files", "console", "interrupts", "weights", "inputs", "jail", "project", "archive", "plugins"},
+    {"model_files"},
     {"data"},
     {"features"},
     {"metrics"},

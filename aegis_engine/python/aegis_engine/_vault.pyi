@@ -366,6 +366,7 @@ class Vault:
         ],
         *,
         grant: Mapping[str, Sequence[str] | None] | None = None,
+        reason: str = "",
     ) -> tuple[builtins.list[str], builtins.list[tuple[str, int, int]]]:
         """Puts the rows of each draft behind those of a data set, all of them or none. The data set is written anew under fresh
         keys and has a new id; name, terms, lineages stay. Rows of people who are erased go on the way.
@@ -373,9 +374,12 @@ class Vault:
         Args:
             drafts: the data set's id and a draft as for `store_tables`, whose terms count for nothing but its classes.
             grant: as for `store_tables`.
+            reason: why; needed for rows under another lawful basis, rows that may be used for longer than those there are, and
+                people who were promised a smaller budget. It is put on record in the audit log.
 
         Raises:
-            VaultError: a data set is no table, or has other columns; nothing has happened.
+            VaultError: a data set is no table, is named twice or has other columns, or the reason is missing; nothing has
+                happened.
         """
 
     def card(self, dataset: str | UUID) -> DatasetCard:
@@ -399,6 +403,22 @@ class Vault:
 
         Raises:
             VaultError: nothing would change, or something becomes wider without a reason; nothing has happened.
+        """
+
+    def amend_together(
+        self,
+        changes: Sequence[tuple[str | UUID, Mapping[str, Any] | None, int | None]],
+        *,
+        reason: str = "",
+    ) -> builtins.list[Amended]:
+        """As `amend`, of several data sets in one step: a data set and its holdout have the new terms, or neither.
+
+        Args:
+            changes: id, terms and last day of each, as for `amend`. A data set whose terms are these already stays as it is.
+            reason: as for `amend`.
+
+        Raises:
+            VaultError: as `amend`, or a data set is named twice; nothing has happened.
         """
 
     def consent_of(self, subject: str) -> tuple[int, dict[str, dict[str, bool]]]:

@@ -148,7 +148,7 @@ def test_a_delivery_goes_behind_the_rows_there_are(vault: Vault) -> None:
     table = rows(90, 60)
     made = draft(vault, "patients.new", table, people(80, 60))
     terms = (made, [("public_task", 60_001, True)], facts(table.column_names), None)
-    (new,), told = vault.extend_tables([(old, terms)], grant={"research": None})
+    (new,), told = vault.extend_tables([(old, terms)], grant={"research": None}, reason="a new law")
     assert told == [("research", 50, 0)]
     assert new != old
     assert vault.datasets() == {"patients": new}

@@ -24,6 +24,7 @@ mod noise;
 mod permits;
 mod progress;
 mod secagg;
+mod under_way;
 mod vault;
 
 use pyo3::prelude::*;

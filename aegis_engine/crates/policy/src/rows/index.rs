@@ -105,6 +105,44 @@ impl RowIndex {
         Ok(())
     }
 
+    /// Places of the rows whose subject is kept.
+    pub fn places(&self, kept: impl Fn(&Subject) -> bool) -> Vec<usize> {
+        let rows = self.subjects.iter().enumerate();
+        rows.filter_map(|(row, subject)| kept(subject).then_some(row))
+            .collect()
+    }
+
+    /// The rows at these places, in this order. Every class stays.
+    #[must_use]
+    pub fn select(&self, places: &[usize]) -> Self {
+        Self {
+            classes: self.classes.clone(),
+            class_of: places.iter().map(|row| self.class_of[*row]).collect(),
+            subjects: places.iter().map(|row| self.subjects[*row]).collect(),
+        }
+    }
+
+    /// Puts rows behind these. A class that is here already is not here twice.
+    pub fn join(&mut self, more: &Self) -> Result<(), PolicyError> {
+        let mut place = Vec::with_capacity(more.classes.len());
+        for class in &more.classes {
+            let known = self.classes.iter().position(|other| other == class);
+            let at = known.unwrap_or_else(|| {
+                self.classes.push(class.clone());
+                self.classes.len() - 1
+            });
+            place.push(
+                u16::try_from(at).map_err(|_| {
+                    PolicyError::bad(format!("more than {MAX_CLASSES} row classes"))
+                })?,
+            );
+        }
+        let all = more.class_of.iter().map(|class| place[usize::from(*class)]);
+        self.class_of.extend(all);
+        self.subjects.extend_from_slice(&more.subjects);
+        self.check()
+    }
+
     /// Distinct subjects.
     pub fn distinct_subjects(&self) -> u64 {
         count_distinct(self.subjects.iter())

@@ -1,7 +1,6 @@
 //! Governed tables whose Parquet bytes come piece by piece.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use aegis_policy::{Class, DatasetFacts, RowIndex, Subject};
 use aegis_vault::{Consents, Governed, Granted, VaultError};
@@ -11,10 +10,12 @@ use pyo3::types::PyDict;
 use uuid::Uuid;
 
 use super::store::{Attrs, meta};
+
 use crate::buffer::Bytes;
 use crate::convert::{to_json, uuid};
 use crate::error::{Fault, Result};
 use crate::handle::Vault;
+use crate::under_way::UnderWay;
 
 /// What has come so far.
 struct Coming {
@@ -27,7 +28,7 @@ struct Coming {
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct TableDraft {
     id: String,
-    inner: Mutex<Option<Coming>>,
+    inner: UnderWay<Coming>,
 }
 
 /// By purpose: people who have consent now and had none, people from whom it was withheld.
@@ -43,20 +44,6 @@ type Drafted<'py> = (
 /// People by purpose; None for everybody in the tables.
 type Grants = BTreeMap<String, Option<Vec<String>>>;
 
-impl TableDraft {
-    fn take(&self) -> Option<Coming> {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    fn with<T>(&self, run: impl FnOnce(&mut Coming) -> Result<T>) -> Result<T> {
-        let mut coming = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        run(coming.as_mut().ok_or(Fault::Vault(VaultError::Closed))?)
-    }
-}
-
 #[pymethods]
 impl TableDraft {
     #[getter]
@@ -66,22 +53,19 @@ impl TableDraft {
 
     #[getter]
     fn closed(&self) -> bool {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none()
+        self.inner.closed()
     }
 
     /// Rows whose people are known.
     #[getter]
     fn rows(&self) -> Result<usize> {
-        self.with(|coming| Ok(coming.subjects.len()))
+        self.inner.with(|coming| Ok(coming.subjects.len()))
     }
 
     /// Different people among them.
     #[getter]
     fn people(&self) -> Result<usize> {
-        self.with(|coming| {
+        self.inner.with(|coming| {
             let mut all = coming.subjects.clone();
             all.sort_unstable();
             all.dedup();
@@ -90,13 +74,13 @@ impl TableDraft {
     }
 
     fn tell(&self) -> Result<u64> {
-        self.with(|coming| Ok(coming.draft.written()))
+        self.inner.with(|coming| Ok(coming.draft.written()))
     }
 
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> Result<usize> {
         let data = Bytes::of(data)?;
         py.detach(|| {
-            self.with(|coming| {
+            self.inner.with(|coming| {
                 coming.draft.append(data.as_slice())?;
                 Ok(data.as_slice().len())
             })
@@ -119,7 +103,7 @@ impl TableDraft {
 
     /// Leaves nothing behind.
     fn abort(&self, py: Python<'_>) {
-        let coming = self.take();
+        let coming = self.inner.take();
         py.detach(|| drop(coming));
     }
 }
@@ -132,11 +116,11 @@ impl Vault {
         let draft = py.detach(|| self.inner.table_draft(meta))?;
         Ok(TableDraft {
             id: draft.id().to_string(),
-            inner: Mutex::new(Some(Coming {
+            inner: UnderWay::new(Coming {
                 draft,
                 subjects: Vec::new(),
                 class_of: Vec::new(),
-            })),
+            }),
         })
     }
 
@@ -157,7 +141,7 @@ impl Vault {
         }
         py.detach(|| {
             let people = self.inner.persons(&subjects)?;
-            draft.with(|coming| {
+            draft.inner.with(|coming| {
                 coming.subjects.extend(people);
                 coming.class_of.extend(class_of);
                 Ok(())
@@ -185,12 +169,13 @@ impl Vault {
     }
 
     /// Puts the rows of drafts behind those of data sets; see the stub.
-    #[pyo3(signature = (drafts, *, grant=None))]
+    #[pyo3(signature = (drafts, *, grant=None, reason=""))]
     fn extend_tables(
         &self,
         py: Python<'_>,
         drafts: Vec<(String, Drafted<'_>)>,
         grant: Option<Grants>,
+        reason: &str,
     ) -> Result<(Vec<String>, Told)> {
         let mut objects = Vec::with_capacity(drafts.len());
         let mut tables = Vec::with_capacity(drafts.len());
@@ -201,7 +186,7 @@ impl Vault {
         let (ids, granted) = py.detach(|| -> Result<_> {
             let consents = self.consents(grant, &tables)?;
             let pairs = objects.into_iter().zip(tables).collect();
-            Ok(self.inner.extend_tables(pairs, consents)?)
+            Ok(self.inner.extend_tables(pairs, consents, reason)?)
         })?;
         Ok(told(&ids, granted))
     }
@@ -230,7 +215,7 @@ impl Vault {
 fn governed((draft, classes, terms, about): Drafted<'_>) -> Result<Governed> {
     let facts: DatasetFacts = serde_json::from_value(to_json(&terms)?)
         .map_err(|e| PyValueError::new_err(format!("terms of the data set: {e}")))?;
-    let coming = draft.take().ok_or(Fault::Vault(VaultError::Closed))?;
+    let coming = draft.inner.take().ok_or(Fault::Vault(VaultError::Closed))?;
     let class = |(basis, delete_after, special)| Class {
         basis,
         delete_after,

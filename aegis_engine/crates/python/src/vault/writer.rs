@@ -1,30 +1,21 @@
 //! An object being written.
 
-use std::sync::{Mutex, PoisonError};
-
-use aegis_vault::{ObjectWriter, VaultError};
+use aegis_vault::ObjectWriter;
 use pyo3::prelude::*;
 
 use super::store::{Attrs, meta};
+
 use crate::buffer::Bytes;
 use crate::convert::unsupported;
 use crate::error::{Fault, Result};
 use crate::handle::Vault;
+use crate::under_way::UnderWay;
 
 /// An object being written; nothing is visible before it is finished.
 #[pyclass(frozen, module = "aegis_engine")]
 pub struct Writer {
     id: String,
-    inner: Mutex<Option<ObjectWriter>>,
-}
-
-impl Writer {
-    fn take(&self) -> Option<ObjectWriter> {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
+    inner: UnderWay<ObjectWriter>,
 }
 
 #[pymethods]
@@ -36,26 +27,21 @@ impl Writer {
 
     #[getter]
     fn closed(&self) -> bool {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none()
+        self.inner.closed()
     }
 
     /// Bytes written so far.
     fn tell(&self) -> Result<u64> {
-        let writer = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = writer.as_ref().ok_or(Fault::Vault(VaultError::Closed))?;
-        Ok(writer.written())
+        self.inner.with(|writer| Ok(writer.written()))
     }
 
     pub fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> Result<usize> {
         let data = Bytes::of(data)?;
         py.detach(|| {
-            let mut writer = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            let writer = writer.as_mut().ok_or(Fault::Vault(VaultError::Closed))?;
-            writer.append(data.as_slice())?;
-            Ok(data.as_slice().len())
+            self.inner.with(|writer| {
+                writer.append(data.as_slice())?;
+                Ok(data.as_slice().len())
+            })
         })
     }
 
@@ -67,7 +53,7 @@ impl Writer {
 
     /// Makes the object durable and visible.
     fn close(&self, py: Python<'_>) -> Result<()> {
-        if let Some(writer) = self.take() {
+        if let Some(writer) = self.inner.take() {
             py.detach(|| writer.finish())?;
         }
         Ok(())
@@ -75,7 +61,7 @@ impl Writer {
 
     /// Leaves nothing behind.
     fn abort(&self, py: Python<'_>) {
-        let writer = self.take();
+        let writer = self.inner.take();
         py.detach(|| drop(writer));
     }
 
@@ -202,7 +188,7 @@ impl Vault {
         let writer = py.detach(|| self.inner.writer(meta))?;
         Ok(Writer {
             id: writer.id().to_string(),
-            inner: Mutex::new(Some(writer)),
+            inner: UnderWay::new(writer),
         })
     }
 }

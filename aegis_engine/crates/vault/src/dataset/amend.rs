@@ -4,19 +4,18 @@
 //! dataset has a new id; name, rows, people and lineages stay, and with them what was spent. Permits that were granted under the
 //! earlier terms end.
 
+use std::sync::Arc;
+
 use aegis_audit::Event;
-use aegis_policy::{Class, DatasetFacts};
+use aegis_policy::{Class, DatasetFacts, RowIndex};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::dataset::described;
+use crate::dataset::Dataset;
+use crate::dataset::anew::Anew;
+use crate::dataset::promise::{BUDGET, DELTA};
 use crate::error::{Result, VaultError};
-use crate::format::header::CHUNK_LOG2;
-use crate::format::keystore::Kind;
-use crate::format::meta::ROWS_ATTR;
-use crate::object::draft::ObjectRandomness;
-use crate::object::writer::ObjectWriter;
 use crate::ops::reencrypt::{Source, Swap};
 use crate::vault::Vault;
 
@@ -59,10 +58,64 @@ impl Vault {
     /// Changes the terms of a dataset.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] when nothing changes, or when something becomes wider and no reason is given: nothing has
-    /// happened then.
+    /// As [`amend_together`](Self::amend_together).
     pub fn amend(&self, object: Uuid, amendment: &Amendment) -> Result<Amended> {
-        let inner = &self.inner;
+        let mut one = self.amend_together(&[(object, amendment.clone())])?;
+        one.pop().ok_or(VaultError::Closed)
+    }
+
+    /// Changes the terms of datasets, of all of them or of none: a dataset and its holdout. One whose terms are these already
+    /// stays as it is, with its id.
+    ///
+    /// # Errors
+    /// [`VaultError::BadRequest`] when nothing changes, when a dataset is named twice, or when something becomes wider and no
+    /// reason is given: nothing has happened then.
+    pub fn amend_together(&self, amendments: &[(Uuid, Amendment)]) -> Result<Vec<Amended>> {
+        let mut plans = Vec::with_capacity(amendments.len());
+        for (at, (object, amendment)) in amendments.iter().enumerate() {
+            if amendments[..at].iter().any(|(other, _)| other == object) {
+                return Err(bad(format!("data set {object} is named twice")));
+            }
+            plans.push(self.planned(*object, amendment)?);
+        }
+        if plans.iter().all(Plan::changes_nothing) {
+            return Err(bad(
+                "the terms are these already; nothing was changed".to_owned()
+            ));
+        }
+        let mut swaps = Vec::new();
+        for plan in &mut plans {
+            if !plan.changes_nothing() {
+                let swap = self.under_terms(plan)?;
+                plan.amended.dataset = swap.new_id().to_string();
+                swaps.push(swap);
+            }
+        }
+        let changed = || plans.iter().filter(|plan| !plan.changes_nothing());
+        self.replace_with(
+            swaps,
+            |_| Ok(()),
+            |exclusive| {
+                for plan in changed() {
+                    self.note_promise(exclusive, &plan.facts, &plan.amended.wider)?;
+                    let amended = &plan.amended;
+                    let told = json!({
+                        "object": plan.dataset.id.to_string(),
+                        "replaced_by": amended.dataset,
+                        "narrower": amended.narrower,
+                        "wider": amended.wider,
+                        "reason": plan.reason,
+                    });
+                    exclusive.inner.log.record(Event::Amend, told)?;
+                }
+                Ok(())
+            },
+        )?;
+        Ok(plans.into_iter().map(|plan| plan.amended).collect())
+    }
+
+    /// What an amendment would do; nothing is written.
+    fn planned(&self, object: Uuid, amendment: &Amendment) -> Result<Plan> {
         let dataset = self.dataset(object)?;
         let old = &dataset.facts;
         let mut facts = amendment.facts.clone().unwrap_or_else(|| old.clone());
@@ -77,58 +130,83 @@ impl Vault {
             }
         }
         let mut amended = compare(old, &facts, &dataset.index.classes, &index.classes);
-        if amended.wider.is_empty() && amended.narrower.is_empty() {
-            let what = "the terms are these already; nothing was changed".to_owned();
-            return Err(VaultError::BadRequest { what });
-        }
-        let reason = amendment.reason.trim();
-        if reason.len() > REASON_MAX {
-            let what = format!("a reason has at most {REASON_MAX} bytes");
-            return Err(VaultError::BadRequest { what });
-        }
-        if !amended.wider.is_empty() && reason.is_empty() {
-            let what = format!(
-                "{} would become wider than before; give the reason, which is put on record",
-                amended.wider.join(", ")
-            );
-            return Err(VaultError::BadRequest { what });
-        }
-        let source = Source::open(inner, object)?;
-        let seed = ObjectRandomness {
-            created: source.record.created,
-            ..ObjectRandomness::fresh()?
-        };
-        let new = seed.object;
-        let about = Source::open(inner, source.record.rows.unwrap_or(object))?.meta();
-        let fresh = ObjectRandomness::fresh()?;
-        let sidecar = ObjectWriter::begin(inner, about, CHUNK_LOG2, Kind::Rows, None, fresh)?;
-        let rows = described(sidecar, new, &dataset.layout, &index, &facts)?;
-        let mut meta = source.meta();
-        meta.attrs
-            .insert(ROWS_ATTR.to_owned(), rows.id().to_string());
-        let log2 = source.file.header.chunk_log2;
-        let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, Some(rows.id()), seed)?;
-        source.each(|plain, len| writer.append(&plain[..len]))?;
-        let mut data = writer.complete()?;
-        data.record.name.clone_from(&source.record.name);
-        new.to_string().clone_into(&mut amended.dataset);
-        let told = json!({
-            "object": object.to_string(),
-            "replaced_by": amended.dataset,
-            "narrower": amended.narrower,
-            "wider": amended.wider,
-            "reason": reason,
-        });
-        let swap = Swap {
-            old: source.record,
-            new: vec![rows, data],
-        };
-        self.replace_with(vec![swap], |exclusive| {
-            exclusive.inner.log.record(Event::Amend, told)?;
-            Ok(())
-        })?;
-        Ok(amended)
+        object.to_string().clone_into(&mut amended.dataset);
+        let reason = reasoned(&amended.wider, &amendment.reason)?;
+        Ok(Plan {
+            dataset,
+            facts,
+            index,
+            amended,
+            reason,
+        })
     }
+
+    /// The same rows under other terms; nothing of it is visible yet.
+    fn under_terms(&self, plan: &Plan) -> Result<Swap> {
+        let source = Source::open(&self.inner, plan.dataset.id)?;
+        let log2 = source.file.header.chunk_log2;
+        let mut anew = Anew::begin(self, &source.record, source.meta(), log2)?;
+        source.each(|plain, len| anew.data.append(&plain[..len]))?;
+        anew.finish(&plan.dataset.layout, &plan.index, &plan.facts)
+    }
+}
+
+struct Plan {
+    dataset: Arc<Dataset>,
+    facts: DatasetFacts,
+    index: RowIndex,
+    amended: Amended,
+    reason: String,
+}
+
+impl Plan {
+    fn changes_nothing(&self) -> bool {
+        self.amended.wider.is_empty() && self.amended.narrower.is_empty()
+    }
+}
+
+fn bad(what: String) -> VaultError {
+    VaultError::BadRequest { what }
+}
+
+/// The reason as it goes on record: there must be one where anything becomes wider.
+pub(crate) fn reasoned(wider: &[&str], reason: &str) -> Result<String> {
+    let reason = reason.trim();
+    if reason.len() > REASON_MAX {
+        return Err(bad(format!("a reason has at most {REASON_MAX} bytes")));
+    }
+    if !wider.is_empty() && reason.is_empty() {
+        return Err(bad(format!(
+            "{} would become wider than before; give the reason, which is put on record",
+            wider.join(", ")
+        )));
+    }
+    Ok(reason.to_owned())
+}
+
+/// What a delivery brings that no class of the dataset allows: another lawful basis, rows of a special category as ordinary
+/// ones, a later last day. A delivery brings rows, and terms are changed by an amendment.
+pub(crate) fn beyond(classes: &[Class], delivered: &[Class]) -> Vec<&'static str> {
+    let day = |class: &Class| class.delete_after.unwrap_or(u32::MAX);
+    let mut wider = Vec::new();
+    for new in delivered {
+        let alike = |old: &&Class| old.basis == new.basis;
+        let as_special = |old: &&Class| new.special || !old.special;
+        let old = || classes.iter().filter(alike);
+        let name = if old().next().is_none() {
+            "basis"
+        } else if !old().any(|old| as_special(&old)) {
+            "special"
+        } else if !old().filter(as_special).any(|old| day(new) <= day(old)) {
+            "retention_days"
+        } else {
+            continue;
+        };
+        if !wider.contains(&name) {
+            wider.push(name);
+        }
+    }
+    wider
 }
 
 fn compare(old: &DatasetFacts, new: &DatasetFacts, before: &[Class], after: &[Class]) -> Amended {
@@ -150,12 +228,8 @@ fn compare(old: &DatasetFacts, new: &DatasetFacts, before: &[Class], after: &[Cl
     }
     // Larger is wider.
     let grows = [
-        (
-            "budget_epsilon",
-            old.budget_micro_epsilon,
-            new.budget_micro_epsilon,
-        ),
-        ("delta", old.delta_femto, new.delta_femto),
+        (BUDGET, old.budget_micro_epsilon, new.budget_micro_epsilon),
+        (DELTA, old.delta_femto, new.delta_femto),
         ("max_evaluations", old.max_evaluations, new.max_evaluations),
         // Smaller is wider.
         ("min_rows", new.min_rows, old.min_rows),

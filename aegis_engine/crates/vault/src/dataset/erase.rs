@@ -5,19 +5,17 @@
 
 use aegis_audit::Event;
 use aegis_memory::Pages;
-use aegis_policy::{Change, ConsentError, PolicyError, RowIndex, Subject};
+use aegis_policy::{Change, ConsentError, PolicyError, Subject};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::dataset::{self, Dataset};
-use crate::error::Result;
+use crate::dataset::Dataset;
+use crate::dataset::anew::Anew;
+use crate::error::{Result, VaultError};
 use crate::format::keystore::{Kind, KnownCopy};
-use crate::format::meta::ROWS_ATTR;
 use crate::format::schema::Layout;
 use crate::level::Level;
-use crate::object::draft::ObjectRandomness;
-use crate::object::writer::ObjectWriter;
 use crate::ops::doctor::caveats;
 use crate::ops::reencrypt::{Source, Swap};
 use crate::ops::store;
@@ -62,6 +60,8 @@ pub struct EraseReceipt {
     pub caveats: Vec<String>,
 }
 
+/// How often a dataset may be written anew by others while a person is erased from it.
+const TURNS: usize = 100;
 const MODELS: &str = "models trained on the rows keep what they learnt from them";
 const TABLES: &str = "rows in tables are closed to every permit, but their bytes stay until the table is stored anew without \
      them and the old one is shredded";
@@ -87,41 +87,9 @@ impl Vault {
         // First: from here on no permit covers a row of theirs, whatever happens.
         self.change_consent(Change::Erase, &[identifier.to_owned()], None, true)?;
         failpoint::point("erase.recorded")?;
-        let mut swaps = Vec::new();
-        let mut gone = Vec::new();
-        let mut from = Vec::new();
-        for set in &rows {
-            let mine: u64 = who.forms.iter().map(|form| set.of(form).0).sum();
-            if mine == 0 {
-                continue;
-            }
-            let dataset = self.dataset(set.object)?;
-            let mut entry = ErasedFrom {
-                dataset: set.object,
-                now: None,
-                name: self.stat(set.object)?.name,
-                rows: mine,
-                unreachable: false,
-            };
-            if mine == u64::from(dataset.rows) {
-                gone.push(set.object);
-            } else if matches!(dataset.layout, Layout::Table(_)) && cfg!(not(feature = "tables")) {
-                entry.now = Some(set.object);
-                entry.unreachable = true;
-            } else {
-                let swap = self.without_rows_of(&dataset, &who.forms)?;
-                entry.now = swap.new.last().map(crate::object::draft::Finished::id);
-                swaps.push(swap);
-            }
-            from.push(entry);
-        }
-        failpoint::point("erase.written")?;
-        if !swaps.is_empty() {
-            self.replace(swaps)?;
-        }
-        gone.extend(&alone);
-        if !gone.is_empty() {
-            self.shred_many(&gone, None)?;
+        let from = self.erase_rows(&who.forms)?;
+        if !alone.is_empty() {
+            self.shred_many(&alone, None)?;
         }
         let state = self.inner.current()?;
         let (epoch_after, copies) = (state.epoch, state.body.copies.clone());
@@ -158,6 +126,62 @@ impl Vault {
         })
     }
 
+    /// Writes every dataset with rows of that person anew. Nobody adds such rows any more, but somebody may at this moment write
+    /// a dataset anew that has some: then it is looked for again.
+    fn erase_rows(&self, forms: &[Subject]) -> Result<Vec<ErasedFrom>> {
+        let mut from = Vec::new();
+        for turn in 1.. {
+            match self.erase_rows_once(forms, &mut from) {
+                Err(VaultError::ObjectShredded { .. } | VaultError::ObjectNotFound { .. })
+                    if turn < TURNS => {}
+                other => return other.map(|()| from),
+            }
+        }
+        Ok(from)
+    }
+
+    fn erase_rows_once(&self, forms: &[Subject], from: &mut Vec<ErasedFrom>) -> Result<()> {
+        let (mut swaps, mut anew) = (Vec::new(), Vec::new());
+        let (mut gone, mut whole) = (Vec::new(), Vec::new());
+        for set in self.rows_of_people()? {
+            let mine: u64 = forms.iter().map(|form| set.of(form).0).sum();
+            if mine == 0 || from.iter().any(|one| one.now == Some(set.object)) {
+                continue;
+            }
+            let dataset = self.dataset(set.object)?;
+            let mut entry = ErasedFrom {
+                dataset: set.object,
+                now: None,
+                name: self.stat(set.object)?.name,
+                rows: mine,
+                unreachable: false,
+            };
+            if mine == u64::from(dataset.rows) {
+                gone.push(set.object);
+                whole.push(entry);
+            } else if matches!(dataset.layout, Layout::Table(_)) && cfg!(not(feature = "tables")) {
+                entry.now = Some(set.object);
+                entry.unreachable = true;
+                from.push(entry);
+            } else {
+                let swap = self.without_rows_of(&dataset, forms)?;
+                entry.now = Some(swap.new_id());
+                swaps.push(swap);
+                anew.push(entry);
+            }
+        }
+        failpoint::point("erase.written")?;
+        if !swaps.is_empty() {
+            self.replace(swaps)?;
+            from.append(&mut anew);
+        }
+        if !gone.is_empty() {
+            self.shred_many(&gone, None)?;
+            from.append(&mut whole);
+        }
+        Ok(())
+    }
+
     /// Objects stored with that person as their subject.
     pub(crate) fn objects_about(&self, identifier: &str) -> Result<Vec<Uuid>> {
         let state = self.inner.current()?;
@@ -188,47 +212,11 @@ impl Vault {
         let source = Source::open(inner, dataset.id)?;
         let stride = dataset.records()?.record_len();
         let kept = |row: usize| !person.contains(&dataset.index.subjects[row]);
-        let places: Vec<usize> = (0..dataset.index.subjects.len())
-            .filter(|row| kept(*row))
-            .collect();
-        let index = RowIndex {
-            classes: dataset.index.classes.clone(),
-            class_of: places
-                .iter()
-                .map(|row| dataset.index.class_of[*row])
-                .collect(),
-            subjects: places
-                .iter()
-                .map(|row| dataset.index.subjects[*row])
-                .collect(),
-        };
+        let places = dataset.index.places(|who| !person.contains(who));
         let mut facts = dataset.facts.clone();
         facts.lineages = dataset.lineages(self)?;
-        let seed = ObjectRandomness {
-            created: source.record.created,
-            ..ObjectRandomness::fresh()?
-        };
-        let new = seed.object;
-        let sidecar = match source.record.rows {
-            Some(rows) => Source::open(inner, rows)?,
-            None => Source::open(inner, dataset.id)?,
-        };
-        let log2 = sidecar.file.header.chunk_log2;
-        let mut rows = ObjectWriter::begin(
-            inner,
-            sidecar.meta(),
-            log2,
-            Kind::Rows,
-            None,
-            ObjectRandomness::fresh()?,
-        )?;
-        rows.append(&dataset::encode(new, &dataset.layout, &facts, &index)?)?;
-        let rows = rows.complete()?;
-        let mut meta = source.meta();
-        meta.attrs
-            .insert(ROWS_ATTR.to_owned(), rows.id().to_string());
         let log2 = source.file.header.chunk_log2;
-        let mut writer = ObjectWriter::begin(inner, meta, log2, Kind::Data, Some(rows.id()), seed)?;
+        let mut anew = Anew::begin(self, &source.record, source.meta(), log2)?;
         let mut at = 0;
         source.each(|plain: &mut Pages, len| {
             let mut done = 0;
@@ -237,18 +225,13 @@ impl Vault {
                 let row = (at + done) / stride;
                 let end = ((row + 1) * stride - at).min(len);
                 if kept(row) {
-                    writer.append(&plain[done..end])?;
+                    anew.data.append(&plain[done..end])?;
                 }
                 done = end;
             }
             at += len;
             Ok(())
         })?;
-        let mut data = writer.complete()?;
-        data.record.name.clone_from(&source.record.name);
-        Ok(Swap {
-            old: source.record,
-            new: vec![rows, data],
-        })
+        anew.finish(&dataset.layout, &dataset.index.select(&places), &facts)
     }
 }

@@ -24,7 +24,10 @@ use crate::vault::{Vault, hex};
 
 impl Vault {
     /// Under the register, up to date.
-    fn with_lineages<T>(&self, work: impl FnOnce(&mut Register) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_lineages<T>(
+        &self,
+        work: impl FnOnce(&mut Register) -> Result<T>,
+    ) -> Result<T> {
         self.inner.lineages.with(|held: &mut Lineages| {
             let register = match held {
                 Some(register) => register,
@@ -81,6 +84,7 @@ impl Vault {
                     role,
                     lineages: lineages.clone(),
                     names: Vec::new(),
+                    promise: None,
                 };
                 register.append(self, &claim, &new)?;
                 register.commit(&mut exclusive)?;
@@ -126,6 +130,7 @@ impl Vault {
                 ),
                 lineages: dataset.lineages(self)?,
                 names: names.into_iter().collect(),
+                promise: None,
             };
             let mut people = dataset.index.subjects.clone();
             people.sort_unstable();
@@ -137,6 +142,7 @@ impl Vault {
             role: Role::Train,
             lineages: Vec::new(),
             names: Vec::new(),
+            promise: None,
         };
         claims.push((done, Vec::new()));
         let mut exclusive = self.inner.exclusive()?;

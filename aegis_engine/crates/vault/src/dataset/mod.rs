@@ -6,11 +6,13 @@
 //! `AEGISRW1` ‖ data object id 16 ‖ u64 n, schema JSON ‖ u64 n, facts JSON ‖ u64 n, row index (aegis-policy's encoding)
 
 pub(crate) mod amend;
+pub(crate) mod anew;
 pub(crate) mod card;
 pub(crate) mod consents;
 pub(crate) mod erase;
 pub(crate) mod lineage;
 pub(crate) mod people;
+pub(crate) mod promise;
 pub(crate) mod records;
 pub(crate) mod register;
 #[cfg(feature = "tables")]
@@ -19,7 +21,7 @@ pub(crate) mod tables;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aegis_policy::{ConsentError, DatasetFacts, PolicyError, Role, RowIndex};
+use aegis_policy::{ConsentError, DatasetFacts, PolicyError, Role, RowIndex, Subject};
 use aws_lc_rs::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,7 +41,7 @@ use crate::object::names;
 use crate::object::writer::ObjectWriter;
 use crate::ops::store;
 use crate::vault::consents::Granted;
-use crate::vault::{Inner, Vault};
+use crate::vault::{Exclusive, Inner, Vault};
 
 /// Media type of governance rows.
 pub const ROWS_MEDIA_TYPE: &str = "application/vnd.aegis.rows";
@@ -141,6 +143,7 @@ impl Vault {
             RECORDS_MEDIA_TYPE.clone_into(&mut meta.media_type);
         }
         let facts = self.of_lineage(&meta.name, facts, index)?;
+        self.keeps_promise(&facts)?;
         let mut pair = DataAndRows::begin(&self.inner, meta, RECORDS_CHUNK_LOG2)?;
         pair.data.append(data)?;
         pair.finish(
@@ -152,6 +155,17 @@ impl Vault {
         )
     }
 
+    /// Refuses rows of erased people: beforehand, and under the lock, as somebody may be erased meanwhile.
+    pub(crate) fn none_erased(&self, people: &[Subject]) -> Result<()> {
+        let erased = self.consent()?.erased(people);
+        let erased = erased.map_err(PolicyError::from)?;
+        let rows = erased.iter().filter(|erased| **erased).count();
+        if rows > 0 {
+            return Err(PolicyError::from(ConsentError::ErasedRows { rows }).into());
+        }
+        Ok(())
+    }
+
     /// The facts with the role and the lineages that a new dataset of these people has.
     pub(crate) fn of_lineage(
         &self,
@@ -159,12 +173,7 @@ impl Vault {
         facts: &DatasetFacts,
         index: &RowIndex,
     ) -> Result<DatasetFacts> {
-        let erased = self.consent()?.erased(&index.subjects);
-        let erased = erased.map_err(PolicyError::from)?;
-        let rows = erased.iter().filter(|erased| **erased).count();
-        if rows > 0 {
-            return Err(PolicyError::from(ConsentError::ErasedRows { rows }).into());
-        }
+        self.none_erased(&index.subjects)?;
         let mut facts = facts.clone();
         facts.role = facts.role.max(Role::of_name(name));
         facts.lineages = self.claim_lineages(facts.role, &index.subjects, &facts.lineages)?;
@@ -293,7 +302,12 @@ impl DataAndRows {
         let sidecar = described(self.sidecar, id, layout, index, facts)?;
         let objects = vec![sidecar, self.data.complete()?];
         let mut granted = Vec::new();
-        store::commit_with(&inner, objects, |exclusive| {
+        let first = |_: &mut Exclusive<'_>| {
+            vault.none_erased(&index.subjects)?;
+            vault.keeps_promise(facts)
+        };
+        store::commit_with(&inner, objects, first, |exclusive| {
+            vault.note_promise(exclusive, facts, &[])?;
             granted = vault.grant_with_data(exclusive, &index.subjects, purposes)?;
             Ok(())
         })?;

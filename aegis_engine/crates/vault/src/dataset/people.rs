@@ -8,10 +8,13 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::dataset::Dataset;
-use crate::error::Result;
+use crate::error::{Result, VaultError};
 use crate::format::keystore::Kind;
 use crate::vault::Vault;
 use crate::vault::blob::pseudonym;
+
+/// How often datasets may be written anew by others while they are looked through.
+const TURNS: usize = 100;
 
 /// Rows by person of every live dataset, as far as they were read: a dataset never changes.
 type People = HashMap<Uuid, Arc<Rows>>;
@@ -54,8 +57,18 @@ pub(crate) struct Named {
 }
 
 impl Vault {
-    /// Rows by person of every live dataset.
+    /// Rows by person of every live dataset. One that is written anew at this moment is looked for again.
     pub(crate) fn rows_of_people(&self) -> Result<Vec<Arc<Rows>>> {
+        for _ in 1..TURNS {
+            match self.rows_of_people_once() {
+                Err(VaultError::ObjectShredded { .. } | VaultError::ObjectNotFound { .. }) => {}
+                other => return other,
+            }
+        }
+        self.rows_of_people_once()
+    }
+
+    fn rows_of_people_once(&self) -> Result<Vec<Arc<Rows>>> {
         let live: Vec<Uuid> = {
             let state = self.inner.current()?;
             let all = state.body.records();

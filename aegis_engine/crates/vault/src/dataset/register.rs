@@ -7,6 +7,7 @@ use aegis_policy::{PolicyError, Role, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::dataset::promise::Promise;
 use crate::error::{Result, VaultError};
 use crate::format::keystore::NamedHead;
 use crate::vault::Exclusive;
@@ -32,6 +33,8 @@ pub(crate) struct Register {
     pub of: HashMap<(Role, Subject), Vec<u32>>,
     /// Names under which the ledger of a lineage was kept before there were lineages.
     pub names: BTreeMap<String, BTreeSet<String>>,
+    /// What was promised to the people of a lineage.
+    pub promises: HashMap<String, Promise>,
     /// Datasets from before there were lineages are in it.
     pub adopted: bool,
 }
@@ -45,6 +48,8 @@ pub(crate) struct Claim {
     pub lineages: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<Promise>,
 }
 
 fn damaged(seq: u64) -> VaultError {
@@ -67,6 +72,7 @@ impl Register {
             known: Vec::new(),
             of: HashMap::new(),
             names: BTreeMap::new(),
+            promises: HashMap::new(),
             adopted: false,
         })
     }
@@ -111,17 +117,24 @@ impl Register {
         .into())
     }
 
-    /// From now on an older register is found.
-    pub fn commit(&self, exclusive: &mut Exclusive<'_>) -> Result<()> {
+    /// With the next commit an older register is found.
+    pub fn note(&self, exclusive: &mut Exclusive<'_>) {
         if let Some(mac) = self.hashes.last() {
             let head = NamedHead {
                 count: self.hashes.len() as u64,
                 mac: *mac,
             };
             exclusive.delta.heads.insert(HEAD.to_owned(), head);
-            exclusive.commit()?;
         }
-        Ok(())
+    }
+
+    /// From now on an older register is found.
+    pub fn commit(&self, exclusive: &mut Exclusive<'_>) -> Result<()> {
+        if self.hashes.is_empty() {
+            return Ok(());
+        }
+        self.note(exclusive);
+        exclusive.commit()
     }
 
     pub fn apply(&mut self, vault: &Vault, seq: u64, body: &Value) -> Result<()> {
@@ -145,6 +158,9 @@ impl Register {
                 self.known.len() - 1
             });
             places.push(u32::try_from(place).unwrap_or(u32::MAX));
+            if let Some(promise) = claim.promise {
+                self.promises.insert(lineage.clone(), promise);
+            }
         }
         if let [only] = &claim.lineages[..] {
             let names = self.names.entry(only.clone()).or_default();

@@ -33,6 +33,13 @@ pub(crate) struct Swap {
     pub new: Vec<Finished>,
 }
 
+impl Swap {
+    /// The id of what takes the place.
+    pub fn new_id(&self) -> Uuid {
+        self.new.last().map(Finished::id).unwrap_or_default()
+    }
+}
+
 /// An object opened for re-encryption.
 pub(crate) struct Source {
     pub file: ObjectFile,
@@ -157,24 +164,31 @@ impl Vault {
 
     /// New objects appear and the old ones become tombstones in one keystore write, under a new root: all swaps, or none.
     pub(crate) fn replace(&self, swaps: Vec<Swap>) -> Result<()> {
-        self.replace_with(swaps, |_| Ok(()))
+        self.replace_with(swaps, |_| Ok(()), |_| Ok(()))
     }
 
-    /// As [`replace`](Self::replace), with more that goes into the same keystore write.
+    /// As [`replace`](Self::replace), with more that goes into the same keystore write. `first` is asked under the lock, before
+    /// anything is in place.
     pub(crate) fn replace_with(
         &self,
         mut swaps: Vec<Swap>,
+        first: impl FnOnce(&mut Exclusive<'_>) -> Result<()>,
         more: impl FnOnce(&mut Exclusive<'_>) -> Result<()>,
     ) -> Result<()> {
         let inner = &self.inner;
         let mut exclusive = inner.exclusive()?;
-        for Swap { old, new } in &mut swaps {
+        // All of them, before anything of one is in place.
+        let mut names = Vec::with_capacity(swaps.len());
+        for Swap { old, .. } in &swaps {
             // Shredded, renamed or re-encrypted by somebody else in the meantime?
             let now_known = exclusive.live(old.object)?;
             if now_known.key_record != old.key_record {
                 return Err(VaultError::Closed);
             }
-            let name = now_known.name.clone();
+            names.push(now_known.name);
+        }
+        first(&mut exclusive)?;
+        for (Swap { new, .. }, name) in swaps.iter_mut().zip(names) {
             for object in new {
                 if object.record.kind == Kind::Data && name.is_some() {
                     object.record.name.clone_from(&name);

@@ -25,17 +25,19 @@ use crate::vault::{Inner, Vault};
 
 /// Renames the files in place, then writes all key records in one keystore write: all objects appear, or none.
 pub(crate) fn commit(inner: &Inner, objects: Vec<Finished>) -> Result<()> {
-    commit_with(inner, objects, |_| Ok(()))
+    commit_with(inner, objects, |_| Ok(()), |_| Ok(()))
 }
 
-/// As [`commit`], with more that goes into the same keystore write.
+/// As [`commit`], with more that goes into the same keystore write. `first` is asked under the lock, before anything is in place.
 pub(crate) fn commit_with(
     inner: &Inner,
     mut objects: Vec<Finished>,
+    first: impl FnOnce(&mut Exclusive<'_>) -> Result<()>,
     more: impl FnOnce(&mut Exclusive<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut exclusive = inner.exclusive()?;
     names::claim(&mut exclusive, &objects)?;
+    first(&mut exclusive)?;
     for object in &mut objects {
         place(&mut exclusive, object)?;
     }

@@ -1,6 +1,7 @@
 //! One operation on a vault, for the crash tests: `crash FOLDER OPERATION SEED OBJECT SECOND DATASET`.
 
 mod material;
+mod sets;
 
 use std::path::Path;
 
@@ -83,6 +84,13 @@ fn operate(
         "reencrypt_dataset" => vault.reencrypt(*dataset, None).map(drop),
         "backup" => vault.backup_keystore(backup, &key(3)),
         "destroy" => vault.destroy(None).map(drop),
+        "drafts" => sets::store(vault, sets::FIRST),
+        "extend" => sets::extend(vault, "delivery", sets::NEXT),
+        "amend" => sets::amend(vault),
+        "erase_table" => vault
+            .erase_person(&sets::person(sets::ERASED), None)
+            .map(drop),
+        "drop" => sets::drop_both(vault),
         other => panic!("no operation {other}"),
     }
 }

@@ -9,6 +9,7 @@ use aegis_vault::{FsckOptions, LogTrust, Meta, Provider, Vault, VaultError};
 use uuid::Uuid;
 
 use crate::material::{content, key, large};
+use crate::on_sets as sets;
 use crate::scene::Scene;
 
 /// Which of the two it was.
@@ -77,6 +78,9 @@ pub fn check(scene: &Scene, operation: &str, what: &str) -> Side {
     let declared = scene.declared();
     if operation == "create" {
         return created(scene, what);
+    }
+    if sets::OPERATIONS.contains(&operation) {
+        return sets::check(scene, operation, what);
     }
     let first = Vault::open(&folder, &key(1));
     if let Err(VaultError::VaultDestroyed { .. }) = first {
@@ -211,7 +215,7 @@ fn heads(vault: &Vault, what: &str) -> Side {
 }
 
 /// Every byte authentic, nothing left over, and the vault goes on.
-fn whole(vault: Vault, scene: &Scene, mine: &Provider, what: &str) {
+pub fn whole(vault: Vault, scene: &Scene, mine: &Provider, what: &str) {
     let folder = scene.folder();
     let verified = vault.verify_all(None).unwrap();
     assert!(verified.iter().all(|(_, result)| result.is_ok()), "{what}");

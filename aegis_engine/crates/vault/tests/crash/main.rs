@@ -6,7 +6,10 @@
 mod check;
 #[path = "../bin/material.rs"]
 mod material;
+mod on_sets;
 mod scene;
+#[path = "../bin/sets.rs"]
+mod sets;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,7 +17,7 @@ use std::time::{Duration, Instant};
 use check::{Side, check};
 use scene::{Scene, killed, run, start};
 
-const OPERATIONS: [&str; 20] = [
+const OPERATIONS: [&str; 25] = [
     "create",
     "store",
     "write",
@@ -35,6 +38,11 @@ const OPERATIONS: [&str; 20] = [
     "backup",
     "restore",
     "destroy",
+    "drafts",
+    "extend",
+    "amend",
+    "erase_table",
+    "drop",
 ];
 
 fn number(name: &str, default: usize) -> usize {

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::material::{content, key, store_records};
+use crate::{on_sets, sets};
 
 const KILLED: i32 = 9;
 
@@ -82,6 +83,9 @@ impl Scene {
             store(2),
             store_records(&vault, "dataset", seed).unwrap(),
         ];
+        if on_sets::OPERATIONS.contains(&operation) && operation != "drafts" {
+            sets::store(&vault, sets::FIRST).unwrap();
+        }
         scene.secret = fs::read(folder.join("epoch.key")).unwrap();
         if operation == "restore" {
             let backup = folder.with_extension("backup");

@@ -21,8 +21,8 @@ use crate::format::schema::{Layout, TableSchema, TableTag};
 use crate::object::draft::Finished;
 use crate::object::writer::ObjectWriter;
 use crate::ops::store;
-use crate::vault::Vault;
 use crate::vault::consents::Granted;
+use crate::vault::{Exclusive, Vault};
 
 const ABOUT_MAX: usize = 1 << 20;
 const MEDIA_TYPE: &str = "application/vnd.apache.parquet";
@@ -149,8 +149,10 @@ impl Vault {
         // Only now, so that a table that is refused claims no lineage.
         let mut ids = Vec::with_capacity(checked.len());
         let mut objects = Vec::with_capacity(2 * checked.len());
+        let mut governed = Vec::with_capacity(checked.len());
         for one in checked {
             let facts = self.of_lineage(&one.name, &one.facts, &one.index)?;
+            self.keeps_promise(&facts)?;
             let (data, sidecar) = (one.data, one.sidecar);
             ids.push(data.id());
             objects.push(described(
@@ -161,13 +163,23 @@ impl Vault {
                 &facts,
             )?);
             objects.push(data);
+            governed.push((facts, one.index));
         }
         if objects.is_empty() {
             let what = "there is no table to store".to_owned();
             return Err(VaultError::BadRequest { what });
         }
         let mut granted = Vec::new();
-        store::commit_with(&self.inner, objects, |exclusive| {
+        let first = |_: &mut Exclusive<'_>| {
+            governed.iter().try_for_each(|(facts, index)| {
+                self.none_erased(&index.subjects)?;
+                self.keeps_promise(facts)
+            })
+        };
+        store::commit_with(&self.inner, objects, first, |exclusive| {
+            for (facts, _) in &governed {
+                self.note_promise(exclusive, facts, &[])?;
+            }
             let each = consents
                 .iter()
                 .map(|(purpose, people)| (purpose.as_str(), &**people));

@@ -3,29 +3,30 @@
 //! The new object takes the place of the old one in one keystore write, and the old keys are destroyed as a shred does. Name,
 //! terms and lineages stay, so a spent budget stays spent.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_policy::{RowIndex, Subject};
+use aegis_audit::Event;
+use aegis_policy::{DatasetFacts, RowIndex, Subject};
 use aegis_tables::{Format, Rows, Scan, Table, TableError, Writer};
 use arrow_schema::Schema;
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::dataset::Dataset;
+use crate::dataset::amend::{beyond, reasoned};
+use crate::dataset::anew::Anew;
 use crate::dataset::tables::draft::{Checked, Consents, Governed};
 use crate::dataset::tables::open::{fault, laid_out, reopen};
 use crate::dataset::tables::source::ObjectSource;
 use crate::dataset::tables::store::{PARQUET_CHUNK_LOG2, columns};
-use crate::dataset::{Dataset, described};
 use crate::error::{Result, VaultError};
-use crate::format::header::CHUNK_LOG2;
-use crate::format::keystore::Kind;
-use crate::format::meta::ROWS_ATTR;
 use crate::format::schema::{Layout, TableSchema};
-use crate::object::draft::ObjectRandomness;
 use crate::object::writer::ObjectWriter;
 use crate::ops::reencrypt::{Source, Swap};
-use crate::vault::Vault;
 use crate::vault::consents::Granted;
+use crate::vault::{Exclusive, Vault};
 
 fn bad(what: String) -> VaultError {
     VaultError::BadRequest { what }
@@ -40,49 +41,53 @@ struct More {
 impl Vault {
     /// The table anew, without the rows of these people; nothing of it is visible yet.
     pub(crate) fn table_without(&self, dataset: &Dataset, people: &[Subject]) -> Result<Swap> {
-        self.anew(dataset, |subject| !people.contains(subject), None)
+        let (_, swap) = self.anew(dataset, |subject| !people.contains(subject), None)?;
+        Ok(swap)
     }
 
     /// Puts the rows of each draft behind those of its dataset: all of them, or none. Rows of people who are erased go on the way.
     /// The drafts' terms count for nothing but their classes; consent is recorded as by [`store_drafts`](Self::store_drafts).
     ///
+    /// A delivery is held to what the dataset allows. Rows under another basis, rows that may be used for longer, and people who
+    /// were promised a smaller budget need a `reason`, which is put on record.
+    ///
     /// # Errors
-    /// [`VaultError::BadRequest`] when a dataset is no table or has other columns: nothing has happened then.
+    /// [`VaultError::BadRequest`] when a dataset is no table, is named twice or has other columns, or when a reason is missing:
+    /// nothing has happened then.
     pub fn extend_tables(
         &self,
         tables: Vec<(Uuid, Governed)>,
         mut consents: Consents,
+        reason: &str,
     ) -> Result<(Vec<Uuid>, Vec<Granted>)> {
         for (_, people) in &mut consents {
             people.sort_unstable();
             people.dedup();
         }
+        let mut deliveries = Vec::with_capacity(tables.len());
         let mut swaps = Vec::with_capacity(tables.len());
-        for (object, governed) in tables {
-            let dataset = self.dataset(object)?;
-            let Checked {
-                data, table, index, ..
-            } = governed.check()?;
-            let erased = self.consent()?.erased(&dataset.index.subjects);
-            let erased = erased.map_err(aegis_policy::PolicyError::from)?;
-            let gone: Vec<Subject> = dataset
-                .index
-                .subjects
-                .iter()
-                .zip(erased)
-                .filter_map(|(subject, erased)| erased.then_some(*subject))
-                .collect();
-            let more = More { table, index };
-            swaps.push(self.anew(&dataset, |subject| !gone.contains(subject), Some(&more))?);
-            // The draft's own object never appears.
-            drop(data);
+        for (at, (object, governed)) in tables.into_iter().enumerate() {
+            if deliveries.iter().any(|one: &Delivery| one.object == object) {
+                return Err(bad(format!(
+                    "data set {object} is named twice, the second time in place {at}"
+                )));
+            }
+            let (delivery, swap) = self.delivered(object, governed, reason)?;
+            deliveries.push(delivery);
+            swaps.push(swap);
         }
-        let ids: Vec<Uuid> = swaps
-            .iter()
-            .filter_map(|swap| Some(swap.new.last()?.id()))
-            .collect();
+        let ids = swaps.iter().map(Swap::new_id).collect();
         let mut granted = Vec::new();
-        self.replace_with(swaps, |exclusive| {
+        let first = |_: &mut Exclusive<'_>| {
+            deliveries.iter().try_for_each(|one| {
+                self.none_erased(&one.people)?;
+                reasoned(&self.beyond_promise(&one.facts)?, reason).map(drop)
+            })
+        };
+        self.replace_with(swaps, first, |exclusive| {
+            for one in &deliveries {
+                one.record(self, exclusive, reason)?;
+            }
             let each = consents
                 .iter()
                 .map(|(purpose, people)| (purpose.as_str(), &**people));
@@ -92,55 +97,74 @@ impl Vault {
         Ok((ids, granted))
     }
 
+    /// One dataset with its new rows; nothing of it is visible yet.
+    fn delivered(
+        &self,
+        object: Uuid,
+        governed: Governed,
+        reason: &str,
+    ) -> Result<(Delivery, Swap)> {
+        let dataset = self.dataset(object)?;
+        let mut wider = beyond(&dataset.index.classes, &governed.index.classes);
+        reasoned(&wider, reason)?;
+        let Checked {
+            data, table, index, ..
+        } = governed.check()?;
+        let of = &dataset.index.subjects;
+        let erased = self.consent()?.erased(of);
+        let erased = erased.map_err(aegis_policy::PolicyError::from)?;
+        let gone = of.iter().zip(erased).filter(|(_, erased)| *erased);
+        let gone: HashSet<Subject> = gone.map(|(subject, _)| *subject).collect();
+        let people = index.subjects.clone();
+        let more = More { table, index };
+        let (facts, swap) = self.anew(&dataset, |subject| !gone.contains(subject), Some(&more))?;
+        let beyond = self.beyond_promise(&facts)?;
+        reasoned(&beyond, reason)?;
+        wider.extend(beyond);
+        // The draft's own object never appears.
+        drop(data);
+        let now = swap.new_id();
+        let delivery = Delivery {
+            object,
+            now,
+            people,
+            facts,
+            wider,
+        };
+        Ok((delivery, swap))
+    }
+
     fn anew(
         &self,
         dataset: &Dataset,
         kept: impl Fn(&Subject) -> bool,
         more: Option<&More>,
-    ) -> Result<Swap> {
-        let inner = &self.inner;
+    ) -> Result<(DatasetFacts, Swap)> {
         let id = dataset.id;
         let schema = laid_out(dataset).ok_or_else(|| {
             bad(format!("object {id} has records, not a table; store the new rows as a data set of their own"))
         })?;
-        let places: Vec<usize> = (0..dataset.index.subjects.len())
-            .filter(|row| kept(&dataset.index.subjects[*row]))
-            .collect();
-        let mut index = RowIndex {
-            classes: dataset.index.classes.clone(),
-            class_of: places
-                .iter()
-                .map(|row| dataset.index.class_of[*row])
-                .collect(),
-            subjects: places
-                .iter()
-                .map(|row| dataset.index.subjects[*row])
-                .collect(),
-        };
+        let places = dataset.index.places(kept);
+        let mut index = dataset.index.select(&places);
         let mut facts = dataset.facts.clone();
         facts.lineages = dataset.lineages(self)?;
-        let source = Source::open(inner, id)?;
+        let source = Source::open(&self.inner, id)?;
         let mut meta = source.meta();
-        let created = source.record.created;
         let (record, written) = source.into_written();
         let sealed = Arc::new(ObjectSource::new(written));
         let old = Arc::new(reopen(id, sealed, schema, true)?);
         if let Some(more) = more {
             same_schema(id, &old, &more.table)?;
-            join(&mut index, &more.index)?;
+            index.join(&more.index)?;
             facts = self.of_lineage(&meta.name, &facts, &index)?;
         }
         index.check()?;
-        let sidecar = sidecar_of(self, record.rows, id)?;
-        meta.attrs
-            .insert(ROWS_ATTR.to_owned(), sidecar.id().to_string());
         MEDIA_TYPE.clone_into(&mut meta.media_type);
-        let seed = ObjectRandomness {
-            created,
-            ..ObjectRandomness::fresh()?
-        };
-        let rows = Some(sidecar.id());
-        let data = ObjectWriter::begin(inner, meta, PARQUET_CHUNK_LOG2, Kind::Data, rows, seed)?;
+        let Anew {
+            old: record,
+            sidecar,
+            data,
+        } = Anew::begin(self, &record, meta, PARQUET_CHUNK_LOG2)?;
         let own = Fault::default();
         let failed = |error| {
             let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,13 +188,41 @@ impl Vault {
             csv: None,
             ..schema.clone()
         });
-        let rows = described(sidecar, data.id(), &layout, &index, &facts)?;
-        let mut data = data.complete()?;
-        data.record.name.clone_from(&record.name);
-        Ok(Swap {
+        let anew = Anew {
             old: record,
-            new: vec![rows, data],
-        })
+            sidecar,
+            data,
+        };
+        Ok((facts.clone(), anew.finish(&layout, &index, &facts)?))
+    }
+}
+
+/// A delivery that was written behind its dataset's rows.
+struct Delivery {
+    object: Uuid,
+    now: Uuid,
+    people: Vec<Subject>,
+    facts: DatasetFacts,
+    wider: Vec<&'static str>,
+}
+
+impl Delivery {
+    /// Says in the log what the delivery widened, and promises its people the dataset's budget.
+    fn record(&self, vault: &Vault, exclusive: &mut Exclusive<'_>, reason: &str) -> Result<()> {
+        vault.note_promise(exclusive, &self.facts, &self.wider)?;
+        if self.wider.is_empty() {
+            return Ok(());
+        }
+        let told = json!({
+            "object": self.object.to_string(),
+            "replaced_by": self.now.to_string(),
+            "narrower": [],
+            "wider": self.wider,
+            "rows": self.people.len(),
+            "reason": reason.trim(),
+        });
+        exclusive.inner.log.record(Event::Amend, told)?;
+        Ok(())
     }
 }
 
@@ -237,32 +289,4 @@ fn same_schema(object: Uuid, old: &Table, new: &Table) -> Result<()> {
         told(old.get(at)),
         told(new.get(at))
     )))
-}
-
-/// Puts rows behind others; classes that are there already are not there twice.
-fn join(index: &mut RowIndex, more: &RowIndex) -> Result<()> {
-    let mut place = Vec::with_capacity(more.classes.len());
-    for class in &more.classes {
-        let known = index.classes.iter().position(|other| other == class);
-        let at = known.unwrap_or_else(|| {
-            index.classes.push(class.clone());
-            index.classes.len() - 1
-        });
-        place.push(
-            u16::try_from(at)
-                .map_err(|_| bad("the rows have more than 65 536 classes".to_owned()))?,
-        );
-    }
-    index
-        .class_of
-        .extend(more.class_of.iter().map(|class| place[usize::from(*class)]));
-    index.subjects.extend_from_slice(&more.subjects);
-    Ok(())
-}
-
-/// A writer for the governance rows, with the metadata of those there are.
-fn sidecar_of(vault: &Vault, rows: Option<Uuid>, data: Uuid) -> Result<ObjectWriter> {
-    let known = Source::open(&vault.inner, rows.unwrap_or(data))?;
-    let (meta, seed) = (known.meta(), ObjectRandomness::fresh()?);
-    ObjectWriter::begin(&vault.inner, meta, CHUNK_LOG2, Kind::Rows, None, seed)
 }

@@ -74,6 +74,7 @@ impl Vault {
         };
         // Only now, so that a table that is refused claims no lineage.
         let facts = &self.of_lineage(&meta.name, facts, index)?;
+        self.keeps_promise(facts)?;
         let mut pair = DataAndRows::begin(&self.inner, meta, chunk_log2)?;
         stream(&file, source, &mut pair, scanner.as_mut()).map_err(|error| match error {
             Stop::Vault(error) => error,
