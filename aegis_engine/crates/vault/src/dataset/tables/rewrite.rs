@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_policy::{RowIndex, Subject};
+use aegis_policy::{RowIndex, Subject, distinct};
 use aegis_tables::{Format, Rows, Scan, Table, TableError, Writer};
 use arrow_schema::Schema;
 use uuid::Uuid;
@@ -54,8 +54,7 @@ impl Vault {
         mut consents: Consents,
     ) -> Result<(Vec<Uuid>, Vec<Granted>)> {
         for (_, people) in &mut consents {
-            people.sort_unstable();
-            people.dedup();
+            *people = distinct(people.iter());
         }
         let mut swaps = Vec::with_capacity(tables.len());
         for (object, governed) in tables {
