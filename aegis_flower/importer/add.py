@@ -20,6 +20,7 @@ from aegis_flower.data.schema import Schema, described
 from aegis_flower.errors import AegisError, BadRows, DataError
 from aegis_flower.importer.ahead import ahead
 from aegis_flower.importer.convert import Bad, convert, of_these
+from aegis_flower.importer.memory import reused
 from aegis_flower.importer.reading.batches import Malformed
 from aegis_flower.importer.reading.files import read
 from aegis_flower.importer.sides import HOLDOUT, Side, open_sides, split, store
@@ -112,7 +113,7 @@ def add(
     done = Imported(name)
     start = time.monotonic()
     names = {"train": name, "holdout": name + HOLDOUT} if holdout else {"train": name}
-    with open_sides(vault, names, schema) as sides:
+    with reused(), open_sides(vault, names, schema) as sides:
         for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
             split(vault, sides, table, subjects, holdout)
         _check(done, sides, Path(path), on_bad)
@@ -170,7 +171,7 @@ def extend(
     start = time.monotonic()
     share = holdout_share(cards)
     temporary = {side: f"{n}.delivery-{secrets.token_hex(4)}" for side, n in names.items()}
-    with open_sides(vault, temporary, schema) as sides:
+    with reused(), open_sides(vault, temporary, schema) as sides:
         for table, subjects in _good(vault, Path(path), schema, erased, done, progress):
             split(vault, sides, table, subjects, share)
         _check(done, sides, Path(path), on_bad, every=False)
