@@ -165,7 +165,7 @@ bench-startup: setup ## what importing the client app costs, for steps that trai
 	$(BIN)/python benches/startup.py
 
 bench-data: setup ## imports beside pyarrow, permit to first batch, training on a table beside the same rows in memory
-	$(BIN)/python benches/data_goals.py
+	$(BIN)/python benches/tables/goals.py
 
 lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml

@@ -1,6 +1,6 @@
 """Rows of a governed table under a feature plan: seconds from permit to first batch, and training beside the same rows in memory.
 
-Run: python benches/table_rows.py [--rows 1000000] [--steps 100] [--rounds 5]
+Run: python benches/tables/first_batch.py [--rows 1000000] [--steps 100] [--rounds 5]
 """
 
 from __future__ import annotations

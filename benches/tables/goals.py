@@ -1,6 +1,6 @@
 """The goals of tables: import beside pyarrow, permit to first batch, training from the vault beside memory. Prints a row each.
 
-Run: python benches/data_goals.py [--mib 256] [--rows 1000000] [--rounds 3]
+Run: python benches/tables/goals.py [--mib 256] [--rows 1000000] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import argparse
 import os
 import statistics
 
+import first_batch
 import importing
-import table_rows
 import torch
 
 
@@ -40,19 +40,19 @@ def imports(mib: int, rounds: int) -> None:
 
 def rows_of_tables(rows: int, steps: int, rounds: int) -> None:
     """Rows of what a permit opens."""
-    found = table_rows.measured(rows, steps, rounds)
+    found = first_batch.measured(rows, steps, rounds)
     first, ratio = statistics.median(found.first), statistics.median(found.ratios)
     row(
         f"permit to first batch on {rows} rows",
-        f"<= {table_rows.GOAL_FIRST:g} s",
-        f"{table_rows.told(found.first)} s; {table_rows.told(found.first_cpu)} s of a processor",
-        met=first <= table_rows.GOAL_FIRST,
+        f"<= {first_batch.GOAL_FIRST:g} s",
+        f"{first_batch.told(found.first)} s; {first_batch.told(found.first_cpu)} s of a processor",
+        met=first <= first_batch.GOAL_FIRST,
     )
     row(
         "training on a mixed table, from memory / from the vault",
-        f">= {table_rows.GOAL_RATIO}",
-        table_rows.told(found.ratios),
-        met=ratio >= table_rows.GOAL_RATIO,
+        f">= {first_batch.GOAL_RATIO}",
+        first_batch.told(found.ratios),
+        met=ratio >= first_batch.GOAL_RATIO,
     )
 
 
