@@ -17,7 +17,7 @@ FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup wheels test-wheels clean lock
+.PHONY: test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -170,6 +170,9 @@ bench-secagg: setup ## secure aggregation beside Flower's SecAgg+, same vectors,
 
 bench-startup: setup ## what importing the client app costs, for steps that train and steps that do not
 	$(BIN)/python benches/startup.py
+
+bench-data: setup ## imports beside pyarrow, permit to first batch, training on a table beside the same rows in memory
+	$(BIN)/python benches/tables/goals.py
 
 lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +31,16 @@ class Planned:
         self._reader = vault.table(permit.object, permit=permit, columns=list(wanted))
         self._starts = np.concatenate([[0], np.cumsum(self._reader.blocks(), dtype=np.int64)])
         self._kept: OrderedDict[int, Applied] = OrderedDict()
+        # Where all blocks have room, they lie in one piece, and a batch is taken from it at once.
+        room = self._room(len(self))
+        self._whole = room if _bytes(room) <= _CACHED else None
+
+    def _room(self, rows: int) -> Applied:
+        """Memory for the numbers of some rows; the system gives it when it is written."""
+        empty = self._plan.empty()
+        inputs = {name: np.empty((rows, *a.shape[1:]), a.dtype) for name, a in empty.inputs.items()}
+        label = np.empty((rows, *empty.label.shape[1:]), empty.label.dtype) if empty.label is not None else None
+        return Applied(inputs, label if self.labelled else None)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -54,12 +63,14 @@ class Planned:
             raise
 
     def _gathered(self, places: npt.NDArray[np.int64]) -> Applied:
-        empty = self._plan.empty()
-        inputs = {at: np.zeros((len(places), *a.shape[1:]), a.dtype) for at, a in empty.inputs.items()}
-        label: npt.NDArray[Any] | None = None
-        if self.labelled and empty.label is not None:
-            label = np.zeros((len(places), *empty.label.shape[1:]), empty.label.dtype)
         blocks = np.searchsorted(self._starts, places, side="right") - 1
+        if (whole := self._whole) is not None:
+            for block in np.unique(blocks) if len(self._kept) < len(self._starts) - 1 else ():
+                self._block(int(block))
+            taken = {name: values[places] for name, values in whole.inputs.items()}
+            return Applied(taken, None if whole.label is None else whole.label[places])
+        found = self._room(len(places))
+        inputs, label = found.inputs, found.label
         for block in np.unique(blocks):
             at = np.flatnonzero(blocks == block)
             rows = places[at] - self._starts[block]
@@ -68,7 +79,7 @@ class Planned:
                 inputs[name][at] = values[rows]
             if label is not None and made.label is not None:
                 label[at] = made.label[rows]
-        return Applied(inputs, label)
+        return found
 
     def _block(self, at: int) -> Applied:
         if at in self._kept:
@@ -77,26 +88,35 @@ class Planned:
         rows = int(self._starts[at + 1] - self._starts[at])
         made = self._made(at, rows)
         self._kept[at] = made
-        while len(self._kept) > 1 and sum(_bytes(one) for one in self._kept.values()) > _CACHED:
+        while self._whole is None and len(self._kept) > 1 and sum(_bytes(one) for one in self._kept.values()) > _CACHED:
             _clear(self._kept.popitem(last=False)[1])
         return made
 
     def _made(self, at: int, rows: int) -> Applied:
         """A block, batch by batch into one array of each input."""
-        empty = self._plan.empty()
-        inputs = {name: np.empty((rows, *a.shape[1:]), a.dtype) for name, a in empty.inputs.items()}
-        label = np.empty((rows, *empty.label.shape[1:]), empty.label.dtype) if empty.label is not None else None
+        block = self._room(rows) if self._whole is None else _part(self._whole, int(self._starts[at]), rows)
         done = 0
-        for batch in self._reader.block(at):
-            part = self._plan.apply(batch, label=self.labelled)
-            here = slice(done, done + len(part))
-            for name, values in part.inputs.items():
-                inputs[name][here] = values
-            if label is not None and part.label is not None:
-                label[here] = part.label
-            _clear(part)
-            done += len(part)
-        return Applied(inputs, label if self.labelled else None)
+        try:
+            for batch in self._reader.block(at):
+                part = self._plan.apply(batch, label=self.labelled)
+                into = _part(block, done, len(part))
+                for name, values in part.inputs.items():
+                    into.inputs[name][...] = values
+                if into.label is not None and part.label is not None:
+                    into.label[...] = part.label
+                _clear(part)
+                done += len(part)
+        except BaseException:
+            _clear(block)  # it is not among those that are kept
+            raise
+        return block
+
+
+def _part(made: Applied, first: int, rows: int) -> Applied:
+    """Some of the rows, in the same memory."""
+    here = slice(first, first + rows)
+    inputs = {name: values[here] for name, values in made.inputs.items()}
+    return Applied(inputs, None if made.label is None else made.label[here])
 
 
 def _bytes(made: Applied) -> int:

@@ -17,7 +17,7 @@ from aegis_flower.data import splits
 from aegis_flower.data.schema import Schema
 from aegis_flower.errors import ConfigError, DataError
 from aegis_flower.importer.add import rows_of
-from aegis_flower.importer.sides import HOLDOUT, open_sides, store
+from aegis_flower.importer.sides import HOLDOUT, open_sides, split, store
 from aegis_flower.terms import Terms
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def fill(
         for role, side in sides.items():
             rows = np.flatnonzero(np.isin(own.person, chosen[role]))
             subjects: Any = pa.array(people_of[own.person[rows]], pa.string())
-            side.add(own.table.take(pa.array(rows)), subjects)
+            # Who is held out the experiment says: each side takes all of its own.
+            split(vault, {"train": side}, own.table.take(pa.array(rows)), subjects.dictionary_encode(), 0)
         each = {role: (side, terms(role == "holdout"), names[role]) for role, side in sides.items()}
         store(vault, each, own.schema, cfg.data.holdout, consent_given=True)
     gone: list[str] = []

@@ -111,7 +111,7 @@ def model_predict(
             continue  # told together, at the end
         made: dict[str, Any] = {"row": pa.array(range(batch.first + 1, batch.first + batch.rows + 1))}
         if about.subject is not None:
-            made[about.subject] = found.subjects
+            made[about.subject] = found.subjects.dictionary_decode()
         made |= {name: pa.array(values) for name, values in trained.predict(found.table).items()}
         tables.append(pa.table(made))
     if bad.rows or malformed.count:

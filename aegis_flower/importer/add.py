@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from aegis_engine import Vault, normal_name
 from aegis_flower.data.schema import Schema, described
 from aegis_flower.errors import AegisError, BadRows, DataError
 from aegis_flower.importer.ahead import ahead
-from aegis_flower.importer.convert import Bad, convert
+from aegis_flower.importer.convert import Bad, convert, of_these
+from aegis_flower.importer.memory import reused
 from aegis_flower.importer.reading.batches import Malformed
 from aegis_flower.importer.reading.files import read
-from aegis_flower.importer.sides import HOLDOUT, Side, open_sides, store
+from aegis_flower.importer.sides import HOLDOUT, Side, open_sides, split, store
 from aegis_flower.terms import Terms
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def rows_of(path: Path, schema: Schema, limit: int | None = None) -> tuple[pa.Ta
     for batch in read(path, schema.source, done.malformed):
         found = convert(batch, schema, done.bad, lambda row: f"row-{row}")
         tables.append(found.table)
-        subjects.append(found.subjects)
+        subjects.append(found.subjects.dictionary_decode())
         count += len(found.subjects)
         if limit is not None and count >= limit:
             break
@@ -271,8 +271,9 @@ def _fill(
     progress: Callable[[int], None] | None,
 ) -> None:
     """Reads the file into the sides."""
-    for table, subjects in _good(vault, path, schema, erased, done, progress):
-        _split(vault, sides, table, subjects, share)
+    with reused():
+        for table, subjects in _good(vault, path, schema, erased, done, progress):
+            split(vault, sides, table, subjects, share)
 
 
 def _good(
@@ -282,22 +283,24 @@ def _good(
     erased: OnErased,
     done: Imported,
     progress: Callable[[int], None] | None,
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+) -> Iterator[tuple[pa.Table, pa.DictionaryArray]]:
     """Good rows, batch by batch."""
     import pyarrow as pa
 
     prefix = secrets.token_hex(8)
     read_so_far = 0
+    # Three at work: one parses, one converts, one seals.
     batches = (
         (batch.rows, convert(batch, schema, done.bad, lambda row: f"row-{prefix}-{row}"))
-        for batch in read(path, schema.source, done.malformed)
+        for batch in ahead(read(path, schema.source, done.malformed))
     )
     for rows, converted in ahead(batches):
         table, subjects = converted.table, converted.subjects
         if erased == "drop" and len(subjects):
-            gone = _of_each(subjects, lambda people: _erased(vault, path, people))
+            people = np.array(_erased(vault, path, subjects.dictionary.to_pylist()), dtype=bool)
+            gone = people[np.asarray(subjects.indices)]
             done.erased += int(gone.sum())
-            table, subjects = table.filter(pa.array(~gone)), subjects.filter(pa.array(~gone))
+            table, subjects = table.filter(pa.array(~gone)), of_these(subjects, pa.array(~gone))
         yield table, subjects
         read_so_far += rows
         if progress is not None:
@@ -309,24 +312,6 @@ def _erased(vault: Vault, path: Path, subjects: list[str]) -> list[bool]:
         return vault.consent_erased(subjects)
     except AegisError as error:
         raise DataError(f"{path.name}: an identifier of a person is none: {error}") from None
-
-
-def _split(vault: Vault, sides: dict[str, Side], table: pa.Table, subjects: pa.Array, share: float) -> None:
-    import pyarrow as pa
-
-    if "holdout" not in sides or not len(subjects):
-        sides["train"].add(table, subjects)
-        return
-    out = _of_each(subjects, lambda people: vault.held_out(people, share))
-    for side, mask in (("train", ~out), ("holdout", out)):
-        sides[side].add(table.filter(pa.array(mask)), subjects.filter(pa.array(mask)))
-
-
-def _of_each(subjects: pa.Array, judge: Callable[[list[str]], list[bool]]) -> npt.NDArray[np.bool_]:
-    """What is so of each row's person; everybody is asked about once."""
-    coded = subjects.dictionary_encode()
-    found = np.array(judge(coded.dictionary.to_pylist()), dtype=bool)
-    return np.asarray(found[np.asarray(coded.indices)])
 
 
 def _check(done: Imported, sides: dict[str, Side], path: Path, on_bad: OnBad, *, every: bool = True) -> None:

@@ -24,6 +24,9 @@ _UNSEEN: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
 _SUBJECT_MAX: Final = 256
 # A whole number that is written as one with a fraction.
 WHOLE: Final = r"^([+-]?[0-9]+)\.0+$"
+# Texts that come again and again are converted once each; whether they do, a sample says.
+_SAMPLE: Final = 1024
+_REPEATED: Final = frozenset({"number", "integer", "boolean", "category", "date", "time"})
 _NAMES: Final = 20  # of columns, in a message
 
 
@@ -54,12 +57,12 @@ class Converted:
 
     Attributes:
         table: the columns that are stored, in the schema's order and types.
-        subjects: whom each row is about, as text.
+        subjects: whom each row is about: a dictionary of the people of these rows, and each row's place in it.
         bad: rows of the batch that are not in it.
     """
 
     table: pa.Table
-    subjects: pa.Array
+    subjects: pa.DictionaryArray
     bad: Mask
 
 
@@ -104,7 +107,7 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
             out |= mask
         arrays[name] = array
     if schema.subject is None:
-        subjects = pa.array([alone(batch.first + row) for row in range(batch.rows)], pa.string())
+        subjects = pa.array([alone(batch.first + row) for row in range(batch.rows)], pa.string()).dictionary_encode()
     else:
         with _named(schema.subject, batch, "identifiers of people"):
             subjects, none = _subjects(batch.columns[schema.subject])
@@ -114,8 +117,13 @@ def convert(batch: Batch, schema: Schema, bad: Bad, alone: Callable[[int], str])
     table = pa.table(list(arrays.values()), schema=arrow_schema(schema))
     if out.any():
         keep = pa.array(~out)
-        table, subjects = table.filter(keep), subjects.filter(keep)
+        table, subjects = table.filter(keep), of_these(subjects, keep)
     return Converted(table, subjects, out)
+
+
+def of_these(subjects: pa.DictionaryArray, keep: pa.Array) -> pa.DictionaryArray:
+    """The people of some rows, and nobody else in the dictionary."""
+    return subjects.dictionary_decode().filter(keep).dictionary_encode()
 
 
 def _there(batch: Batch, schema: Schema) -> str:
@@ -141,10 +149,30 @@ def _named(name: str, batch: Batch, wanted: str) -> Iterator[None]:
         ) from None
 
 
-def _subjects(array: pa.Array) -> tuple[pa.Array, Mask]:
+def _subjects(array: pa.Array) -> tuple[pa.DictionaryArray, Mask]:
+    """Whom each row is about, and the rows that say nobody. Each different identifier is looked at once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    array = decoded(array)
+    if pa.types.is_null(array.type):
+        array = pc.cast(array, pa.string())
+    coded = array.dictionary_encode(null_encoding="encode")
+    texts, none = _identifiers(coded.dictionary)
+    # Two spellings may be one person.
+    people = texts.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(pc.take(people.indices, coded.indices), people.dictionary), none[
+        coded.indices
+    ]
+
+
+def _identifiers(array: pa.Array) -> tuple[pa.Array, Mask]:
+    """Identifiers of people in their one spelling, and which are none; these are empty."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if plain(array):
+        return array, np.zeros(len(array), dtype=bool)
     if pa.types.is_floating(array.type):
         # "Not a number" is nobody, and above 2^53 different numbers are one.
         array = where(pc.less_equal(pc.abs(array), 2.0**53), array)
@@ -154,40 +182,79 @@ def _subjects(array: pa.Array) -> tuple[pa.Array, Mask]:
     long = pc.greater(pc.binary_length(texts), _SUBJECT_MAX)
     none = pc.or_(pc.is_null(texts), pc.fill_null(pc.or_(pc.equal(texts, ""), long), fill_value=True))
     none = pc.or_(none, pc.fill_null(pc.match_substring_regex(texts, _UNSEEN), fill_value=True))
-    return pc.fill_null(texts, ""), np.asarray(none.cast(pa.uint8())).astype(bool)
+    return pc.fill_null(texts, ""), _mask(none)
+
+
+def plain(array: pa.Array) -> bool:
+    """Whether all of a column are texts of visible ASCII without a point, of at most 256 bytes: identifiers as they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(array.type) or array.null_count or not len(array):
+        return False
+    sizes = pc.min_max(pc.binary_length(array))
+    if not 1 <= sizes["min"].as_py() <= sizes["max"].as_py() <= _SUBJECT_MAX:
+        return False
+    starts = np.frombuffer(array.buffers()[1], dtype=np.int32)
+    read = np.frombuffer(array.buffers()[2], dtype=np.uint8)[starts[array.offset] : starts[array.offset + len(array)]]
+    return bool(read.min() > ord(" ") and read.max() <= ord("~") and not (read == ord(".")).any())
+
+
+def _mask(test: pa.Array) -> Mask:
+    import pyarrow as pa
+
+    return np.asarray(test.cast(pa.uint8())).astype(bool)
 
 
 def typed(array: pa.Array, column: Column, source: Source) -> tuple[pa.Array, dict[str, Mask]]:
     """The column in its type, and the rows that do not fit, by reason."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     array = decoded(array)
+    if column.kind not in _REPEATED or not _repeats(array):
+        return _typed(array, column, source)
+    coded = array.dictionary_encode(null_encoding="encode")
+    made, wrong = _typed(coded.dictionary, column, source)
+    rows = np.asarray(coded.indices)
+    return pc.take(made, coded.indices), {reason: mask[rows] for reason, mask in wrong.items()}
+
+
+def _repeats(array: pa.Array) -> bool:
+    """Whether the same few texts come again and again."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(array.type) or len(array) < 2 * _SAMPLE:
+        return False
+    return len(pc.unique(array.slice(0, _SAMPLE))) <= _SAMPLE // 4
+
+
+def _typed(array: pa.Array, column: Column, source: Source) -> tuple[pa.Array, dict[str, Mask]]:
+    """As `typed`, value by value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if pa.types.is_null(array.type):
         array = pc.cast(array, pa.string())
     if pa.types.is_floating(array.type):
         # "Not a number" is how some programs write "missing".
-        array = where(pc.invert(pc.is_nan(array)), array)
-    had = pc.is_valid(array)
-    if pa.types.is_string(array.type) and column.kind != "text":
-        had = pc.and_(had, pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(array), ""), fill_value=False))
+        array = where(pc.invert(pc.is_nan(array)), array) if pc.any(pc.is_nan(array)).as_py() else array
     made, reason = MAKERS[column.kind](array, column, source)
     wrong = {}
-    for why, good in _tests(made, had, column, reason):
-        mask = ~np.asarray(good.cast(pa.uint8())).astype(bool)
-        if mask.any():
-            wrong[why] = mask
-    if not column.missing:
+    for why, good in _tests(array, made, column, reason):
+        if pc.all(good).as_py() is False:
+            wrong[why] = ~_mask(good)
+    if not column.missing and made.null_count:
         told = np.logical_or.reduce(list(wrong.values())) if wrong else np.zeros(len(array), dtype=bool)
-        lacks = ~np.asarray(pc.is_valid(made).cast(pa.uint8())).astype(bool) & ~told
+        lacks = ~_mask(pc.is_valid(made)) & ~told
         if lacks.any():
             wrong["missing"] = lacks
-    if column.kind == "number":
+    if "not finite" in wrong:
         made = where(pc.is_finite(made), made)
     return made, wrong
 
 
-def _tests(made: pa.Array, had: pa.Array, column: Column, reason: str) -> Iterator[tuple[str, pa.Array]]:
+def _tests(array: pa.Array, made: pa.Array, column: Column, reason: str) -> Iterator[tuple[str, pa.Array]]:
     """What must hold of every row, and why it is a bad one where it does not."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -195,7 +262,12 @@ def _tests(made: pa.Array, had: pa.Array, column: Column, reason: str) -> Iterat
     def holds(test: pa.Array) -> pa.Array:
         return pc.fill_null(test, fill_value=True)
 
-    yield reason, pc.or_(pc.is_valid(made), pc.invert(had))
+    # What was missing stays so: other rows are lost only where there are more of these.
+    if made.null_count > array.null_count:
+        had = pc.is_valid(array)
+        if pa.types.is_string(array.type) and column.kind != "text":
+            had = pc.and_(had, pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(array), ""), fill_value=False))
+        yield reason, pc.or_(pc.is_valid(made), pc.invert(had))
     if column.kind == "number":
         yield "not finite", holds(pc.is_finite(made))
     if column.low is not None:

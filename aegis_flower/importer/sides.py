@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from aegis_engine import TableDraft, Vault
 from aegis_flower.data.schema import Schema
 from aegis_flower.errors import AegisError
@@ -29,7 +31,6 @@ class Side:
         import pyarrow.parquet as pq
 
         self.draft: TableDraft = vault.create_table(name)
-        self._vault, self._schema = vault, schema
         self._writer = pq.ParquetWriter(
             self.draft, schema, compression="none", use_dictionary=texts or False, write_statistics=False
         )
@@ -37,16 +38,14 @@ class Side:
         self._rows = self._bytes = 0
         self.rows = self.size = 0
 
-    def add(self, table: pa.Table, subjects: pa.Array) -> None:
-        """Rows, and whom they are about."""
-        people = subjects.to_pylist()
-        if not people:
+    def add(self, table: pa.Table) -> None:
+        """Rows of people whom the draft has been told."""
+        if not table.num_rows:
             return
-        self._vault.table_rows(self.draft, people)
         self._waiting.append(table)
-        self._rows += len(people)
+        self._rows += table.num_rows
         self._bytes += table.nbytes
-        self.rows += len(people)
+        self.rows += table.num_rows
         if self._rows >= _GROUP or self._bytes >= _BYTES:
             self._write()
 
@@ -72,6 +71,34 @@ class Side:
                 self._writer.close()
         finally:
             self.draft.abort()
+
+
+def split(vault: Vault, sides: Mapping[str, Side], table: pa.Table, subjects: pa.DictionaryArray, share: float) -> None:
+    """Gives each row to the side its person is on.
+
+    Args:
+        vault: draws by person, and keeps pseudonyms.
+        sides: ``train``, and ``holdout`` where there is one.
+        table: the rows.
+        subjects: their people, as `convert` gives them.
+        share: of the people, on the side of the holdout.
+    """
+    import pyarrow as pa
+
+    names, holdout = subjects.dictionary, sides.get("holdout")
+    starts = np.frombuffer(names.buffers()[1] or bytes(4), dtype=np.int32)[names.offset : names.offset + len(names) + 1]
+    drawn = vault.split_rows(
+        (sides["train"].draft, holdout.draft if holdout else None),
+        share,
+        (names.buffers()[2] or b"", np.ascontiguousarray(starts)),
+        np.ascontiguousarray(subjects.indices, dtype=np.int32),
+    )
+    out = np.frombuffer(drawn, dtype=bool)
+    if holdout is None or not out.any():
+        sides["train"].add(table)
+        return
+    sides["train"].add(table.filter(pa.array(~out)))
+    holdout.add(table.filter(pa.array(out)))
 
 
 @contextmanager

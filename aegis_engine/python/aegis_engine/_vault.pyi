@@ -338,6 +338,30 @@ class Vault:
             PolicyError: AEG-P013 for what is no identifier.
         """
 
+    def split_rows(
+        self,
+        sides: tuple[TableDraft, TableDraft | None],
+        share: float,
+        people: tuple[Buffer, Buffer],
+        person_of: Buffer,
+    ) -> bytes:
+        """Says whom the next rows are about, and on which side of a holdout each is, as `held_out` draws; all of the first class.
+
+        Args:
+            sides: the tables on their way to learn from and to hold out; None where nobody is held out.
+            share: of the people, held out.
+            people: identifiers, each person once: UTF-8 back to back, and one more 32-bit offset than people, as Arrow's
+                text columns have them.
+            person_of: the person of each row, by place among `people`; 32 bits each.
+
+        Returns:
+            One byte a row: 1 where it is held out. Each draft knows the people of its rows, in their order.
+
+        Raises:
+            PolicyError: AEG-P013 for what is no identifier. No draft has taken a row.
+            ValueError: offsets or places that do not fit. No draft has taken a row.
+        """
+
     def store_tables(
         self,
         drafts: Sequence[tuple[TableDraft, Sequence[tuple[str, int | None, bool]], Mapping[str, Any], str | None]],

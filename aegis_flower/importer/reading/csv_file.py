@@ -229,6 +229,8 @@ class _Place:
 
         spans = np.ones(batch.num_rows, dtype=np.int64)
         for column in batch.columns:
+            if not _has_ends(column):
+                continue
             ends = pc.fill_null(pc.count_substring(column, "\n"), 0)
             returns = pc.fill_null(pc.count_substring(column, "\r"), 0)
             if pc.max(returns).as_py():
@@ -259,6 +261,13 @@ class _Place:
             self.last = self.line
             self.record += 1
             self.line += span
+
+
+def _has_ends(column: pa.Array) -> bool:
+    """Whether a line ends within some value; a look at the bytes, which is all that most files need."""
+    bytes_of = column.buffers()[2]
+    read = bytes_of.to_pybytes() if bytes_of is not None else b""
+    return b"\n" in read or b"\r" in read
 
 
 def _ends(text: str) -> int:

@@ -67,4 +67,4 @@ pub use permit::{Action, Authority, Permit, Scope, Witness};
 pub use release::counts::{Block, CountsNoise};
 pub use release::session::DpSession;
 pub use release::{GateLimits, Part, Proposal, Release, TensorSpec};
-pub use rows::{Class, DatasetFacts, Role, RowIndex, RowSet, Subject};
+pub use rows::{BySubject, Class, DatasetFacts, Role, RowIndex, RowSet, Subject, distinct};

@@ -11,5 +11,5 @@ pub use facts::{BASES, DatasetFacts, Role};
 pub(crate) use index::MAGIC;
 pub use index::{Class, MAX_CLASSES, RowIndex};
 pub use set::RowSet;
-pub use subject::Subject;
-pub(crate) use subject::{BySubject, count_distinct};
+pub(crate) use subject::count_distinct;
+pub use subject::{BySubject, Subject, distinct};

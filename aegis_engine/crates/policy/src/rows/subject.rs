@@ -8,7 +8,7 @@ pub type Subject = [u8; 16];
 
 /// Hashes pseudonyms by mixing their two halves: they are keyed MACs, so nobody chooses their collisions.
 #[derive(Default, Clone, Copy)]
-pub(crate) struct SubjectHasher(u64);
+pub struct SubjectHasher(u64);
 
 impl Hasher for SubjectHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -26,7 +26,22 @@ impl Hasher for SubjectHasher {
     }
 }
 
-pub(crate) type BySubject = BuildHasherDefault<SubjectHasher>;
+/// Of maps by pseudonym.
+pub type BySubject = BuildHasherDefault<SubjectHasher>;
+
+/// These subjects, each once, in ascending order. Holds no more than the different ones, where rows of one person lie together.
+pub fn distinct<'s>(subjects: impl Iterator<Item = &'s Subject>) -> Vec<Subject> {
+    let mut all: Vec<Subject> = Vec::new();
+    for subject in subjects {
+        if all.last() != Some(subject) {
+            all.push(*subject);
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all.shrink_to_fit();
+    all
+}
 
 /// Number of different subjects among these.
 pub(crate) fn count_distinct<'s>(subjects: impl Iterator<Item = &'s Subject>) -> u64 {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aegis_policy::{Class, DatasetFacts, RowIndex, Subject};
+use aegis_policy::{Class, DatasetFacts, RowIndex, Subject, distinct};
 use aegis_vault::{Consents, Governed, Granted, VaultError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use uuid::Uuid;
 
 use super::store::{Attrs, meta};
@@ -44,6 +44,17 @@ type Drafted<'py> = (
 /// People by purpose; None for everybody in the tables.
 type Grants = BTreeMap<String, Option<Vec<String>>>;
 
+impl TableDraft {
+    /// The people of the next rows, all of the first class.
+    fn take_rows(&self, people: impl Iterator<Item = Subject>) -> Result<()> {
+        self.inner.with(|coming| {
+            coming.subjects.extend(people);
+            coming.class_of.resize(coming.subjects.len(), 0);
+            Ok(())
+        })
+    }
+}
+
 #[pymethods]
 impl TableDraft {
     #[getter]
@@ -65,12 +76,8 @@ impl TableDraft {
     /// Different people among them.
     #[getter]
     fn people(&self) -> Result<usize> {
-        self.inner.with(|coming| {
-            let mut all = coming.subjects.clone();
-            all.sort_unstable();
-            all.dedup();
-            Ok(all.len())
-        })
+        self.inner
+            .with(|coming| Ok(distinct(coming.subjects.iter()).len()))
     }
 
     fn tell(&self) -> Result<u64> {
@@ -149,6 +156,45 @@ impl Vault {
         })
     }
 
+    /// Says whom the next rows are about, and gives each its side; see the stub.
+    fn split_rows(
+        &self,
+        py: Python<'_>,
+        sides: (PyRef<'_, TableDraft>, Option<PyRef<'_, TableDraft>>),
+        share: f64,
+        people: (Bound<'_, PyAny>, Bound<'_, PyAny>),
+        person_of: &Bound<'_, PyAny>,
+    ) -> Result<Py<PyBytes>> {
+        let (text, ends) = (Bytes::of(&people.0)?, Bytes::of(&people.1)?);
+        let person_of = Bytes::of(person_of)?;
+        let (train, holdout) = (&*sides.0, sides.1.as_deref());
+        let sides = py.detach(|| -> Result<_> {
+            let people = self
+                .inner
+                .people(names(text.as_slice(), ends.as_slice())?.into_iter())?;
+            let out = match holdout {
+                Some(_) => self.inner.drawn_out(&people, share)?,
+                None => vec![false; people.len()],
+            };
+            // Everything is looked at before a draft takes anything.
+            let rows = places(person_of.as_slice(), people.len())?;
+            let of = |side: bool| {
+                let (people, out) = (&people, &out);
+                let rows = rows.iter().filter(move |at| out[**at] == side);
+                rows.map(move |at| people[*at])
+            };
+            train.take_rows(of(false))?;
+            if let Some(holdout) = holdout {
+                holdout.take_rows(of(true))?;
+            }
+            Ok(rows
+                .iter()
+                .map(|at| u8::from(out[*at]))
+                .collect::<Vec<u8>>())
+        })?;
+        Ok(PyBytes::new(py, &sides).unbind())
+    }
+
     /// Makes drafts visible together; see the stub.
     #[pyo3(signature = (drafts, *, grant=None))]
     fn store_tables(
@@ -210,6 +256,38 @@ impl Vault {
         }
         Ok(consents)
     }
+}
+
+fn wrong(what: &'static str) -> Fault {
+    PyValueError::new_err(what).into()
+}
+
+/// The numbers of a buffer, in the machine's order.
+fn numbers(bytes: &[u8]) -> Result<impl Iterator<Item = Option<usize>> + Clone> {
+    let (words, []) = bytes.as_chunks::<4>() else {
+        return Err(wrong("a buffer of 32-bit numbers has 4 bytes for each"));
+    };
+    let number = |word: &[u8; 4]| usize::try_from(i32::from_ne_bytes(*word)).ok();
+    Ok(words.iter().map(number))
+}
+
+/// The texts of an Arrow column without nulls: its bytes, and where the first starts and each ends.
+fn names<'b>(text: &'b [u8], ends: &[u8]) -> Result<Vec<&'b str>> {
+    let ends = numbers(ends)?;
+    let pairs = ends.clone().zip(ends.skip(1));
+    let names = pairs.map(|(start, end)| {
+        let name = text.get(start?..end?)?;
+        std::str::from_utf8(name).ok()
+    });
+    let names: Option<Vec<&str>> = names.collect();
+    names.ok_or_else(|| wrong("people are UTF-8, each from one offset to the next"))
+}
+
+/// The person of each row.
+fn places(person_of: &[u8], people: usize) -> Result<Vec<usize>> {
+    let places = numbers(person_of)?.map(|at| at.filter(|at| *at < people));
+    let places: Option<Vec<usize>> = places.collect();
+    places.ok_or_else(|| wrong("person_of has numbers of people that were not given"))
 }
 
 fn governed((draft, classes, terms, about): Drafted<'_>) -> Result<Governed> {

@@ -186,6 +186,7 @@ pub(crate) fn reasoned(wider: &[&str], reason: &str) -> Result<String> {
 
 /// What a delivery brings that no class of the dataset allows: another lawful basis, rows of a special category as ordinary
 /// ones, a later last day. A delivery brings rows, and terms are changed by an amendment.
+#[cfg(feature = "tables")]
 pub(crate) fn beyond(classes: &[Class], delivered: &[Class]) -> Vec<&'static str> {
     let day = |class: &Class| class.delete_after.unwrap_or(u32::MAX);
     let mut wider = Vec::new();

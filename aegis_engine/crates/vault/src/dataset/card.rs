@@ -195,10 +195,15 @@ impl Vault {
     /// # Errors
     /// AEG-P013 for what is no identifier.
     pub fn held_out(&self, people: &[String], share: f64) -> Result<Vec<bool>> {
+        self.drawn_out(&self.persons(people)?, share)
+    }
+
+    /// As [`held_out`](Self::held_out), by pseudonym.
+    pub fn drawn_out(&self, people: &[Subject], share: f64) -> Result<Vec<bool>> {
         let keyed = self.macs("holdout")?;
         let mut all = Vec::with_capacity(people.len());
-        for person in self.persons(people)? {
-            let drawn = keyed.of(&person);
+        for person in people {
+            let drawn = keyed.of(person);
             let mut first = [0; 8];
             first.copy_from_slice(&drawn[..8]);
             #[allow(clippy::cast_precision_loss)] // a share has no more digits than f64

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use aegis_policy::{Role, Subject};
+use aegis_policy::{Role, Subject, distinct};
 use uuid::Uuid;
 
 use crate::dataset::Dataset;
@@ -47,9 +47,7 @@ impl Vault {
         asked: &[String],
     ) -> Result<Vec<String>> {
         self.adopt_lineages()?;
-        let mut people = people.to_vec();
-        people.sort_unstable();
-        people.dedup();
+        let people = distinct(people.iter());
         // Two stores at once must not both find nobody.
         let mut exclusive = self.inner.exclusive()?;
         let found = self.with_lineages(|register| {
@@ -73,9 +71,9 @@ impl Vault {
             let new: Vec<Subject> = people
                 .iter()
                 .filter(|person| {
-                    let mine = register.of.get(&(role, **person));
+                    let mine = register.lineages_of(role, person);
                     // Somebody known keeps what is theirs; an explicitly named lineage comes to everybody.
-                    mine.is_none_or(|mine| !asked.is_empty() && *mine != every)
+                    mine.is_none_or(|mine| !asked.is_empty() && *mine != *every)
                 })
                 .copied()
                 .collect();
@@ -132,9 +130,7 @@ impl Vault {
                 names: names.into_iter().collect(),
                 promise: None,
             };
-            let mut people = dataset.index.subjects.clone();
-            people.sort_unstable();
-            people.dedup();
+            let people = distinct(dataset.index.subjects.iter());
             claims.push((claim, people));
         }
         // Last: until it is there, this begins again, and says the same.

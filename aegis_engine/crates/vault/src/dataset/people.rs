@@ -101,6 +101,16 @@ impl Vault {
         self.pseudonym(&one)
     }
 
+    /// As [`person`](Self::person), for many of whom each comes once.
+    pub fn people<'n>(&self, identifiers: impl Iterator<Item = &'n str>) -> Result<Vec<Subject>> {
+        let keyed = self.pseudonyms()?;
+        let named = identifiers.map(|identifier| {
+            let one = words::subject(identifier).map_err(aegis_policy::PolicyError::from)?;
+            Ok(pseudonym(&keyed, &one))
+        });
+        named.collect()
+    }
+
     /// As [`person`](Self::person), for many.
     pub fn persons(&self, identifiers: &[String]) -> Result<Vec<Subject>> {
         let keyed = self.pseudonyms()?;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aegis_audit::{Cursor, Event, Log};
-use aegis_policy::{PolicyError, Role, Subject};
+use aegis_policy::{BySubject, PolicyError, Role, Subject};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -29,8 +30,10 @@ pub(crate) struct Register {
     hashes: Vec<[u8; 32]>,
     /// Lineages in the order they came.
     pub known: Vec<String>,
-    /// Positions in `known`.
-    pub of: HashMap<(Role, Subject), Vec<u32>>,
+    /// Sets of positions in `known`, ascending, each set once: people are many, sets are few.
+    sets: Vec<Vec<u32>>,
+    /// A person's set, by its position in `sets`.
+    of: HashMap<(Role, Subject), u32, BySubject>,
     /// Names under which the ledger of a lineage was kept before there were lineages.
     pub names: BTreeMap<String, BTreeSet<String>>,
     /// What was promised to the people of a lineage.
@@ -70,7 +73,8 @@ impl Register {
             cursor: None,
             hashes: Vec::new(),
             known: Vec::new(),
-            of: HashMap::new(),
+            sets: Vec::new(),
+            of: HashMap::default(),
             names: BTreeMap::new(),
             promises: HashMap::new(),
             adopted: false,
@@ -139,7 +143,7 @@ impl Register {
 
     pub fn apply(&mut self, vault: &Vault, seq: u64, body: &Value) -> Result<()> {
         let parsed = || {
-            let sealed = unhex(body["sealed"].as_str()?)?;
+            let sealed = HEXLOWER.decode(body["sealed"].as_str()?.as_bytes()).ok()?;
             let plain = vault.open_blob(DOMAIN, &seq.to_le_bytes(), &sealed).ok()?;
             let (length, rest) = plain.split_first_chunk::<4>()?;
             let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
@@ -166,13 +170,23 @@ impl Register {
             let names = self.names.entry(only.clone()).or_default();
             names.extend(claim.names);
         }
+        // What a set becomes with these lineages: worked out once a set, not once a person.
+        let mut joined: HashMap<Option<u32>, u32> = HashMap::new();
         for person in people {
-            let mine = self.of.entry((claim.role, person)).or_default();
-            mine.extend(&places);
-            mine.sort_unstable();
-            mine.dedup();
+            let key = (claim.role, person);
+            let mine = self.of.get(&key).copied();
+            let set = *joined
+                .entry(mine)
+                .or_insert_with(|| join(&mut self.sets, mine, &places));
+            self.of.insert(key, set);
         }
         Ok(())
+    }
+
+    /// The lineages of a person in that role, by their positions in `known`; none of somebody new.
+    pub fn lineages_of(&self, role: Role, person: &Subject) -> Option<&[u32]> {
+        let set = self.of.get(&(role, *person))?;
+        self.sets.get(*set as usize).map(Vec::as_slice)
     }
 
     /// The lineages of any of these people in that role, the oldest first.
@@ -180,7 +194,9 @@ impl Register {
         let of = people
             .iter()
             .filter_map(|person| self.of.get(&(role, *person)));
-        of.flatten().copied().collect()
+        let met: BTreeSet<u32> = of.copied().collect();
+        let sets = met.iter().filter_map(|set| self.sets.get(*set as usize));
+        sets.flatten().copied().collect()
     }
 
     pub fn append(&mut self, vault: &Vault, claim: &Claim, people: &[Subject]) -> Result<()> {
@@ -207,18 +223,17 @@ impl Register {
     }
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    let digit = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    pairs
-        .iter()
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
+/// The position of a set with more lineages in it.
+fn join(sets: &mut Vec<Vec<u32>>, mine: Option<u32>, more: &[u32]) -> u32 {
+    let old = mine.and_then(|set| sets.get(set as usize));
+    let mut set = old.cloned().unwrap_or_default();
+    set.extend(more);
+    set.sort_unstable();
+    set.dedup();
+    let known = sets.iter().position(|other| *other == set);
+    let place = known.unwrap_or_else(|| {
+        sets.push(set);
+        sets.len() - 1
+    });
+    u32::try_from(place).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! The consent ledger under the vault's word: its head is committed in the keystore, so that an older ledger is noticed.
 
 use aegis_audit::Event;
-use aegis_policy::{ConsentError, ConsentLedger, PolicyError, Prove, Subject};
+use aegis_policy::{ConsentError, ConsentLedger, PolicyError, Prove, Subject, distinct};
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -64,9 +64,7 @@ impl Vault {
         people: &[Subject],
         purposes: &[String],
     ) -> Result<Vec<Granted>> {
-        let mut people = people.to_vec();
-        people.sort_unstable();
-        people.dedup();
+        let people = distinct(people.iter());
         let each = purposes.iter().map(|purpose| (purpose.as_str(), &*people));
         self.grant_each(exclusive, each)
     }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use aegis_audit::Log;
 use aegis_policy::ConsentLedger;
+use data_encoding::HEXLOWER;
 use uuid::Uuid;
 
 use crate::error::{Result, VaultError};
@@ -111,12 +112,7 @@ pub(crate) fn now() -> u64 {
 
 /// Lower-case hexadecimal, as in audit records.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(bytes)
 }
 
 impl Vault {

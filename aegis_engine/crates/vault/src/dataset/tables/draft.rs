@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use aegis_policy::{DatasetFacts, RowIndex, Subject};
+use aegis_policy::{DatasetFacts, RowIndex, Subject, distinct};
 use aegis_tables::Table;
 use uuid::Uuid;
 
@@ -141,8 +141,7 @@ impl Vault {
         mut consents: Consents,
     ) -> Result<(Vec<Uuid>, Vec<Granted>)> {
         for (_, people) in &mut consents {
-            people.sort_unstable();
-            people.dedup();
+            *people = distinct(people.iter());
         }
         let checked = tables.into_iter().map(Governed::check);
         let checked = checked.collect::<Result<Vec<_>>>()?;

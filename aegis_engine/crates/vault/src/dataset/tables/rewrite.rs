@@ -8,7 +8,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_audit::Event;
-use aegis_policy::{DatasetFacts, RowIndex, Subject};
+use aegis_policy::{DatasetFacts, RowIndex, Subject, distinct};
 use aegis_tables::{Format, Rows, Scan, Table, TableError, Writer};
 use arrow_schema::Schema;
 use serde_json::json;
@@ -61,8 +61,7 @@ impl Vault {
         reason: &str,
     ) -> Result<(Vec<Uuid>, Vec<Granted>)> {
         for (_, people) in &mut consents {
-            people.sort_unstable();
-            people.dedup();
+            *people = distinct(people.iter());
         }
         let mut deliveries = Vec::with_capacity(tables.len());
         let mut swaps = Vec::with_capacity(tables.len());
