@@ -19,6 +19,7 @@ from aegis_flower.report import (
     ConfigReport,
     EvaluationReport,
     LostClient,
+    MeasuredReport,
     MechanismReport,
     Refusal,
     ResultsReport,
@@ -138,7 +139,13 @@ def hostile(text: str = HOSTILE) -> RunReport:
                    refusals=(Refusal(round=1, code=text, reason=text),
                              Refusal(round=None, code=text, reason=text))),
         ),
-        results=replace(base.results, unnoised_outputs=(text,), noised_outputs=(text,), public_metrics={text: 1.0}),
+        results=replace(
+            base.results,
+            unnoised_outputs=(text,),
+            noised_outputs=(text,),
+            public_metrics={text: 1.0},
+            metrics=(MeasuredReport(name=text, value=0.5, sd=0.1, group=text),),
+        ),
         secagg=SecAggReport(enabled=True, profile=text),
         files={text: text},
     )  # fmt: skip
