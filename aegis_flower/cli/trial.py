@@ -234,7 +234,8 @@ def _last_line(report: RunReport, folder: Path) -> str:
         said = [f"loss {words.number(results.loss, 3)}"]
     said.append(f"ε {words.run_epsilon(worst)} a record" if worst is not None else "no ε")
     model = report.files.get("model")
-    said.append(f"model {_relative(folder / model)}" if model is not None else "no model")
+    made = model is not None and plain.gave_model(report)
+    said.append(f"model {_relative(folder / str(model))}" if made else "no model")
     return f"{report.run.status}: {', '.join(said)}"
 
 

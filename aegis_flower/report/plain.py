@@ -54,6 +54,11 @@ def interval(results: ResultsReport) -> tuple[float, float, str] | None:
     return max(0.0, middle - half), min(1.0, middle + half), kind
 
 
+def gave_model(report: RunReport) -> bool:
+    """Whether any round put updates into the model."""
+    return any(each.participants for each in report.rounds)
+
+
 def interval_text(results: ResultsReport) -> str:
     """``85.4 % to 86.8 %``; empty without one."""
     found = interval(results)

@@ -27,7 +27,9 @@ from aegis_flower import compose
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "aegis_engine/README.md", "docs/index.md"]
-PAGES += sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs/how-to").glob("*.md"))
+PAGES += sorted(
+    p.relative_to(ROOT).as_posix() for part in ("how-to", "guides") for p in (ROOT / f"docs/{part}").glob("*.md")
+)
 NOT_RUN = re.compile(r"<!-- not run: (\S.*\S) -->")
 
 

@@ -85,6 +85,13 @@ def test_the_summary_never_says_more_than_is_known() -> None:
     assert "predicts a number" in text_of(summary(example(results=ResultsReport(loss=0.25, test_rows=10))))
 
 
+def test_the_weights_that_a_run_started_from_are_not_called_its_model() -> None:
+    rounds = tuple(replace(each, participants=()) for each in example().rounds)
+    shown = Page(render(example(rounds=rounds))).text
+    assert "No round gave a model; model.npz holds what the run started from." in shown
+    assert "The model: model.npz" in Page(render(example())).text
+
+
 def named(*names: str | None) -> RunReport:
     """A deployment of three whose nodes call themselves so."""
     base = deployment()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aegis_flower.report.page.view import Facts, Line, Link, Strong, beside
-from aegis_flower.report.plain import interval
+from aegis_flower.report.plain import gave_model, interval
 from aegis_flower.report.words import (
     THIN,
     UNKNOWN,
@@ -181,5 +181,7 @@ def model_line(report: RunReport) -> Line:
     path = report.files.get("model")
     if path is None:
         return ("No model was written.",)
+    if not gave_model(report):
+        return ("No round gave a model; ", Strong(path), " holds what the run started from.")
     where: Link | Strong = Link(path, beside(path)) if beside(path) else Strong(path)
     return ("The model: ", where, " (NumPy; load with numpy.load).")
