@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aegis_flower import features
+from aegis_flower import archive, features
 from aegis_flower.configs import Config, from_dict
 from aegis_flower.errors import DataError, ModelMismatch
 from aegis_flower.features import Plan
@@ -100,10 +99,9 @@ def load(folder: str | Path) -> TrainedModel:
     if not (folder / MODEL).is_file():
         raise DataError(f"{folder}: there is no {MODEL}; give the folder of a run that ended with a model")
     try:
-        with np.load(folder / MODEL, allow_pickle=False) as stored:
-            weights = {name: stored[name] for name in stored.files}
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile):
-        raise DataError(f"{folder / MODEL}: it is no file of arrays, as a run leaves it") from None
+        weights = archive.read(folder / MODEL)
+    except DataError as error:
+        raise DataError(f"{folder / MODEL}: it is no file of arrays, as a run leaves it ({error})") from None
     report = load_report(folder / JSON)
     plan = features.load(str(folder / FEATURES)) if (folder / FEATURES).is_file() else None
     return TrainedModel(weights, from_dict(report.config.resolved), report, plan)
