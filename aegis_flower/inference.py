@@ -20,8 +20,8 @@ from aegis_flower.data.spec import Spec, built
 from aegis_flower.errors import ConfigError, DataError, ModelMismatch
 from aegis_flower.features import Plan
 from aegis_flower.files import write_atomically
-from aegis_flower.report import JSON_NAME, RunReport, card, load_report
-from aegis_flower.report.artifacts import FEATURES
+from aegis_flower.report import JSON_NAME, RunReport, load_report
+from aegis_flower.report.artifacts import FEATURES, card
 
 TORCH: Final = "model.pt"
 ABOUT: Final = "model.json"  # in an export, in place of the run's report, which names nodes and paths

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
 
 from aegis_flower.configs.check import check
-from aegis_flower.configs.schema import Groups, number_of
+from aegis_flower.configs.keys import number_of
+from aegis_flower.configs.schema import Groups
 from aegis_flower.errors import ConfigError
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -141,3 +142,19 @@ def _said(hint: Any, kind: type[M]) -> M | None:
         if found is not None:
             return found
     return None
+
+
+def number_of(kind: Any, value: Any) -> Any:
+    """JSON does not tell 3 from 3.0; the hash of a config must not depend on which was written."""
+    is_float = kind is float or float in get_args(kind)
+    return (
+        float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) and finite(value) else value
+    )
+
+
+def finite(value: float) -> bool:
+    """Whether a number is one that a float can be."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False

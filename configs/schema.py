@@ -12,12 +12,11 @@ import copy
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 from aegis_flower import data
-from aegis_flower.configs.keys import ASKED, DP, MASKS, TERMS, OneOf, Within, key
+from aegis_flower.configs.keys import ASKED, DP, MASKS, TERMS, OneOf, Within, key, number_of
 from aegis_flower.steps import Step
 from aegis_flower.terms import BASES
 
@@ -393,19 +392,3 @@ def _plain(part: Any) -> dict[str, Any]:
     return {
         k: _plain(v) if dataclasses.is_dataclass(v) else copy.copy(number_of(hints[k], v)) for k, v in values.items()
     }
-
-
-def number_of(kind: Any, value: Any) -> Any:
-    """JSON does not tell 3 from 3.0; the hash of a config must not depend on which was written."""
-    is_float = kind is float or float in get_args(kind)
-    return (
-        float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) and finite(value) else value
-    )
-
-
-def finite(value: float) -> bool:
-    """Whether a number is one that a float can be."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int beyond every float
-        return False

@@ -51,6 +51,7 @@ FLOORS: dict[str, list[str]] = {
         "noise",
         "progress",
         "handle",
+        "under_way",
         "permits",
         "data",
         "secagg",

@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_examples import example
 
 from aegis_flower import features
-from aegis_flower.report import NOT_PRIVATE, card
+from aegis_flower.report import NOT_PRIVATE
+from aegis_flower.report.artifacts import card
 from aegis_flower.report.words import epsilon
 
 SHAPES = {"0.weight": (2, 3), "scale": ()}

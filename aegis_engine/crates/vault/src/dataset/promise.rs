@@ -4,38 +4,11 @@
 //! It is kept in the register of lineages, in records of the dataset's lineages without people.
 
 use aegis_policy::DatasetFacts;
-use serde::{Deserialize, Serialize};
 
-use crate::dataset::register::{Claim, Register};
+use crate::dataset::register::{Claim, Promise, Register};
 use crate::error::{Result, VaultError};
 use crate::vault::Exclusive;
 use crate::vault::Vault;
-
-/// What all runs together may spend on the people of a lineage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Promise {
-    /// ε, in millionths.
-    pub budget_micro_epsilon: u64,
-    /// δ that ε is stated at, in units of 1e-15.
-    pub delta_femto: u64,
-}
-
-impl Promise {
-    pub fn of(facts: &DatasetFacts) -> Self {
-        Self {
-            budget_micro_epsilon: facts.budget_micro_epsilon,
-            delta_femto: facts.delta_femto,
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            budget_micro_epsilon: self.budget_micro_epsilon.min(other.budget_micro_epsilon),
-            delta_femto: self.delta_femto.min(other.delta_femto),
-        }
-    }
-}
 
 impl Register {
     /// The least that was promised to any of these lineages; none where nobody said.

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aegis_audit::{Cursor, Event, Log};
-use aegis_policy::{BySubject, PolicyError, Role, Subject};
+use aegis_policy::{BySubject, DatasetFacts, PolicyError, Role, Subject};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dataset::promise::Promise;
 use crate::error::{Result, VaultError};
 use crate::format::keystore::NamedHead;
 use crate::vault::Exclusive;
@@ -40,6 +39,32 @@ pub(crate) struct Register {
     pub promises: HashMap<String, Promise>,
     /// Datasets from before there were lineages are in it.
     pub adopted: bool,
+}
+
+/// What all runs together may spend on the people of a lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Promise {
+    /// ε, in millionths.
+    pub budget_micro_epsilon: u64,
+    /// δ that ε is stated at, in units of 1e-15.
+    pub delta_femto: u64,
+}
+
+impl Promise {
+    pub fn of(facts: &DatasetFacts) -> Self {
+        Self {
+            budget_micro_epsilon: facts.budget_micro_epsilon,
+            delta_femto: facts.delta_femto,
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            budget_micro_epsilon: self.budget_micro_epsilon.min(other.budget_micro_epsilon),
+            delta_femto: self.delta_femto.min(other.delta_femto),
+        }
+    }
 }
 
 /// What a record says of the people behind it.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from aegis_flower import features, model_files
 from aegis_flower.configs import Config
 from aegis_flower.files import write_atomically
-from aegis_flower.report import card
+from aegis_flower.report.artifacts import card
 from aegis_flower.report.model import RunReport
 from aegis_flower.report.write import write_reports
 
