@@ -152,7 +152,7 @@ class AegisApp:
                 are drafted, for people to review.
             RunFailed: the run gave no model. The report is there and says why.
         """
-        from aegis_flower.cli.trial import quiet, shown
+        from aegis_flower.cli.trial import quieted, shown
         from aegis_flower.errors import DataError
         from aegis_flower.files import claim
 
@@ -175,9 +175,9 @@ class AegisApp:
         if folder is not None and where.is_dir() and any(where.iterdir()):
             raise DataError(f"{where} is not empty; name a new folder")
         where = claim(where)
-        quiet()
         own: dict[str, Any] = {"client_app": self.client, "model": self.model, "metrics": self.metrics}
-        report = shown(cfg, where, said, nodes=nodes, **own, **options)
+        with quieted():
+            report = shown(cfg, where, said, nodes=nodes, **own, **options)
         assert report is not None
         if report.run.status != "finished":
             raise RunFailed(f"the run is {report.run.status}: {report.run.reason}; the report is in {where}")

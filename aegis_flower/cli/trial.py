@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +155,19 @@ def quiet() -> None:
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     logging.getLogger("aegis").setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def quieted() -> Iterator[None]:
+    """`quiet`, for as long as somebody else's process runs ours; then its loggers are as they were."""
+    loggers = [logging.getLogger(name) for name in ("flwr", "aegis")]
+    levels = [logger.level for logger in loggers]
+    quiet()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _Ended(AegisError):

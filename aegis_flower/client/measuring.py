@@ -35,9 +35,8 @@ def check(client: Recipe) -> None:
 
 def _check_kind(client: Recipe, own: Target) -> None:
     asked, metrics = client.config.evaluation.metrics, client.metrics.metrics
-    noised = admission.counts_are_noised(client.config, client.node.terms(client.node.dataset(holdout=True)))
     of_classes = [m.name for m in metrics if m.name in OF_CLASSES]
-    if of_classes and not client.predicts_classes and (asked is not None or noised):
+    if of_classes and not client.predicts_classes and (asked is not None or _noised(client)):
         raise DataMismatch(
             f"the client predicts a number (its Spec has one class), of which {', '.join(of_classes)} would tell noise alone; "
             "name metrics of numbers (evaluation.metrics=[mae,rmse] with the label of a feature plan, else [loss]), or measure "
@@ -49,6 +48,11 @@ def _check_kind(client: Recipe, own: Target) -> None:
             f"the metrics are declared for {target.task} labels with {target.classes} outputs, which the configuration's data "
             f"have; the client's Spec has {own.task} ones with {own.classes}. Give both apps the metrics: metrics=[...]"
         )
+
+
+def _noised(client: Recipe) -> bool:
+    terms = client.node.terms(client.node.dataset(holdout=True))
+    return admission.counts_are_noised(client.config, terms)
 
 
 def _check_group(client: Recipe, name: str) -> None:

@@ -23,6 +23,7 @@ def test_the_built_in_models_fit_every_task_with_its_loss(task: str) -> None:
         "ordinal": "column: y, levels: [a, b, c]",
         "multilabel": "columns: [y, z]",
         "regression": "column: y, low: 0, high: 1",
+        "time-to-event": "column: t, event: y, edges: [1, 2, 4]",
     }[task]
     spec = features.parse(AGE + f"label: {{task: {task}, {label}}}\n").spec
     for cfg in (ModelConfig(), ModelConfig("mlp", [4])):
