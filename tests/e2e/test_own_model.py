@@ -52,9 +52,10 @@ def _run(folder, name, script):
     ]
     assert len(rounds) == 6, "a line for each round, and one for the evaluation"
     assert re.search(r"^accuracy +\d+\.\d % ± \d+\.\d %", done.stdout.replace("\u202f", " "), re.MULTILINE), done.stdout
-    *_, model, report = done.stdout.splitlines()
+    *_, model, report, last = done.stdout.splitlines()
     assert model.startswith("model: ")
     assert report.startswith("report: ")
+    assert "accuracy" in last and "ε" in last, last  # noqa: PT018 - the line that people copy
     return (folder / model.removeprefix("model: ")).parent
 
 

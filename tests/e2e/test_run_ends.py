@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aegis_engine import ComplianceEngine, Vault
-from aegis_flower import VaultClient, aegis_client_app, compose, run_experiment
+from aegis_flower import VaultClient, aegis_client_app, compose, gate, run_experiment
 from aegis_flower.ledger import Ledger, Mechanism, epsilon
 from aegis_flower.report import load_report
 from aegis_flower.report.collect import MISMATCH, clients_seen_by_server, unnoised
@@ -149,13 +149,14 @@ def test_run_and_total_differ_when_vaults_are_used_again(tmp_path):
 
 def test_what_left_without_noise_is_listed():
     off = compose("quickstart", ["privacy=off", "policy.require_dp=false"])
-    assert any("the model updates" in each for each in unnoised(off, []))
-    assert any("counts over held-out rows" in each for each in unnoised(off, []))
+    assert any("the model updates" in each for each in unnoised(off, [], gate.declared(off)))
+    assert any("counts over held-out rows" in each for each in unnoised(off, [], gate.declared(off)))
     test = compose("quickstart", ["privacy.noise=insecure_test", "policy.require_dp=false"])
-    assert any("seed" in each for each in unnoised(test, []))
+    assert any("seed" in each for each in unnoised(test, [], gate.declared(test)))
     rows = compose("quickstart", ["privacy=off", "policy.require_dp=false", "secagg.weighting=rows"])
-    assert any("number of training rows" in each for each in unnoised(rows, []))
-    assert list(unnoised(compose("quickstart"), [])) == [
+    assert any("number of training rows" in each for each in unnoised(rows, [], gate.declared(rows)))
+    plain = compose("quickstart")
+    assert list(unnoised(plain, [], gate.declared(plain))) == [
         "which clients took part in which round, what they call themselves, and error codes"
     ]
 
