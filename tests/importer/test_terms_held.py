@@ -167,6 +167,15 @@ def test_people_of_a_smaller_budget_join_a_set_of_a_larger_one_only_with_a_reaso
     assert (record["wider"], record["reason"], record["rows"]) == (["budget_epsilon"], "they agreed", 3)
 
 
+def test_a_smaller_promise_elsewhere_does_not_stop_deliveries_to_a_set_of_the_same_people(
+    tmp_path: Path, vault: Vault
+) -> None:
+    stored(vault, tmp_path)
+    stored(vault, tmp_path, "study", dataclasses.replace(TERMS, budget_epsilon=1.0))
+    extend(vault, csv(tmp_path, *people(count=3), "newcomer"), "set", SCHEMA, consent_given=True)
+    assert vault.audit_records("amend") == []
+
+
 # -- every term -------------------------------------------------------------------------------------------------------
 
 # Each: wider, narrower; None where there is no such value.

@@ -108,6 +108,8 @@ impl Register {
 
     /// Reads what was appended since.
     pub fn refresh(&mut self, vault: &Vault) -> Result<()> {
+        // Asked first: somebody may append and commit while the log is read.
+        let head = vault.head(HEAD)?;
         let folder = vault.inner.paths.lineage();
         let mut records = match self.cursor {
             Some(cursor) => aegis_audit::read_from(&folder, cursor)?,
@@ -121,12 +123,12 @@ impl Register {
             self.hashes.push(record.hash);
             self.cursor = Some(records.cursor());
         }
-        self.is_whole(vault)
+        self.is_whole(head)
     }
 
     /// What the keystore committed last must lie in what was read: otherwise an older register was put back.
-    pub fn is_whole(&self, vault: &Vault) -> Result<()> {
-        let Some(head) = vault.head(HEAD)? else {
+    fn is_whole(&self, head: Option<NamedHead>) -> Result<()> {
+        let Some(head) = head else {
             return Ok(());
         };
         let place = usize::try_from(head.count).unwrap_or(usize::MAX);

@@ -80,7 +80,7 @@ impl Vault {
         let first = |_: &mut Exclusive<'_>| {
             deliveries.iter().try_for_each(|one| {
                 self.none_erased(&one.people)?;
-                reasoned(&self.beyond_promise(&one.facts)?, reason).map(drop)
+                reasoned(&self.beyond_promise(&one.joining)?, reason).map(drop)
             })
         };
         self.replace_with(swaps, first, |exclusive| {
@@ -117,7 +117,11 @@ impl Vault {
         let people = index.subjects.clone();
         let more = More { table, index };
         let (facts, swap) = self.anew(&dataset, |subject| !gone.contains(subject), Some(&more))?;
-        let beyond = self.beyond_promise(&facts)?;
+        // The dataset spends its own lineages already; only people of others are promised something anew.
+        let own = dataset.lineages(self)?;
+        let mut joining = facts;
+        joining.lineages.retain(|lineage| !own.contains(lineage));
+        let beyond = self.beyond_promise(&joining)?;
         reasoned(&beyond, reason)?;
         wider.extend(beyond);
         // The draft's own object never appears.
@@ -127,7 +131,7 @@ impl Vault {
             object,
             now,
             people,
-            facts,
+            joining,
             wider,
         };
         Ok((delivery, swap))
@@ -201,14 +205,15 @@ struct Delivery {
     object: Uuid,
     now: Uuid,
     people: Vec<Subject>,
-    facts: DatasetFacts,
+    /// The terms, with the lineages that were not the dataset's before.
+    joining: DatasetFacts,
     wider: Vec<&'static str>,
 }
 
 impl Delivery {
     /// Says in the log what the delivery widened, and promises its people the dataset's budget.
     fn record(&self, vault: &Vault, exclusive: &mut Exclusive<'_>, reason: &str) -> Result<()> {
-        vault.note_promise(exclusive, &self.facts, &self.wider)?;
+        vault.note_promise(exclusive, &self.joining, &self.wider)?;
         if self.wider.is_empty() {
             return Ok(());
         }
