@@ -105,11 +105,9 @@ def _read(message: Message) -> wire.Reply | None:
         return None
     if reply is None or not _CODE.fullmatch(reply.code):
         return None
-
-    def plain(text: str, most: int) -> str:
-        return "".join(c for c in text[:most] if c.isprintable())
-
-    return replace(reply, reason=plain(reply.reason, 300), name=plain(reply.name, 128))
+    plain = "".join(c for c in reply.reason[:300] if c.isprintable())
+    name = "".join(c for c in reply.name[:128] if c.isprintable())
+    return replace(reply, reason=plain, name=name)
 
 
 def explain_error(reason: str) -> str:

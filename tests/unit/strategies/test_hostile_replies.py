@@ -109,6 +109,20 @@ def test_a_reply_of_whatever_fields_and_types_loses_its_sender_alone() -> None:
     assert tried > 70
 
 
+def test_a_name_is_kept_plain_and_short_and_decides_nothing() -> None:
+    hostile = "clinic\n\x1b[31m\u202e" + "x" * 10_000
+    exchange, noted = Exchange(1.0), RoundRecord(1)
+    asks = [Message(RecordDict(), node, wire.SHARE) for node in (1, 2, 3)]
+    said = RecordDict({wire.RECORD: ConfigRecord({**GOOD, "name": hostile})})
+    assert dict(exchange.replies(Answers(said), asks, noted)).keys() == {1, 2, 3}  # type: ignore[arg-type]
+    assert exchange.names[1] == "n"
+    assert exchange.names[2].startswith("clinic[31mx")
+    assert len(exchange.names[2]) <= 128
+    assert exchange.names[2].isprintable()
+    unnamed = {key: value for key, value in GOOD.items() if key != "name"}  # of an earlier version
+    assert wire.Reply.from_content(RecordDict({wire.RECORD: ConfigRecord(unnamed)})) is not None
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["add_advert", "add_share", "add_masked", "add_commit", "add_unmask"]))
 def test_a_payload_of_whatever_bytes_loses_its_sender_alone(payload: bytes, step: str) -> None:
