@@ -174,7 +174,7 @@ impl Scene {
             let found: Vec<(&str, Seen)> = found.into_iter().collect();
             assert_eq!(found.len(), 2, "{what}: a side is lost");
             for ((name, seen), lineages) in found.iter().zip(&self.lineages) {
-                self.rows_and_terms(done, name, seen, what);
+                rows_and_terms(done, name, seen, what);
                 let kept = lineages.iter().all(|one| seen.lineages.contains(one));
                 assert!(kept, "{what}: the ledger of {name} is another");
             }
@@ -201,22 +201,6 @@ impl Scene {
                 assert_eq!(without, u64::from(withheld), "{what}: granted anew");
             }
         }
-    }
-
-    fn rows_and_terms(&self, done: &[(&str, usize)], name: &str, seen: &Seen, what: &str) {
-        let count = |name: &str| done.iter().filter(|(one, _)| *one == name).count();
-        assert_eq!(seen.min_rows, 1 + count("amend") as u64, "{what}: {name}");
-        let mut rows = seen.rows.clone();
-        rows.sort_unstable();
-        let mut people = vec![FIRST];
-        for (_, side) in done.iter().filter(|(one, _)| *one == "extend") {
-            let more = i64::try_from(*side).unwrap() * 100;
-            people.push(NEXT.start + more..NEXT.end + more);
-        }
-        people.extend(vec![AGAIN; count("deliver again")]);
-        let mut expected = sets::numbers_of(name, &people, count("erase") > 0);
-        expected.sort_unstable();
-        assert_eq!(rows, expected, "{what}: {name}");
     }
 }
 
@@ -250,6 +234,22 @@ fn race(one: &'static Operation, other: &'static Operation, repeats: usize) {
         assert!(!done.is_empty(), "{what}: both gave up");
         scene.check(&done, &what);
     }
+}
+
+fn rows_and_terms(done: &[(&str, usize)], name: &str, seen: &Seen, what: &str) {
+    let count = |name: &str| done.iter().filter(|(one, _)| *one == name).count();
+    assert_eq!(seen.min_rows, 1 + count("amend") as u64, "{what}: {name}");
+    let mut rows = seen.rows.clone();
+    rows.sort_unstable();
+    let mut people = vec![FIRST];
+    for (_, side) in done.iter().filter(|(one, _)| *one == "extend") {
+        let more = i64::try_from(*side).unwrap() * 100;
+        people.push(NEXT.start + more..NEXT.end + more);
+    }
+    people.extend(vec![AGAIN; count("deliver again")]);
+    let mut expected = sets::numbers_of(name, &people, count("erase") > 0);
+    expected.sort_unstable();
+    assert_eq!(rows, expected, "{what}: {name}");
 }
 
 #[test]
