@@ -142,27 +142,25 @@ def _job(composed: Any, note: Note, folder: Path, overrides: list[str], sweep_di
             from aegis_flower.sweep import budget
 
             budget.check(cfg, Path(note.root))
-    quiet()
-    report = shown(cfg, folder, overrides, **own_app())
+    with quieted():
+        report = shown(cfg, folder, overrides, **own_app())
     if report is not None and report.run.status != "finished":
         raise _Ended(report)
     return report
 
 
-def quiet() -> None:
-    """Flower's and AEGIS's own log lines off the screen: refusals are in the report, and shown at the end."""
-    from flwr.supercore import logger as _  # noqa: F401 - sets its level when imported, so ours must come after
-
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    logging.getLogger("aegis").setLevel(logging.CRITICAL)
-
-
 @contextlib.contextmanager
 def quieted() -> Iterator[None]:
-    """`quiet`, for as long as somebody else's process runs ours; then its loggers are as they were."""
+    """Flower's and AEGIS's own log lines off the screen for a while: refusals are in the report, and shown at the end.
+
+    Only for a while, since the process may be somebody else's: a notebook, a sweep's worker, a test.
+    """
+    from flwr.supercore import logger as _  # noqa: F401 - sets its level when imported, so ours must come after
+
     loggers = [logging.getLogger(name) for name in ("flwr", "aegis")]
     levels = [logger.level for logger in loggers]
-    quiet()
+    for logger, level in zip(loggers, (logging.WARNING, logging.CRITICAL), strict=True):
+        logger.setLevel(level)
     try:
         yield
     finally:
@@ -300,8 +298,7 @@ def single(cfg: Config, folder: Path, overrides: list[str], **options: Any) -> i
     """Runs one configuration into a folder, without Hydra; gives the exit code. `options` are those of `run_experiment`."""
     from aegis_flower.interrupts import Interrupted, watched
 
-    quiet()
-    with watched():
+    with quieted(), watched():
         try:
             report = shown(cfg, folder, overrides, **options)
             if report is not None and report.run.status != "finished":
