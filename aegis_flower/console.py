@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 import os
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -126,3 +129,49 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=stream if isinstance(stream, Tolerant) else Tolerant(stream))  # type: ignore[arg-type]
+
+
+class _Quiet:
+    """Which of a logger's levels holds, of those that runs in several threads ask for: the highest, and at the end its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[str, list[int]] = {}
+        self._own: dict[str, int] = {}
+
+    def ask(self, name: str, level: int) -> None:
+        with self._lock:
+            if not self._asked.get(name):
+                self._own[name] = logging.getLogger(name).level
+            self._asked.setdefault(name, []).append(level)
+            self._set(name)
+
+    def let_go(self, name: str, level: int) -> None:
+        with self._lock:
+            self._asked[name].remove(level)
+            self._set(name)
+
+    def _set(self, name: str) -> None:
+        logging.getLogger(name).setLevel(max(self._asked[name], default=self._own[name]))
+
+
+_QUIET = _Quiet()
+
+
+@contextlib.contextmanager
+def quiet(**levels: int) -> Iterator[None]:
+    """Keeps loggers' lines below a level off the screen for a while; then they are as they were, whoever else was quiet then.
+
+    Only for a while, since the process may be somebody else's: a notebook, a sweep's worker, a test.
+
+    Args:
+        levels: by the loggers' names.
+    """
+    importlib.import_module(
+        "flwr.supercore.logger"
+    )  # sets the level of Flower's logger when first imported: ours must come after
+    with contextlib.ExitStack() as stack:
+        for name, level in levels.items():
+            _QUIET.ask(name, level)
+            stack.callback(_QUIET.let_go, name, level)
+        yield

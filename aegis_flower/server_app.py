@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from aegis_flower import report
 from aegis_flower.configs import Config, from_run_config
-from aegis_flower.console import Tolerant
+from aegis_flower.console import Tolerant, quiet
 from aegis_flower.interrupts import watched
 from aegis_flower.metrics import Metric
 from aegis_flower.report import collect, words
@@ -30,16 +30,9 @@ if TYPE_CHECKING:
     ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
 
 
-@contextmanager
-def quiet_flower() -> Iterator[None]:
+def quiet_flower() -> AbstractContextManager[None]:
     """Flower's lines off the screen of one's own process, which has a line of ours for each round."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return quiet(flwr=logging.WARNING)
 
 
 def aegis_server_app(

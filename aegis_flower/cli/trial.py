@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import traceback
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import typer
 from aegis.cli.output import exit_code
 
 from aegis_flower.cli.progress import Progress, escape
-from aegis_flower.console import console, tolerate
+from aegis_flower.console import console, quiet, tolerate
 from aegis_flower.errors import AegisError, BudgetExceeded, RunFailed
 
 if TYPE_CHECKING:
@@ -149,23 +148,9 @@ def _job(composed: Any, note: Note, folder: Path, overrides: list[str], sweep_di
     return report
 
 
-@contextlib.contextmanager
-def quieted() -> Iterator[None]:
-    """Flower's and AEGIS's own log lines off the screen for a while: refusals are in the report, and shown at the end.
-
-    Only for a while, since the process may be somebody else's: a notebook, a sweep's worker, a test.
-    """
-    from flwr.supercore import logger as _  # noqa: F401 - sets its level when imported, so ours must come after
-
-    loggers = [logging.getLogger(name) for name in ("flwr", "aegis")]
-    levels = [logger.level for logger in loggers]
-    for logger, level in zip(loggers, (logging.WARNING, logging.CRITICAL), strict=True):
-        logger.setLevel(level)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def quieted() -> AbstractContextManager[None]:
+    """Flower's and AEGIS's own log lines off the screen while a run goes on: refusals are in the report, and shown at the end."""
+    return quiet(flwr=logging.WARNING, aegis=logging.CRITICAL)
 
 
 class _Ended(AegisError):

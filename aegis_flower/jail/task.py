@@ -75,7 +75,7 @@ def _called(work: Work) -> npt.NDArray[np.float32]:
     parameters = {key: np.array(values) for key, values in work.parameters.items()}
     # one more than is wanted tells of too many; an app that gives them without end is not heard to its end
     most = len(parameters) + 1
-    given = list(itertools.islice(iter(function(parameters, dict(work.rows), dict(work.settings))), most))
+    given = list(itertools.islice(function(parameters, dict(work.rows), dict(work.settings)), most))
     wanted = [a.shape for a in work.parameters.values()]
     shapes = [np.shape(a) for a in given]
     if shapes != wanted:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis_flower.console import Tolerant, console
+from aegis_flower.console import Tolerant, console, quiet
 from aegis_flower.files import claim
 from aegis_flower.interrupts import Interrupted, watched
 
@@ -89,3 +92,28 @@ def test_training_gives_no_logger_a_second_handler() -> None:
     code = "import logging, flwr.supercore.logger, aegis_flower.train; print(logging.root.handlers)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["[]"]
+
+
+@pytest.mark.parametrize("ends", itertools.permutations(range(3)))
+def test_a_logger_is_as_it_was_in_whatever_order_those_end_who_were_quiet_at_once(ends) -> None:
+    logger = logging.getLogger("aegis.test-of-quiet")
+    logger.setLevel(logging.INFO)
+    levels = [logging.WARNING, logging.CRITICAL, logging.WARNING]
+    held = [quiet(**{logger.name: level}) for level in levels]
+    for one in held:
+        one.__enter__()
+    left = list(levels)
+    for end in ends:
+        assert logger.level == max(left)
+        held[end].__exit__(None, None, None)
+        left.remove(levels[end])
+    assert logger.level == logging.INFO
+
+
+def test_a_logger_is_as_it_was_after_an_error() -> None:
+    logger = logging.getLogger("aegis.test-of-quiet")
+    logger.setLevel(logging.DEBUG)
+    with contextlib.suppress(ZeroDivisionError), quiet(**{logger.name: logging.CRITICAL}):
+        assert logger.level == logging.CRITICAL
+        raise ZeroDivisionError
+    assert logger.level == logging.DEBUG
