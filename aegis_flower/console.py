@@ -97,6 +97,16 @@ class Tolerant:
             raise OSError("no descriptor")
         return self._stream.fileno()
 
+    def close(self) -> None:
+        """Flushes; the stream behind is the process's, and stays open."""
+        self.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a text stream has, such as ``buffer``, is the stream's own, errors and all."""
+        if name.startswith("_"):  # of this object itself, which may be half made, as in a copy
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
     @contextlib.contextmanager
     def _forgiving(self) -> Any:
         try:

@@ -117,3 +117,20 @@ def test_a_logger_is_as_it_was_after_an_error() -> None:
         assert logger.level == logging.CRITICAL
         raise ZeroDivisionError
     assert logger.level == logging.DEBUG
+
+
+def test_whatever_a_text_stream_has_is_there(tmp_path: Path) -> None:
+    stream = (tmp_path / "output").open("w")
+    tolerant = Tolerant(stream)
+    assert [name for name in dir(stream) if not name.startswith("_") and not hasattr(tolerant, name)] == []
+    tolerant.write("a")
+    tolerant.flush()
+    tolerant.buffer.write(b"b")
+    tolerant.close()
+    assert not stream.closed
+    assert (tmp_path / "output").read_bytes() == b"ab"
+    stream.close()
+
+
+def test_a_stream_that_is_not_there_has_nothing_else() -> None:
+    assert not hasattr(Tolerant(None), "buffer")
