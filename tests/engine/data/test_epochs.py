@@ -247,7 +247,8 @@ def test_a_state_of_this_process_is_refused_by_several_workers_and_taken_by_one(
     items.load_state_dict(state)
     two = DataLoader(items, batch_size=None, num_workers=2, multiprocessing_context="spawn")
     batches = iter(two)
-    for _ in range(2):  # each worker; one that is still starting when the loader goes away fails in somebody else's test
+    # each worker refuses; one that is still starting when the loader goes away fails in somebody else's test
+    for _ in range(2):
         with pytest.raises(DatasetError, match="goes on without workers"):
             next(batches)
 
