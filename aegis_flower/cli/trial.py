@@ -192,7 +192,7 @@ def shown(
         from aegis_flower.simulations.submit import APP, submit
 
         try:
-            submit(cfg, folder, overrides, app_dir or APP)
+            submit(cfg, folder, overrides, app_dir or APP, options.get("client_app"))
         except RunFailed:
             if not (folder / JSON_NAME).is_file():
                 raise
