@@ -15,9 +15,11 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 TOOLS := $(abspath $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),aegis_engine/target))/tools
 FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 FUZZ_RUNS ?= 10000000
+# Test files that run at once. Each has a process of its own, so that a file with state of its own stays whole.
+TEST_JOBS ?= 2
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data wheels test-wheels clean lock
+.PHONY: test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -141,7 +143,7 @@ fuzz-secagg: $(FUZZ) ## libFuzzer on the messages and both state machines of sec
 test-python: setup ## Python tests, deployments with real processes among them
 	@mkdir -p .cache
 	$(BIN)/pytest -q -m deployment --durations=10 >.cache/deployments.log 2>&1 & deployments=$$!; \
-		$(BIN)/pytest -q -m "not deployment"; others=$$?; \
+		$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadfile --durations=60 -m "not deployment"; others=$$?; \
 		echo "the deployments go on; their log is .cache/deployments.log"; \
 		wait $$deployments; deployed=$$?; cat .cache/deployments.log; exit $$((others | deployed))
 
@@ -173,6 +175,9 @@ bench-startup: setup ## what importing the client app costs, for steps that trai
 
 bench-data: setup ## imports beside pyarrow, permit to first batch, training on a table beside the same rows in memory
 	$(BIN)/python benches/tables/goals.py
+
+bench-first-model: wheels ## from two wheels and a CSV file to a private model and its report, in an empty home: commands and seconds
+	$(BIN)/python benches/tables/from_two_wheels.py dist
 
 lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml

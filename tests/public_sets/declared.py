@@ -81,9 +81,7 @@ def label(keys: Keys) -> Keys:
 SETS: dict[str, PublicSet] = {
     "iris": PublicSet(task="multiclass", draft=(*RANGES, "target"), labels=("target",), margin=0.3),
     "wine": PublicSet(task="multiclass", draft=(*RANGES, "target"), labels=("target",), margin=0.3),
-    "breast_cancer": PublicSet(
-        task="binary", draft=(*RANGES, "target"), labels=("target",), metric="auroc", margin=0.35
-    ),
+    "breast_cancer": PublicSet(task="binary", draft=(*RANGES, "target"), labels=("target",), margin=0.2),
     "diabetes": PublicSet(
         task="regression",
         draft=(*RANGES, "target"),
