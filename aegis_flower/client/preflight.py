@@ -41,6 +41,7 @@ def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool
     """
     _check_plans(client)
     if trains:
+        _check_weights(client)
         functorch = _once(client, parameters, holdout=False)
         if client.torch_model:
             from aegis_flower.train import Probed
@@ -123,6 +124,16 @@ def _check_plans(client: Recipe) -> None:
         raise DataMismatch(
             f"the server's feature plan has the hash {sent!r:.80}, this node's plan {name} has {plan.sha256}: one model would "
             "mean two things; give both the same file"
+        )
+
+
+def _check_weights(client: Recipe) -> None:
+    """A client that trains by itself would leave the weights of records out without a word."""
+    plan = plan_of(client.spec)
+    if plan is not None and plan.weight is not None and not client.torch_model:
+        raise DataMismatch(
+            f"the feature plan weighs records by {plan.weight.column!r}, and {type(client).__name__} trains by itself "
+            "(torch_model = False), where nothing multiplies the loss of a record by its weight; take weight out of the plan"
         )
 
 
