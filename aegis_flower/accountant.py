@@ -1,6 +1,7 @@
 """Accountant: what a composition of mechanisms comes to. The one file that knows dp-accounting.
 
-Two bounds, both for add-or-remove-one neighbours. RDP composes for mechanisms chosen adaptively (Feldman & Zrnic 2021) and is
+Two bounds, both for add-or-remove-one neighbours. To them an update of a node, noised for whatever its data are, is a step of
+rate 1. RDP composes for mechanisms chosen adaptively (Feldman & Zrnic 2021) and is
 computed here with numpy alone, a vector for each (σ, rate), so that a thousand different mechanisms cost as many additions. PLD,
 by Google's dp-accounting, is tighter, and proved for a mechanism that was chosen in advance.
 """
@@ -252,6 +253,8 @@ def gate_epsilon(steps: Steps, delta: float, *, tight: bool) -> float:
 def person_epsilon(steps: Steps, delta: float, rows: int) -> float:
     """ε at `delta` for a person of whom the data set has `rows` rows, each sampled by itself.
 
+    An update of a node costs a person what it costs the node, whatever number of its rows are the person's.
+
     With k rows, a step's sum moves by one of 0..k clips, Binomial(k, rate) of them: dp-accounting's mixture of Gaussians, tight
     and below what group privacy would say. Counts move by up to k times what one record adds.
     """
@@ -267,22 +270,31 @@ def _person_epsilon(key: tuple[tuple[float, float, str, int], ...], delta: float
     from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant
 
-    if rows > _HOPELESS or len(key) > _PLD_MECHANISMS:
+    if max(_fold(kind, rows) for *_, kind, _ in key) > _HOPELESS or len(key) > _PLD_MECHANISMS:
         return math.inf
     if (
-        max(lower_bound(sigma / rows, rate**rows if rate < 1 else 1.0, n, delta) for sigma, rate, _, n in key)
+        max(
+            lower_bound(sigma / _fold(kind, rows), rate**rows if rate < 1 else 1.0, n, delta)
+            for sigma, rate, kind, n in key
+        )
         > _HOPELESS
     ):
         return math.inf
     # The loss of k rows is about k times as large, so it may be cut k times as coarsely.
-    tool = PLDAccountant(value_discretization_interval=rows * min(_interval(sigma, rate) for sigma, rate, *_ in key))
-    for sigma, rate, _, count in key:
+    interval = min(_fold(kind, rows) * _interval(sigma, rate) for sigma, rate, kind, _ in key)
+    tool = PLDAccountant(value_discretization_interval=interval)
+    for sigma, rate, kind, count in key:
         if rate == 1:
-            event: dp_event.DpEvent = dp_event.GaussianDpEvent(sigma / rows)
+            event: dp_event.DpEvent = dp_event.GaussianDpEvent(sigma / _fold(kind, rows))
         else:
             event = dp_event.MixtureOfGaussiansDpEvent(sigma, list(range(rows + 1)), _binomial(rows, rate))
         tool.compose(event, count)
     return max(float(tool.get_epsilon(delta)), _LEAST)
+
+
+def _fold(kind: str, rows: int) -> int:
+    """How many times what one record moves the rows of a person move, at most."""
+    return 1 if kind == "update" else rows
 
 
 def _binomial(trials: int, rate: float) -> list[float]:

@@ -107,7 +107,7 @@ def resumed(folder: Path) -> Config:
         raise DataError(f"{folder}: the run did all of its {found.config.strategy.rounds} rounds; its model is there")
     cfg = found.config
     privacy = cfg.privacy
-    if privacy.mode == "example":
+    if privacy.on:
         privacy = dataclasses.replace(privacy, noise_multiplier=found.noise_multiplier)
     return dataclasses.replace(
         cfg,

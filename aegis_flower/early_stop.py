@@ -41,7 +41,7 @@ class EarlyStop:
         rule, noise = cfg.strategy.early_stop, 0.0
         if rule.metric is None:
             return None
-        if cfg.privacy.mode == "example" and not rule.metric.startswith(PUBLIC):
+        if cfg.privacy.on and not rule.metric.startswith(PUBLIC):
             noise = gate.counts_mechanism(cfg, cfg.privacy.delta).noise_multiplier
         return cls(rule, rule.metric, noise, metrics)
 

@@ -156,7 +156,7 @@ def _silent(_: str) -> None:
 
 
 def _check_delta(cfg: Config) -> None:
-    if cfg.privacy.mode == "example" and cfg.privacy.delta > cfg.policy.delta:
+    if cfg.privacy.on and cfg.privacy.delta > cfg.policy.delta:
         raise ConfigError(
             "privacy.delta",
             f"{cfg.privacy.delta:g} is above policy.delta={cfg.policy.delta:g}, which the data's terms allow; lower it",

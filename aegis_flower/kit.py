@@ -84,6 +84,27 @@ class _Choice:
         )
 
 
+class _Composer:
+    """The experiment of a run config, composed once: in one process each message of each node asks again.
+
+    Flower's simulation engine sends the client to Ray's workers by pickle, and with it this; what was composed stays behind.
+    """
+
+    def __init__(self, choice: _Choice) -> None:
+        self._choice = choice
+        self._once = functools.lru_cache(maxsize=8)(self._compose)
+
+    def __call__(self, run_config: Mapping[str, Any]) -> Config:
+        frozen = tuple((str(key), str(value)) for key, value in run_config.items() if str(key).startswith("aegis-"))
+        return self._once(frozen)
+
+    def __reduce__(self) -> tuple[type[_Composer], tuple[_Choice]]:
+        return _Composer, (self._choice,)
+
+    def _compose(self, frozen: tuple[tuple[str, str], ...]) -> Config:
+        return self._choice.compose(dict(frozen))[0]
+
+
 class AegisApp:
     """An app of one's own: ``client`` and ``server`` are Flower's components, ``run`` trains in this process.
 
@@ -95,18 +116,13 @@ class AegisApp:
 
     def __init__(self, choice: _Choice, client: Any, model: ModelFn | None, recipe: Mapping[str, Any]) -> None:
         self._choice = choice
-        # In one process each message of each node asks again.
-        self._cached = functools.lru_cache(maxsize=8)(lambda frozen: choice.compose(dict(frozen))[0])
+        self._composed = _Composer(choice)
         own = recipe.get("spec")
         self.model: ModelFn | None = (
             functools.partial(built, model, lambda: own) if model is not None and own is not None else model
         )
         self.metrics: Sequence[Metric] = tuple(recipe.get("metrics", ()))
         self.client: DoorApp = aegis_client_app(client, model=self.model, config=self._composed, **recipe)
-
-    def _composed(self, run_config: Mapping[str, Any]) -> Config:
-        frozen = tuple((str(key), str(value)) for key, value in run_config.items() if str(key).startswith("aegis-"))
-        return self._cached(frozen)
 
     @functools.cached_property
     def server(self) -> ServerApp:

@@ -24,6 +24,7 @@ from aegis_flower.errors import AegisError, BudgetExceeded, ConfigError
 from aegis_flower.mechanism import DELTA, STEPS, Mechanism, RoundMechanism, within
 
 __all__ = [
+    "ALL",
     "NEIGHBOURING",
     "SAMPLER",
     "UNIT",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 SAMPLER = "poisson"
+ALL = "all"  # of a whole update: every row, in its one step
 TERMS_DELTA = 1e-5  # δ of terms that name none
 _NAMELESS = "aegis/v2/privacy-ledger/name"
 
@@ -202,8 +204,8 @@ class Ledger:
             "steps": steps,
             "delta": self.delta,
             "asked_delta": delta,
-            "unit": UNIT,
-            "relation": NEIGHBOURING,
+            "unit": mechanism.unit,
+            "relation": mechanism.relation,
         }
         with ExitStack() as locks:
             for book in sorted(

@@ -10,7 +10,9 @@ from aegis_flower.errors import ConfigError
 if TYPE_CHECKING:
     from aegis_flower.configs import PrivacyConfig
 
-KINDS = ("dpsgd", "counts")
+KINDS = ("dpsgd", "counts", "update")
+RECORD, NODE = "record", "node"  # units: what one step can be told from without
+ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
 # Outside these no accountant is trusted; the engine has the same bounds (crates/noise/src/session.rs).
 SIGMA = (0.05, 1e4)
 CLIP = (1e-6, 1e6)
@@ -30,10 +32,10 @@ class Mechanism:
     """One use of noise.
 
     Attributes:
-        noise_multiplier: standard deviation in units of what one record can add.
-        sample_rate: Poisson rate of a step; 1 for counts.
-        clip: L2 bound of one record's gradient; of counts, the cap of one record's loss.
-        kind: ``dpsgd``, or ``counts`` of an evaluation.
+        noise_multiplier: standard deviation in units of what one record can add; of an update, of what the node's data can move.
+        sample_rate: Poisson rate of a step; 1 for counts and for an update.
+        clip: L2 bound of one record's gradient; of counts, the cap of one record's loss; of an update, its own L2 bound.
+        kind: ``dpsgd``, ``counts`` of an evaluation, or ``update`` of a node, taken whole.
 
     Raises:
         ConfigError: a value is outside the bounds that the accountant is trusted for.
@@ -52,6 +54,22 @@ class Mechanism:
             raise ConfigError("privacy.sample_rate", f"must be above 0 and at most 1 (got {self.sample_rate!r})")
         if self.kind not in KINDS:
             raise ConfigError("privacy.mode", f"{self.kind!r} is no mechanism; there are {', '.join(KINDS)}")
+        if self.kind == "update":
+            within(
+                "privacy.clip", self.clip, (CLIP[0], CLIP[1] / 2)
+            )  # the engine's bounds are those of the sensitivity
+            if self.sample_rate != 1:
+                raise ConfigError("privacy.sample_rate", f"is 1 for a whole update (got {self.sample_rate!r})")
+
+    @property
+    def unit(self) -> str:
+        """What the noise hides: a record, or all data of a node."""
+        return NODE if self.kind == "update" else RECORD
+
+    @property
+    def relation(self) -> str:
+        """How neighbouring data differ: a record more or less, or a node's data against any others, none among them."""
+        return REPLACE_ONE if self.kind == "update" else ADD_REMOVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +78,13 @@ class RoundMechanism:
     whole, so that what is charged is what is drawn, clipped and noised.
 
     Attributes:
-        private: whether gradients are clipped and sums noised (``privacy.mode=example``).
-        noise_multiplier: σ of each step, in units of the clip; 0 without DP.
-        clip: L2 bound of one record's gradient.
-        sample_rate: Poisson rate of each step.
-        steps: steps of the round, empty batches among them.
-        expected_batch: public divisor of each step's noised sum; never taken from the rows there are.
+        private: whether there is noise (``privacy.mode`` is not ``off``).
+        noise_multiplier: σ of each step, in units of the sensitivity; 0 without DP.
+        clip: L2 bound of one record's gradient; with ``privacy.mode=update``, of the node's update.
+        sample_rate: Poisson rate of each step; 1 for an update.
+        steps: steps of the round, empty batches among them; 1 for an update, however many the training takes.
+        expected_batch: public divisor of each step's noised sum; never taken from the rows there are. 1 for an update.
+        kind: ``dpsgd``, or ``update``.
     """
 
     private: bool
@@ -74,10 +93,21 @@ class RoundMechanism:
     sample_rate: float
     steps: int
     expected_batch: float
+    kind: str = "dpsgd"
 
     @classmethod
     def of(cls, cfg: PrivacyConfig, noise_multiplier: float) -> RoundMechanism:
         """The configured one, with the σ that the server names or a run has."""
+        if cfg.mode == "update":
+            return cls(
+                private=True,
+                noise_multiplier=noise_multiplier,
+                clip=cfg.clip,
+                sample_rate=1.0,
+                steps=1,
+                expected_batch=1.0,
+                kind="update",
+            )
         return cls(
             private=cfg.mode == "example",
             noise_multiplier=noise_multiplier,
@@ -94,4 +124,23 @@ class RoundMechanism:
         Raises:
             ConfigError: no accountant is trusted for it, such as for σ = 0.
         """
-        return Mechanism(self.noise_multiplier, self.sample_rate, self.clip)
+        return Mechanism(self.noise_multiplier, self.sample_rate, self.clip, self.kind)
+
+    @property
+    def sensitivity(self) -> float:
+        """How far neighbouring data can move what is noised, in L2: the clip of one record's gradient. An update of a node with
+        other data is another vector within the clip, so it is twice that.
+        """
+        return 2 * self.clip if self.kind == "update" else self.clip
+
+
+def without_noise(cfg: PrivacyConfig) -> RoundMechanism:
+    """How a node draws its batches where no gradient is clipped: without DP, and before a whole update is."""
+    return RoundMechanism(
+        private=False,
+        noise_multiplier=0.0,
+        clip=cfg.clip,
+        sample_rate=cfg.sample_rate,
+        steps=cfg.steps_per_round,
+        expected_batch=cfg.expected_batch,
+    )

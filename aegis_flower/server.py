@@ -19,7 +19,7 @@ from aegis_flower.configs.schedules import server_factor
 from aegis_flower.data.spec import built
 from aegis_flower.early_stop import EarlyStop
 from aegis_flower.errors import ConfigError, RunFailed
-from aegis_flower.ledger import calibrate
+from aegis_flower.ledger import RoundMechanism, calibrate
 from aegis_flower.metrics import Metric, Metrics
 from aegis_flower.node.node import refusals
 from aegis_flower.public_test import PublicTest
@@ -79,7 +79,8 @@ def noise_multiplier(cfg: Config) -> float:
     p = cfg.privacy
     if p.mode == "off":
         return 0.0
-    return p.noise_multiplier or calibrate(p.epsilon, p.delta, p.sample_rate, cfg.total_steps)
+    rate = RoundMechanism.of(p, 0.0).sample_rate
+    return p.noise_multiplier or calibrate(p.epsilon, p.delta, rate, cfg.total_steps)
 
 
 def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:

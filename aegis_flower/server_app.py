@@ -140,5 +140,5 @@ def _headline(written: report.RunReport) -> str:
         found = f"loss {r.loss:.4f}"
     rows = "an unknown number of" if r.test_rows is None else r.test_rows
     worst = words.most_spent(written.clients)
-    spent = f", ε {words.run_epsilon(worst)} a record" if worst is not None else ""
+    spent = f", ε {words.run_epsilon(worst)} {words.per(worst)}" if worst is not None else ""
     return f"run {written.run.status}, {found} over {rows} held-out rows{spent}"

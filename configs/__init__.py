@@ -10,6 +10,7 @@ from aegis_flower.configs.composition import from_hydra as from_hydra
 from aegis_flower.configs.composition import register_schema as register_schema
 from aegis_flower.configs.config import Config as Config
 from aegis_flower.configs.config import from_dict as from_dict
+from aegis_flower.configs.privacy_group import PrivacyConfig as PrivacyConfig
 from aegis_flower.configs.rules import OPTIMISERS as OPTIMISERS
 from aegis_flower.configs.rules import ROBUST as ROBUST
 from aegis_flower.configs.run_config import CARRIED as CARRIED
@@ -24,7 +25,6 @@ from aegis_flower.configs.schema import EarlyStopConfig as EarlyStopConfig
 from aegis_flower.configs.schema import EvaluationConfig as EvaluationConfig
 from aegis_flower.configs.schema import ModelConfig as ModelConfig
 from aegis_flower.configs.schema import PolicyConfig as PolicyConfig
-from aegis_flower.configs.schema import PrivacyConfig as PrivacyConfig
 from aegis_flower.configs.schema import RuntimeConfig as RuntimeConfig
 from aegis_flower.configs.schema import ScheduleConfig as ScheduleConfig
 from aegis_flower.configs.schema import SecaggConfig as SecaggConfig

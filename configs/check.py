@@ -12,8 +12,9 @@ from typing import Any, Final
 from aegis_flower import data
 from aegis_flower.configs import training
 from aegis_flower.configs.keys import keys, kind_name
+from aegis_flower.configs.privacy_group import STEPS_MAX
 from aegis_flower.configs.rules import ROBUST, RULES
-from aegis_flower.configs.schema import STEPS_MAX, Groups
+from aegis_flower.configs.schema import Groups
 from aegis_flower.errors import ConfigError
 from aegis_flower.steps import Step
 
@@ -216,8 +217,13 @@ def _check_secagg(cfg: Groups) -> None:
 def _check_demands(cfg: Groups) -> None:
     """What the run does, against what the data's policy demands."""
     g, p = cfg.privacy, cfg.policy
-    if g.mode == "example" and g.noise == "insecure_test" and p.require_dp:
+    if g.on and g.noise == "insecure_test" and p.require_dp:
         raise ConfigError("privacy.noise", "insecure_test noise protects nobody; it needs policy.require_dp=false")
+    if g.mode == "update" and cfg.secagg.weighting == "rows":
+        raise ConfigError(
+            "secagg.weighting",
+            "rows tells how many rows a node has, which privacy.mode=update hides; take secagg.weighting=uniform",
+        )
     if g.mode == "off" and p.require_dp:
         raise ConfigError("privacy.mode", "the data's policy requires DP; policy.require_dp=false lifts that")
     if not cfg.secagg.enabled and p.require_secure_aggregation:

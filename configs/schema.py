@@ -13,14 +13,13 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from aegis_flower import data
 from aegis_flower.configs.keys import ASKED, DP, MASKS, TERMS, OneOf, Within, key, number_of
+from aegis_flower.configs.privacy_group import PrivacyConfig
 from aegis_flower.steps import Step
 from aegis_flower.terms import BASES
-
-STEPS_MAX: Final = 10**6  # that a ledger takes
 
 
 @dataclass(frozen=True)
@@ -143,42 +142,6 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
-class PrivacyConfig:
-    """Example-level differential privacy (DP-SGD). Every field changes the guarantee.
-
-    The bounds are the engine's and the ledger's own.
-    """
-
-    mode: Annotated[str, OneOf(("example", "off"))] = key(
-        "example", "`example`: DP-SGD at the client, unit: one record. `off` needs `policy.require_dp=false`", DP
-    )
-    epsilon: Annotated[float, Within(0.0, 1e3, True, True)] = key(
-        3.0, "target of the whole run, for a client that takes part in every round", DP
-    )
-    delta: Annotated[float, Within(1e-12, 0.01, open_high=True)] = key(
-        1e-5, "δ; must also be below 1/rows at each node", DP
-    )
-    clip: Annotated[float, Within(1e-6, 1e6)] = key(
-        1.0, "L2 bound of one record's gradient. It scales noise and gradients alike; ε does not depend on it", DP
-    )
-    sample_rate: Annotated[float, Within(0.0, 1.0, True)] = key(
-        0.25, "Poisson: each record joins a step with this probability", DP
-    )
-    steps_per_round: Annotated[int, Within(1, STEPS_MAX)] = key(4, "DP-SGD steps of a round", DP)
-    expected_batch: Annotated[float, Within(1.0, 1e9)] = key(
-        32.0, "public divisor of each step's noised sum; never taken from the rows there are", DP
-    )
-    noise_multiplier: Annotated[float, Within(0.05, 1e4)] | None = key(
-        None,
-        "σ in units of the clip; null calibrates it from ε, δ, rate and steps. When set, `epsilon` is not used",
-        DP,
-    )
-    noise: Annotated[str, OneOf(("secure", "insecure_test"))] = key(
-        "secure", "`insecure_test` is repeatable, stamped NOT PRIVATE and needs `policy.require_dp=false`", DP
-    )
-
-
-@dataclass(frozen=True)
 class EvaluationConfig:
     """Evaluation on held-out rows: a mechanism of its own, charged to the holdout's own ledger."""
 
@@ -254,7 +217,7 @@ class StrategyConfig:
         f"{MASKS}, for rules over groups",
     )
     rounds: Annotated[int, Within(1, 10**6)] = key(
-        10, "rounds; with `privacy.steps_per_round`, the steps that are charged", DP
+        10, "rounds; with `privacy.steps_per_round` (`example`), the steps that are charged", DP
     )
     max_norm: Annotated[float, Within(1e-9, 1e9)] = key(
         4.0,
@@ -372,8 +335,8 @@ class Groups:
 
     @property
     def total_steps(self) -> int:
-        """DP-SGD steps of a client that takes part in every round."""
-        return self.strategy.rounds * self.privacy.steps_per_round
+        """Steps that a client is charged which takes part in every round: those of DP-SGD; of whole updates, one a round."""
+        return self.strategy.rounds * (1 if self.privacy.mode == "update" else self.privacy.steps_per_round)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as plain values."""

@@ -51,7 +51,7 @@ def read(cfg: Config) -> OwnTable:
     """Reads the configured file.
 
     Raises:
-        ConfigError: `data.path` or `data.schema` is not given.
+        ConfigError: `data.path` or `data.schema` is not given, or there is nothing at `data.path`.
         DataError: the file does not read, or rows do not fit the schema.
     """
     if cfg.data.path is None:
@@ -62,6 +62,12 @@ def read(cfg: Config) -> OwnTable:
         )
     if cfg.data.schema is None:
         raise ConfigError("data.schema", f"say what the columns are: aegis data schema {cfg.data.path} > schema.toml")
+    if not Path(cfg.data.path).exists():
+        raise ConfigError(
+            "data.path",
+            f"there is no {cfg.data.path} as seen from {Path.cwd()}; if the file or the project has moved, say where the file is "
+            "now: data.path=FILE, or the same key of the experiment",
+        )
     schema = schemas.read(cfg.data.schema)
     table, subjects = rows_of(Path(cfg.data.path), schema, cfg.data.limit)
     coded = subjects.dictionary_encode()

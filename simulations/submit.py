@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from aegis_flower.configs import CARRIED, Config, carry
 from aegis_flower.console import Tolerant
-from aegis_flower.errors import ConfigError, RunFailed
+from aegis_flower.errors import AppError, ConfigError, RunFailed
 
 APP = Path(__file__).parent / "quickstart"
 
@@ -26,7 +27,7 @@ def run_config(cfg: Config, overrides: Sequence[str], folder: Path) -> dict[str,
     return {CARRIED: carry(cfg, overrides, str(folder.resolve()))}
 
 
-def submit(cfg: Config, folder: Path, overrides: Sequence[str], app: Path = APP) -> None:
+def submit(cfg: Config, folder: Path, overrides: Sequence[str], app: Path = APP, client: Any = None) -> None:
     """Runs an app by ``flwr run`` and waits for it. The report is the server's: what it can know.
 
     Args:
@@ -34,15 +35,19 @@ def submit(cfg: Config, folder: Path, overrides: Sequence[str], app: Path = APP)
         folder: where the server app writes ``report.json``; the SuperLink's machine must see it.
         overrides: what the user wrote, for the report.
         app: folder of the Flower App: the packaged one, or a project's.
+        client: its `ClientApp`, where it is loaded here.
 
     Raises:
         ConfigError: ``runtime=ray`` without Ray.
+        AppError: ``runtime=ray``, and the client holds what cannot be sent to Ray's workers; nothing has started then.
         RunFailed: the run did not finish; the text has the end of its log.
     """
     if cfg.runtime.kind == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError(
             "runtime.kind", "ray is not installed: pip install 'aegis-flower[ray]', or take runtime=inprocess"
         )
+    if cfg.runtime.kind == "ray" and client is not None:
+        _check_sendable(client)
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.runtime.kind == "ray":
         _ray(cfg, folder, overrides, app)
@@ -62,6 +67,20 @@ def submit(cfg: Config, folder: Path, overrides: Sequence[str], app: Path = APP)
 
 def _flwr() -> str:
     return str(Path(sys.executable).with_name("flwr"))
+
+
+def _check_sendable(client: Any) -> None:
+    """Flower sends the loaded client to Ray's workers by pickle. One that does not pickle gives no answer in any round."""
+    from ray import cloudpickle
+
+    try:
+        cloudpickle.dumps(client)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise AppError(
+            f"runtime=ray sends the app's client to workers by pickle, and this one holds what cannot be sent: "
+            f"{type(error).__name__}: {error}. Open files, locks and the like inside the function that uses them, or take "
+            "runtime=inprocess"
+        ) from error
 
 
 def _ray(cfg: Config, folder: Path, overrides: Sequence[str], app: Path) -> None:

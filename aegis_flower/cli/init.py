@@ -14,7 +14,7 @@ _HELP = """Makes a new project: a Flower App under its own name, with its model,
 
   aegis init clinics --template tabular --data patients.csv --label ill
 
-With --data the project trains on a file of yours, which stays where it is.
+With --data the project trains on a file of yours, which stays where it is; the experiment names it from the project's folder.
 Schema, terms and feature plan are drafted from it, for you to review.
 Bounds and levels are not taken from the rows, unless --show-ranges says that they are public.
 

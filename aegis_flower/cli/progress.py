@@ -87,7 +87,7 @@ class Progress:
         first = next((name for name in found if name != "test-rows"), None)
         if first is not None and share is None:  # such as where a number is predicted
             note = f"{before}{first} {found[first]:.3f}"
-        if share is not None and self._cfg.privacy.mode == "example":
+        if share is not None and self._cfg.privacy.on:
             from aegis_flower.report.measured import accuracy_sd
 
             sd = accuracy_sd(self._cfg, record, [])

@@ -187,7 +187,7 @@ def _announce(arguments: list[str], *, yes: bool) -> None:
     try:
         configs = plan.configurations(arguments)
         announce(configs)
-        spends = any(cfg.privacy.mode == "example" for cfg in configs)
+        spends = any(cfg.privacy.on for cfg in configs)
     except AegisError:
         return  # refused in a moment, by the trial that it belongs to
     except Exception as error:  # noqa: BLE001 - a courtesy; what cannot be told beforehand is told afterwards

@@ -192,7 +192,7 @@ def shown(
         from aegis_flower.simulations.submit import APP, submit
 
         try:
-            submit(cfg, folder, overrides, app_dir or APP)
+            submit(cfg, folder, overrides, app_dir or APP, options.get("client_app"))
         except RunFailed:
             if not (folder / JSON_NAME).is_file():
                 raise
@@ -230,7 +230,7 @@ def _last_line(report: RunReport, folder: Path) -> str:
         said[0] += f" (95{words.THIN}% interval {found})"
     if results.accuracy is None and results.loss is not None:
         said = [f"loss {words.number(results.loss, 3)}"]
-    said.append(f"ε {words.run_epsilon(worst)} a record" if worst is not None else "no ε")
+    said.append(f"ε {words.run_epsilon(worst)} {words.per(worst)}" if worst is not None else "no ε")
     model = report.files.get("model")
     made = model is not None and plain.gave_model(report)
     said.append(f"model {_relative(folder / str(model))}" if made else "no model")
@@ -251,7 +251,8 @@ def _guarantee(cfg: Config) -> str:
 
         promised = epsilon({RoundMechanism.of(p, p.noise_multiplier).step: cfg.total_steps}, p.delta)
         promised = math.ceil(promised * 100) / 100
-    return f"ε ≤ {promised:.6g} a record (δ={p.delta:g}), {masks}"
+    unit = "per node" if p.mode == "update" else "a record"
+    return f"ε ≤ {promised:.6g} {unit} (δ={p.delta:g}), {masks}"
 
 
 def simulate(experiment: str, overrides: list[str], runs: Path, **options: Any) -> int:

@@ -42,7 +42,7 @@ def admit(client: Recipe, task: str, sigma: float, *, evaluates: bool, masked: b
         terms = node.terms(node.dataset())
         _check_terms(cfg, terms, masked)
         _check_sigma(cfg, sigma)
-        if cfg.privacy.mode == "example":
+        if cfg.privacy.on:
             asked = RoundMechanism.of(cfg.privacy, sigma)
             node.ledger_of(node.dataset(), terms).check(
                 mechanism=asked.step, steps=asked.steps, budget=terms["budget_epsilon"]
@@ -57,11 +57,11 @@ def admit(client: Recipe, task: str, sigma: float, *, evaluates: bool, masked: b
 
 def counts_are_noised(cfg: Config, terms: DatasetTerms) -> bool:
     """Whether an evaluation is a mechanism: everywhere but where neither the run nor the data ask for privacy."""
-    return cfg.privacy.mode == "example" or terms["require_dp"]
+    return cfg.privacy.on or terms["require_dp"]
 
 
 def _check_terms(cfg: Config, terms: DatasetTerms, masked: bool) -> None:
-    private = cfg.privacy.mode == "example"
+    private = cfg.privacy.on
     if terms["require_secure_aggregation"] and not masked:
         raise OutsideTerms(
             "the data's terms require secure aggregation (require_secure_aggregation), and the answer to this message would "

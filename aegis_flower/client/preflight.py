@@ -189,7 +189,7 @@ def _check_model(client: Recipe, parameters: NDArrays, features: int, label_widt
     model = _built(client, parameters)
     device = _device(client)
     loss = _loss(client)
-    private = trains and client.config.privacy.mode == "example"
+    private = trains and client.config.privacy.by_record
     try:
         if trains:
             probed = training.probe(

@@ -20,7 +20,7 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 
 from aegis_engine import DpSession, Permit, Release, Request, Rng
-from aegis_flower import gate, wire
+from aegis_flower import gate, whole_update, wire
 from aegis_flower.client import admission, preflight
 from aegis_flower.client.recipe import Recipe
 from aegis_flower.configs import Config
@@ -29,6 +29,7 @@ from aegis_flower.errors import AppError, OutsideTerms
 from aegis_flower.features import plan_of
 from aegis_flower.groups import codes
 from aegis_flower.ledger import Reservation, RoundMechanism
+from aegis_flower.mechanism import without_noise
 from aegis_flower.node.node import Node
 from aegis_flower.weights import NDArrays, apply_update, load, weights
 
@@ -49,10 +50,13 @@ class Trained:
     dp: str
     reservation: Reservation | None
     session: DpSession | None = field(default=None, kw_only=True)
+    noised: npt.NDArray[np.float32] | None = field(default=None, kw_only=True)
 
     @property
     def update(self) -> npt.NDArray[np.float32]:
-        """Flat float32 difference."""
+        """Flat float32 difference; where the update was noised whole, what the engine gave."""
+        if self.noised is not None:
+            return self.noised
         with np.errstate(over="ignore", invalid="ignore"):  # the gate makes zeros of what is not finite
             return np.concatenate(
                 [np.asarray(a - b, dtype=np.float32).ravel() for a, b in zip(self.after, self.before, strict=True)]
@@ -203,7 +207,13 @@ class VaultClient(Recipe, NumPyClient):
                 delta=cfg.delta,
                 budget=facts["budget_epsilon"],
             )
-            session = training.session(model, permit, reservation, seed)
+            session = (
+                whole_update.session(
+                    permit, reservation, sum(p.numel() for p in model.parameters() if p.requires_grad), seed
+                )
+                if mechanism.kind == "update"
+                else training.session(model, permit, reservation, seed)
+            )
         data = PermitDataset(self.node.vault, permit, self.spec)
         learning = training.Learning(
             self.loss(),
@@ -212,10 +222,29 @@ class VaultClient(Recipe, NumPyClient):
             self.proximal_mu,
             self.config.model.physical_batch,
         )
-        rng = session or (Rng() if seed is None else Rng.insecure_test(seed))
-        result = training.train(model, data, mechanism, rng, learning, probed=self.probed)
         dp = "off" if session is None else cfg.noise
-        return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
+        if mechanism.kind != "update":
+            rng = session or _rng(seed)
+            result = training.train(model, data, mechanism, rng, learning, probed=self.probed)
+            return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
+        assert session is not None
+        result = training.train(model, data, without_noise(cfg), _rng(seed), learning, probed=self.probed)
+        trained = [p.requires_grad for p in model.parameters()]
+        freed = whole_update.noised(parameters, weights(model), trained, session, mechanism.clip)
+        self._say_if_cut(freed)
+        after = apply_update(parameters, freed)
+        return Trained(parameters, after, permit, result, dp, reservation, session=session, noised=freed)
+
+    def _say_if_cut(self, update: npt.NDArray[np.float32]) -> None:
+        """The noise of a whole update is long; what the gate cuts off is the update's, too."""
+        norm, most = float(np.linalg.norm(update.astype(np.float64))), self.config.strategy.max_norm
+        if norm > most:
+            log.warning(
+                "aegis: the noised update has norm %.3g, and strategy.max_norm=%g scales it down to that: the model learns so "
+                "much less per round. Raise strategy.max_norm, or lower privacy.clip",
+                norm,
+                most,
+            )
 
     def _insecure_seed(self, round_: int) -> int | None:
         """The node's number is in it: noise that all nodes share would not average out."""
@@ -331,6 +360,10 @@ class VaultClient(Recipe, NumPyClient):
         if leave.counts is not None:
             self._commit(leave.permit, leave.counts.reservation)
         return freed
+
+
+def _rng(seed: int | None) -> Rng:
+    return Rng() if seed is None else Rng.insecure_test(seed)
 
 
 def numpy_client(made: object) -> NumPyClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def _fill(made: Path, name: str, chosen: Template, rows: Rows | None, templates:
         if rows is None:
             rows, where = Rows(example.write(made), show_ranges=True), str(example.FILE)
         else:
-            where = str(rows.file.absolute())
+            where = _from(made.with_name(name), rows.file)
         lacking = _tables(made, name, rows)
         told |= {"data": "table", "path": where, "public": rows.show_ranges, "lacking": lacking}
     environment = Environment(  # noqa: S701 - Python, TOML and YAML, each value quoted where it stands
@@ -113,6 +114,15 @@ def _fill(made: Path, name: str, chosen: Template, rows: Rows | None, templates:
             else:
                 shutil.copyfile(file, target)
     return lacking
+
+
+def _from(folder: Path, file: Path) -> str:
+    """A file's place as the project's folder sees it: experiments travel, and say nothing of where this machine keeps things.
+
+    ``..`` leaves the folder that there really is, so links are followed first; the file keeps its own name, link or not.
+    """
+    there = file.absolute().parent.resolve() / file.absolute().name
+    return Path(os.path.relpath(there, folder.parent.resolve() / folder.name)).as_posix()
 
 
 def _target(inner: Path, name: str, *, shared: bool) -> Path:

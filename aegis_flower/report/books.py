@@ -17,7 +17,17 @@ from aegis_engine import ComplianceEngine, Vault, audit_verify
 from aegis_flower import report
 from aegis_flower.configs import Config
 from aegis_flower.errors import AegisError, AuditError
-from aegis_flower.ledger import NEIGHBOURING, SAMPLER, UNIT, Ledger, Mechanism, RoundMechanism, epsilon, mechanism_of
+from aegis_flower.ledger import (
+    ALL,
+    NEIGHBOURING,
+    SAMPLER,
+    UNIT,
+    Ledger,
+    Mechanism,
+    RoundMechanism,
+    epsilon,
+    mechanism_of,
+)
 from aegis_flower.node.keys import DATASET, KEY_FILE, VAULT
 from aegis_flower.node.node import HOLDOUT
 from aegis_flower.simulations.provision import SimulatedNode
@@ -166,13 +176,14 @@ def _audit(vault: Vault, checkpoint: tuple[int, bytes] | None) -> report.AuditRe
     return report.AuditReport(records=records, head=head.hex(), verified=verified)
 
 
-def stated(source: str, mechanism: Mechanism | RoundMechanism | None, steps: int, noise: str | None) -> dict[str, Any]:
+def stated(source: str, mechanism: Mechanism | None, steps: int, noise: str | None) -> dict[str, Any]:
     """The fields of a `ClientReport` that say what its ε is about; None where steps were of several mechanisms."""
+    whole = mechanism is not None and mechanism.kind == "update"
     return {
         "source": source,
-        "unit": UNIT,
-        "neighbouring": NEIGHBOURING,
-        "sampler": SAMPLER,
+        "unit": mechanism.unit if mechanism else UNIT,  # what hides a node hides each of its records
+        "neighbouring": mechanism.relation if mechanism else NEIGHBOURING,
+        "sampler": ALL if whole else SAMPLER,
         "accountant": ACCOUNTANT,
         "noise_multiplier": mechanism.noise_multiplier if mechanism else None,
         "sample_rate": mechanism.sample_rate if mechanism else None,
@@ -232,7 +243,7 @@ def epsilon_until(account: Account, round_: int) -> float | None:
 
 def differences(cfg: Config, sigma: float, books: list[Book]) -> Iterator[str]:
     """Where what the nodes recorded is not what the run's configuration says."""
-    asked = RoundMechanism.of(cfg.privacy, sigma) if cfg.privacy.mode == "example" else None
+    asked = RoundMechanism.of(cfg.privacy, sigma) if cfg.privacy.on else None
     groups: dict[str, list[str]] = {}
     for book in books:
         if book.train is not None:
@@ -249,7 +260,9 @@ def differences(cfg: Config, sigma: float, books: list[Book]) -> Iterator[str]:
 
 def _differ(asked: RoundMechanism | None, account: Account) -> Iterator[str]:
     for m, n in account.mechanisms.items():
-        if asked is None or (m.noise_multiplier, m.sample_rate) != (asked.noise_multiplier, asked.sample_rate):
+        if asked is not None and m.kind != asked.kind:
+            yield f"the ledger holds {n} steps of {m.kind}; the run's configuration says {asked.kind}"
+        elif asked is None or (m.noise_multiplier, m.sample_rate) != (asked.noise_multiplier, asked.sample_rate):
             says = "no DP" if asked is None else f"σ={asked.noise_multiplier:g}, rate {asked.sample_rate:g}"
             yield (
                 f"the ledger holds {n} steps with σ={m.noise_multiplier:g}, rate {m.sample_rate:g}; the run's configuration "

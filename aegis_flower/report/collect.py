@@ -169,7 +169,7 @@ def _reason(failure: BaseException | None) -> str | None:
 def is_private(cfg: Config, read: list[Book]) -> bool:
     """Whether every release of the run carried secure noise, by the engine's records; without any, by the configuration."""
     seen = {dp for book in read for dp in book.dp | book.counts_dp}
-    return cfg.privacy.mode == "example" and cfg.privacy.noise == "secure" and seen <= {"secure"}
+    return cfg.privacy.on and cfg.privacy.noise == "secure" and seen <= {"secure"}
 
 
 # -- rounds ---------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def clients_seen_by_server(cfg: Config, outcome: Outcome) -> list[report.ClientR
     if bound is not None:
         mechanism = RoundMechanism.of(cfg.privacy, outcome.noise_multiplier)
         stated = {
-            **books.stated("upper_bound", mechanism, len(trained) * mechanism.steps, cfg.privacy.noise),
+            **books.stated("upper_bound", mechanism.step, len(trained) * mechanism.steps, cfg.privacy.noise),
             "epsilon": bound,
             "delta": cfg.privacy.delta,
         }

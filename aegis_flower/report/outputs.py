@@ -27,7 +27,7 @@ def _counts(cfg: Config, metrics: Metrics) -> str:
 
 def noises(cfg: Config) -> bool:
     """Whether the configuration asks for noise at all."""
-    return cfg.privacy.mode == "example"
+    return cfg.privacy.on
 
 
 def noised(cfg: Config, read: list[Book], metrics: Metrics) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aegis_flower.report.words import (
+    NODE,
     THIN,
     audit_totals,
     clean,
@@ -76,6 +77,7 @@ def meaning(report: RunReport) -> tuple[str, ...]:
     value = worst.epsilon
     odds = math.exp(min(value, 700.0))
     what = "person" if worst.unit == "client" else "record"
+    node = worst.unit == NODE
     if value > _LARGE:
         plain = (
             f"An ε of {epsilon(value)} bounds next to nothing: it would allow odds that are {odds:.0e} times as large. "
@@ -89,11 +91,25 @@ def meaning(report: RunReport) -> tuple[str, ...]:
             f"from the model at most {factor}-fold (e to the power of ε, here {epsilon(value)}). Who thought it 50{THIN}% likely "
             f"that a certain {what} was in may be {sure} sure after that, and no surer."
         )
-    if worst.neighbouring in {"add_remove", "zero_out"}:  # the words are about a record that is in or is not
+    if node:
+        said.append(
+            plain.replace(
+                f"whether one {what} was in the data or not",
+                "whether one node had the data it has, or any others, or none,",
+            ).replace(f"that a certain {what} was in", "that a node had certain data")
+        )
+        said.append(
+            "The unit is all data of a node together, so each record and each person in them has that bound at least."
+        )
+    elif worst.neighbouring in {"add_remove", "zero_out"}:  # the words are about a record that is in or is not
         said.append(plain)
     said.append(
-        "δ is about the probability that this bound does not hold. ε adds up over runs on the same people. A person with "
-        f"several {what}s is protected less; where a report knows by how much, it says so."
+        "δ is about the probability that this bound does not hold. ε adds up over runs on the same people."
+        + (
+            ""
+            if node
+            else f" A person with several {what}s is protected less; where a report knows by how much, it says so."
+        )
     )
     if worst.source == "upper_bound":
         said.append(
@@ -157,7 +173,8 @@ def _privacy(report: RunReport) -> str:
         return "Nothing protects single people from conclusions out of the model: this run is NOT PRIVATE."
     if worst is None:
         return "No participant states how much the model may tell about one record."
-    text = f"What the model may tell about one record is bounded: ε {run_epsilon(worst)} by this run."
+    what = "all data of one node together" if worst.unit == NODE else "one record"
+    text = f"What the model may tell about {what} is bounded: ε {run_epsilon(worst)} by this run."
     over = over_budget(report.clients)
     if over:
         return f"{text} That is more than the data's terms allow at {some(over)}."

@@ -173,9 +173,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MechanismReport:
-    """Steps of one mechanism that a ledger holds for this run; ``kind`` is dpsgd, or counts of an evaluation."""
+    """Steps of one mechanism that a ledger holds for this run; ``kind`` is dpsgd, counts or update."""
 
-    kind: Annotated[Name, says("dpsgd, or counts of an evaluation.")]
+    kind: Annotated[Name, says("dpsgd, counts of an evaluation, or update of a node taken whole.")]
     noise_multiplier: Annotated[Amount, says("Standard deviation of the noise, in units of what one record can add.")]
     sample_rate: Annotated[Ratio, says("Probability that a record is in a step.")]
     clip: Annotated[Amount, says("L2 bound of one record's gradient; of counts, the cap of one record's loss.")]
@@ -240,7 +240,7 @@ class ClientReport:
     epsilon_total_person: Annotated[Amount | None, says("All runs' epsilon for the person with most rows.")] = None
     rows_per_person: Annotated[Count | None, says("Rows of the person with most of them, among those allowed.")] = None
     delta: Annotated[Ratio | None, says("Delta of the guarantee.")] = None
-    unit: Annotated[Name | None, says("What is protected: record or client.")] = None
+    unit: Annotated[Name | None, says("What is protected: record, node or client.")] = None
     neighbouring: Annotated[Name | None, says("How neighbouring data sets differ, such as add_remove.")] = None
     sampler: Annotated[Name | None, says("How batches were drawn, such as poisson.")] = None
     accountant: Annotated[Name | None, says("Accountant that computed epsilon, such as pld.")] = None

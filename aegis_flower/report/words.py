@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DASH: Final = "\u2013"  # stands for a number there is none of, in tables
 THIN: Final = "\u202f"  # narrow no-break space: groups digits, joins a number to its unit
 UNKNOWN: Final = "not known"
+NODE: Final = "node"  # the unit of a whole update
 INVISIBLE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -92,6 +93,11 @@ def guarantee(client: ClientReport) -> str:
     return basis(client)
 
 
+def per(client: ClientReport) -> str:
+    """The unit of a client's ε behind a number."""
+    return "per node" if client.unit == NODE else "a record"
+
+
 class _Basis(Protocol):
     """What an ε needs beside it. `Any` admits fields that are optional where their ε is."""
 
@@ -112,6 +118,8 @@ def basis(of: _Basis) -> str:
         "replace_one": "replace one",
         "zero_out": "zero out one",
     }.get(of.neighbouring, of.neighbouring)
+    if of.unit == NODE and of.neighbouring == "replace_one":
+        relation = "all data of one by any others, or by none"
     return (
         f"unit {clean(of.unit)} · δ{THIN}={THIN}{delta_text(of.delta)} · neighbouring {clean(relation)} · "
         f"{clean(of.accountant).upper()} accountant"

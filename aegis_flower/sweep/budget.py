@@ -8,7 +8,7 @@ from aegis_flower import gate
 from aegis_flower.configs import Config
 from aegis_flower.errors import BudgetExceeded
 from aegis_flower.ledger import Ledger
-from aegis_flower.mechanism import Mechanism
+from aegis_flower.mechanism import RoundMechanism
 from aegis_flower.node.node import HOLDOUT
 
 
@@ -24,12 +24,12 @@ def check(cfg: Config, root: Path) -> None:
     Raises:
         BudgetExceeded: names the vault.
     """
-    if cfg.privacy.mode != "example":
+    if not cfg.privacy.on:
         return
     from aegis_engine import ComplianceEngine, Vault
     from aegis_flower.server import noise_multiplier
 
-    train = Mechanism(noise_multiplier(cfg), cfg.privacy.sample_rate, cfg.privacy.clip)
+    train = RoundMechanism.of(cfg.privacy, noise_multiplier(cfg)).step
     for key in sorted((root / "keys").glob("*.key")):
         vault = Vault.open(str(root / key.stem), key_file=str(key))
         engine = ComplianceEngine(vault)

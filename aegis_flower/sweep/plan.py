@@ -178,12 +178,12 @@ def _ends(override: Any) -> Iterator[str]:
 
 def _cost(cfg: Config) -> float:
     from aegis_flower.ledger import epsilon
-    from aegis_flower.mechanism import Mechanism
+    from aegis_flower.mechanism import RoundMechanism
     from aegis_flower.server import noise_multiplier
 
     if cfg.privacy.mode == "off":
         return 0.0
-    one = Mechanism(noise_multiplier(cfg), cfg.privacy.sample_rate, cfg.privacy.clip)
+    one = RoundMechanism.of(cfg.privacy, noise_multiplier(cfg)).step
     return epsilon({one: cfg.total_steps}, cfg.policy.delta)
 
 

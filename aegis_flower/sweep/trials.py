@@ -19,7 +19,7 @@ from typing import Any
 from aegis_flower.accountant import Mechanism
 from aegis_flower.errors import AegisError, ReportError
 from aegis_flower.files import write_atomically
-from aegis_flower.ledger import Ledger, epsilon
+from aegis_flower.ledger import Ledger, RoundMechanism, epsilon
 from aegis_flower.node.node import HOLDOUT
 from aegis_flower.report.model import RunReport
 from aegis_flower.report.write import load_report
@@ -210,9 +210,8 @@ def expected(configs: Sequence[Any]) -> list[str]:
     for source, mine in by_source.items():
         steps: Counter[Mechanism] = Counter()
         for cfg in mine:
-            if cfg.privacy.mode == "example":
-                made = Mechanism(noise_multiplier(cfg), cfg.privacy.sample_rate, cfg.privacy.clip)
-                steps[made] += cfg.total_steps
+            if cfg.privacy.on:
+                steps[RoundMechanism.of(cfg.privacy, noise_multiplier(cfg)).step] += cfg.total_steps
         without = sum(cfg.privacy.mode == "off" for cfg in mine)
         budget = min(cfg.policy.budget_epsilon for cfg in mine)
         delta = min(cfg.policy.delta for cfg in mine)

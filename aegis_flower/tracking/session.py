@@ -150,7 +150,7 @@ class Trackers:
     def _tags(self) -> dict[str, str]:
         cfg = self._cfg
         whole = _bound(cfg, self._outcome.noise_multiplier, cfg.strategy.rounds)
-        private = cfg.privacy.mode == "example" and cfg.privacy.noise == "secure"
+        private = cfg.privacy.on and cfg.privacy.noise == "secure"
         return {
             "config_sha256": cfg.sha256,
             "epsilon": f"{whole:.4g}" if whole is not None and private else "none",

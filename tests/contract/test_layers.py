@@ -34,7 +34,7 @@ FLOORS = (
     {"stream"},
     {"models"},
     {"per_record"},
-    {"train"},
+    {"train", "whole_update"},
     {"gate"},
     {"door"},
     {"mask"},

@@ -100,9 +100,6 @@ def test_a_project_trains_on_supernodes_with_the_plan_that_came_with_it(tmp_path
 
 @pytest.mark.deployment
 @pytest.mark.timeout(600)
-@pytest.mark.xfail(
-    strict=False, reason="an open fault: the clients of a project of one's own give no answer in Ray's workers"
-)
 def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch):
     made = projects.make(tmp_path / "clinics", projects.template("torch"))
     monkeypatch.chdir(made.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from aegis_flower.configs import Config, RuntimeConfig, compose, from_run_config, overrides_from_run_config, parse_loss
-from aegis_flower.errors import ConfigError
+from aegis_flower.errors import AppError, ConfigError
 
 
 def test_overrides_of_a_run_config_keep_their_quotes_and_spaces() -> None:
@@ -66,6 +67,22 @@ def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch: pytes
     monkeypatch.setattr(submit.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'aegis-flower\[ray\]'"):
         submit.submit(compose("quickstart", ["runtime=ray"]), tmp_path / "out", [])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_app_that_cannot_be_sent_to_rays_workers_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    from aegis_flower import aegis_app
+    from aegis_flower.simulations import submit
+
+    lock = threading.Lock()
+
+    def model() -> Any:
+        with lock:
+            return None
+
+    cfg = compose("quickstart", ["runtime=ray"])
+    with pytest.raises(AppError, match=r"by pickle.*lock"):
+        submit.submit(cfg, tmp_path / "out", [], client=aegis_app(model).client)
     assert not (tmp_path / "out").exists()
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from aegis_flower import aegis_app, compose
@@ -84,6 +85,27 @@ def test_what_a_run_config_carries_goes_before_what_the_app_says():
         fixed._composed({"aegis-overrides": "strategy.rounds=5"})
     with pytest.raises(ConfigError, match="which nothing changes"):
         fixed.run("strategy.rounds=5")
+
+
+def test_an_app_goes_to_a_worker_by_pickle_whatever_it_was_made_of():
+    """Flower loads an app once and sends it to Ray's workers, as it does in `aegis run runtime=ray` of a project."""
+    from ray import cloudpickle
+
+    app = aegis_app(
+        lambda spec: nn.Linear(spec.features, 3),
+        spec=SPEC,
+        loss=lambda out, label: nn.functional.cross_entropy(out, label).mean(),
+        optimizer=partial(torch.optim.SGD, lr=0.5),
+        class_weights=[1.0, 2.0, 1.0],
+        experiment="quickstart",
+        overrides=["data.clients=3"],
+    )
+    assert app.config().data.clients == 3
+    (there,) = cloudpickle.loads(cloudpickle.dumps([app.client]))
+    assert set(there.handlers) == set(app.client.handlers)
+    made = cloudpickle.loads(cloudpickle.dumps(app))
+    assert made.model().weight.shape == (3, 4)
+    assert made.config() == app.config()
 
 
 def test_an_app_is_made_without_torch():

@@ -1,6 +1,7 @@
 """New projects and `aegis.toml`: what a hurried user does wrong is said before anything is written."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +10,7 @@ from aegis_flower import compose, project, projects
 from aegis_flower.cli.init import init_help
 from aegis_flower.errors import AppError, ConfigError, DataError
 from aegis_flower.projects.names import check_name, suggestion
+from aegis_flower.simulations import own_table
 
 
 @pytest.mark.parametrize(
@@ -78,11 +80,34 @@ def test_a_project_of_ones_own_file_holds_no_value_of_its_rows_and_says_what_is_
             assert not any(word in text for word in ("cardio", "P017", "nein,", "31"))
     experiment = project.read(made.folder)
     cfg = compose(experiment.experiment, [], experiment.config)
-    assert cfg.data.path == str(file)
+    assert cfg.data.path == f"../{file.name}"
     assert (cfg.name, cfg.data.name, cfg.data.features) == ("clinics", "table", "clinics/plan.yaml")
     # Ranges are public where somebody says so: then nothing is lacking.
     public = projects.make(tmp_path / "public", projects.template("torch"), projects.Rows(file, show_ranges=True))
     assert public.lacking == ""
+
+
+def test_an_experiment_finds_its_file_from_the_project_and_says_nothing_of_this_machine(tmp_path, monkeypatch):
+    """`..` leaves the folder that there really is: a project that is reached by a link finds its file all the same."""
+    real = tmp_path / "disk" / "work"
+    real.mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "work").symlink_to(real)
+    rows = tmp_path / "home" / "rows-2026.csv"
+    rows.write_text("patient_id,age,ill\n" + "".join(f"P{i},{i % 40},{i % 2}\n" for i in range(60)))
+    (tmp_path / "home" / "newest.csv").symlink_to(rows)
+    monkeypatch.chdir(tmp_path / "home")
+    given = projects.Rows(Path("newest.csv"), label="ill", show_ranges=True)
+    made = projects.make(Path("work", "clinics"), projects.template("tabular"), given)
+    for file in made.folder.rglob("*"):
+        assert not file.is_file() or str(tmp_path) not in file.read_text()
+    monkeypatch.chdir(made.folder)
+    cfg = compose("clinics")
+    assert cfg.data.path == "../../../home/newest.csv"
+    assert len(own_table.read(cfg).names) == 60
+    rows.rename(rows.with_name("older.csv"))
+    with pytest.raises(ConfigError, match=r"data\.path: .*no \.\./\.\./\.\./home/newest\.csv as seen from .*has moved"):
+        own_table.read(cfg)
 
 
 def test_a_template_is_one_folder_and_says_what_it_needs(tmp_path):

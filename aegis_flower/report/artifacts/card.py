@@ -16,7 +16,7 @@ from aegis_flower.data.schema import Schema
 from aegis_flower.errors import AegisError
 from aegis_flower.features import Plan
 from aegis_flower.report.model import RunReport
-from aegis_flower.report.words import basis, clean, epsilon, number, percent, whole
+from aegis_flower.report.words import NODE, basis, clean, epsilon, number, percent, whole
 
 NAME: Final = "MODEL_CARD.md"
 # By code point: a bar would end a cell, a backtick its code, and the third begins markup.
@@ -24,7 +24,7 @@ _ESCAPED: Final = {0x7C: r"\|", 0x60: "'", 0x3C: "\u2039"}
 _LEVELS: Final = 12  # of a category that are written out
 _LIMITS: Final = (
     "It predicts for people like those whose rows it was trained on. Nobody has tried it on others.",
-    "The ε above bounds what the model reveals about one record of a node's training rows, and nothing that left in another way.",
+    "The ε above bounds what the model reveals about {what}, and nothing that left in another way.",
     "A model tells facts that hold for many people. That is what it is for, and no ε bounds it.",
     "The accuracy is that of held-out rows of the same nodes. It is no evidence of use in practice.",
     "Nothing here says how good the model is for groups of people.",
@@ -138,7 +138,7 @@ def _privacy(report: RunReport) -> Iterator[str]:
         yield ""
     worst = max((c for c in report.clients if c.epsilon is not None), key=lambda c: c.epsilon or 0.0, default=None)
     rows = [
-        ("ε of a record, this run", epsilon(results.epsilon_max)),
+        (f"ε of a {worst.unit if worst is not None else 'record'}, this run", epsilon(results.epsilon_max)),
         ("ε of a person, this run", epsilon(results.epsilon_person_max)),
         ("ε of a record, all runs on these data", epsilon(results.epsilon_total_max)),
     ]
@@ -169,7 +169,9 @@ def _results(report: RunReport) -> Iterator[str]:
 def _limits(report: RunReport) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield from (f"- {each}" for each in _LIMITS)
+    node = any(c.unit == NODE for c in report.clients)
+    what = "all of a node's training rows together" if node else "one record of a node's training rows"
+    yield from (f"- {each.replace('{what}', what)}" for each in _LIMITS)
     yield from (f"- {_cell(each)}" for each in report.run.labels)
     if warnings := len(report.run.warnings):  # they name nodes and paths
         yield f"- The run's report has {warnings} {'warning' if warnings == 1 else 'warnings'}; ask for it where it was trained."

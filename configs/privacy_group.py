@@ -1,0 +1,67 @@
+"""The group ``privacy``: what is noised, how much, and for which unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from aegis_flower.configs.keys import DP, OneOf, Within, key
+
+STEPS_MAX: Final = 10**6  # that a ledger takes
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """Differential privacy: of single records (DP-SGD), or of whole updates. Every field changes the guarantee.
+
+    The bounds are the engine's and the ledger's own.
+    """
+
+    mode: Annotated[str, OneOf(("example", "update", "off"))] = key(
+        "example",
+        "`example`: DP-SGD at the client, unit: one record. `update`: the update of a node is clipped and noised whole, unit: "
+        "all data of a node; for models without gradients per record. `off` needs `policy.require_dp=false`",
+        DP,
+    )
+    epsilon: Annotated[float, Within(0.0, 1e3, True, True)] = key(
+        3.0, "target of the whole run, for a client that takes part in every round", DP
+    )
+    delta: Annotated[float, Within(1e-12, 0.01, open_high=True)] = key(
+        1e-5, "δ; must also be below 1/rows at each node", DP
+    )
+    clip: Annotated[float, Within(1e-6, 1e6)] = key(
+        1.0,
+        "L2 bound of one record's gradient; with `update`, of the node's update, whose sensitivity is twice that. It scales "
+        "noise and signal alike; ε does not depend on it",
+        DP,
+    )
+    sample_rate: Annotated[float, Within(0.0, 1.0, True)] = key(
+        0.25,
+        "Poisson: each record joins a step with this probability. Only with `example` does it make ε smaller",
+        DP,
+    )
+    steps_per_round: Annotated[int, Within(1, STEPS_MAX)] = key(
+        4, "local steps of a round; with `example` each is charged, with `update` the round is, once", DP
+    )
+    expected_batch: Annotated[float, Within(1.0, 1e9)] = key(
+        32.0, "public divisor of each step's noised sum; never taken from the rows there are (`example`)", DP
+    )
+    noise_multiplier: Annotated[float, Within(0.05, 1e4)] | None = key(
+        None,
+        "σ in units of the clip (`update`: of twice the clip); null calibrates it from ε, δ, rate and steps. When set, `epsilon` "
+        "is not used",
+        DP,
+    )
+    noise: Annotated[str, OneOf(("secure", "insecure_test"))] = key(
+        "secure", "`insecure_test` is repeatable, stamped NOT PRIVATE and needs `policy.require_dp=false`", DP
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether the run asks for noise."""
+        return self.mode != "off"
+
+    @property
+    def by_record(self) -> bool:
+        """Whether the gradient of each record is clipped."""
+        return self.mode == "example"
