@@ -1,0 +1,1 @@
+"""pytorchexample: Flower's quickstart with PyTorch, moved to AEGIS."""
