@@ -263,9 +263,11 @@ def data_features(
     from aegis_flower.data import schema as schemas
 
     if schema.suffix.lower() in (".yaml", ".yml"):
+        from aegis_flower.node.keys import FEATURES_SHA256
+
         plan = features.load(str(schema.absolute()))
         say(f"reads {', '.join(plan.reads)}")
-        say(f'aegis-features-sha256 = "{plan.sha256}"')
+        say(f'{FEATURES_SHA256} = "{plan.sha256}"')
         return
     found = features.draft(schemas.read(schema))
     typer.echo(found.text(), nl=False)
