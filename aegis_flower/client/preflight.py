@@ -21,6 +21,7 @@ from aegis_flower.data.schema import described
 from aegis_flower.errors import AegisError, AppError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
 from aegis_flower.features import CHOSEN, check_promises, check_types, plan_of
 from aegis_flower.learners import Learner, is_torch, learner_of
+from aegis_flower.node.keys import FEATURES_SHA256
 
 if TYPE_CHECKING:
     import torch
@@ -124,9 +125,19 @@ def _remember(client: Recipe, key: str, functorch: bool) -> None:
 
 
 def _check_plans(client: Recipe) -> None:
-    """Whether server and node read the data by the same feature plan; each has its own copy, and the server tells its hash."""
+    """Whether server and node read the data by the same feature plan; each has its own copy, and the server tells its hash.
+
+    The operator may have pinned one: an app that brings another then has nothing to read here.
+    """
     plan, sent = plan_of(client.spec), client.round_config.get(CHOSEN)
     name = client.config.data.features or "of the client's Spec"
+    pinned = client.node.config.features_sha256
+    if pinned is not None and (plan is None or plan.sha256 != pinned):
+        raise DataMismatch(
+            f"this node's operator pinned the feature plan {pinned} ({FEATURES_SHA256} in the node config), and this app reads "
+            + (f"the data by {name}, which has {plan.sha256}" if plan is not None else "the data by none")
+            + "; read the app's plan, and pin it if it may be used"
+        )
     if sent is not None and plan is None:
         raise DataMismatch(
             f"the server reads the data by a feature plan (hash {sent!r:.80}), this client by none; give it the plan"
