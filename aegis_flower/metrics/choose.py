@@ -17,6 +17,7 @@ BY_TARGET: Final[dict[str, Callable[[Target], Metric]]] = {
     "accuracy": classes.accuracy,
     "auroc": classes.auroc,
     "brier": classes.brier,
+    "c-index": survival.c_index,
     "calibration": classes.calibration,
     "confusion": classes.confusion,
     "f1": classes.f1,
@@ -31,7 +32,7 @@ AT_HORIZON: Final = {
     "auroc": Metric("auroc", (survival.RISKS,), classes.read_auroc),
     "brier": survival.BRIER,
 }
-OF_CLASSES: Final = frozenset(BY_TARGET) - {"mae", "r2", "rmse"}
+OF_CLASSES: Final = frozenset(BY_TARGET) - {"c-index", "mae", "r2", "rmse"}
 NAMES: Final = tuple(sorted((*BY_TARGET, *BY_LOSS)))
 
 

@@ -132,7 +132,7 @@ TASKS: dict[str, tuple[Callable[[Path], Made], list[str], set[str]]] = {
     "multilabel": (flags, ["f1", "loss"], {"f1", "loss"}),
     "ordinal": (steps, ["accuracy", "precision"], {"accuracy", "precision"}),
     "regression": (diabetes, ["mae", "rmse", "loss"], {"mae", "rmse", "loss"}),
-    "time-to-event": (rossi, ["auroc", "brier", "loss"], {"auroc", "brier", "loss"}),
+    "time-to-event": (rossi, ["auroc", "brier", "c-index", "loss"], {"auroc", "brier", "c-index", "loss"}),
 }
 
 
