@@ -4,10 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.data import get_testdata_file
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from aegis_engine import Vault
 from aegis_flower.data.schema import Source
@@ -16,6 +13,10 @@ from aegis_flower.importer import add, draft
 from aegis_flower.importer.reading.batches import Malformed
 from aegis_flower.importer.reading.files import format_of, read
 from aegis_flower.terms import Terms
+
+pydicom = pytest.importorskip("pydicom", reason="DICOM: pip install 'aegis-flower[dicom]'")
+from pydicom.data import get_testdata_file  # noqa: E402 - only where pydicom is
+from pydicom.uid import DeflatedExplicitVRLittleEndian  # noqa: E402 - as above
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
 SAME = ["MR_small", "MR_small_RLE", "MR_small_bigendian", "MR_small_implicit", "MR_small_expb", "MR_small_padded"]
@@ -160,7 +161,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     outside = put(tmp_path / "elsewhere", "MR_small")
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "a.dcm").symlink_to(outside)
-    with pytest.raises(DataError, match="file 1 of 1 is a link"):
+    with pytest.raises(DataError, match="DICOM file 1 of 1 is a link"):
         rows(tmp_path / "scans")
 
 

@@ -19,6 +19,7 @@ from aegis_flower.importer.reading.files import format_of, read
 from aegis_flower.importer.reading.sql import DATABASE
 from aegis_flower.terms import Terms
 
+pytest.importorskip("adbc_driver_sqlite", reason="SQL: pip install 'aegis-flower[sql]'")
 ROWS = 70_000
 _SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from aegis_flower.data.schema import Source
 from aegis_flower.errors import DataError
 from aegis_flower.importer.reading.batches import Batch, Malformed
+from aegis_flower.importer.reading.folder import files_in
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -73,7 +74,7 @@ def read_dicom(path: Path, _: Source, malformed: Malformed | None) -> Iterator[B
     """
     import pyarrow as pa
 
-    files = dicom_files(path)
+    files = files_in(path, ENDS, "DICOM file")
     shape: tuple[int, ...] | None = None
     known: dict[str, Any] = {}  # keywords, and the type of each, which is the standard's
     first, number = 0, 0
@@ -111,27 +112,11 @@ def read_dicom(path: Path, _: Source, malformed: Malformed | None) -> Iterator[B
         first += len(rows)
 
 
-def dicom_files(path: Path) -> list[Path]:
-    """The files of a folder, in their order.
-
-    Raises:
-        DataError: there is none, or one lies elsewhere: a link out of the folder.
-    """
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDS and file.is_file())
-    if not files:
-        raise DataError(f"{path.name}: there is no DICOM file in it ({', '.join(ENDS)})")
-    root = path.resolve()
-    for number, file in enumerate(files, 1):
-        if not file.resolve().is_relative_to(root):
-            raise DataError(f"{path.name}: file {number} of {len(files)} is a link to a file outside of the folder")
-    return files
-
-
 def dicom_shape(path: Path) -> tuple[int, ...]:
     """Shape of the first picture of a folder."""
-    for batch_file in dicom_files(path):
+    for file in files_in(path, ENDS, "DICOM file"):
         try:
-            return _read(batch_file, {})[0].shape
+            return _read(file, {})[0].shape
         except DataError:
             raise
         except Exception:  # noqa: BLE001, S112 - the next one may have a picture

@@ -18,6 +18,7 @@ from aegis_flower.errors import DataError
 from aegis_flower.importer.reading.batches import Batch, Malformed
 from aegis_flower.importer.reading.csv_file import read_csv, signed
 from aegis_flower.importer.reading.dicom import ENDS, read_dicom
+from aegis_flower.importer.reading.folder import files_in
 from aegis_flower.importer.reading.sql import read_sql
 
 _ROWS = 1 << 16
@@ -239,7 +240,7 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
         from PIL import Image
     except ModuleNotFoundError:
         raise DataError("images need Pillow: pip install 'aegis-flower[images]'") from None
-    files = image_files(path)
+    files = files_in(path, IMAGES, "image")
     shape: tuple[int, ...] | None = None
     first = 0
     # Large images come in smaller batches.
@@ -279,25 +280,9 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
         first += len(names)
 
 
-def image_files(path: Path) -> list[Path]:
-    """The images of a folder, in their order.
-
-    Raises:
-        DataError: there is none, or one lies elsewhere: a link out of the folder.
-    """
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES and file.is_file())
-    if not files:
-        raise DataError(f"{path.name}: there is no image in it ({', '.join(IMAGES)})")
-    root = path.resolve()
-    for number, file in enumerate(files, 1):
-        if not file.resolve().is_relative_to(root):
-            raise DataError(f"{path.name}: image {number} of {len(files)} is a link to a file outside of the folder")
-    return files
-
-
 def image_shape(path: Path) -> tuple[int, ...]:
     """Height, width and channels of the first image of a folder that is one."""
-    if (shape := _shape(image_files(path))) is None:
+    if (shape := _shape(files_in(path, IMAGES, "image"))) is None:
         raise DataError(f"{path.name}: no image in it can be read")
     return shape
 
