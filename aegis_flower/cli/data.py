@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from aegis_engine import Vault
     from aegis_flower.importer import Imported
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="CSV, Parquet, Arrow, JSON lines, or a folder of images")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="CSV, Parquet, Arrow, ORC, JSON lines, a query (.sql), or a folder of images or DICOM files",
+    ),
+]
 SchemaFile = Annotated[
     Path, typer.Option("--schema", metavar="TOML", help="what the columns are; `aegis data schema FILE` drafts it")
 ]
@@ -249,15 +255,26 @@ def data_drop(
 
 
 def data_features(
-    schema: Annotated[Path, typer.Argument(metavar="TOML", help="the schema of the data set")],
+    schema: Annotated[Path, typer.Argument(metavar="TOML", help="the schema of the data set; or a plan, FILE.yaml")],
 ) -> None:
     """Prints a first feature plan: how columns become numbers for a model. Bounds and levels are those that the schema declares.
 
     aegis data features schema.toml > plan.yaml
+
+    Of a plan it prints what it reads, and the hash that a node's operator may pin.
+
+    aegis data features plan.yaml
     """
     from aegis_flower import features
     from aegis_flower.data import schema as schemas
 
+    if schema.suffix.lower() in (".yaml", ".yml"):
+        from aegis_flower.node.keys import FEATURES_SHA256
+
+        plan = features.load(str(schema.absolute()))
+        say(f"reads {', '.join(plan.reads)}")
+        say(f'{FEATURES_SHA256} = "{plan.sha256}"')
+        return
     found = features.draft(schemas.read(schema))
     typer.echo(found.text(), nl=False)
     for column, keys in found.told.items():

@@ -30,6 +30,7 @@ MAX_EVALUATIONS: Final = "aegis-max-evaluations"
 COLLUDING_PERCENT: Final = "aegis-colluding-percent"
 REQUIRE_COMMIT: Final = "aegis-require-commit"
 SAME_POLICY: Final = "aegis-same-policy"
+FEATURES_SHA256: Final = "aegis-features-sha256"
 
 TRUSTED: Final = (IDENTITY, ROSTER, ROSTER_SIGNER)  # all three or none
 
@@ -155,4 +156,12 @@ KEYS: Final[dict[str, Setting]] = {
     COLLUDING_PERCENT: _whole(0, 100, 10, "share of the clients that may work with the server against this node"),
     REQUIRE_COMMIT: _flag("masks only in rounds with the commit step"),
     SAME_POLICY: _flag("takes part only with nodes whose data are under this node's own policy bundle"),
+    FEATURES_SHA256: Setting(
+        "64 hex digits",
+        "64 hexadecimal digits, as `aegis data features PLAN` prints them",
+        _is_hex_key,
+        "the feature plan that apps may read the data by (`aegis data features PLAN` prints its hash); another one, or none, is "
+        "refused (AEG-N014)",
+        otherwise="any",
+    ),
 }

@@ -60,6 +60,7 @@ class NodeConfig:
         trust: its identity and the roster it accepts (``aegis-identity``, ``aegis-roster``, ``aegis-roster-signer``); None
             takes the server's word for who the other clients are, which ``aegis-trust-server = true`` allows.
         max_evaluations: how often one run may evaluate on its held-out rows (``aegis-max-evaluations``).
+        features_sha256: the feature plan that apps may use here (``aegis-features-sha256``); None takes whichever the app brings.
         key: another place of the key (``aegis-key``).
         vault_id: the vault that must lie at `vault` (``aegis-vault-id``); None takes whichever does.
     """
@@ -77,6 +78,7 @@ class NodeConfig:
     trust: Trust | None = None
     max_evaluations: int = KEYS[keys.MAX_EVALUATIONS].default
     vault_id: str | None = KEYS[keys.VAULT_ID].default
+    features_sha256: str | None = KEYS[keys.FEATURES_SHA256].default
     key: str | None = KEYS[keys.KEY].default
 
     @classmethod
@@ -104,7 +106,7 @@ class NodeConfig:
         def of(key: str) -> Any:
             return given.get(key, KEYS[key].default)
 
-        most, pinned = of(keys.MAX_NORM), of(keys.VAULT_ID)
+        most, pinned, plan = of(keys.MAX_NORM), of(keys.VAULT_ID), of(keys.FEATURES_SHA256)
         return cls(
             vault=Path(given[keys.VAULT]),
             key_file=Path(given.get(keys.KEY_FILE, "")),
@@ -119,6 +121,7 @@ class NodeConfig:
             trust=Trust.from_config(given),
             max_evaluations=of(keys.MAX_EVALUATIONS),
             vault_id=None if pinned is None else pinned.lower(),
+            features_sha256=None if plan is None else plan.lower(),
             key=of(keys.KEY),
         )
 

@@ -25,6 +25,7 @@ from aegis_flower.errors import RunFailed
 from aegis_flower.ingest import ingest
 from aegis_flower.ledger import Ledger
 from aegis_flower.node import close_nodes
+from aegis_flower.node.keys import FEATURES_SHA256
 from aegis_flower.report import load_report
 
 KEY = bytes(range(32))
@@ -337,3 +338,18 @@ def test_nodes_whose_copy_of_the_plan_differs_refuse_it_by_name(
     with pytest.raises(RunFailed, match=told):
         trained(tmp_path, nodes, mine, of_nodes=theirs)
     assert refused(tmp_path) == ({"AEG-N014"}, 0)
+
+
+def test_a_plan_that_an_operator_has_not_pinned_is_refused_before_a_permit(
+    tmp_path: Path, plan: Callable[..., str]
+) -> None:
+    """Server and app agree on it; the node's operator has read another."""
+    read, brought = plan(BINARY), plan(BINARY.replace("high: 120", "high: 121"), "other.yaml")
+    pinned = features.load(read).sha256
+    nodes = [{**node, FEATURES_SHA256: pinned.upper()} for node in clinics(tmp_path, as_table, read)]
+    cfg = ["strategy.rounds=1", "evaluation.rounds=never"]
+    told = rf"operator pinned the feature plan {pinned}.*other.yaml, which has {features.load(brought).sha256}"
+    with pytest.raises(RunFailed, match=told):
+        trained(tmp_path, nodes, planned(*cfg, plan=brought))
+    assert refused(tmp_path) == ({"AEG-N014"}, 0)
+    assert trained(tmp_path, nodes, planned(*cfg, plan=read))[0].run.status == "finished"

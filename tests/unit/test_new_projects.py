@@ -1,14 +1,16 @@
 """New projects and `aegis.toml`: what a hurried user does wrong is said before anything is written."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from aegis_flower import compose, project, projects
+from aegis_flower import compose, features, project, projects
 from aegis_flower.cli.init import init_help
 from aegis_flower.errors import AppError, ConfigError, DataError
+from aegis_flower.node.keys import FEATURES_SHA256, KEYS
 from aegis_flower.projects.names import check_name, suggestion
 from aegis_flower.simulations import own_table
 
@@ -182,12 +184,28 @@ def test_own_experiments_are_composed_in_the_folder_of_a_project_and_by_name_els
     ]
 
 
-def test_options_of_a_file_need_a_file():
+def invoked(*arguments):
     from aegis.cli import app
 
     from aegis_flower.cli import register
 
     register(app)
-    done = CliRunner().invoke(app, ["init", "clinics", "--label", "ill"])
+    return CliRunner().invoke(app, arguments)
+
+
+def test_the_hash_of_a_projects_plan_is_printed_as_an_operator_pins_it(tmp_path):
+    made = projects.make(tmp_path / "clinics", projects.template("tabular"))
+    plan = made.folder / "clinics" / "plan.yaml"
+    done = invoked("data", "features", str(plan))
+    assert done.exit_code == 0, done.output
+    pin = done.stdout.splitlines()[-1]
+    (value,) = tomllib.loads(pin).values()
+    assert value == features.load(str(plan)).sha256
+    assert KEYS[FEATURES_SHA256].fits(value)
+    assert pin.startswith(FEATURES_SHA256)
+
+
+def test_options_of_a_file_need_a_file():
+    done = invoked("init", "clinics", "--label", "ill")
     assert isinstance(done.exception, ConfigError)
     assert "name the file by --data" in str(done.exception)

@@ -36,6 +36,7 @@ GOOD: dict[str, list[Any]] = {
     "aegis-colluding-percent": [0, 100],
     "aegis-require-commit": [True, False],
     "aegis-same-policy": [True, False],
+    "aegis-features-sha256": ["0a" * 32, "0A" * 32],
     "aegis-trust-server": [True],
     "aegis-identity": ["/run/identity"],
     "aegis-roster": ["/run/roster"],
