@@ -15,22 +15,23 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from dp_training import CE, flat, run
+from dp_training import CE, flat, mechanism, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from aegis_engine import ComplianceEngine, Request, Vault
-from aegis_flower import VaultClient, aegis_client_app, compose, features, run_experiment
+from aegis_engine import ComplianceEngine, Request, Rng, Vault
+from aegis_flower import VaultClient, aegis_app, aegis_client_app, compose, features, run_experiment
 from aegis_flower.data import schema as schemas
 from aegis_flower.data.schema import Column, Schema, Source
-from aegis_flower.errors import BadRows, ConfigError, DataMismatch
+from aegis_flower.errors import BadRows, ConfigError, DataMismatch, RunFailed
 from aegis_flower.features import Label, Plan, Weight
 from aegis_flower.features.columns import Number
 from aegis_flower.features.values import batch_of, read
 from aegis_flower.importer import add
 from aegis_flower.inference import load
 from aegis_flower.ingest import Terms
+from aegis_flower.learners import rounds
 from aegis_flower.per_record.evaluation import by_record
 from aegis_flower.per_record.losses import clipped_sum, gradients, per_sample
 from aegis_flower.stream import PermitDataset
@@ -242,6 +243,10 @@ def test_a_plan_weighs_only_by_what_the_sealed_schema_calls_a_weight() -> None:
 # -- a federation ----------------------------------------------------------------------------------------------------------------
 
 
+FEW = ["data.clients=3", "data.partition=iid", "strategy.rounds=2", "tracking.html=false"]
+OFF = ["privacy=off", "policy.require_dp=false"]
+
+
 def federated(folder: Path, plan: Plan, table: pa.Table, **options: Any) -> Any:
     pc.write_csv(table, folder / "rows.csv")
     (folder / "schema.toml").write_text(schemas.write(SCHEMA))
@@ -253,12 +258,8 @@ def federated(folder: Path, plan: Plan, table: pa.Table, **options: Any) -> Any:
                 f"data.{k}={folder / v}"
                 for k, v in (("path", "rows.csv"), ("schema", "schema.toml"), ("features", "plan.yaml"))
             ),
-            "data.clients=3",
-            "data.partition=iid",
-            "strategy.rounds=2",
-            "privacy=off",
-            "policy.require_dp=false",
-            "tracking.html=false",
+            *FEW,
+            *OFF,
         ]
     )
     return run_experiment(cfg, folder / "run", **options)
@@ -290,3 +291,41 @@ def test_a_client_that_trains_by_itself_is_refused_before_a_row_is_read(tmp_path
     reasons = [r.reason for c in report.clients for r in c.refusals]
     assert reasons
     assert all("Own trains by itself" in reason for reason in reasons)
+
+
+def test_a_learner_of_single_gradients_weighs_them_before_the_clip(vault: Vault) -> None:
+    """One step of a whole batch, beside torch's."""
+    data = PermitDataset(vault, permit(vault, governed(vault, rows(40)), PLAN.reads), PLAN.spec)
+    draws = rounds._Draws(data, mechanism(1e-9, sample_rate=1.0, steps_per_round=1), Rng(), 7)
+    model = nn.Linear(2, 2)
+    x, y, weight = data.weighed(np.arange(40))
+    assert weight is not None
+    wanted = weighed_sum(model, x, y, weight).numpy()  # type: ignore[arg-type]
+    sums = np.zeros(6)
+    (batch,) = draws
+    for part, labels in batch:
+        with per_sample(model) as net:
+            CE(net(torch.from_numpy(part)), torch.from_numpy(labels)).backward()  # type: ignore[arg-type]
+            each = torch.cat(gradients(model, len(labels)), dim=1).numpy()
+        sums += rounds.summed(rounds._weighed(each, draws.weight), CLIP)
+    np.testing.assert_allclose(sums, wanted, atol=1e-6)
+
+
+def test_a_learner_that_trains_by_itself_is_refused(tmp_path: Path) -> None:
+    from sklearn.linear_model import SGDClassifier
+
+    pc.write_csv(rows(200), tmp_path / "rows.csv")
+    (tmp_path / "schema.toml").write_text(schemas.write(SCHEMA))
+    (tmp_path / "plan.yaml").write_text(features.write(PLAN))
+    app = aegis_app(
+        lambda spec: SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.3),
+        data=tmp_path / "rows.csv",
+        schema=tmp_path / "schema.toml",
+        features=tmp_path / "plan.yaml",
+        name="own",
+        overrides=[*FEW, *OFF],
+    )
+    with pytest.raises(
+        RunFailed, match=r"weighs records by 'w', and a model of scikit-learn with privacy.mode=off trains by"
+    ):
+        app.run(folder=tmp_path / "run")
