@@ -245,8 +245,8 @@ def _check_base(client: Recipe, model: nn.Module) -> None:
     if own != sent:
         raise ModelMismatch(
             f"the frozen parameters below the adapters have the hash {own}, the server's {sent!r:.80}: one adapter would mean "
-            "two things. Load them from the same checkpoint on both sides; parameters that are made at random, such as a new head, "
-            "are to be trained (modules_to_save=[...]) or made under one seed"
+            "two things. Load them from the same checkpoint on both sides; parameters that are made at random, such as a new "
+            "head, are to be trained (modules_to_save=[...]) or made under one seed"
         )
 
 
