@@ -11,7 +11,6 @@ import typer
 from aegis_flower.console import console, tolerate
 from aegis_flower.errors import ReportError
 
-
 SWEEP: Final = "sweep.html"  # in the folder of a sweep; those of its trials lie in it
 
 
