@@ -20,6 +20,7 @@ from aegis_flower.data.spec import Spec, built
 from aegis_flower.errors import ConfigError, DataError, ModelMismatch
 from aegis_flower.features import Plan
 from aegis_flower.files import write_atomically
+from aegis_flower.learners import Learner, is_torch, learner_of
 from aegis_flower.report import JSON_NAME, RunReport, load_report
 from aegis_flower.report.artifacts import FEATURES, card
 
@@ -115,6 +116,29 @@ class TrainedModel:
                 parameter.copy_(torch.from_numpy(self.weights[name].copy()))
         return model.eval()
 
+    @functools.cached_property
+    def learner(self) -> Learner | None:
+        """The app's own model as a learner with the weights; None where it is one of torch.
+
+        Raises:
+            ModelMismatch: the weights are another model's.
+        """
+        if self.build is None:
+            return None
+        made = built(self.build, self._spec)
+        if is_torch(made):
+            return None
+        learner = learner_of(made, self._spec())
+        own = {name: a.shape for name, a in learner.arrays().items()}
+        mine = {name: tuple(value.shape) for name, value in self.weights.items()}
+        if own != mine:
+            raise ModelMismatch(
+                f"the run's weights {mine} are not those of the app's model of {learner.framework} {own}; run this in the folder "
+                "of its project, or take app.load(RUN)"
+            )
+        learner.load([self.weights[name] for name in own])
+        return learner
+
     def _spec(self) -> Spec:
         return self.plan.spec if self.plan is not None else features.spec_of(self.config.data)
 
@@ -127,13 +151,16 @@ class TrainedModel:
         Raises:
             DataError: the run had no feature plan.
         """
-        import torch
-
         if self.plan is None:
             raise DataError(
                 f"the run trained on {self.config.data.name} without a feature plan, so nothing says what columns mean"
             )
         inputs = self.plan.apply(batch, label=False).inputs
+        alone = next(iter(inputs.values())) if len(inputs) == 1 and not self.plan.inputs else None
+        if self.learner is not None:
+            return np.asarray(self.learner.outputs(inputs if alone is None else alone), dtype=np.float32)
+        import torch
+
         made = {name: torch.from_numpy(values) for name, values in inputs.items()}
         with torch.no_grad():
             out = self.module(next(iter(made.values())) if len(made) == 1 and not self.plan.inputs else made)

@@ -247,7 +247,8 @@ def aegis_app(
     """Makes an app of one's own: one model for both sides, one configuration, one place that runs it.
 
     Args:
-        model: builds the model. It takes nothing, or the `Spec` of the data (its inputs and classes); None takes ``model.kind``.
+        model: builds the model, of torch, scikit-learn or JAX (`aegis_flower.learners`). It takes nothing, or the `Spec` of the
+            data (its inputs and classes); None takes ``model.kind``.
         client: as for `aegis_client_app`; a subclass of `VaultClient` where a function is not enough.
         data: a file of one's own (CSV, Parquet, Arrow, JSON lines, a folder of images), or the name of a packaged data set.
         schema: what the columns of the file are; by default ``schema.toml`` beside it.

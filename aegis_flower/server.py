@@ -19,6 +19,7 @@ from aegis_flower.configs.schedules import server_factor
 from aegis_flower.data.spec import built
 from aegis_flower.early_stop import EarlyStop
 from aegis_flower.errors import ConfigError, RunFailed
+from aegis_flower.learners import is_torch, learner_of
 from aegis_flower.ledger import RoundMechanism, calibrate
 from aegis_flower.metrics import Metric, Metrics
 from aegis_flower.node.node import refusals
@@ -27,9 +28,7 @@ from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecor
 from aegis_flower.strategies.rounds import Lost, OnRound, Stop
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
+    ModelFn = Callable[..., Any]  # takes nothing, or the `Spec` of the data
 
 AnyStrategy = SecureAggregation | ClearAggregation
 
@@ -93,6 +92,9 @@ def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             start = built(model, lambda: features.spec_of(cfg.data))
+        if not is_torch(start):
+            learner = learner_of(start, features.spec_of(cfg.data))
+            return ArrayRecord({name: Array(values) for name, values in learner.arrays().items()})
     return ArrayRecord({n: Array(p.detach().cpu().float().numpy().copy()) for n, p in start.named_parameters()})
 
 

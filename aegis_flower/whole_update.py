@@ -19,16 +19,15 @@ Floats = npt.NDArray[np.float32]
 
 
 def session(permit: Permit, reservation: RoundReservation, dim: int, insecure_seed: int | None = None) -> DpSession:
-    """The engine's session for one update: one step, over all of the permit's rows.
+    """The engine's session for what was charged: of an update one step, over all of the permit's rows.
 
     Args:
         permit: the permit to train.
-        reservation: what was charged, of the kind ``update``.
+        reservation: what was charged.
         dim: values of the arrays that are trained.
         insecure_seed: noise anybody can repeat, for ``privacy.noise=insecure_test``.
     """
     charged = reservation.mechanism
-    assert charged.kind == "update"
     return DpSession(
         permit,
         noise_multiplier=charged.noise_multiplier,

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import ConfigRecord
 
 from aegis_flower.client import measuring
+from aegis_flower.client.local import LearnerModel
+from aegis_flower.configs import ScheduleConfig
 from aegis_flower.data.schema import described
-from aegis_flower.errors import AegisError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
+from aegis_flower.errors import AegisError, AppError, DataMismatch, DeviceMissing, ModelMismatch, PreflightFailed
 from aegis_flower.features import CHOSEN, check_promises, check_types, plan_of
+from aegis_flower.learners import Learner, is_torch, learner_of
 from aegis_flower.node.keys import FEATURES_SHA256
 
 if TYPE_CHECKING:
@@ -44,13 +47,22 @@ def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool
     if trains:
         functorch = _once(client, parameters, holdout=False)
         if client.torch_model:
-            from aegis_flower.train import Probed
-
-            client.probed = Probed(functorch)
-            _settings(client)  # of this message: those that passed before were other ones
+            _of_this_message(client, functorch)
     if evaluates and client.node.has_holdout:
         _once(client, parameters, holdout=True)
         measuring.check(client)
+
+
+def _of_this_message(client: Recipe, functorch: bool) -> None:
+    """The settings of this message: those that passed before were other ones."""
+    made = client.model()
+    if not is_torch(made):
+        _check_read(client, learner_of(made, client.spec))
+        return
+    from aegis_flower.train import Probed
+
+    client.probed = Probed(functorch)
+    _settings(client, made)
 
 
 def _once(client: Recipe, parameters: NDArrays, *, holdout: bool) -> bool:
@@ -198,6 +210,9 @@ def _check_model(client: Recipe, parameters: NDArrays, features: int, label_widt
     from aegis_flower import train as training
 
     model = _built(client, parameters)
+    if isinstance(model, LearnerModel):
+        _check_learner(client, model, features, label_width, trains=trains)
+        return False
     device = _device(client)
     loss = _loss(client)
     private = trains and client.config.privacy.by_record
@@ -216,10 +231,55 @@ def _check_model(client: Recipe, parameters: NDArrays, features: int, label_widt
     return False
 
 
-def _built(client: Recipe, parameters: NDArrays) -> nn.Module:
+def _check_learner(client: Recipe, local: LearnerModel, features: int, label_width: int, *, trains: bool) -> None:
+    """As `_check_model`, of a learner: what privacy it can have, what settings it reads, and a try on made-up rows."""
+    from aegis_flower.learners import probe
+
+    mode = client.config.privacy.mode if trains else "off"
+    if trains:
+        probe.check_mode(local.learner, mode)
+        _check_read(client, local.learner)
+    probe.probe(
+        lambda: learner_of(client.model(), client.spec),
+        client.spec,
+        mode=mode,
+        features=features,
+        label_width=label_width,
+    )
+
+
+def _check_read(client: Recipe, learner: Learner) -> None:
+    """Whatever of the round's settings the learner does not read is refused."""
+    from aegis_flower.learners import probe
+
+    if client.loss_fn is not None or client.optimizer_fn is not None or "loss" in vars(client):
+        raise AppError(
+            f"loss=, optimizer= and class_weights= are of torch; a model of {learner.framework} has its own: leave them out"
+        )
+    model, sent = client.config.model, client.round_config
+    asked: dict[str, str] = {}
+    if model.schedule != ScheduleConfig():
+        asked["learning_rate"] = "model.schedule"
+    if sent.learning_rate is not None:
+        asked["learning_rate"] = 'strategy.train_config["lr"]'
+    if model.momentum:
+        asked["momentum"] = "model.momentum"
+    if client.proximal_mu:
+        asked["proximal_mu"] = "FedProx's proximal_mu"
+    probe.check_settings(learner, asked)
+    sent.refuse_unread()
+
+
+def _built(client: Recipe, parameters: NDArrays) -> Any:
+    """The model of torch, or the learner as `LearnerModel`."""
     try:
-        model = client.model()
-        own = [tuple(p.shape) for p in model.parameters()]
+        made = client.model()
+        model = made if is_torch(made) else LearnerModel(client, learner_of(made, client.spec))
+        own = (
+            [a.shape for a in model.arrays()]
+            if isinstance(model, LearnerModel)
+            else [tuple(p.shape) for p in model.parameters()]
+        )
     except AegisError:
         raise
     except Exception as error:
@@ -263,7 +323,7 @@ def _settings(client: Recipe, model: nn.Module | None = None) -> None:
     """Builds the optimiser once and takes a step of zeros, so that it reads its settings of the message; whatever nobody read is
     refused.
     """
-    model = model or client.model()
+    model = model if model is not None else client.model()
     _loss(client)
     try:
         optimizer = client.optimizer(model.parameters())

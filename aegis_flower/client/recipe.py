@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aegis_flower import train as training
 
-    ModelFn = Callable[..., nn.Module]  # takes nothing, or the `Spec` of the data
+    ModelFn = Callable[..., Any]  # takes nothing, or the `Spec` of the data
     OptimizerFn = Callable[..., torch.optim.Optimizer]
 
 
@@ -50,16 +50,15 @@ class Recipe:
         self.round = 1
         self.probed: training.Probed | None = None
 
-    def model(self) -> nn.Module:
-        """The model to train; by default the configured one."""
+    def model(self) -> Any:
+        """The model to train; by default the configured one. Of torch, of scikit-learn, or a `aegis_flower.learners.Learner`."""
         if self.model_fn:
-            made: nn.Module = built(self.model_fn, lambda: self.spec)
-            return made
+            return built(self.model_fn, lambda: self.spec)
         from aegis_flower import models
 
         return models.build(self.config.model, self.spec, self.config.seed)
 
-    def own_model(self) -> Callable[[], nn.Module] | None:
+    def own_model(self) -> Callable[[], Any] | None:
         """What builds the app's own model; None where it is the configured one, or none of torch."""
         if not self.torch_model or (self.model_fn is None and type(self).model is Recipe.model):
             return None

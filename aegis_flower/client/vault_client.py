@@ -22,6 +22,7 @@ from flwr.client import Client, NumPyClient
 from aegis_engine import DpSession, Permit, Release, Request, Rng
 from aegis_flower import gate, whole_update, wire
 from aegis_flower.client import admission, preflight
+from aegis_flower.client.local import local_of
 from aegis_flower.client.recipe import Recipe
 from aegis_flower.configs import Config
 from aegis_flower.door import codes_only
@@ -31,7 +32,7 @@ from aegis_flower.groups import codes
 from aegis_flower.ledger import Reservation, RoundMechanism
 from aegis_flower.mechanism import without_noise
 from aegis_flower.node.node import Node
-from aegis_flower.weights import NDArrays, apply_update, load, weights
+from aegis_flower.weights import NDArrays, apply_update
 
 if TYPE_CHECKING:
     from aegis_flower import train as training
@@ -102,7 +103,7 @@ class VaultClient(Recipe, NumPyClient):
 
     def get_parameters(self, config: dict[str, Any]) -> NDArrays:
         """Initial weights, in the order of the model's parameters."""
-        return weights(self.model())
+        return local_of(self).arrays()
 
     def fit(self, parameters: NDArrays, config: dict[str, Any]) -> tuple[NDArrays, int, dict[str, Any]]:
         """Trains one round and gives the release in clear. Only data whose terms allow that may be used so."""
@@ -187,15 +188,13 @@ class VaultClient(Recipe, NumPyClient):
             OutsideTerms: fewer rows or people than the terms ask for are left.
             BudgetExceeded: the ledger refuses the round.
         """
-        from aegis_flower import models
-        from aegis_flower import train as training
         from aegis_flower.stream import PermitDataset
 
         cfg = self.config.privacy
         permit, self._permit = self._permit or self._permitted("train", round_), None
         facts = permit.facts
-        model = self.model()
-        load(model, parameters)
+        local = local_of(self)
+        local.load(parameters)
         seed = self._insecure_seed(round_)
         mechanism = RoundMechanism.of(cfg, noise_multiplier)
         reservation = session = None
@@ -207,30 +206,15 @@ class VaultClient(Recipe, NumPyClient):
                 delta=cfg.delta,
                 budget=facts["budget_epsilon"],
             )
-            session = (
-                whole_update.session(
-                    permit, reservation, sum(p.numel() for p in model.parameters() if p.requires_grad), seed
-                )
-                if mechanism.kind == "update"
-                else training.session(model, permit, reservation, seed)
-            )
+            session = local.session(permit, reservation, seed)
         data = PermitDataset(self.node.vault, permit, self.spec)
-        learning = training.Learning(
-            self.loss(),
-            self.optimizer(model.parameters()),
-            models.device(self.config.model.device),
-            self.proximal_mu,
-            self.config.model.physical_batch,
-        )
         dp = "off" if session is None else cfg.noise
         if mechanism.kind != "update":
-            rng = session or _rng(seed)
-            result = training.train(model, data, mechanism, rng, learning, probed=self.probed)
-            return Trained(parameters, weights(model), permit, result, dp, reservation, session=session)
+            result = local.train(data, mechanism, session or _rng(seed))
+            return Trained(parameters, local.arrays(), permit, result, dp, reservation, session=session)
         assert session is not None
-        result = training.train(model, data, without_noise(cfg), _rng(seed), learning, probed=self.probed)
-        trained = [p.requires_grad for p in model.parameters()]
-        freed = whole_update.noised(parameters, weights(model), trained, session, mechanism.clip)
+        result = local.train(data, without_noise(cfg), _rng(seed))
+        freed = whole_update.noised(parameters, local.arrays(), local.trained, session, mechanism.clip)
         self._say_if_cut(freed)
         after = apply_update(parameters, freed)
         return Trained(parameters, after, permit, result, dp, reservation, session=session, noised=freed)
@@ -287,17 +271,15 @@ class VaultClient(Recipe, NumPyClient):
         leave = self._evaluation or self.prepare_evaluation(round_)
         if leave is None:
             return dict.fromkeys(self.metrics.names, 0), None
-        from aegis_flower import models
-        from aegis_flower import train as training
         from aegis_flower.stream import PermitDataset
 
         data = PermitDataset(self.node.vault, leave.permit, self.spec)
-        model = self.model()
-        load(model, parameters)
+        local = local_of(self)
+        local.load(parameters)
         tally, e = self.metrics.tally(), self.config.evaluation
         own = codes(self.node.vault, leave.permit, e.group, e.groups) if e.group else np.full(len(data), -1)
-        device, at = models.device(self.config.model.device), 0
-        for rows in training.judged(model, self.loss(), data, device, classes=self.predicts_classes):
+        at = 0
+        for rows in local.judged(data):
             tally.add(rows, own[at : at + len(rows)])
             at += len(rows)
         return tally.counts(), leave.permit

@@ -35,6 +35,7 @@ FLOORS = (
     {"models"},
     {"per_record"},
     {"train", "whole_update"},
+    {"learners"},
     {"gate"},
     {"door"},
     {"mask"},
