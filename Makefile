@@ -183,7 +183,7 @@ lock: $(UV) ## renew requirements.lock (third-party packages only)
 	mkdir -p .cache/lock && grep -v '"aegis-flower-engine==' pyproject.toml > .cache/lock/pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --extra dev --extra ray --extra jax --extra lora --extra sweeps \
-		--extra tensorboard --extra mlflow --extra wandb .cache/lock/pyproject.toml -o requirements.lock
+		--extra dicom --extra sql --extra tensorboard --extra mlflow --extra wandb --extra dicom --extra sql .cache/lock/pyproject.toml -o requirements.lock
 
 clean: ## remove build results, keep the cargo target folder
 	rm -rf $(VENV) dist outputs multirun

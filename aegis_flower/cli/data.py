@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from aegis_engine import Vault
     from aegis_flower.importer import Imported
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="CSV, Parquet, Arrow, JSON lines, or a folder of images")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="CSV, Parquet, Arrow, ORC, JSON lines, a query (.sql), or a folder of images or DICOM files",
+    ),
+]
 SchemaFile = Annotated[
     Path, typer.Option("--schema", metavar="TOML", help="what the columns are; `aegis data schema FILE` drafts it")
 ]

@@ -40,7 +40,11 @@ def init(
         typer.Option(help="which template; torch by default, tabular with --data of a table, images of a folder"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV, Parquet, Arrow, JSON lines, or a folder of images")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV, Parquet, Arrow, ORC, JSON lines, a query (.sql), or a folder of images or DICOM files",
+        ),
     ] = None,
     subject: Annotated[str | None, typer.Option(help="column of the file that says whom a row is about")] = None,
     label: Annotated[str | None, typer.Option(help="column of the file that is to be predicted")] = None,

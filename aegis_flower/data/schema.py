@@ -68,7 +68,8 @@ class Source:
     """How a file is written that the schema is for.
 
     Attributes:
-        format: csv, parquet, arrow, json (a JSON object per line) or images (a folder per label).
+        format: csv, parquet, arrow, orc, json (a JSON object per line), images (a folder per label), dicom (a folder) or sql
+            (a query, for the database that ``AEGIS_DATABASE`` names).
         delimiter, quote, encoding: of CSV.
         header: whether the first line of CSV names the columns; without, they are ``column_0``, ``column_1``, ...
         nulls: text that means "no value", apart from the empty one.
@@ -92,7 +93,7 @@ class Source:
         _check_source(self)
 
 
-FORMATS: Final = ("csv", "parquet", "arrow", "json", "images")
+FORMATS: Final = ("csv", "parquet", "arrow", "orc", "json", "images", "dicom", "sql")
 
 
 @dataclass(frozen=True, kw_only=True)

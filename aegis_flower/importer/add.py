@@ -87,7 +87,7 @@ def add(
 
     Args:
         vault: an open vault under a policy bundle.
-        path: the file, or a folder of images.
+        path: the file, or a folder of images or of DICOM files.
         name: of the data set; the holdout is ``NAME.holdout``.
         schema: what the columns are.
         terms: the steward's terms, for both sides.

@@ -17,6 +17,7 @@ from aegis_flower.errors import DataError
 from aegis_flower.importer.convert import typed
 from aegis_flower.importer.kinds import decoded
 from aegis_flower.importer.reading.batches import Malformed
+from aegis_flower.importer.reading.dicom import HARMLESS, dicom_shape
 from aegis_flower.importer.reading.files import format_of, image_shape, read, regular
 from aegis_flower.importer.suspicious import advice, any_name, suspicious
 
@@ -100,7 +101,7 @@ def draft(
     """Drafts the schema of a file from its first 50 000 rows.
 
     Args:
-        path: the file, or a folder of images.
+        path: the file, or a folder of images or of DICOM files.
         source: how it is written; found where it is not said.
         subject: the column that says whom a row is about; guessed by its name.
         label: the column to be predicted; guessed by its name.
@@ -121,9 +122,7 @@ def draft(
         if named is not None and named not in first:
             raise DataError(f"{path.name}: there is no column {named!r}; there are {', '.join(first)}")
     columns = {name: _column(name, array, source, notes.setdefault(name, [])) for name, array in first.items()}
-    if source.format == "images":
-        columns["image"] = Column(kind="tensor", item="u8", shape=image_shape(path))
-        columns["file"] = Column(kind="text", role="leave out")
+    subject = _pictures(path, source, columns, notes, subject)
     subject = None if alone else subject or _guess(columns, first, _SUBJECTS, "subject", notes)
     label = label or _guess({n: c for n, c in columns.items() if n != subject}, first, _LABELS, "label", notes)
     for name, column in columns.items():
@@ -139,7 +138,8 @@ def draft(
                 f"{odd} of these rows do not fit; the import counts them, and says on which lines they are"
             )
         about = _range(column, first[name], source) if show_ranges else {}
-        missing = role != "label" and source.format != "images"  # a file without a picture is a bad row
+        # A file without a picture is a bad row.
+        missing = role != "label" and source.format != "images" and (source.format, name) != ("dicom", "image")
         columns[name] = replace(column, role=role, missing=missing, **about)
     schema = Schema(columns=columns, source=source, each_row_a_person=alone or subject is None)
     if subject is None and not alone:
@@ -308,6 +308,22 @@ def _fits(array: pa.Array, column: Column, source: Source) -> bool:
 
 def _misfits(array: pa.Array, column: Column, source: Source) -> int:
     return sum(int(mask.sum()) for mask in typed(array, column, source)[1].values())
+
+
+def _pictures(
+    path: Path, source: Source, columns: dict[str, Column], notes: dict[str, list[str]], subject: str | None
+) -> str | None:
+    """What pictures are, and what beside them may tell who somebody is; also the subject, where DICOM says it."""
+    if source.format == "images":
+        columns["image"] = Column(kind="tensor", item="u8", shape=image_shape(path))
+        columns["file"] = Column(kind="text", role="leave out")
+    if source.format != "dicom":
+        return subject
+    columns["image"] = Column(kind="tensor", item="f32", shape=dicom_shape(path))
+    for name in columns.keys() - HARMLESS - {"image", "label", "PatientID"}:
+        columns[name] = replace(columns[name], role="leave out")
+        notes[name].append("an attribute that may tell who somebody is (DICOM PS3.15, annex E)")
+    return subject or ("PatientID" if "PatientID" in columns else None)
 
 
 def _guess(

@@ -1,4 +1,6 @@
-"""Files as batches of Arrow columns, in constant memory: CSV, Parquet, Arrow, JSON lines, folders of images.
+"""Files as batches of Arrow columns, in constant memory: CSV, Parquet, Arrow, ORC, JSON lines, folders of images.
+
+DICOM and SQL are in files of their own.
 
 CSV comes as text, whatever is in it: what a value is says the schema, and a value that does not fit is a bad row of known line.
 """
@@ -15,6 +17,9 @@ from aegis_flower.data.schema import Source
 from aegis_flower.errors import DataError
 from aegis_flower.importer.reading.batches import Batch, Malformed
 from aegis_flower.importer.reading.csv_file import read_csv, signed
+from aegis_flower.importer.reading.dicom import ENDS, read_dicom
+from aegis_flower.importer.reading.folder import files_in
+from aegis_flower.importer.reading.sql import read_sql
 
 _ROWS = 1 << 16
 # Most of a batch, and of a line of JSON: a file's size is not the memory's.
@@ -33,6 +38,8 @@ _ENDS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".json": "json",
+    ".orc": "orc",
+    ".sql": "sql",
 }
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
@@ -44,7 +51,8 @@ def format_of(path: Path) -> str:
         DataError: it says none.
     """
     if path.is_dir():
-        return "images"
+        named = {file.suffix.lower() for file in path.rglob("*") if file.is_file()}
+        return "dicom" if named & set(ENDS) and not named & set(IMAGES) else "images"
     ends = path.suffix.lower()
     if ends not in _ENDS:
         known = ", ".join(_ENDS)
@@ -74,6 +82,9 @@ def read(path: Path, source: Source, malformed: Malformed | None = None) -> Iter
         "arrow": _arrow,
         "json": _json,
         "images": _images,
+        "orc": _orc,
+        "dicom": read_dicom,
+        "sql": read_sql,
     }[source.format]
     try:
         yield from reader(path, source, malformed)
@@ -155,6 +166,24 @@ def _arrow(path: Path, _: Source, __: Malformed | None) -> Iterator[Batch]:
                 first += rows
 
 
+def _orc(path: Path, _: Source, __: Malformed | None) -> Iterator[Batch]:
+    """Stripe by stripe: one is in memory at a time, and its writer said how large it is (64 MiB by default)."""
+    import pyarrow as pa
+    from pyarrow import orc
+
+    first = 0
+    file = orc.ORCFile(path)
+    for stripe in range(file.nstripes):
+        batch = file.read_stripe(stripe)
+        if isinstance(batch, pa.Table):  # by the version of pyarrow
+            (batch,) = batch.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=batch.schema)]
+        columns = _columns(path, batch)
+        for at in range(0, batch.num_rows, _ROWS):
+            rows = min(_ROWS, batch.num_rows - at)
+            yield Batch({name: column.slice(at, _ROWS) for name, column in columns.items()}, first, rows)
+            first += rows
+
+
 def _json(path: Path, source: Source, malformed: Malformed | None) -> Iterator[Batch]:
     """JSON lines, a part of the file at a time: a later object may have keys that the first has not."""
     import pyarrow as pa
@@ -211,7 +240,7 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
         from PIL import Image
     except ModuleNotFoundError:
         raise DataError("images need Pillow: pip install 'aegis-flower[images]'") from None
-    files = image_files(path)
+    files = files_in(path, IMAGES, "image")
     shape: tuple[int, ...] | None = None
     first = 0
     # Large images come in smaller batches.
@@ -251,25 +280,9 @@ def _images(path: Path, _: Source, malformed: Malformed | None) -> Iterator[Batc
         first += len(names)
 
 
-def image_files(path: Path) -> list[Path]:
-    """The images of a folder, in their order.
-
-    Raises:
-        DataError: there is none, or one lies elsewhere: a link out of the folder.
-    """
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES and file.is_file())
-    if not files:
-        raise DataError(f"{path.name}: there is no image in it ({', '.join(IMAGES)})")
-    root = path.resolve()
-    for number, file in enumerate(files, 1):
-        if not file.resolve().is_relative_to(root):
-            raise DataError(f"{path.name}: image {number} of {len(files)} is a link to a file outside of the folder")
-    return files
-
-
 def image_shape(path: Path) -> tuple[int, ...]:
     """Height, width and channels of the first image of a folder that is one."""
-    if (shape := _shape(image_files(path))) is None:
+    if (shape := _shape(files_in(path, IMAGES, "image"))) is None:
         raise DataError(f"{path.name}: no image in it can be read")
     return shape
 
