@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from aegis_flower.files import write_atomically
 from aegis_flower.learners import Learner, is_torch, learner_of
 from aegis_flower.report import JSON_NAME, RunReport, load_report
 from aegis_flower.report.artifacts import FEATURES, card
+from aegis_flower.weights import BASE, base_sha256, travelling
 
 TORCH: Final = "model.pt"
 ABOUT: Final = "model.json"  # in an export, in place of the run's report, which names nodes and paths
@@ -39,6 +40,7 @@ class About:
         config_sha256: of its configuration.
         accuracy, accuracy_sd: on held-out rows; the deviation is that of the noise.
         epsilon, epsilon_person: the largest of a node, for a record and for the person with most rows.
+        base_sha256: of what its adapters sit on; None without adapters.
     """
 
     run: str
@@ -50,6 +52,7 @@ class About:
     accuracy_sd: float | None = None
     epsilon: float | None = None
     epsilon_person: float | None = None
+    base_sha256: str | None = None
 
     @classmethod
     def of(cls, report: RunReport) -> About:
@@ -103,7 +106,7 @@ class TrainedModel:
             model = built(self.build, self._spec)
         else:
             model = models.build(self.config.model, self._spec(), self.config.seed)
-        own = {name: tuple(value.shape) for name, value in model.named_parameters()}
+        own = {name: tuple(value.shape) for name, value in travelling(model).items()}
         mine = {name: tuple(value.shape) for name, value in self.weights.items()}
         if own != mine:
             whose = "the app's model" if self.build is not None else f"model.kind={self.config.model.kind}"
@@ -111,8 +114,13 @@ class TrainedModel:
                 f"the run's weights {list(mine.values())} are not those of {whose} {list(own.values())}; an app builds a model "
                 "of its own: run this in the folder of its project, or take app.load(RUN)"
             )
+        if (base := base_sha256(model)) != self.about.base_sha256:
+            raise ModelMismatch(
+                f"the run's adapters sit on frozen parameters with the hash {self.about.base_sha256}, those of the app's model "
+                f"have {base}; load the checkpoint that the run was trained on"
+            )
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in travelling(model).items():
                 parameter.copy_(torch.from_numpy(self.weights[name].copy()))
         return model.eval()
 
@@ -210,6 +218,7 @@ class TrainedModel:
         if to == "safetensors":
             about = {"aegis.config_sha256": self.about.config_sha256}
             about |= {"aegis.features_sha256": self.plan.sha256} if self.plan is not None else {}
+            about |= {BASE: self.about.base_sha256} if self.about.base_sha256 is not None else {}
             return model_files.safetensors(self.weights, about)
         import torch
 
@@ -254,7 +263,9 @@ def load(folder: str | Path, model: Callable[..., Any] | None = None) -> Trained
         about, config = _exported(folder / ABOUT)
         return TrainedModel(weights, config, about, plan, build=model)
     report = load_report(folder / JSON_NAME)
-    return TrainedModel(weights, from_dict(report.config.resolved), About.of(report), plan, report, model)
+    told = model_files.about(file) if file is not None and file.name == model_files.SAFETENSORS else {}
+    about = replace(About.of(report), base_sha256=told.get(BASE))
+    return TrainedModel(weights, from_dict(report.config.resolved), about, plan, report, model)
 
 
 def _exported(file: Path) -> tuple[About, Config]:
@@ -274,7 +285,7 @@ def _about(said: Any) -> About:
     Raises:
         ValueError, TypeError: it is not.
     """
-    kinds: dict[str, Any] = {"str": str, "bool": bool, "float | None": float | None}
+    kinds: dict[str, Any] = {"str": str, "bool": bool, "float | None": float | None, "str | None": str | None}
     for one in fields(About):
         if not isinstance(said.get(one.name), kinds[str(one.type)]):
             raise TypeError(one.name)

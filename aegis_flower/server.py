@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
@@ -26,6 +27,7 @@ from aegis_flower.node.node import refusals
 from aegis_flower.public_test import PublicTest
 from aegis_flower.strategies import Bucketed, ClearAggregation, Plan, RoundRecord, SecureAggregation
 from aegis_flower.strategies.rounds import Lost, OnRound, Stop
+from aegis_flower.weights import BASE, base_sha256, travelling
 
 if TYPE_CHECKING:
     ModelFn = Callable[..., Any]  # takes nothing, or the `Spec` of the data
@@ -47,6 +49,7 @@ class Outcome:
         public: what the public test set says, by round; 0 is the start model. Empty where there is none.
         stopped: why the run ended before its last round, by a rule or a callback of its own; empty otherwise.
         own_metrics: metrics of the app's own, beside those that the configuration names.
+        base: hash of what the model's adapters sit on, which does not travel; None without adapters.
     """
 
     config: Config
@@ -61,6 +64,7 @@ class Outcome:
     public: dict[int, dict[str, float]] = field(default_factory=dict)
     stopped: str = ""
     own_metrics: tuple[Metric, ...] = ()
+    base: str | None = None
 
     @property
     def metrics(self) -> Metrics:
@@ -84,6 +88,11 @@ def noise_multiplier(cfg: Config) -> float:
 
 def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
     """The start model, drawn from the config's seed; public. `model` builds the app's own in place of the configured one."""
+    return _drawn(cfg, model)[0]
+
+
+def _drawn(cfg: Config, model: ModelFn | None) -> tuple[ArrayRecord, str | None]:
+    """The start model, and the hash of what its adapters sit on, where it has some."""
     if model is None:
         start = models.build(cfg.model, features.spec_of(cfg.data), cfg.seed)
     else:
@@ -94,8 +103,9 @@ def initial_arrays(cfg: Config, model: ModelFn | None = None) -> ArrayRecord:
             start = built(model, lambda: features.spec_of(cfg.data))
         if not is_torch(start):
             learner = learner_of(start, features.spec_of(cfg.data))
-            return ArrayRecord({name: Array(values) for name, values in learner.arrays().items()})
-    return ArrayRecord({n: Array(p.detach().cpu().float().numpy().copy()) for n, p in start.named_parameters()})
+            return ArrayRecord({name: Array(values) for name, values in learner.arrays().items()}), None
+    made = {name: Array(p.detach().cpu().float().numpy().copy()) for name, p in travelling(start).items()}
+    return ArrayRecord(made), base_sha256(start)
 
 
 def _started(cfg: Config, drawn: ArrayRecord) -> ArrayRecord:
@@ -210,11 +220,13 @@ def run_server(
     if cfg.evaluation.server is not None:
         watch.public = PublicTest.of(cfg.evaluation.server, outcome.problems)
     strategy = watch.strategy = build_strategy(cfg, outcome.noise_multiplier, watch.note, outcome.metrics, **extra)
-    outcome.arrays = start = _started(cfg, initial_arrays(cfg, model or _clients_model(grid)))
+    drawn, outcome.base = _drawn(cfg, model or _clients_model(grid))
+    outcome.arrays = start = _started(cfg, drawn)
     outcome.strategy = strategy
-    _keep_models(cfg, strategy, outcome, watch.raised)
+    _keep_models(cfg, strategy, outcome, watch.raised, start if outcome.base is not None else None)
     plan = features.chosen(cfg.data)
     told = {features.CHOSEN: plan.sha256} if plan else {}  # each node compares it with its own copy's
+    told |= {BASE: outcome.base} if outcome.base is not None else {}
     result = strategy.start(
         grid,
         start,
@@ -234,6 +246,10 @@ def run_server(
         outcome.stopped = f"the run ended after round {done} of {cfg.strategy.rounds}: {strategy.ended}"
     if not outcome.trained:
         raise RunFailed(f"no round gave a model; first reason: {_first_reason(outcome)}")
+
+
+def _same(before: ArrayRecord, after: ArrayRecord) -> bool:
+    return all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
 
 
 def _first_reason(outcome: Outcome) -> str:
@@ -305,8 +321,13 @@ def _explained(run_id: int, record: RoundRecord, lost: Lost) -> Lost:
     return dataclasses.replace(lost, reason=said[-1]) if said else lost
 
 
-def _keep_models(cfg: Config, strategy: AnyStrategy, outcome: Outcome, raised: list[Exception]) -> None:
-    """Notes each new model as it is made, so that a run which is stopped keeps its last one; sets the server's rate."""
+def _keep_models(
+    cfg: Config, strategy: AnyStrategy, outcome: Outcome, raised: list[Exception], adapters: ArrayRecord | None
+) -> None:
+    """Notes each new model as it is made, so that a run which is stopped keeps its last one; sets the server's rate.
+
+    `adapters` are those that the run starts from: where the first round leaves all of them as they were, it ends there.
+    """
     aggregate, rate = strategy.aggregate_train, rate_of(cfg)
 
     def kept(server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
@@ -314,6 +335,11 @@ def _keep_models(cfg: Config, strategy: AnyStrategy, outcome: Outcome, raised: l
             setattr(strategy.inner, rate[0], rate[1] * server_factor(cfg, server_round))
         arrays, metrics = aggregate(server_round, replies)
         if arrays is not None:
+            if adapters is not None and outcome.arrays is adapters and _same(adapters, arrays):
+                raise RunFailed(
+                    f"no adapter changed in round {server_round}: the nodes trained, and nothing of it is in the model. Look at "
+                    "target_modules and the learning rate, and that the adapter is active"
+                )
             outcome.arrays = arrays
             if outcome.on_model is not None:
                 outcome.on_model(server_round, arrays)

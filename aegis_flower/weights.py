@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,41 @@ if TYPE_CHECKING:
     from torch import nn
 
 NDArrays = list[npt.NDArray[Any]]
+BASE: Final = "base-sha256"  # the setting of a message in which the server tells the hash of what adapters sit on
+
+
+def adapted(model: nn.Module) -> bool:
+    """Whether the model has adapters of peft in it."""
+    return any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules())
+
+
+def travelling(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that travel, by name, in order: all of them; of a model with adapters those that are trained."""
+    every = dict(model.named_parameters())
+    return {name: p for name, p in every.items() if p.requires_grad} if adapted(model) else every
+
+
+def base_sha256(model: nn.Module) -> str | None:
+    """The hash of what adapters sit on: frozen parameters and buffers, which each side has of its own. None without adapters."""
+    if not adapted(model):
+        return None
+    found = hashlib.sha256()
+    stays = {**{name: p for name, p in model.named_parameters() if not p.requires_grad}, **dict(model.named_buffers())}
+    for name, value in sorted(stays.items()):
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(_bytes()).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8
 
 
 def weights(model: nn.Module) -> NDArrays:
-    """The model's parameters as float32 arrays, in order. Buffers stay at home: they are not noised."""
-    return [p.detach().cpu().numpy().astype(np.float32, copy=True) for p in model.parameters()]
+    """What travels of a model (`travelling`) as float32 arrays, in order. Buffers stay at home: they are not noised."""
+    return [p.detach().cpu().numpy().astype(np.float32, copy=True) for p in travelling(model).values()]
 
 
 def load(model: nn.Module, parameters: NDArrays) -> None:
@@ -28,7 +59,7 @@ def load(model: nn.Module, parameters: NDArrays) -> None:
     """
     import torch
 
-    own = list(model.parameters())
+    own = list(travelling(model).values())
     if [tuple(p.shape) for p in own] != [a.shape for a in parameters]:
         raise ModelMismatch(
             f"the server's model has shapes {[a.shape for a in parameters]}, this client's has "

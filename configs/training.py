@@ -14,7 +14,9 @@ from aegis_flower.errors import ConfigError
 PUBLIC: Final = "public/"  # before the name of a number of `evaluation.server`
 TRACKERS: Final = ("csv", "tensorboard", "mlflow", "wandb")
 # What strategies send of their own accord: `client/round_config.py` has the same names, and a test that they are.
-RESERVED: Final = frozenset({"server-round", "round", "noise-multiplier", "proximal-mu", "features-sha256"})
+RESERVED: Final = frozenset(
+    {"server-round", "round", "noise-multiplier", "proximal-mu", "features-sha256", "base-sha256"}
+)
 _CODE: Final = re.compile(r".+\.py(:[A-Za-z_]\w*)?|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
 _SETTINGS_MAX, _SETTING_MAX = 128, 4096
 

@@ -11,7 +11,7 @@ from aegis_flower.errors import ModelMismatch
 from aegis_flower.learners import Learner, PerRecord, Settings, is_torch, learner_of
 from aegis_flower.ledger import RoundMechanism, RoundReservation
 from aegis_flower.metrics import Judged
-from aegis_flower.weights import NDArrays, load, weights
+from aegis_flower.weights import NDArrays, load, travelling, weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,10 +62,10 @@ class TorchModel:
     @property
     def trained(self) -> list[bool]:
         """Those that require gradients."""
-        return [p.requires_grad for p in self._model.parameters()]
+        return [p.requires_grad for p in travelling(self._model).values()]
 
     def arrays(self) -> NDArrays:
-        """All parameters."""
+        """See `aegis_flower.weights.travelling`."""
         return weights(self._model)
 
     def load(self, parameters: NDArrays) -> None:

@@ -22,6 +22,7 @@ from aegis_flower.errors import AegisError, AppError, DataMismatch, DeviceMissin
 from aegis_flower.features import CHOSEN, check_promises, check_types, plan_of
 from aegis_flower.learners import Learner, is_torch, learner_of
 from aegis_flower.node.keys import FEATURES_SHA256
+from aegis_flower.weights import BASE, base_sha256, travelling
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,7 @@ def _key(client: Recipe, parameters: NDArrays, holdout: bool) -> str:
         repr(client.spec),
         client.node.dataset(holdout),
         holdout,
+        client.round_config.get(BASE),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -213,6 +215,7 @@ def _check_model(client: Recipe, parameters: NDArrays, features: int, label_widt
     if isinstance(model, LearnerModel):
         _check_learner(client, model, features, label_width, trains=trains)
         return False
+    _check_base(client, model)
     device = _device(client)
     loss = _loss(client)
     private = trains and client.config.privacy.by_record
@@ -229,6 +232,22 @@ def _check_model(client: Recipe, parameters: NDArrays, features: int, label_widt
     except Exception as error:
         raise PreflightFailed(f"the client's model or loss fails on made-up rows: {_told(error)}") from error
     return False
+
+
+def _check_base(client: Recipe, model: nn.Module) -> None:
+    """Whether adapters sit on the same frozen parameters here as at the server: those do not travel."""
+    own, sent = base_sha256(model), client.round_config.get(BASE)
+    if own is not None and sent is None:
+        raise ModelMismatch(
+            "the model has adapters, and the server does not say what they sit on; your own server sends "
+            f"train_config and evaluate_config with {BASE!r}: aegis_flower.weights.base_sha256(model)"
+        )
+    if own != sent:
+        raise ModelMismatch(
+            f"the frozen parameters below the adapters have the hash {own}, the server's {sent!r:.80}: one adapter would mean "
+            "two things. Load them from the same checkpoint on both sides; parameters that are made at random, such as a new "
+            "head, are to be trained (modules_to_save=[...]) or made under one seed"
+        )
 
 
 def _check_learner(client: Recipe, local: LearnerModel, features: int, label_width: int, *, trains: bool) -> None:
@@ -254,7 +273,7 @@ def _check_read(client: Recipe, learner: Learner) -> None:
 
     if client.loss_fn is not None or client.optimizer_fn is not None or "loss" in vars(client):
         raise AppError(
-            f"loss=, optimizer= and class_weights= are of torch; a model of {learner.framework} has its own: leave them out"
+            f"loss=, optimizer= and class_weights= are of torch; {learner.framework} has its own: leave them out"
         )
     model, sent = client.config.model, client.round_config
     asked: dict[str, str] = {}
@@ -278,7 +297,7 @@ def _built(client: Recipe, parameters: NDArrays) -> Any:
         own = (
             [a.shape for a in model.arrays()]
             if isinstance(model, LearnerModel)
-            else [tuple(p.shape) for p in model.parameters()]
+            else [tuple(p.shape) for p in travelling(model).values()]
         )
     except AegisError:
         raise

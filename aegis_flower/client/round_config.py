@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 
 from aegis_flower.errors import OutsideTerms, RequestInvalid
 from aegis_flower.features import CHOSEN
+from aegis_flower.weights import BASE
 from aegis_flower.wire import Setting
 
 MU = "proximal-mu"
 RATE = "lr"
 # What strategies send of their own accord; the node itself reads what it needs of them.
-KNOWN = {"server-round", "round", "noise-multiplier", MU, CHOSEN}
+KNOWN = {"server-round", "round", "noise-multiplier", MU, CHOSEN, BASE}
 _ENTRIES, _KEY, _TEXT = 256, 256, 2**16
 _MU_MAX, _RATE_MAX = 1e3, 1e3
 

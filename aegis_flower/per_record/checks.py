@@ -42,6 +42,25 @@ def check_buffers(model: nn.Module, loss: Loss, like_x: Inputs, like_y: torch.Te
         )
 
 
+def check_adapters(model: nn.Module, loss: Loss, batch: Batch) -> None:
+    """Refuses adapters that get no gradient. Noise would move them all the same, and nobody would see that they learn nothing.
+
+    Raises:
+        AppError: names them.
+    """
+    forward(model, loss, batch)[2].backward()  # type: ignore[no-untyped-call]
+    still = [
+        name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not bool(p.grad.any()))
+    ]
+    model.zero_grad(set_to_none=True)
+    if still:
+        raise AppError(
+            f"{', '.join(still[:5])} {'get' if len(still) > 1 else 'gets'} no gradient, so noise alone would move "
+            f"{'them' if len(still) > 1 else 'it'}: the layer is not used, or the adapter is merged, disabled or not "
+            "the active one. Name layers in target_modules that rows go through"
+        )
+
+
 def check_records(model: nn.Module, loss: Loss, batch: Batch) -> Probed:
     """Whether a record's outputs, loss and gradient are its own."""
     draws_anew = _is_random(model, batch)

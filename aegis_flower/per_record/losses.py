@@ -64,7 +64,7 @@ def per_sample(model: nn.Module, *, functorch: bool = False) -> Iterator[nn.Modu
             module.inplace = True  # type: ignore[assignment]
         for module in model.modules():  # after a failure Opacus leaves the batch there, in clear
             for name in ("activations", "max_batch_len", "ft_compute_sample_grad"):
-                if hasattr(module, name):
+                if name in vars(module):  # wrappers of peft say that they have what the module inside them has
                     delattr(module, name)
         for p in model.parameters():
             for name in ("grad_sample", "summed_grad", "_forward_counter"):

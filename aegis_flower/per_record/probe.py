@@ -18,10 +18,11 @@ from aegis_flower.data import Spec
 from aegis_flower.errors import AegisError, AppError
 from aegis_flower.features import Label, plan_of
 from aegis_flower.inputs import Inputs
-from aegis_flower.per_record.checks import Probed, check_buffers, check_records
+from aegis_flower.per_record.checks import Probed, check_adapters, check_buffers, check_records
 from aegis_flower.per_record.losses import Loss, check_model, loss_of
 from aegis_flower.per_record.rows import runs, told
 from aegis_flower.stream import tensors
+from aegis_flower.weights import adapted
 
 _DTYPES = {
     "float32": torch.float32,
@@ -164,10 +165,11 @@ def examine(
                 if p.is_floating_point():
                     p.add_(torch.randn_like(p) * 0.05 * (torch.nan_to_num(p).abs().mean().clamp(max=1.0) + 0.1))
         check_buffers(twin, loss, like_x, like_y, classes)
-        if not private:
-            runs(twin, loss, like_x, like_y, classes)
-            return Probed()
         batch = runs(twin, loss, like_x, like_y, classes)
+        if adapted(twin):
+            check_adapters(twin, loss, batch)
+        if not private:
+            return Probed()
         return check_records(twin, loss, batch)
 
 

@@ -79,7 +79,7 @@ def write(
     """
     since = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    warnings = [*outcome.problems, *artifacts.write_model(cfg, outcome.arrays, folder)]
+    warnings = [*outcome.problems, *artifacts.write_model(cfg, outcome.arrays, folder, outcome.base)]
     if cfg.model.init is not None:
         warnings.append(f"the model started from {cfg.model.init}; rounds before that are in another report")
         if Path(cfg.model.init).name == CHECKPOINT and cfg.strategy.name in STATEFUL:

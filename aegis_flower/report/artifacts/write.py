@@ -11,6 +11,7 @@ from aegis_flower.files import write_atomically
 from aegis_flower.report.artifacts import card
 from aegis_flower.report.model import RunReport
 from aegis_flower.report.write import write_reports
+from aegis_flower.weights import BASE
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
@@ -24,13 +25,17 @@ _FILES: Final = {
 }
 
 
-def write_model(cfg: Config, arrays: ArrayRecord, folder: Path) -> list[str]:
-    """Writes the newest model; what hinders it is a warning, for the report may still fit."""
+def write_model(cfg: Config, arrays: ArrayRecord, folder: Path, base: str | None = None) -> list[str]:
+    """Writes the newest model; what hinders it is a warning, for the report may still fit.
+
+    `base` is the hash of what its adapters sit on.
+    """
     if not len(arrays):
         return []
     weights = {name: array.numpy() for name, array in arrays.items()}
     plan = features.chosen(cfg.data)
     about = {"aegis.config_sha256": cfg.sha256, **({"aegis.features_sha256": plan.sha256} if plan else {})}
+    about |= {BASE: base} if base is not None else {}
     wanted = {
         folder / model_files.NPZ: model_files.npz(weights),
         folder / model_files.SAFETENSORS: model_files.safetensors(weights, about),
