@@ -25,8 +25,8 @@ class Keras(Jax):
             the compiled model, else cross-entropy of logits, or the squared error of a number.
 
     Raises:
-        AppError: another backend, a model that is not built, or one with variables that are not trained (frozen layers, BatchNorm,
-            Dropout), regularisers or an optimiser of its own; says what to do.
+        AppError: another backend, a model that is not built, or one with variables that are not trained (frozen layers,
+            BatchNorm, Dropout), regularisers or an optimiser of its own; says what to do.
     """
 
     framework = "Keras on JAX"
