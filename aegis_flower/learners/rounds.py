@@ -72,10 +72,15 @@ def learn(
                 found = learner.gradients(x, y)
                 if found.shape != (len(y), size):
                     raise AppError(f"gradients() gives shape {found.shape}, where ({len(y)}, {size}) is wanted")
-                sums += summed(found, mechanism.clip)
+                sums += summed(_weighed(found, draws.weight), mechanism.clip)
             noised = np.frombuffer(bytearray(rng.noise(sums)), dtype=np.float32)
             learner.step(noised / np.float32(mechanism.expected_batch), settings)
     return Learned(mechanism.steps, len(data), draws.empty)
+
+
+def _weighed(gradients: Floats, weight: Floats | None) -> Floats:
+    """Gradients of weighted losses: a record's weight is a factor of its loss, so of its gradient, before the clip."""
+    return gradients if weight is None else gradients * weight[:, None]
 
 
 def summed(gradients: Floats, clip: float) -> Array:
@@ -87,7 +92,14 @@ def summed(gradients: Floats, clip: float) -> Array:
 
 
 class _Draws:
-    """The round's batches, once."""
+    """The round's batches, once.
+
+    Attributes:
+        empty: batches without a row, so far.
+        weight: how much each record of the part that was given last counts; None where all count alike.
+    """
+
+    weight: Floats | None = None
 
     def __init__(
         self, data: PermitDataset, mechanism: RoundMechanism, rng: Rng | DpSession, most: int, classes: int | None
@@ -112,7 +124,8 @@ class _Draws:
 
     def _parts(self, batch: Rows) -> Iterator[tuple[X, Array]]:
         for at in range(0, len(batch), self._most):
-            x, y = self._data.__getitems__(batch[at : at + self._most])
+            x, y, weight = self._data.weighed(batch[at : at + self._most])
+            self.weight = None if weight is None else weight.numpy()
             try:
                 labels = y.numpy()
                 if self._classes is not None and not ((labels >= 0) & (labels < self._classes)).all():

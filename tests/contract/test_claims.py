@@ -1,4 +1,4 @@
-"""SECURITY.md and docs/VAULT_THREATS.md: each row says how it is known, and the tests it names exist."""
+"""SECURITY.md, docs/VAULT_THREATS.md and docs/findings: each row says how it is known, and the tests it names exist."""
 
 from __future__ import annotations
 
@@ -74,3 +74,15 @@ def test_every_test_that_a_table_of_findings_names_exists(page: Path) -> None:
 
 def test_there_are_tables_of_the_findings() -> None:
     assert FINDINGS
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs" / "findings").glob("*.md")))
+def test_every_test_that_a_page_of_findings_names_exists_in_that_file(page: str) -> None:
+    """``file.py::test`` and ``file.rs::test``; a page that names none would pass by saying nothing."""
+    where: dict[str, str] = {}
+    for source in _sources():
+        where[source.name] = where.get(source.name, "") + source.read_text()
+    named = re.findall(r"(\w+\.(?:py|rs))::(\w+)", (ROOT / "docs" / "findings" / page).read_text())
+    assert len(named) >= 5
+    gone = [f"{file}::{test}" for file, test in named if not re.search(rf"\b(?:def|fn) {test}\b", where.get(file, ""))]
+    assert not gone, f"{page}: no such tests: {gone}"

@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fabs import built
 
 from aegis_flower import compose, project, projects
 from aegis_flower.cli import simulate
@@ -51,23 +51,12 @@ def test_a_new_project_runs_as_made_and_its_model_comes_back(aegis, tmp_path, na
     assert own in shown.stdout
 
 
-def _built(folder: Path) -> list[str]:
-    """What of a project travels."""
-    flwr = Path(sys.executable).with_name("flwr")
-    done = subprocess.run(
-        [flwr, "build", "--app", folder], cwd=folder.parent, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (fab,) = folder.parent.glob("*.fab")
-    return zipfile.ZipFile(fab).namelist()
-
-
 def test_rows_vaults_and_reports_do_not_travel_to_server_and_nodes(tmp_path):
     made = projects.make(tmp_path / "clinics", projects.template("tabular"))
     for file in ("outputs/clinics/1/report.json", "data/more.jsonl", "vault.json", "clinics.yaml", "notes.md"):
         (made.folder / file).parent.mkdir(parents=True, exist_ok=True)
         (made.folder / file).write_text("{}")
-    inside = {name for name in _built(made.folder) if not name.startswith(".info")}
+    inside = {name for name in built(made.folder) if not name.startswith(".info")}
     assert inside == {
         "pyproject.toml",
         "aegis.toml",

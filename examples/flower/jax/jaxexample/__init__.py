@@ -1,0 +1,1 @@
+"""jaxexample: Flower's quickstart with JAX, moved to AEGIS."""

@@ -1,0 +1,1 @@
+"""sklearnexample: Flower's quickstart with scikit-learn, moved to AEGIS."""

@@ -1,0 +1,6 @@
+"""sklearnexample: the app of the nodes."""
+
+from aegis_flower import aegis_client_app
+from sklearnexample.task import create_model
+
+app = aegis_client_app(model=create_model)

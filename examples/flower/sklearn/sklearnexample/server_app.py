@@ -1,0 +1,6 @@
+"""sklearnexample: the app of the server. It starts from the model, runs the rounds, and leaves report, card and last model."""
+
+from aegis_flower import aegis_server_app
+from sklearnexample.task import create_model
+
+app = aegis_server_app(model=create_model)
