@@ -19,7 +19,7 @@ FUZZ_RUNS ?= 10000000
 TEST_JOBS ?= 2
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
+.PHONY: public-sets test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -110,6 +110,9 @@ test-matrix: setup ## the tests that meet Flower, with the oldest and the newest
 
 test-redteam: setup ## every hostile app in the whole jail, in none, with each layer left out and with each alone; renews the table of docs/JAIL.md
 	$(BIN)/python tests/redteam/table.py docs/JAIL.md
+
+public-sets: setup ## public data sets of every kind, by commands alone, with and without DP; renews the table of docs/public-sets.md (15 minutes)
+	$(BIN)/python tests/public_sets/table.py docs/public-sets.md
 
 bench-jail: setup ## start of a task, training in a jail beside outside
 	$(BIN)/python benches/jail.py

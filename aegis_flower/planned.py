@@ -25,7 +25,8 @@ class Planned:
 
     def __init__(self, vault: Vault, permit: Permit, plan: Plan) -> None:
         permitted = vault.table(permit.object, permit=permit).columns
-        self.labelled = all(name in permitted for name in plan.label.reads)
+        self.labelled = all(name in permitted for name in plan.reads if name not in plan.columns)
+        self.weighted = self.labelled and plan.weight is not None
         wanted = plan.reads if self.labelled else tuple(plan.columns)
         self._vault, self._permit, self._plan = vault, permit, plan
         self._reader = vault.table(permit.object, permit=permit, columns=list(wanted))
@@ -40,7 +41,8 @@ class Planned:
         empty = self._plan.empty()
         inputs = {name: np.empty((rows, *a.shape[1:]), a.dtype) for name, a in empty.inputs.items()}
         label = np.empty((rows, *empty.label.shape[1:]), empty.label.dtype) if empty.label is not None else None
-        return Applied(inputs, label if self.labelled else None)
+        weight = np.empty(rows, empty.weight.dtype) if empty.weight is not None else None
+        return Applied(inputs, label, weight) if self.labelled else Applied(inputs)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -68,7 +70,7 @@ class Planned:
             for block in np.unique(blocks) if len(self._kept) < len(self._starts) - 1 else ():
                 self._block(int(block))
             taken = {name: values[places] for name, values in whole.inputs.items()}
-            return Applied(taken, None if whole.label is None else whole.label[places])
+            return Applied(taken, *(None if one is None else one[places] for one in (whole.label, whole.weight)))
         found = self._room(len(places))
         inputs, label = found.inputs, found.label
         for block in np.unique(blocks):
@@ -79,6 +81,8 @@ class Planned:
                 inputs[name][at] = values[rows]
             if label is not None and made.label is not None:
                 label[at] = made.label[rows]
+            if found.weight is not None and made.weight is not None:
+                found.weight[at] = made.weight[rows]
         return found
 
     def _block(self, at: int) -> Applied:
@@ -104,6 +108,8 @@ class Planned:
                     into.inputs[name][...] = values
                 if into.label is not None and part.label is not None:
                     into.label[...] = part.label
+                if into.weight is not None and part.weight is not None:
+                    into.weight[...] = part.weight
                 _clear(part)
                 done += len(part)
         except BaseException:
@@ -116,7 +122,7 @@ def _part(made: Applied, first: int, rows: int) -> Applied:
     """Some of the rows, in the same memory."""
     here = slice(first, first + rows)
     inputs = {name: values[here] for name, values in made.inputs.items()}
-    return Applied(inputs, None if made.label is None else made.label[here])
+    return Applied(inputs, *(None if one is None else one[here] for one in (made.label, made.weight)))
 
 
 def _bytes(made: Applied) -> int:
@@ -126,5 +132,6 @@ def _bytes(made: Applied) -> int:
 def _clear(made: Applied) -> None:
     for values in made.inputs.values():
         values.view(np.uint8)[...] = 0
-    if made.label is not None:
-        made.label.view(np.uint8)[...] = 0
+    for one in (made.label, made.weight):
+        if one is not None:
+            one.view(np.uint8)[...] = 0

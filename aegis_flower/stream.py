@@ -198,12 +198,14 @@ class PermitDataset(Dataset[tuple[Inputs, torch.Tensor]]):
         - No value changes on the way: a column that would not fit is refused before a row is read (`check_layout`).
     """
 
+    weighted = False  # whether its records count by a weight of the plan
+
     def __init__(self, vault: Vault, permit: Permit, spec: Spec) -> None:
         self._spec = spec
         if (plan := plan_of(spec)) is not None:
             check_types(plan, permit.layout)
             self._rows: Planned | _Records | _Table = Planned(vault, permit, plan)
-            self.labelled = self._rows.labelled
+            self.labelled, self.weighted = self._rows.labelled, self._rows.weighted
             return
         self._rows = source = _opened(vault, permit)
         layout = source.layout
@@ -222,6 +224,16 @@ class PermitDataset(Dataset[tuple[Inputs, torch.Tensor]]):
         if isinstance(self._rows, Planned):
             return self._spec.features
         return sum(self._spec.columns[c] for c in self._features)
+
+    def weighed(self, indices: Sequence[int] | Rows) -> tuple[Inputs, torch.Tensor, torch.Tensor | None]:
+        """A batch with how much each of its records counts, shape (rows,); None where the plan has no weight."""
+        if not self.weighted:
+            return (*self.__getitems__(indices), None)
+        assert isinstance(self._rows, Planned)
+        made = self._rows.read(np.asarray(indices, dtype=np.int64))
+        assert made.label is not None
+        assert made.weight is not None
+        return tensors(made.inputs), torch.from_numpy(made.label), torch.from_numpy(made.weight)
 
     def __getitems__(self, indices: Sequence[int] | Rows) -> tuple[Inputs, torch.Tensor]:
         places = np.asarray(indices, dtype=np.int64)

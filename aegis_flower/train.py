@@ -20,7 +20,7 @@ from aegis_flower.inputs import Inputs, clear, moved
 from aegis_flower.ledger import RoundReservation
 from aegis_flower.mechanism import RoundMechanism
 from aegis_flower.per_record.checks import Probed
-from aegis_flower.per_record.evaluation import Evaluated, class_weighted, evaluate, judged
+from aegis_flower.per_record.evaluation import Evaluated, by_record, class_weighted, evaluate, judged
 from aegis_flower.per_record.losses import (
     Loss,
     check_model,
@@ -206,8 +206,8 @@ class _Step:
         """
         trained = [p for p in self.model.parameters() if p.requires_grad]
         sums = [torch.zeros(p.numel(), dtype=torch.float64, device=p.device) for p in trained]
-        for x, y in self._parts(batch):
-            self._mean(x, y).backward()  # type: ignore[no-untyped-call]
+        for x, y, weight in self._parts(batch):
+            self._mean(x, y, weight).backward()  # type: ignore[no-untyped-call]
             for total, part in zip(sums, clipped_sum(gradients(self.model, len(y)), self.mechanism.clip), strict=True):
                 total.add_(part)
         noised = torch.from_numpy(self._noised(torch.cat(sums).cpu().numpy())) / self.mechanism.expected_batch
@@ -217,8 +217,8 @@ class _Step:
     def plain(self, batch: Rows) -> None:
         """The gradient over the expected size of a batch."""
         expected = max(1.0, self.mechanism.sample_rate * len(self.data))
-        for x, y in self._parts(batch):
-            (self._mean(x, y) * (len(y) / expected)).backward()  # type: ignore[no-untyped-call]
+        for x, y, weight in self._parts(batch):
+            (self._mean(x, y, weight) * (len(y) / expected)).backward()  # type: ignore[no-untyped-call]
 
     def _noised(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """The sum with noise, on the engine's grid."""
@@ -228,21 +228,27 @@ class _Step:
         self.rng.add_gaussian(noised, self.mechanism.noise_multiplier * self.mechanism.clip)
         return noised
 
-    def _parts(self, batch: Rows) -> Iterator[tuple[Inputs, torch.Tensor]]:
+    def _parts(self, batch: Rows) -> Iterator[tuple[Inputs, torch.Tensor, torch.Tensor | None]]:
         """The batch, so many records at a time, each part cleared when it was used."""
         most = max(1, self.learning.physical_batch)
         for at in range(0, len(batch), most):
-            x, y = self.data.__getitems__(batch[at : at + most])
+            x, y, weight = self.data.weighed(batch[at : at + most])
             try:
                 inputs, labels = fitting(self.model, x, y)
-                yield moved(inputs, self.learning.device), labels.to(self.learning.device)
+                weight = None if weight is None else weight.to(self.learning.device)
+                yield moved(inputs, self.learning.device), labels.to(self.learning.device), weight
                 clear(inputs)
             finally:
                 clear(x)
 
-    def _mean(self, x: Inputs, y: torch.Tensor) -> torch.Tensor:
+    def _mean(self, x: Inputs, y: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """The mean over the records of their losses, each times its weight: the divisor is how many they are, never the weights'
+        sum, which would mix them.
+        """
         out = self.net(x)
         try:
+            if weight is not None:
+                return (by_record(self.learning.loss)(out, y) * weight.to(out.dtype)).mean()
             return mean_loss(self.learning.loss, out, y)
         except IndexError as error:
             if y.is_floating_point() or out.ndim == 1:

@@ -46,6 +46,8 @@ def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool
     """
     _check_plans(client)
     if trains:
+        if not client.torch_model:
+            _refuse_weights(client, f"{type(client).__name__} trains by itself (torch_model = False)")
         functorch = _once(client, parameters, holdout=False)
         if client.torch_model:
             _of_this_message(client, functorch)
@@ -148,6 +150,20 @@ def _check_plans(client: Recipe) -> None:
         raise DataMismatch(
             f"the server's feature plan has the hash {sent!r:.80}, this node's plan {name} has {plan.sha256}: one model would "
             "mean two things; give both the same file"
+        )
+
+
+def _refuse_weights(client: Recipe, why: str) -> None:
+    """What trains by itself would leave the weights of records out without a word.
+
+    Raises:
+        DataMismatch: the plan has a weight.
+    """
+    plan = plan_of(client.spec)
+    if plan is not None and plan.weight is not None:
+        raise DataMismatch(
+            f"the feature plan weighs records by {plan.weight.column!r}, and {why}, where nothing multiplies a record's loss "
+            "by its weight; take weight out of the plan"
         )
 
 
@@ -258,6 +274,8 @@ def _check_learner(client: Recipe, local: LearnerModel, features: int, label_wid
     if trains:
         probe.check_mode(local.learner, mode)
         _check_read(client, local.learner)
+        if mode != "example":
+            _refuse_weights(client, f"a model of {local.learner.framework} with privacy.mode={mode} trains by itself")
     probe.probe(
         lambda: learner_of(client.model(), client.spec),
         client.spec,

@@ -39,7 +39,8 @@ class Column:
             ``text``, ``date``, ``time`` (microseconds, UTC), ``tensor`` (numbers of a fixed shape), ``list`` (numbers, as many as
             there are).
         role: ``subject`` (whom the row is about; kept as a keyed pseudonym, never as a column), ``feature``, ``label``,
-            ``weight``, ``group`` (for metrics by group), or ``leave out``.
+            ``weight`` (how much the row counts in training; with `low` of 0 or more, `high`, and no gaps), ``group`` (for metrics
+            by group), or ``leave out``.
         low, high: bounds of a number that everybody may know; rows outside are bad rows.
         levels: values of a category that everybody may know, in their order; other values are bad rows. Empty: any value.
         missing: whether a row may lack the value.
@@ -257,8 +258,23 @@ def _check_column(name: str, column: Column) -> None:
         raise _wrong(f"{path}.item", f"{column.item!r} is not one of {', '.join(ITEMS)}")
     if column.kind == "tensor" and (not column.shape or any(n < 1 for n in column.shape)):
         raise _wrong(f"{path}.shape", f"{list(column.shape)} is no shape; a tensor has one or more positive sizes")
-    if column.role == "weight" and column.kind not in _ORDERED:
+    if column.role == "weight":
+        _check_weight(path, column)
+
+
+def _check_weight(path: str, column: Column) -> None:
+    """How much a row counts is public at most, and never missing: other rows are bad ones, told by their lines."""
+    if column.kind not in _ORDERED:
         raise _wrong(f"{path}.role", "a weight is a number")
+    for key in ("low", "high"):
+        if getattr(column, key) is None:
+            raise _wrong(f"{path}.{key}", "a weight has declared bounds: low of 0 or more, and high")
+    if column.low is not None and column.low < 0:
+        raise _wrong(f"{path}.low", f"{column.low} is below 0; no row counts less than nothing")
+    if not column.high:
+        raise _wrong(f"{path}.high", "is 0: no row would count")
+    if column.missing:
+        raise _wrong(f"{path}.missing", "a row without a weight means nothing; say missing = false")
 
 
 def _check_bounds(path: str, column: Column) -> None:

@@ -15,6 +15,7 @@ from aegis_flower.features.fit import check_promises as check_promises
 from aegis_flower.features.fit import check_types as check_types
 from aegis_flower.features.label import TASKS as TASKS
 from aegis_flower.features.label import Label as Label
+from aegis_flower.features.label import Weight as Weight
 from aegis_flower.features.plan import Applied as Applied
 from aegis_flower.features.plan import Plan as Plan
 from aegis_flower.features.read import load as load
@@ -28,6 +29,7 @@ __all__ = [
     "Draft",
     "Label",
     "Plan",
+    "Weight",
     "check_promises",
     "check_types",
     "chosen",

@@ -10,7 +10,7 @@ from aegis_flower.data.schema import Column, Schema
 from aegis_flower.errors import ConfigError
 from aegis_flower.features.categories import OneHot
 from aegis_flower.features.columns import EMPTY, SLOT, Boolean, Feature, Number, Whole
-from aegis_flower.features.label import Label
+from aegis_flower.features.label import Label, Weight
 from aegis_flower.features.plan import VERSION, Plan
 from aegis_flower.features.read import line, write
 from aegis_flower.features.sequences import Tensor, TextBag
@@ -28,11 +28,13 @@ class Draft:
         columns: transforms of the columns whose bounds or vocabulary the schema declares.
         label: the label; None where the schema has none, or does not declare enough.
         lacking: by column, the keys that nobody declared: from the literature, from the steward, never from the rows.
+        weight: how much a record counts; None where the schema has no column for that.
     """
 
     columns: Mapping[str, Feature]
     label: Label | None
     lacking: Mapping[str, list[str]]
+    weight: Weight | None = None
 
     @property
     def plan(self) -> Plan:
@@ -46,7 +48,7 @@ class Draft:
                 "features",
                 "the schema does not declare " + "; ".join(f"{c}: {', '.join(k)}" for c, k in self.told.items()),
             )
-        return Plan(columns=self.columns, label=self.label)
+        return Plan(columns=self.columns, label=self.label, weight=self.weight)
 
     @property
     def told(self) -> dict[str, list[str]]:
@@ -67,6 +69,8 @@ class Draft:
         if self.label is not None:
             label = Plan(columns={"_": Boolean()}, label=self.label).plain()["label"]
             lines.append(line("label", label))
+        if self.weight is not None:
+            lines.append(line("weight", {"column": self.weight.column, "high": self.weight.high}))
         return "\n".join(lines) + "\n"
 
 
@@ -74,7 +78,7 @@ def draft(schema: Schema | Mapping[str, Column]) -> Draft:
     """The first draft of a plan for data of a schema (or of the columns sealed with a data set, see `data.schema.described`).
 
     Bounds and vocabularies are the schema's; a gap, where the schema allows one, gets the middle of the bounds and an indicator,
-    or a slot. Columns of the roles weight, group, subject and "leave out" are no features.
+    or a slot. Columns of the roles weight, group, subject and "leave out" are no features; a weight is how much a record counts.
     """
     columns = schema.stored if isinstance(schema, Schema) else schema
     made: dict[str, Feature] = {}
@@ -99,7 +103,21 @@ def draft(schema: Schema | Mapping[str, Column]) -> Draft:
             label = told
         else:
             lacking[named[0]] = told
-    return Draft(made, label, lacking)
+    weight = _weight(columns, lacking)
+    return Draft(made, label, lacking, weight)
+
+
+def _weight(columns: Mapping[str, Column], lacking: dict[str, list[str]]) -> Weight | None:
+    """The weight of a schema that has one; what is lacking is noted."""
+    found = {name: column.high for name, column in columns.items() if column.role == "weight"}
+    if len(found) > 1:
+        lacking["weight"] = [f"which of {', '.join(found)} is the weight"]
+        return None
+    for name, high in found.items():
+        if high is not None:
+            return Weight(column=name, high=high)
+        lacking[name] = ["high of the weight"]  # of a data set that was sealed before schemas had to say it
+    return None
 
 
 def _feature(c: Column) -> Feature | list[str]:  # noqa: PLR0911 - one kind after the other

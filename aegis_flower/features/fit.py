@@ -88,7 +88,8 @@ def _stored_as(kind: str, code: str) -> bool:
 def _wanted(plan: Plan) -> dict[str, tuple[str, int]]:
     """Kind of each column that the plan reads, and numbers of a row of a tensor."""
     features = {name: (feature.kind, feature.size_read) for name, feature in plan.columns.items()}
-    return {**features, **{name: (kind, 0) for name, kind in plan.label.reads.items()}}
+    weight = {plan.weight.column: ("number", 0)} if plan.weight is not None else {}
+    return {**features, **{name: (kind, 0) for name, kind in plan.label.reads.items()}, **weight}
 
 
 def check_promises(plan: Plan, schema: Mapping[str, Column], what: str = "the data set") -> None:
@@ -116,6 +117,8 @@ def check_promises(plan: Plan, schema: Mapping[str, Column], what: str = "the da
                 f"the feature plan refuses unknown values of {name!r}, and the schema of {what} does not promise that there are "
                 f"none; say `unknown` in columns.{name}, or declare the same vocabulary in the schema"
             )
+    if plan.weight is not None:
+        _check_weight(plan.weight.column, schema.get(plan.weight.column), what)
     label = plan.label
     for name in label.reads:
         _check_gaps(name, schema.get(name), what, refused=label.missing is None, where="label")
@@ -131,6 +134,15 @@ def _check_gaps(name: str, column: Column | None, what: str, *, refused: bool, w
         raise DataMismatch(
             f"the feature plan refuses gaps in {name!r}, and the schema of {what} does not promise that there are none; say "
             f"`missing` in {where}, or missing = false in the schema"
+        )
+
+
+def _check_weight(name: str, column: Column | None, what: str) -> None:
+    """A record without a weight, or with one below 0, would have to be refused in the middle of a training."""
+    if column is None or column.role != "weight" or column.missing or column.low is None or column.low < 0:
+        raise DataMismatch(
+            f"the feature plan weighs records by {name!r}, which is no weight by the schema of {what}: it needs "
+            'role = "weight", low = 0 or more, high, and missing = false'
         )
 
 

@@ -1,4 +1,4 @@
-"""Labels: what a model learns to say, by task, and how a column becomes it."""
+"""Labels: what a model learns to say, by task, and how a column becomes it; and how much a record counts in that."""
 
 from __future__ import annotations
 
@@ -16,6 +16,37 @@ from aegis_flower.features.values import Array, Values
 _LEVELS_LEAST: Final = {"binary": 2, "multiclass": 2, "ordinal": 3}
 TASKS: Final = ("binary", "multiclass", "multilabel", "regression", "ordinal", "time-to-event")
 _TWO: Final = 2
+_WEIGHT_MAX: Final = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """How much a record counts in training: its loss is multiplied by this number.
+
+    The gradient of the product is what is clipped, so a record moves a step by no more than it does without weights. Metrics
+    count each record once.
+
+    Attributes:
+        column: of the numbers; the data set has to promise that each record has one, of 0 or more.
+        high: public bound; what is above counts as this.
+
+    Raises:
+        ConfigError: names the key.
+    """
+
+    column: str
+    high: float
+
+    def check(self, path: str) -> None:
+        """Refuses what means nothing, by its key."""
+        require(f"{path}.column", bool(self.column), "names no column")
+        possible = math.isfinite(self.high) and 0 < self.high <= _WEIGHT_MAX
+        require(f"{path}.high", possible, f"{self.high:g} is not above 0, to {_WEIGHT_MAX:g}")
+
+    def encode(self, values: Values) -> Array:
+        """Weights of a batch, float32 of shape (rows,), from 0 to `high`."""
+        present(values, self.column, promised=True)
+        return np.clip(values.data, 0.0, self.high).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from aegis_flower.data.spec import Spec
 from aegis_flower.errors import ConfigError, DataMismatch
 from aegis_flower.features.categories import Ids, Index, OneHot
 from aegis_flower.features.columns import WIDEST, Boolean, Feature, Number, Whole, require
-from aegis_flower.features.label import Label
+from aegis_flower.features.label import Label, Weight
 from aegis_flower.features.moments import Date, Time
 from aegis_flower.features.sequences import ListIds, ListNumbers, Tensor, TextBag, TextIds
 from aegis_flower.features.values import Array, Values, batch_of, read
@@ -45,10 +45,12 @@ class Applied:
     Attributes:
         inputs: arrays of shape (rows, values) by name, float32 or int64; ``x`` alone where the plan names no inputs.
         label: int64 or float32, see `Label`; None without labels.
+        weight: float32 of shape (rows,), see `Weight`; None without labels, or where the plan has no weight.
     """
 
     inputs: dict[str, Array]
     label: Array | None = None
+    weight: Array | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -67,6 +69,7 @@ class Plan:
         label: what is to be predicted.
         inputs: columns of each input of the model, by its name; empty for one input ``x`` of all columns.
         about: for people; not part of the hash.
+        weight: how much a record counts in training; None for all alike.
 
     Raises:
         ConfigError: something that means nothing; names the column and the key.
@@ -76,6 +79,7 @@ class Plan:
     label: Label
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     about: str = field(default="", compare=False)
+    weight: Weight | None = None
 
     def __post_init__(self) -> None:
         require("columns", bool(self.columns), "a plan has at least one column")
@@ -86,6 +90,10 @@ class Plan:
             require(
                 f"columns.{name}", name not in self.columns, "is the label; a model would be told what it is to say"
             )
+        if self.weight is not None:
+            self.weight.check("weight")
+            taken = self.weight.column in (*self.columns, *self.label.reads)
+            require("weight.column", not taken, f"{self.weight.column!r} is a feature or the label of this plan, too")
         self._check_inputs()
         width = sum(feature.width for feature in self.columns.values())
         require("columns", width <= WIDEST, f"makes {width} values of a row, more than {WIDEST}")
@@ -118,8 +126,8 @@ class Plan:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Every column that a permit has to open: the features' and the label's."""
-        return (*self.columns, *self.label.reads)
+        """Every column that a permit has to open: the features', the label's and the weight's."""
+        return (*self.columns, *self.label.reads, *([self.weight.column] if self.weight else []))
 
     @property
     def shapes(self) -> dict[str, tuple[int, np.dtype[Any]]]:
@@ -164,6 +172,8 @@ class Plan:
             name: {"kind": f.kind, **({"as": f.form} if f.form else {}), **_plain(f)}
             for name, f in self.columns.items()
         }
+        if self.weight is not None:
+            made["weight"] = _plain(self.weight)
         if self.inputs:
             made["inputs"] = {at: list(names) for at, names in self.inputs.items()}
         return made
@@ -190,7 +200,7 @@ class Plan:
         Args:
             batch: a table or record batch of Arrow, a pandas frame, or what else gives Arrow columns. Columns that the plan does
                 not name are not looked at.
-            label: whether the label is wanted; without, its column need not be there.
+            label: whether label and weight are wanted; without, their columns need not be there.
 
         Raises:
             DataMismatch: a column is not there or of another kind, or has gaps or values that the plan refuses; says which.
@@ -217,12 +227,15 @@ class Plan:
         if not label:
             return Applied(inputs)
         found = self.label.encode(lambda name, kind: column(name, kind, self.label.levels_read))
-        return Applied(inputs, found)
+        if self.weight is None:
+            return Applied(inputs, found)
+        return Applied(inputs, found, self.weight.encode(column(self.weight.column, "number")))
 
     def empty(self) -> Applied:
         """As `apply` gives of no rows."""
         y = np.empty((0, self.label.width) if self.label.width > 1 else 0, dtype=self.label.dtype)
-        return Applied({at: np.empty((0, width), kind) for at, (width, kind) in self.shapes.items()}, y)
+        weight = np.empty(0, np.float32) if self.weight is not None else None
+        return Applied({at: np.empty((0, width), kind) for at, (width, kind) in self.shapes.items()}, y, weight)
 
 
 def _plain(part: Any) -> dict[str, Any]:

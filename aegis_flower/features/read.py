@@ -16,13 +16,13 @@ import yaml
 
 from aegis_flower.errors import ConfigError
 from aegis_flower.features.columns import Feature
-from aegis_flower.features.label import Label
+from aegis_flower.features.label import Label, Weight
 from aegis_flower.features.plan import TRANSFORMS, VERSION, Plan
 
 PACKAGED: Final = Path(__file__).parents[1] / "configs" / "features"
 _SUFFIXES: Final = (".yaml", ".yml")
 _LARGEST: Final = 16 << 20  # bytes of a file
-_KEYS: Final = ("version", "about", "columns", "label", "inputs")
+_KEYS: Final = ("version", "about", "columns", "label", "weight", "inputs")
 
 
 class _Strict(yaml.SafeLoader):  # type: ignore[misc]  # yaml comes without types
@@ -118,6 +118,8 @@ def write(plan: Plan, notes: Mapping[str, list[str]] | None = None) -> str:
         lines += [f"  # {note}" for note in (notes or {}).get(name, ())]
         lines.append("  " + line(name, about))
     lines.append(line("label", plain["label"]))
+    if plan.weight is not None:
+        lines.append(line("weight", plain["weight"]))
     if plan.inputs:
         lines.append(line("inputs", plain["inputs"]))
     return "\n".join(lines) + "\n"
@@ -143,11 +145,16 @@ def _plan(given: Any) -> Plan:
     label = given.get("label")
     _mapping("label", label)
     _keys("label", label, [f.name for f in fields(Label)])
+    weight = given.get("weight")
+    if "weight" in given:
+        _mapping("weight", weight)
+        _keys("weight", weight, [f.name for f in fields(Weight)])
     return Plan(
         columns={name: _feature(name, about) for name, about in columns.items()},
         label=_made(Label, "label", label),
         inputs={at: _fitting(f"inputs.{at}", tuple[str, ...], names) for at, names in inputs.items()},
         about=_fitting("about", str, given.get("about", "")),
+        weight=None if weight is None else _made(Weight, "weight", weight),
     )
 
 

@@ -63,10 +63,15 @@ def learn(
         for batch in draws:
             sums = np.zeros(size)
             for x, y in batch:
-                sums += summed(learner.gradients(x, y), mechanism.clip)
+                sums += summed(_weighed(learner.gradients(x, y), draws.weight), mechanism.clip)
             noised = np.frombuffer(bytearray(rng.noise(sums)), dtype=np.float32)
             learner.step(noised / np.float32(mechanism.expected_batch), settings)
     return Learned(mechanism.steps, len(data), draws.empty)
+
+
+def _weighed(gradients: Floats, weight: Floats | None) -> Floats:
+    """Gradients of weighted losses: a record's weight is a factor of its loss, so of its gradient, before the clip."""
+    return gradients if weight is None else gradients * weight[:, None]
 
 
 def summed(gradients: Floats, clip: float) -> Array:
@@ -78,7 +83,14 @@ def summed(gradients: Floats, clip: float) -> Array:
 
 
 class _Draws:
-    """The round's batches, once."""
+    """The round's batches, once.
+
+    Attributes:
+        empty: batches without a row, so far.
+        weight: how much each record of the part that was given last counts; None where all count alike.
+    """
+
+    weight: Floats | None = None
 
     def __init__(self, data: PermitDataset, mechanism: RoundMechanism, rng: Rng | DpSession, most: int) -> None:
         self._data, self._most, self.empty = data, most, 0
@@ -101,7 +113,8 @@ class _Draws:
 
     def _parts(self, batch: Rows) -> Iterator[tuple[X, Array]]:
         for at in range(0, len(batch), self._most):
-            x, y = self._data.__getitems__(batch[at : at + self._most])
+            x, y, weight = self._data.weighed(batch[at : at + self._most])
+            self.weight = None if weight is None else weight.numpy()
             try:
                 yield plain(x), y.numpy()
             finally:

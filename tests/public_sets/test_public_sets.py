@@ -14,6 +14,7 @@ import pytest
 from commands import BUDGET, CLIENTS, EPSILON, WITHOUT_DP, Day, in_this_process, with_keys, with_lines
 from declared import SETS, both
 from packaged import ALL, PackageMissing, folder_of
+from table import START
 
 from aegis_flower import features
 from aegis_flower.report import RunReport
@@ -78,6 +79,13 @@ def test_there_are_enough_of_them_and_of_every_kind() -> None:
     }
     assert set(features.TASKS) >= TASKS
     assert all(packaged.licence and packaged.source.startswith("https://") for packaged in ALL.values())
+
+
+def test_the_table_of_the_documents_has_every_set() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "public-sets.md").read_text().partition(START)[2]
+    for name, packaged in ALL.items():
+        assert f"| [{name}]({packaged.source}) | {SETS[name].task} |" in table, "make public-sets"
+        assert f"| {packaged.licence} |" in table
 
 
 def test_a_package_that_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ class InMemory:
         self.given.append(x)
         return x, torch.zeros(len(indices), dtype=torch.int64)
 
+    def weighed(self, indices: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
+        return (*self.__getitems__(indices), None)
+
 
 def test_a_batch_is_cleared_after_its_step() -> None:
     data = InMemory(40)

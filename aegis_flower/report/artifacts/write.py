@@ -26,7 +26,7 @@ _FILES: Final = {
 
 
 def write_model(cfg: Config, arrays: ArrayRecord, folder: Path, base: str | None = None) -> list[str]:
-    """Writes the newest model; what hinders it is a warning, for the report may still fit.
+    """Writes the newest model; gives what a reader must know of it, and what hindered it: the report may still fit.
 
     `base` is the hash of what its adapters sit on.
     """
@@ -43,11 +43,17 @@ def write_model(cfg: Config, arrays: ArrayRecord, folder: Path, base: str | None
     if plan is not None:
         # The model is worth nothing without it: the same plan makes the inputs of whoever uses the model.
         wanted[folder / FEATURES] = features.write(plan).encode()
+    told = []
+    if plan is not None and plan.weight is not None:
+        told.append(
+            f"records counted in training by their weight (column {plan.weight.column}, at most {plan.weight.high:g}); the "
+            "metrics count each record once"
+        )
     try:
         write_atomically(wanted)
     except OSError as error:
-        return [f"the model could not be written: {error.strerror or error}"]
-    return []
+        told.append(f"the model could not be written: {error.strerror or error}")
+    return told
 
 
 def files(arrays: ArrayRecord, folder: Path) -> dict[str, str]:
