@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 OLDEST := $(abspath .cache/oldest)
+KERAS := $(abspath .cache/keras)
 ENGINE_SOURCES := $(shell find aegis_engine \( -name target -o -name __pycache__ \) -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
 # Nothing here talks to the network but package installation.
 # uv trusts what the system trusts, as pip and cargo do: hospitals have proxies with certificates of their own.
@@ -19,7 +20,7 @@ FUZZ_RUNS ?= 10000000
 TEST_JOBS ?= 2
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: public-sets test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
+.PHONY: public-sets test-keras test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -107,6 +108,15 @@ test-crash: setup ## kill -9 at every fail point of the vault, 20 times each, at
 test-matrix: setup ## the tests that meet Flower, with the oldest and the newest Flower that pyproject.toml allows
 	PYTHONPATH=$(OLDEST) $(BIN)/pytest -q tests/unit tests/e2e tests/property
 	$(BIN)/pytest -q tests/unit tests/e2e tests/property
+
+# Keras and what requirements.lock lacks of its needs, beside the locked packages on PYTHONPATH.
+$(KERAS)/.installed: requirements-keras.lock $(VENV)/.locked
+	rm -rf $(KERAS)
+	$(UV) pip install --quiet --python $(BIN)/python --target $(KERAS) --no-deps --require-hashes -r requirements-keras.lock
+	touch $@
+
+test-keras: setup $(KERAS)/.installed ## models of Keras 3 on JAX
+	PYTHONPATH=$(KERAS) KERAS_BACKEND=jax $(BIN)/pytest -q tests/unit/learners/test_keras.py "tests/e2e/test_projects.py::test_a_new_project_runs_as_made_and_its_model_comes_back[keras]"
 
 test-redteam: setup ## every hostile app in the whole jail, in none, with each layer left out and with each alone; renews the table of docs/JAIL.md
 	$(BIN)/python tests/redteam/table.py docs/JAIL.md

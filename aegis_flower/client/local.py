@@ -9,6 +9,7 @@ from aegis_engine import DpSession, Permit, Rng
 from aegis_flower import whole_update
 from aegis_flower.errors import ModelMismatch
 from aegis_flower.learners import Learner, PerRecord, Settings, is_torch, learner_of
+from aegis_flower.learners.losses import CLASSES, task_of
 from aegis_flower.ledger import RoundMechanism, RoundReservation
 from aegis_flower.metrics import Judged
 from aegis_flower.weights import NDArrays, load, travelling, weights
@@ -148,7 +149,8 @@ class LearnerModel:
             expected_batch=max(1.0, mechanism.sample_rate * len(data)),
         )
         most = client.config.model.physical_batch
-        return rounds.learn(self.learner, data, mechanism, rng, settings, physical_batch=most)
+        classes = client.spec.classes if task_of(client.spec) == CLASSES else None
+        return rounds.learn(self.learner, data, mechanism, rng, settings, physical_batch=most, classes=classes)
 
     def judged(self, data: PermitDataset) -> Iterator[Judged]:
         """See `aegis_flower.learners.rounds.judged`."""

@@ -5,6 +5,7 @@ What is put here adapts a framework to `Learner` and imports it only when one is
 """
 
 from aegis_flower.learners.functions import Jax as Jax
+from aegis_flower.learners.keras_models import Keras as Keras
 from aegis_flower.learners.made import is_torch as is_torch
 from aegis_flower.learners.made import learner_of as learner_of
 from aegis_flower.learners.protocol import Learner as Learner

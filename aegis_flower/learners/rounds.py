@@ -10,6 +10,7 @@ import torch
 
 from aegis_engine import DpSession, Rng
 from aegis_flower import inputs
+from aegis_flower.errors import AppError
 from aegis_flower.learners.protocol import Array, Batch, Floats, Learner, PerRecord, Settings, X
 from aegis_flower.mechanism import RoundMechanism
 from aegis_flower.metrics import Judged, joined
@@ -34,6 +35,7 @@ def learn(
     settings: Settings,
     *,
     physical_batch: int,
+    classes: int | None = None,
 ) -> Learned:
     """Trains a learner on Poisson batches: with ``mechanism.private`` on noised sums of clipped gradients, else as it likes.
 
@@ -48,8 +50,12 @@ def learn(
         rng: the engine's session where gradients are clipped.
         settings: of the round.
         physical_batch: rows whose gradients are in memory at once; changes no result.
+        classes: how many there are, where labels are classes: some frameworks take another class for a label that none has.
+
+    Raises:
+        AppError: a label that no class has, or gradients of another shape than on the rows of the probe.
     """
-    draws = _Draws(data, mechanism, rng, max(1, physical_batch))
+    draws = _Draws(data, mechanism, rng, max(1, physical_batch), classes)
     if not mechanism.private:
         learner.train(draws, settings)
         for (
@@ -63,7 +69,10 @@ def learn(
         for batch in draws:
             sums = np.zeros(size)
             for x, y in batch:
-                sums += summed(_weighed(learner.gradients(x, y), draws.weight), mechanism.clip)
+                found = learner.gradients(x, y)
+                if found.shape != (len(y), size):
+                    raise AppError(f"gradients() gives shape {found.shape}, where ({len(y)}, {size}) is wanted")
+                sums += summed(_weighed(found, draws.weight), mechanism.clip)
             noised = np.frombuffer(bytearray(rng.noise(sums)), dtype=np.float32)
             learner.step(noised / np.float32(mechanism.expected_batch), settings)
     return Learned(mechanism.steps, len(data), draws.empty)
@@ -92,8 +101,10 @@ class _Draws:
 
     weight: Floats | None = None
 
-    def __init__(self, data: PermitDataset, mechanism: RoundMechanism, rng: Rng | DpSession, most: int) -> None:
-        self._data, self._most, self.empty = data, most, 0
+    def __init__(
+        self, data: PermitDataset, mechanism: RoundMechanism, rng: Rng | DpSession, most: int, classes: int | None
+    ) -> None:
+        self._data, self._most, self._classes, self.empty = data, most, classes, 0
         self._batches = self._drawn(mechanism, rng)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -116,7 +127,13 @@ class _Draws:
             x, y, weight = self._data.weighed(batch[at : at + self._most])
             self.weight = None if weight is None else weight.numpy()
             try:
-                yield plain(x), y.numpy()
+                labels = y.numpy()
+                if self._classes is not None and not ((labels >= 0) & (labels < self._classes)).all():
+                    raise AppError(
+                        f"a label is outside 0 to {self._classes - 1}, the {self._classes} classes of the data's Spec; store "
+                        "labels as whole numbers from 0 (labels 1..k: take one away)"
+                    )
+                yield plain(x), labels
             finally:
                 inputs.clear(x)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,20 @@ from aegis_flower.simulations.provision import provision
 
 QUICK = ["strategy.rounds=1", "privacy.steps_per_round=2", "tracking.html=false"]
 # Shapes of the first array of each template's model, which the packaged models do not have.
-FIRST = {"torch": (32, 30), "tabular": (2, 60), "images": (16, 1, 3, 3)}
+FIRST = {
+    "torch": (32, 30),
+    "tabular": (2, 60),
+    "images": (16, 1, 3, 3),
+    "sklearn": (1, 30),
+    "jax": (32,),
+    "keras": (30, 32),
+}
 
 
 @pytest.mark.parametrize("name", list(projects.templates()))
 def test_a_new_project_runs_as_made_and_its_model_comes_back(aegis, tmp_path, name):
+    if lacking := [module for module in projects.templates()[name].needs if find_spec(module) is None]:
+        pytest.skip(f"{', '.join(lacking)} is not installed; `make test-keras` brings Keras")
     made = aegis("init", f"my_{name}", "--template", name)
     assert made.returncode == 0, made.stderr
     folder = tmp_path / f"my_{name}"

@@ -120,7 +120,7 @@ PYTHON = [
     Mutant(
         "C10 buffers leave with the weights",
         "aegis_flower/weights.py",
-        "copy=True) for p in model.parameters()]",
+        "copy=True) for p in travelling(model).values()]",
         "copy=True) for p in model.state_dict().values()]",
         f"{UNIT}/client/test_vault_client.py::test_buffers_stay_at_home",
     ),

@@ -37,9 +37,30 @@ SPENT = [
     Mutant(
         "D05 a person's counts move like one record's",
         ACCOUNT,
-        "dp_event.GaussianDpEvent(sigma / rows)",
+        "dp_event.GaussianDpEvent(sigma / _fold(kind, rows))",
         "dp_event.GaussianDpEvent(sigma)",
         f"{UNIT}/test_accountant.py::test_counts_of_a_person_move_by_each_of_her_rows",
+    ),
+    Mutant(
+        "D20 an update costs a person as often as she has rows",
+        ACCOUNT,
+        'return 1 if kind == "update" else rows',
+        "return rows",
+        f"{UNIT}/client/test_whole_update.py::test_an_update_costs_a_person_what_it_costs_the_node",
+    ),
+    Mutant(
+        "D21 an update is noised for half of what other data move",
+        "aegis_flower/mechanism.py",
+        'return 2 * self.clip if self.kind == "update" else self.clip',
+        "return self.clip",
+        f"{UNIT}/client/test_whole_update.py::test_the_noise_of_an_update_is_that_of_the_ledger_and_of_the_record_and_its_unit_is_the_node",
+    ),
+    Mutant(
+        "D22 an update is noised and not clipped",
+        "aegis_flower/whole_update.py",
+        "    clip_l2(moved, clip)\n",
+        "",
+        f"{UNIT}/client/test_whole_update.py::test_however_far_the_training_went_two_updates_are_within_twice_the_clip",
     ),
     Mutant(
         "D06 calibration ends above its target",

@@ -131,6 +131,18 @@ def test_the_noise_of_a_jax_model_is_that_of_the_ledger_and_of_the_record(client
     assert record["mechanism"]["coordinates_noised"] == 3 * 4000
 
 
+def test_a_label_that_no_class_has_ends_the_round_and_is_not_taken_for_another(stream: Any) -> None:
+    x, y = some_rows(20)
+    mechanism = without_noise(PrivacyConfig(steps_per_round=1, sample_rate=1.0))
+    for labels, good in ((y, True), (y + 1, False), (y - 1, False)):
+        learner, data = Jax(start_of((3, 2)), linear, SPEC), stream(x, labels)
+        if good:
+            rounds.learn(learner, data, mechanism, Rng(), Settings(), physical_batch=8, classes=2)
+            continue
+        with pytest.raises(AppError, match="outside 0 to 1"):
+            rounds.learn(learner, data, mechanism, Rng(), Settings(), physical_batch=8, classes=2)
+
+
 def mixing(params: Any, x: Any) -> Any:
     return linear(params, x - x.mean(axis=0))
 
