@@ -116,7 +116,8 @@ $(KERAS)/.installed: requirements-keras.lock $(VENV)/.locked
 	touch $@
 
 test-keras: setup $(KERAS)/.installed ## models of Keras 3 on JAX
-	PYTHONPATH=$(KERAS) KERAS_BACKEND=jax $(BIN)/pytest -q tests/unit/learners/test_keras.py "tests/e2e/test_projects.py::test_a_new_project_runs_as_made_and_its_model_comes_back[keras]"
+	PYTHONPATH=$(KERAS) KERAS_BACKEND=jax $(BIN)/pytest -q tests/unit/learners/test_keras.py tests/e2e/test_flower_examples.py::test_a_keras_model_of_flowers_tensorflow_example_learns_on_jax_with_dp_of_each_record \
+		"tests/e2e/test_projects.py::test_a_new_project_runs_as_made_and_its_model_comes_back[keras]"
 
 test-redteam: setup ## every hostile app in the whole jail, in none, with each layer left out and with each alone; renews the table of docs/JAIL.md
 	$(BIN)/python tests/redteam/table.py docs/JAIL.md

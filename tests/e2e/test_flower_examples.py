@@ -87,6 +87,15 @@ def test_jax_learns_with_dp_of_each_record(tmp_path, monkeypatch):
     assert {"conv1/kernel", "dense3/bias"} <= set(load(folder).weights)
 
 
+def test_a_keras_model_of_flowers_tensorflow_example_learns_on_jax_with_dp_of_each_record(tmp_path, monkeypatch):
+    pytest.importorskip("keras", reason="Keras is in no lock: make test-keras")
+    code, report, folder = _simulated("tensorflow", monkeypatch, tmp_path)
+    assert (code, report.run.status) == (0, "finished")
+    assert report.results.accuracy > 0.6, "ten digits"
+    assert all(4 < client.epsilon <= 8 and client.unit == "record" for client in report.clients)
+    assert [value.shape for value in load(folder).weights.values()] == [(3, 3, 1, 32), (32,), (288, 10), (10,)]
+
+
 def test_scikit_learn_learns_under_masks_and_says_that_it_has_no_dp(tmp_path, monkeypatch):
     code, report, folder = _simulated("sklearn", monkeypatch, tmp_path)
     assert (code, report.run.status) == (0, "finished")
