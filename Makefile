@@ -123,7 +123,7 @@ test-redteam: setup ## every hostile app in the whole jail, in none, with each l
 	$(BIN)/python tests/redteam/table.py docs/JAIL.md
 
 public-sets: setup ## public data sets of every kind, by commands alone, with and without DP; renews the table of docs/public-sets.md (15 minutes)
-	$(BIN)/python tests/public_sets/table.py docs/public-sets.md
+	$(BIN)/python tests/public_sets/public_page.py docs/public-sets.md
 
 bench-jail: setup ## start of a task, training in a jail beside outside
 	$(BIN)/python benches/jail.py

@@ -189,6 +189,13 @@ def test_files_keep_to_a_length_that_can_be_read() -> None:
     assert over.keys() == LONG.keys(), over
 
 
+def test_no_two_files_of_the_tests_have_one_name() -> None:
+    # They are no packages: pytest and `import` would take one file for the other, where both are collected in one process.
+    tests = (ROOT / "tests").rglob("*.py")
+    names = [file.name for file in tests if file.name not in {"conftest.py", "__init__.py"}]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_folders_keep_to_a_number_of_files_that_can_be_looked_over() -> None:
     folders: dict[str, int] = {}
     for file in python_files():

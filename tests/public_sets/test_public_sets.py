@@ -14,7 +14,7 @@ import pytest
 from commands import BUDGET, CLIENTS, EPSILON, WITHOUT_DP, Day, in_this_process, with_keys, with_lines
 from declared import SETS, both
 from packaged import ALL, PackageMissing, folder_of
-from table import START
+from public_page import START
 
 from aegis_flower import features
 from aegis_flower.report import RunReport

@@ -1,6 +1,6 @@
 """Runs the full form of every public set and prints the table: set, task, metric with and without DP, ε, time.
 
-    python tests/public_sets/table.py [DOCUMENT] [--only NAME ...]
+    python tests/public_sets/public_page.py [DOCUMENT] [--only NAME ...]
 
 A document's table, between its marks, is written anew. Every command is a process of its own, as somebody types it. Exits 1 when
 a run without DP does not reach what its set declares, or a run with DP is not private, masked and within its budget.
