@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,22 @@ def read(cfg: Config) -> OwnTable:
     coded = subjects.dictionary_encode()
     person = np.asarray(coded.indices, dtype=np.int64)
     return OwnTable(schema, table, person, coded.dictionary.to_pylist(), Path(cfg.data.path).name)
+
+
+def contents(cfg: Config) -> str:
+    """SHA-256 of the configured file (of a folder: of all its files and names) and of its schema; empty where one is gone."""
+    sums = []
+    for name in (cfg.data.path, cfg.data.schema):
+        path = Path(name or "")
+        if name is None or not path.exists():
+            return ""
+        files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        told = hashlib.sha256()
+        for each in files:
+            with each.open("rb") as file:
+                told.update(f"{each.relative_to(path)}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        sums.append(told.hexdigest())
+    return " ".join(sums)
 
 
 def partition(own: OwnTable, cfg: Config, minimum: int) -> list[Ints]:

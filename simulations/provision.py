@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class SimulatedNode:
     made: bool = True
 
 
+_FILES = ("path", "schema", "features")  # a plan makes no vault
 # Keys of `policy` that are terms of the same name, in the order of the fingerprint.
 _NUMBERS = ("basis", "retention_days", "min_rows", "min_subjects", "budget_epsilon")
 _DEMANDS = ("require_dp", "require_secure_aggregation")
@@ -76,11 +77,7 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
         raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
     with _only_one(root):
         if marker.is_file():
-            if marker.read_text() != fingerprint(cfg):
-                raise DataError(
-                    f"{root} holds the vaults of another data configuration; name another vault.root, or use the data "
-                    "and policy settings they were made with"
-                )
+            _check_same(root, marker.read_text(), fingerprint(cfg))
             return nodes
         if any(each.name != _LOCK for each in root.iterdir()):
             raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
@@ -127,12 +124,39 @@ def minimum_rows(cfg: Config) -> int:
     return int(max(cfg.policy.min_rows, cfg.policy.min_subjects) / kept) + 4
 
 
+def _check_same(root: Path, made: str, asked: str) -> None:
+    """Refuses vaults of other settings, and of a file that is another one now. A file that is gone is in its vaults."""
+    (settings, _, contents), (wanted, _, now) = made.partition("\n"), asked.partition("\n")
+    if settings != wanted:
+        raise DataError(
+            f"{root} holds the vaults of another data configuration; name another vault.root, or use the data "
+            "and policy settings they were made with"
+        )
+    if now and contents != now:
+        raise DataError(
+            f"{root} holds the vaults of other rows: data.path or data.schema has changed since they were made; name another "
+            "vault.root, and the new rows are trained on"
+        )
+
+
 def fingerprint(cfg: Config) -> str:
-    """What the vaults were made from: a later run with other data must not meet them silently."""
+    """What the vaults were made from: a later run with other data must not meet them silently.
+
+    A file of one's own counts by its contents, wherever it lies and however it is named.
+    """
+    if cfg.data.name == registry.TABLE and cfg.data.path is not None:
+        from aegis_flower.simulations import own_table
+
+        named = {each.name: getattr(cfg.data, each.name) for each in fields(cfg.data) if each.name not in _FILES}
+        return f"{_settings(cfg, named)}\n{own_table.contents(cfg)}"
+    return _settings(cfg, cfg.data)
+
+
+def _settings(cfg: Config, data: object) -> str:
     p = cfg.policy
     terms = (p.granted_purposes, *(getattr(p, name) for name in _NUMBERS))
     more = () if p.delta == Terms.delta else (p.delta,)  # roots of versions without the key go on
-    whole = repr((cfg.data, cfg.seed, *terms, *more, p.bundle, *(getattr(p, name) for name in _DEMANDS)))
+    whole = repr((data, cfg.seed, *terms, *more, p.bundle, *(getattr(p, name) for name in _DEMANDS)))
     return whole.replace(", features=None", "", 1).replace(", schema=None", "", 1)  # nor did those versions have them
 
 

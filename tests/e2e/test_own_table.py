@@ -123,6 +123,28 @@ def test_a_person_is_at_one_node_and_on_one_side(tmp_path):
         provision(configured(tmp_path, files, "data.limit=100"), tmp_path / "vaults")
 
 
+def test_vaults_are_those_of_the_files_contents_wherever_it_lies(tmp_path, monkeypatch):
+    files = written(tmp_path, "iris")
+    root = tmp_path / "vaults"
+    provision(configured(tmp_path, files), root)
+    monkeypatch.chdir(tmp_path)
+    relative = tuple(Path(file.name) for file in files)
+    provision(configured(tmp_path, relative), root)
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole + b"p0,1,1,1,1,setosa\n")
+    with pytest.raises(DataError, match="vaults of other rows"):
+        provision(configured(tmp_path, files), root)
+    files[0].write_bytes(whole)
+    provision(configured(tmp_path, files), root)
+    schema = files[1].read_text()
+    files[1].write_text(schema + "# a remark\n")
+    with pytest.raises(DataError, match=r"data\.schema has changed"):
+        provision(configured(tmp_path, files), root)
+    files[1].write_text(schema)
+    files[0].unlink()  # its rows are in the vaults
+    provision(configured(tmp_path, files), root)
+
+
 def test_what_is_missing_is_said_before_a_vault_is_made(tmp_path):
     files = written(tmp_path, "iris")
     root = tmp_path / "vaults"

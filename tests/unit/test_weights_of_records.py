@@ -296,7 +296,7 @@ def test_a_client_that_trains_by_itself_is_refused_before_a_row_is_read(tmp_path
 def test_a_learner_of_single_gradients_weighs_them_before_the_clip(vault: Vault) -> None:
     """One step of a whole batch, beside torch's."""
     data = PermitDataset(vault, permit(vault, governed(vault, rows(40)), PLAN.reads), PLAN.spec)
-    draws = rounds._Draws(data, mechanism(1e-9, sample_rate=1.0, steps_per_round=1), Rng(), 7)
+    draws = rounds._Draws(data, mechanism(1e-9, sample_rate=1.0, steps_per_round=1), Rng(), most=7, classes=2)
     model = nn.Linear(2, 2)
     x, y, weight = data.weighed(np.arange(40))
     assert weight is not None
