@@ -118,8 +118,8 @@ class TrainedModel:
         if base is not None and trained_on is None:
             raise ModelMismatch(
                 "the app's model has adapters, and nothing in the folder says what they sat on when they were trained: "
-                f"{model_files.NPZ} and {TORCH} have no place for its hash. Put the run's {model_files.SAFETENSORS} back, or take "
-                f"what `aegis model export` writes with its {ABOUT}; both have the hash"
+                f"{model_files.NPZ} and {TORCH} have no place for its hash. Put the run's {model_files.SAFETENSORS} back, or "
+                f"take what `aegis model export` writes with its {ABOUT}; both have the hash"
             )
         if base != trained_on:
             raise ModelMismatch(
