@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 OLDEST := $(abspath .cache/oldest)
 KERAS := $(abspath .cache/keras)
+KERAS_TENSORFLOW := $(abspath .cache/keras-tensorflow)
 ENGINE_SOURCES := $(shell find aegis_engine \( -name target -o -name __pycache__ \) -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.cedar*' -o -name '*.lock' -o -name '*.py*' \) -type f -print)
 # Nothing here talks to the network but package installation.
 # uv trusts what the system trusts, as pip and cargo do: hospitals have proxies with certificates of their own.
@@ -20,7 +21,7 @@ FUZZ_RUNS ?= 10000000
 TEST_JOBS ?= 2
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: public-sets test-keras test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
+.PHONY: public-sets test-keras test-keras-jax test-keras-tensorflow test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -115,9 +116,24 @@ $(KERAS)/.installed: requirements-keras.lock $(VENV)/.locked
 	$(UV) pip install --quiet --python $(BIN)/python --target $(KERAS) --no-deps --require-hashes -r requirements-keras.lock
 	touch $@
 
-test-keras: setup $(KERAS)/.installed ## models of Keras 3 on JAX
-	PYTHONPATH=$(KERAS) KERAS_BACKEND=jax $(BIN)/pytest -q tests/unit/learners/test_keras.py tests/e2e/test_flower_examples.py::test_a_keras_model_of_flowers_tensorflow_example_learns_on_jax_with_dp_of_each_record \
-		"tests/e2e/test_projects.py::test_a_new_project_runs_as_made_and_its_model_comes_back[keras]"
+# The same with TensorFlow. In the locked packages themselves it must not be: Ray's workers die where it is.
+$(KERAS_TENSORFLOW)/.installed: requirements-keras-tensorflow.lock $(VENV)/.locked
+	rm -rf $(KERAS_TENSORFLOW)
+	$(UV) pip install --quiet --python $(BIN)/python --target $(KERAS_TENSORFLOW) --no-deps --require-hashes -r requirements-keras-tensorflow.lock
+	touch $@
+
+KERAS_TESTS := tests/unit/learners/test_keras.py \
+	tests/e2e/test_flower_examples.py::test_a_keras_model_of_flowers_tensorflow_example_learns_with_dp_of_each_record \
+	"tests/e2e/test_projects.py::test_a_new_project_runs_as_made_and_its_model_comes_back[keras]"
+
+test-keras: test-keras-jax test-keras-tensorflow ## models of Keras 3 on JAX and on TensorFlow
+
+test-keras-jax: setup $(KERAS)/.installed ## models of Keras 3 on JAX
+	PYTHONPATH=$(KERAS) KERAS_BACKEND=jax $(BIN)/pytest -q $(KERAS_TESTS)
+
+test-keras-tensorflow: setup $(KERAS_TENSORFLOW)/.installed ## models of Keras 3 on TensorFlow, and TensorFlow on a vault by itself
+	PYTHONPATH=$(KERAS_TENSORFLOW) KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/pytest -q $(KERAS_TESTS) \
+		tests/engine/data/test_frameworks.py::test_the_tensorflow_example_learns_from_the_vault
 
 test-redteam: setup ## every hostile app in the whole jail, in none, with each layer left out and with each alone; renews the table of docs/JAIL.md
 	$(BIN)/python tests/redteam/table.py docs/JAIL.md

@@ -114,10 +114,18 @@ class TrainedModel:
                 f"the run's weights {list(mine.values())} are not those of {whose} {list(own.values())}; an app builds a model "
                 "of its own: run this in the folder of its project, or take app.load(RUN)"
             )
-        if (base := base_sha256(model)) != self.about.base_sha256:
+        base, trained_on = base_sha256(model), self.about.base_sha256
+        if base is not None and trained_on is None:
             raise ModelMismatch(
-                f"the run's adapters sit on frozen parameters with the hash {self.about.base_sha256}, those of the app's model "
-                f"have {base}; load the checkpoint that the run was trained on"
+                "the app's model has adapters, and nothing in the folder says what they sat on when they were trained: "
+                f"{model_files.NPZ} and {TORCH} have no place for its hash. Put the run's {model_files.SAFETENSORS} back, or "
+                f"take what `aegis model export` writes with its {ABOUT}; both have the hash"
+            )
+        if base != trained_on:
+            raise ModelMismatch(
+                f"the run's adapters sit on frozen parameters with the hash {trained_on}, and "
+                + (f"those of the app's model have {base}" if base is not None else "the app's model has no adapters")
+                + "; load the checkpoint that the run was trained on"
             )
         with torch.no_grad():
             for name, parameter in travelling(model).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy as np
 from aegis_flower.data import Spec
 from aegis_flower.errors import AppError
 from aegis_flower.learners.losses import CLASSES, task_of
-from aegis_flower.learners.protocol import Array, Batch, Floats, Settings, X
+from aegis_flower.learners.protocol import Array, Floats, Settings, X
+from aegis_flower.learners.stepped import Leaves, Stepped
 
 Params = Any
 _LEAST = 8  # rows that a batch is filled up to: each size of a batch is compiled by itself
 
 
-class Jax:
+class Jax(Stepped):
     """A JAX model as a learner, by the functions that Flax, Haiku and plain JAX have.
 
     A record's gradient is that of its own loss, by ``vmap`` over a batch of one, so records cannot mix in it. The engine's
@@ -39,7 +40,6 @@ class Jax:
     """
 
     framework = "JAX"
-    modes: tuple[str, ...] = ("example", "update", "off")
 
     def __init__(
         self,
@@ -53,109 +53,65 @@ class Jax:
     ) -> None:
         import jax
 
-        self._apply, self._loss = apply, loss or _default(spec)
         self._optimizer = optimizer
-        self.reads = frozenset(
-            {"proximal_mu"} if optimizer is not None else {"learning_rate", "momentum", "proximal_mu"}
-        )
+        if optimizer is not None:
+            self.reads = frozenset({"proximal_mu"})
         named, self._tree = jax.tree_util.tree_flatten_with_path(init(jax.random.key(seed)))
-        self._names = ["/".join(_named(part) for part in path) or "params" for path, _ in named]
-        self._set([np.asarray(leaf) for _, leaf in named])
-        wrong = [name for name, a in zip(self._names, self._leaves, strict=True) if a.dtype != np.float32]
-        if wrong or not self._names:
-            raise AppError(
-                f"init gives {', '.join(wrong) or 'nothing'} that is no float32 array; parameters are float32, in which clip and "
-                "noise are exact enough"
-            )
-        if len(set(self._names)) < len(self._names):
-            raise AppError("init gives two parameters of one name")
-        self._by_record = _by_record(self._tree, apply, self._loss)
-        self._summed = _sum(self._tree, apply, self._loss)
+        super().__init__(
+            [("/".join(_named(part) for part in path) or "params", np.asarray(leaf)) for path, leaf in named],
+            JaxFunctions(self._tree, apply, loss or _default(spec)),
+            "init gives",
+        )
 
     def _set(self, leaves: Sequence[Array]) -> None:
-        """Parameters from now on, and an optimiser that has seen nothing."""
-        self._leaves = [np.array(a) for a in leaves]
-        self._start = [a.copy() for a in self._leaves]
-        self._velocity: Floats | None = None
+        super()._set(leaves)
         self._state: Any = None
 
-    def arrays(self) -> dict[str, Floats]:
-        """The leaves of the parameters, by their paths."""
-        return {name: np.array(a, dtype=np.float32) for name, a in zip(self._names, self._leaves, strict=True)}
-
-    def load(self, arrays: Sequence[Array]) -> None:
-        """Takes leaves in the order of the tree."""
-        self._set(
-            [np.asarray(a, dtype=np.float32).reshape(own.shape) for a, own in zip(arrays, self._leaves, strict=True)]
-        )
-
-    def train(self, batches: Iterable[Batch], settings: Settings) -> None:
-        """A step a batch, by the sum of its rows' gradients over ``settings.expected_batch``."""
-        for batch in batches:
-            total = np.zeros(sum(a.size for a in self._leaves), dtype=np.float32)
-            for x, y in batch:
-                if len(y):
-                    filled, labels, weights = _filled(x, y)
-                    total += np.asarray(self._summed(self._leaves, filled, labels, weights))
-            self.step(total / np.float32(settings.expected_batch), settings)
-
-    def gradients(self, x: X, y: Array) -> Floats:
-        """See `PerRecord.gradients`."""
-        if not len(y):
-            return np.zeros((0, sum(a.size for a in self._leaves)), np.float32)
-        filled, labels, _ = _filled(x, y)
-        return np.array(self._by_record(self._leaves, filled, labels), dtype=np.float32)[: len(y)]
-
-    def step(self, gradient: Floats, settings: Settings) -> None:
-        """One step of the optimiser; with FedProx, a pull to the round's start after it."""
-        parts, at = [], 0
-        for a in self._leaves:
-            parts.append(np.asarray(gradient[at : at + a.size], dtype=np.float32).reshape(a.shape))
-            at += a.size
-        moves = self._moves(parts, settings)
-        pull = np.float32(settings.learning_rate * settings.proximal_mu)
-        self._leaves = [
-            np.asarray(a + move, dtype=np.float32).reshape(a.shape) for a, move in zip(self._leaves, moves, strict=True)
-        ]
-        if settings.proximal_mu:
-            self._leaves = [
-                np.asarray(a - pull * (a - start), dtype=np.float32).reshape(a.shape)
-                for a, start in zip(self._leaves, self._start, strict=True)
-            ]
-
     def _moves(self, parts: list[Floats], settings: Settings) -> list[Array]:
-        if self._optimizer is not None:
-            import jax
-
-            params = jax.tree_util.tree_unflatten(self._tree, self._leaves)
-            if self._state is None:
-                self._state = self._optimizer.init(params)
-            gradients = jax.tree_util.tree_unflatten(self._tree, parts)
-            moves, self._state = self._optimizer.update(gradients, self._state, params)
-            return [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(moves)]
-        flat = np.concatenate([part.ravel() for part in parts])
-        # torch's SGD: v = μ v + g
-        self._velocity = flat if self._velocity is None else np.float32(settings.momentum) * self._velocity + flat
-        rate, moves, at = np.float32(settings.learning_rate), [], 0
-        for part in parts:
-            moves.append(-rate * self._velocity[at : at + part.size].reshape(part.shape))
-            at += part.size
-        return moves
-
-    def outputs(self, x: X) -> Array:
-        """See `Learner.outputs`."""
+        if self._optimizer is None:
+            return super()._moves(parts, settings)
         import jax
 
         params = jax.tree_util.tree_unflatten(self._tree, self._leaves)
-        return np.asarray(self._apply(params, x))
+        if self._state is None:
+            self._state = self._optimizer.init(params)
+        gradients = jax.tree_util.tree_unflatten(self._tree, parts)
+        moves, self._state = self._optimizer.update(gradients, self._state, params)
+        return [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(moves)]
+
+
+class JaxFunctions:
+    """`Functions` of JAX.
+
+    Args:
+        tree: of the parameters.
+        apply: (params, x) to outputs.
+        loss: (outputs, labels) to the loss of each row.
+    """
+
+    def __init__(self, tree: Any, apply: Callable[[Params, Any], Any], loss: Callable[[Any, Any], Any]) -> None:
+        self._tree, self._apply, self._loss = tree, apply, loss
+        self._by_record, self._summed = _by_record(tree, apply, loss), _sum(tree, apply, loss)
+
+    def outputs(self, leaves: Leaves, x: X) -> Array:
+        """See `Functions.outputs`."""
+        import jax
+
+        return np.asarray(self._apply(jax.tree_util.tree_unflatten(self._tree, leaves), x))
 
     def losses(self, outputs: Array, y: Array) -> Array:
-        """See `Learner.losses`."""
-        found = np.asarray(self._loss(np.asarray(outputs, dtype=np.float32), y))
-        if found.shape != (len(y),):
-            raise AppError(f"the loss gives shape {found.shape} for {len(y)} records; return one number for each")
-        known = (y >= 0) & (y < np.shape(outputs)[-1]) if y.dtype.kind in "iu" and y.ndim == 1 else np.True_
-        return np.where(known, found, np.nan)  # JAX takes another label where there is no such class
+        """See `Functions.losses`."""
+        return np.asarray(self._loss(outputs, y))
+
+    def by_record(self, leaves: Leaves, x: X, y: Array) -> Floats:
+        """See `Functions.by_record`."""
+        filled, labels, _ = _filled(x, y)
+        return np.array(self._by_record(leaves, filled, labels), dtype=np.float32)[: len(y)]
+
+    def summed(self, leaves: Leaves, x: X, y: Array) -> Floats:
+        """See `Functions.summed`."""
+        filled, labels, weights = _filled(x, y)
+        return np.asarray(self._summed(leaves, filled, labels, weights))
 
 
 def _named(part: Any) -> str:

@@ -1,19 +1,27 @@
-"""Keras 3 on its JAX backend: a model as a pure function of its variables, so that it has all that `Jax` has."""
+"""Keras 3 on its JAX or TensorFlow backend: a model as a pure function of its variables, so that it has all that `Jax` has."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from aegis_flower.data import Spec
 from aegis_flower.errors import AppError
-from aegis_flower.learners.functions import Jax
+from aegis_flower.learners.losses import CLASSES, task_of
 from aegis_flower.learners.protocol import Array, X
+from aegis_flower.learners.stepped import Functions, Stepped
+
+# The privacy that models can have, by Keras's backend. Both give gradients of single records.
+MODES: Final[dict[str, tuple[str, ...]]] = {
+    "jax": ("example", "update", "off"),
+    "tensorflow": ("example", "update", "off"),
+}
+_NAMES: Final = {"jax": "JAX", "tensorflow": "TensorFlow"}
 
 
-class Keras(Jax):
-    """A Keras model as a learner: gradients of single records by ``vmap``, clip and noise by the engine's session.
+class Keras(Stepped):
+    """A Keras model as a learner: gradients of single records, clip and noise by the engine's session.
 
     Of a compiled model the loss is taken, row by row, and nothing else: an optimiser of Keras keeps its state in variables,
     which pure functions have not. The steps are SGD with the round's learning rate and momentum.
@@ -22,30 +30,30 @@ class Keras(Jax):
         model: built, by an `Input`; it gives logits, or ends in a softmax whose logarithm is taken for the metrics.
         spec: the shape of the data.
         loss: (labels, outputs) to the loss of each row, a function of ``keras.losses`` or a `Loss` object; by default that of
-            the compiled model, else cross-entropy of logits, or the squared error of a number.
+            the compiled model, else cross-entropy of classes, or the squared error of a number.
 
     Raises:
         AppError: another backend, a model that is not built, or one with variables that are not trained (frozen layers,
             BatchNorm, Dropout), regularisers or an optimiser of its own; says what to do.
     """
 
-    framework = "Keras on JAX"
-
     def __init__(self, model: Any, spec: Spec, *, loss: Any = None) -> None:
         import keras
 
-        _check(model, keras.backend.backend())
+        backend = keras.backend.backend()
+        _check(model, backend)
+        self.framework, self.modes = f"Keras on {_NAMES[backend]}", MODES[backend]
         if loss is None and getattr(model, "compiled", False):
             loss = model.loss
         self._model, self._softmax = model, _ends_in_softmax(model, keras)
-
-        def apply(params: Any, x: Any) -> Any:
-            return model.stateless_call(params, [], x)[0]
-
-        start = [np.array(variable, dtype=variable.dtype) for variable in model.trainable_variables]
-        super().__init__(lambda _: list(start), apply, spec, loss=None if loss is None else _by_row(keras, loss))
-        # Keras numbers layers by how many were made in the process, so its own names differ from build to build.
-        self._names = [f"{at}.{variable.name}" for at, variable in enumerate(model.trainable_variables)]
+        each = _by_row(keras, _default(keras, spec, logits=not self._softmax) if loss is None else loss)
+        trained = model.trainable_variables
+        super().__init__(
+            # Keras numbers layers by how many were made in the process, so its own names differ from build to build.
+            [(f"{at}.{one.name}", keras.ops.convert_to_numpy(one)) for at, one in enumerate(trained)],
+            _functions(backend, model, each),
+            "the Keras model has",
+        )
 
     def outputs(self, x: X) -> Array:
         """Logits: of a model that ends in a softmax, the logarithms of its probabilities."""
@@ -57,6 +65,22 @@ class Keras(Jax):
         return super().losses(np.exp(outputs) if self._softmax else outputs, y)
 
 
+def _functions(backend: str, model: Any, loss: Any) -> Functions:
+    def apply(params: Any, x: Any) -> Any:
+        return model.stateless_call(params, [], x)[0]
+
+    if backend == "tensorflow":
+        from aegis_flower.learners.keras_tensorflow import TensorflowFunctions
+
+        return TensorflowFunctions(apply, loss)
+    import jax
+
+    from aegis_flower.learners.functions import JaxFunctions
+
+    tree = jax.tree_util.tree_structure([0] * len(model.trainable_variables))
+    return JaxFunctions(tree, apply, loss)
+
+
 def _by_row(keras: Any, loss: Any) -> Any:
     """A loss of Keras as one of (outputs, labels) that gives one number per row."""
     found = keras.losses.get(loss)
@@ -64,9 +88,23 @@ def _by_row(keras: Any, loss: Any) -> Any:
 
     def each(outputs: Any, y: Any) -> Any:
         values = call(y, outputs)
-        return values.reshape(len(y), -1).mean(axis=1)
+        return keras.ops.mean(keras.ops.reshape(values, (keras.ops.shape(outputs)[0], -1)), axis=1)
 
     return each
+
+
+def _default(keras: Any, spec: Spec, *, logits: bool) -> Any:
+    """The loss of the task, as torch's default has it.
+
+    Raises:
+        AppError: a task without one here.
+    """
+    task = task_of(spec)
+    if task == CLASSES:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    if task == "regression":
+        return keras.losses.MeanSquaredError()
+    raise AppError(f"there is no default loss of {task} labels in Keras; give one: Keras(model, spec, loss=...)")
 
 
 def _ends_in_softmax(model: Any, keras: Any) -> bool:
@@ -75,9 +113,10 @@ def _ends_in_softmax(model: Any, keras: Any) -> bool:
 
 
 def _check(model: Any, backend: str) -> None:
-    if backend != "jax":
+    if backend not in MODES:
         raise AppError(
-            f"Keras runs on {backend}; a learner needs pure functions: set KERAS_BACKEND=jax before Keras is imported"
+            f"Keras runs on {backend}, and a learner on JAX or TensorFlow: set KERAS_BACKEND=jax or KERAS_BACKEND=tensorflow "
+            "before Keras is imported"
         )
     if not getattr(model, "built", False):
         raise AppError("the Keras model is not built: begin it with keras.Input((spec.features,)), or call build()")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_own_table import written
@@ -12,6 +13,7 @@ from aegis_flower import aegis_app
 from aegis_flower.data import Spec
 from aegis_flower.data import schema as schemas
 from aegis_flower.errors import AppError, ModelMismatch, RunFailed
+from aegis_flower.inference import load
 from aegis_flower.per_record.probe import probe
 from aegis_flower.simulations import own_table
 from aegis_flower.train import Probed
@@ -109,6 +111,14 @@ def test_adapters_train_under_masks_and_noise_and_predict_on_the_same_checkpoint
     assert list(trained.weights) == list(travelling(adapters(path)(SPEC)))
     table, _ = own_table.rows_of(tmp_path / "iris.csv", schemas.read(tmp_path / "schema.toml"))
     assert trained.outputs(table).shape == (150, 3)
+    for form in ("npz", "torch"):  # files without a place for the hash: model.json has it
+        trained.export(tmp_path / form, form)
+        assert np.array_equal(load(tmp_path / form, adapters(path)).outputs(table), trained.outputs(table))
+    held = (tmp_path / "run" / "model.safetensors").read_bytes()
+    (tmp_path / "run" / "model.safetensors").unlink()
+    with pytest.raises(ModelMismatch, match=r"nothing in the folder says .*Put the run's model\.safetensors back"):
+        app.load(tmp_path / "run").outputs(table)
+    (tmp_path / "run" / "model.safetensors").write_bytes(held)
     checkpoint(path, SPEC, seed=3)
     with pytest.raises(ModelMismatch, match="sit on frozen parameters"):
         app.load(tmp_path / "run").outputs(table)

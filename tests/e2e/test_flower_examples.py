@@ -87,7 +87,7 @@ def test_jax_learns_with_dp_of_each_record(tmp_path, monkeypatch):
     assert {"conv1/kernel", "dense3/bias"} <= set(load(folder).weights)
 
 
-def test_a_keras_model_of_flowers_tensorflow_example_learns_on_jax_with_dp_of_each_record(tmp_path, monkeypatch):
+def test_a_keras_model_of_flowers_tensorflow_example_learns_with_dp_of_each_record(tmp_path, monkeypatch):
     pytest.importorskip("keras", reason="Keras is in no lock: make test-keras")
     code, report, folder = _simulated("tensorflow", monkeypatch, tmp_path)
     assert (code, report.run.status) == (0, "finished")

@@ -1,1 +1,1 @@
-"""tfexample: Flower's quickstart with TensorFlow, moved to AEGIS: the same Keras model, on JAX."""
+"""tfexample: Flower's quickstart with TensorFlow, moved to AEGIS: the same Keras model."""

@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "jax")  # before Keras is imported
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # before Keras is imported; jax works, too
 
 
 def load_model():
