@@ -1,8 +1,14 @@
 """What holds for every test."""
 
 import logging
+import sys
 
 import pytest
+from absl import logging as absl_logging
+
+# absl (dp-accounting brings it) takes the standard error of the moment for its own, and closes it when Hydra sets up logging with
+# another in its place. Of a test that would be pytest's, and every later test of the process would fail.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(autouse=True)

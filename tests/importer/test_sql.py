@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,25 +144,29 @@ def test_a_database_that_is_not_there_is_told_without_its_password(
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A PostgreSQL of this test's own, on a socket in its folder."""
+def server() -> Iterator[str]:
+    """A PostgreSQL of this test's own, on a socket in its folder, run by nobody where this is root: it refuses root."""
     if not _SERVERS:
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
-    tools, data = _SERVERS[-1].parent, tmp_path / "pg"
-    tmp_path.chmod(0o755)
+    tools = _SERVERS[-1].parent
     run = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
-    data.mkdir()
-    if run:
-        shutil.chown(data, "nobody", "nogroup")
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    subprocess.run([*run, tools / "initdb", "-D", data, "-U", "aegis", "-A", "trust"], check=True, capture_output=True)
-    options = f"-c listen_addresses='' -c unix_socket_directories={data}"
-    subprocess.run([*run, tools / "pg_ctl", "-D", data, "-w", "-l", data / "log", "-o", options, "start"], check=True)
-    try:
-        yield f"postgresql:///postgres?host={data}&user=aegis"
-    finally:
-        subprocess.run([*run, tools / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True)
+    with tempfile.TemporaryDirectory(
+        prefix="aegis-pg-", dir="/tmp"
+    ) as name:  # short: a socket's path is; and nobody gets there
+        data = Path(name)
+        if run:
+            shutil.chown(data, "nobody", "nogroup")
+        subprocess.run(
+            [*run, tools / "initdb", "-D", data, "-U", "aegis", "-A", "trust"], check=True, capture_output=True
+        )
+        options = f"-c listen_addresses='' -c unix_socket_directories={data}"
+        subprocess.run(
+            [*run, tools / "pg_ctl", "-D", data, "-w", "-l", data / "log", "-o", options, "start"], check=True
+        )
+        try:
+            yield f"postgresql:///postgres?host={data}&user=aegis"
+        finally:
+            subprocess.run([*run, tools / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True)
 
 
 def test_postgresql_gives_its_rows_and_lets_nothing_be_written(
