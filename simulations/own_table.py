@@ -81,7 +81,9 @@ def contents(cfg: Config) -> str:
     sums = []
     for name in (cfg.data.path, cfg.data.schema):
         path = Path(name or "")
-        if name is None or not path.exists():
+        if name is None or not (
+            path.is_file() or path.is_dir()
+        ):  # a pipe or a device has no end; the reader refuses it
             return ""
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         told = hashlib.sha256()

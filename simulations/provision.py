@@ -76,8 +76,11 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
     if root.is_dir() and not marker.is_file() and any(each.name not in made_here for each in root.iterdir()):
         raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
     with _only_one(root):
+        asked = fingerprint(
+            cfg
+        )  # before a row is read: of a file that changes meanwhile the vaults are not taken for the new one's
         if marker.is_file():
-            _check_same(root, marker.read_text(), fingerprint(cfg))
+            _check_same(root, marker.read_text(), asked)
             return nodes
         if any(each.name != _LOCK for each in root.iterdir()):
             raise DataError(f"{root} is not empty and holds no finished set of vaults; name another vault.root")
@@ -86,7 +89,7 @@ def provision(cfg: Config, root: Path) -> list[SimulatedNode]:
             (root / "keys").mkdir(mode=0o700)
             for index, node in enumerate(nodes):
                 make(node, index)
-            marker.write_text(fingerprint(cfg))
+            marker.write_text(asked)
         except BaseException:  # an interrupt, too: half a set of vaults would only be in the way
             for name in ("keys", *(node.name for node in nodes)):
                 shutil.rmtree(root / name, ignore_errors=True)

@@ -145,6 +145,28 @@ def test_vaults_are_those_of_the_files_contents_wherever_it_lies(tmp_path, monke
     provision(configured(tmp_path, files), root)
 
 
+def test_a_file_that_changes_while_vaults_are_made_of_it_is_not_met_as_theirs(tmp_path, monkeypatch):
+    files = written(tmp_path, "iris")
+    read = own_table.read
+
+    def changed_after(cfg):
+        own = read(cfg)
+        files[0].write_bytes(files[0].read_bytes() + b"p0,1,1,1,1,setosa\n")
+        return own
+
+    monkeypatch.setattr(own_table, "read", changed_after)
+    provision(configured(tmp_path, files), tmp_path / "vaults")
+    with pytest.raises(DataError, match="vaults of other rows"):
+        provision(configured(tmp_path, files), tmp_path / "vaults")
+
+
+@pytest.mark.timeout(60)
+def test_a_device_is_refused_rather_than_read_without_end(tmp_path):
+    files = written(tmp_path, "iris")
+    with pytest.raises(DataError, match="pipe or a device"):
+        provision(configured(tmp_path, (Path("/dev/zero"), *files[1:])), tmp_path / "vaults")
+
+
 def test_what_is_missing_is_said_before_a_vault_is_made(tmp_path):
     files = written(tmp_path, "iris")
     root = tmp_path / "vaults"

@@ -168,3 +168,10 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_an_empty_folder_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no DICOM file in it \(\.dcm"):
         rows(tmp_path)
+
+
+def test_a_folder_of_two_formats_is_refused_and_none_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "MR_small")
+    (tmp_path / "beside.png").write_bytes(b"")
+    with pytest.raises(DataError, match="images and DICOM files"):
+        format_of(tmp_path)

@@ -48,11 +48,13 @@ def format_of(path: Path) -> str:
     """The format that a file's name says.
 
     Raises:
-        DataError: it says none.
+        DataError: it says none, or two.
     """
     if path.is_dir():
         named = {file.suffix.lower() for file in path.rglob("*") if file.is_file()}
-        return "dicom" if named & set(ENDS) and not named & set(IMAGES) else "images"
+        if named & set(ENDS) and named & set(IMAGES):
+            raise DataError(f"{path.name}: it has images and DICOM files; put them into folders of their own")
+        return "dicom" if named & set(ENDS) else "images"
     ends = path.suffix.lower()
     if ends not in _ENDS:
         known = ", ".join(_ENDS)
