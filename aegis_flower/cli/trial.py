@@ -251,7 +251,7 @@ def _guarantee(cfg: Config) -> str:
 
         promised = epsilon({RoundMechanism.of(p, p.noise_multiplier).step: cfg.total_steps}, p.delta)
         promised = math.ceil(promised * 100) / 100
-    unit = "per node" if p.mode == "update" else "a record"
+    unit = {"update": "per node", "blocks": "a person"}.get(p.mode, "a record")
     return f"ε ≤ {promised:.6g} {unit} (δ={p.delta:g}), {masks}"
 
 

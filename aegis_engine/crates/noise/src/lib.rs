@@ -5,6 +5,7 @@
 //!   nothing about the value below the noise (Mironov, CCS 2012; Jin et al., arXiv 2112.05307).
 //! - [`poisson_rows`] takes each row independently: what amplification by subsampling assumes.
 //! - [`Session`] is one round of DP-SGD: it draws the batches, adds the noise and counts both.
+//!   Of blocks of people it clips each update, sums them and noises the sum ([`Session::add_block`]).
 //! - [`discrete_gaussian`] is exact integer noise, for counts.
 //! - [`clip_l2`] bounds the norm as `f64` arithmetic sees it, so the sensitivity is what the accountant was told.
 //!
@@ -12,6 +13,7 @@
 //! (Canonne, Kamath, Steinke 2020); and rejection, in the ziggurat as in the exact sampler, takes a time that depends on the
 //! samples, so draw whole tensors rather than timing single values.
 
+mod blocks;
 mod clip;
 mod discrete;
 mod error;
@@ -20,6 +22,7 @@ mod poisson;
 mod rng;
 mod session;
 
+pub use blocks::BLOCKS;
 pub use clip::{clip_l2, l2_norm};
 pub use discrete::discrete_gaussian;
 pub use error::NoiseError;

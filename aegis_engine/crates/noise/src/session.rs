@@ -6,6 +6,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::blocks::{BLOCKS, BlockSum};
 use crate::error::NoiseError;
 use crate::gaussian::noised;
 use crate::poisson::poisson_rows;
@@ -15,6 +16,8 @@ use crate::rng::Rng;
 pub const SIGMA: RangeInclusive<f64> = 0.05..=1e4;
 /// Clips that keep sums and noise far inside what `f32` holds.
 pub const CLIP: RangeInclusive<f64> = 1e-6..=1e6;
+/// As [`CLIP`], of what twice the clip is the sensitivity.
+const CLIP_OF_BLOCKS: RangeInclusive<f64> = 1e-6..=5e5;
 /// Steps of one session.
 pub const STEPS: RangeInclusive<u64> = 1..=1_000_000;
 /// A sum may be so many standard deviations of its noise, and no more: beyond, `f32` would swallow the noise.
@@ -23,9 +26,9 @@ const LARGEST_SUM: f64 = (1_u32 << 22) as f64;
 /// A mechanism and how often it is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
-    /// Standard deviation of the noise, in units of the clip.
+    /// Standard deviation of the noise, in units of the [`sensitivity`](Self::sensitivity).
     pub sigma: f64,
-    /// L2 bound of one record's gradient.
+    /// L2 bound of one record's gradient; with `blocks`, of one block's update.
     pub clip: f64,
     /// Poisson rate.
     pub rate: f64,
@@ -37,9 +40,21 @@ pub struct Plan {
     pub dim: u64,
     /// Rows to draw from.
     pub rows: u64,
+    /// Blocks whose updates are clipped and summed by the session; 0 where batches are drawn.
+    pub blocks: u64,
 }
 
 impl Plan {
+    /// How far neighbouring data move what is noised, in L2. One block's update is any vector within the clip in place of any
+    /// other, so of blocks it is twice that.
+    pub fn sensitivity(&self) -> f64 {
+        if self.blocks > 0 {
+            2.0 * self.clip
+        } else {
+            self.clip
+        }
+    }
+
     /// Refuses what the accountant is not trusted for. NaN lies in no range.
     pub fn check(&self) -> Result<(), NoiseError> {
         let inside = |what, value: f64, range: RangeInclusive<f64>| {
@@ -57,6 +72,16 @@ impl Plan {
         };
         inside("the noise multiplier", self.sigma, SIGMA)?;
         inside("the clip", self.clip, CLIP)?;
+        if self.blocks > 0 {
+            #[allow(clippy::cast_precision_loss, reason = "for a comparison and a text")]
+            let (steps, blocks, most) =
+                (self.steps as f64, self.blocks as f64, *BLOCKS.end() as f64);
+            inside("the number of blocks", blocks, 1.0..=most)?;
+            inside("the clip of a block", self.clip, CLIP_OF_BLOCKS)?;
+            inside("the sample rate of blocks", self.rate, 1.0..=1.0)?;
+            inside("the divisor of blocks", self.expected_batch, 1.0..=1.0)?;
+            inside("the number of steps of blocks", steps, 1.0..=1.0)?;
+        }
         inside("the sample rate", self.rate, f64::MIN_POSITIVE..=1.0)?;
         inside("the expected batch", self.expected_batch, 1.0..=1e9)?;
         #[allow(clippy::cast_precision_loss, reason = "for an error's text")]
@@ -112,23 +137,28 @@ impl Spent {
 pub struct Session {
     rng: Rng,
     spent: Spent,
+    blocks: Option<BlockSum>,
 }
 
 impl Session {
     /// A session with a generator keyed by the operating system.
     pub fn new(plan: Plan) -> Result<Self, NoiseError> {
-        plan.check()?;
-        Ok(Self::with(plan, Rng::from_os()?, false))
+        Self::with(plan, Rng::from_os()?, false)
     }
 
     /// A session anybody can repeat: **protects nobody**, and says so in [`Spent::insecure`].
     pub fn insecure_test(plan: Plan, seed: u64) -> Result<Self, NoiseError> {
-        plan.check()?;
-        Ok(Self::with(plan, Rng::insecure_test(seed), true))
+        Self::with(plan, Rng::insecure_test(seed), true)
     }
 
-    fn with(plan: Plan, rng: Rng, insecure: bool) -> Self {
-        Self {
+    fn with(plan: Plan, rng: Rng, insecure: bool) -> Result<Self, NoiseError> {
+        plan.check()?;
+        let blocks = match plan.blocks {
+            0 => None,
+            most => Some(BlockSum::new(plan.dim, plan.clip, most)?),
+        };
+        Ok(Self {
+            blocks,
             rng,
             spent: Spent {
                 plan,
@@ -137,7 +167,7 @@ impl Session {
                 coordinates: 0,
                 insecure,
             },
-        }
+        })
     }
 
     /// The rows of the next step's batch.
@@ -145,6 +175,7 @@ impl Session {
     /// # Errors
     /// All reserved steps are drawn, or the step before has no noise yet.
     pub fn draw(&mut self) -> Result<Vec<u32>, NoiseError> {
+        self.without_blocks()?;
         let Spent { plan, drawn, .. } = self.spent;
         if drawn == plan.steps {
             return Err(NoiseError::Session {
@@ -167,6 +198,7 @@ impl Session {
     /// No batch waits for noise, the sum is not of the session's dimension, or a value is not finite or so large that
     /// the noise would be lost in its rounding. Nothing was noised then.
     pub fn noise(&mut self, sums: &[f64]) -> Result<Vec<f32>, NoiseError> {
+        self.without_blocks()?;
         let plan = self.spent.plan;
         if self.spent.noised == self.spent.drawn {
             return Err(NoiseError::Session {
@@ -191,6 +223,49 @@ impl Session {
         Ok(out)
     }
 
+    /// Adds the update of a block, scaled to an L2 norm of at most the clip; zeros in place of one that is not finite. A block
+    /// that is never added counts as zeros, too.
+    ///
+    /// # Errors
+    /// It is no session of blocks, the update is of another dimension, there is no block left, or the sum has left.
+    pub fn add_block(&mut self, update: &[f32]) -> Result<(), NoiseError> {
+        self.unspent_blocks()?.add(update)
+    }
+
+    /// The sum over all blocks with noise of standard deviation `sigma · 2 · clip` on every coordinate, once.
+    ///
+    /// # Errors
+    /// It is no session of blocks, or the sum has left.
+    pub fn noise_blocks(&mut self) -> Result<Vec<f32>, NoiseError> {
+        let plan = self.spent.plan;
+        let sums = self.unspent_blocks()?.total();
+        let out = noised(&mut self.rng, &sums, plan.sigma * plan.sensitivity())?;
+        self.spent.drawn += 1;
+        self.spent.noised += 1;
+        self.spent.coordinates += plan.dim;
+        Ok(out)
+    }
+
+    fn without_blocks(&self) -> Result<(), NoiseError> {
+        match self.blocks {
+            None => Ok(()),
+            Some(_) => Err(NoiseError::Session {
+                what: "is one of blocks: it sums what add_block was given, and nothing else",
+            }),
+        }
+    }
+
+    fn unspent_blocks(&mut self) -> Result<&mut BlockSum, NoiseError> {
+        if self.spent.noised > 0 && self.blocks.is_some() {
+            return Err(NoiseError::Session {
+                what: "has given its sum of blocks: one session, one sum",
+            });
+        }
+        self.blocks.as_mut().ok_or(NoiseError::Session {
+            what: "has no blocks: it draws batches",
+        })
+    }
+
     /// What was drawn and noised so far.
     pub fn spent(&self) -> Spent {
         self.spent
@@ -211,6 +286,7 @@ mod tests {
             expected_batch: 8.0,
             dim: 4,
             rows: 20,
+            blocks: 0,
         }
     }
 
