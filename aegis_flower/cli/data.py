@@ -24,7 +24,7 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="CSV, Parquet, Arrow, ORC, JSON lines, a query (.sql), or a folder of images or DICOM files",
+        help="CSV, Parquet, Arrow, JSON lines, a query (.sql), or a folder of images or DICOM files",
     ),
 ]
 SchemaFile = Annotated[
