@@ -56,7 +56,7 @@ def test_every_record_of_a_round_has_it(client: Any) -> None:
     records = audit_read(str(made.node.config.vault / "audit"))
     found = {r["event"]: r["app_hash"] for r in records if "app_hash" in r}
     # The release's record has it of the permit, the permit's of the request.
-    assert found == {"permit.granted": APP, "release.allowed": APP}
+    assert found == {"authorize": APP, "release": APP}
     shown = CliRunner().invoke(aegis.cli.app, ["audit", "tail", str(made.node.config.vault)])
     assert f"app={APP[:16]}" in shown.output
     told = CliRunner().invoke(aegis.cli.app, ["audit", "tail", str(made.node.config.vault), "--json"])
