@@ -39,11 +39,11 @@ class Mechanism:
     """One use of noise.
 
     Attributes:
-        noise_multiplier: standard deviation in units of what one record can add; of an update, of what the node's data can move; of blocks, of
-            what one person's data can.
+        noise_multiplier: standard deviation in units of what one record can add; of an update, of what the node's data
+            can move; of blocks, of what one person's data can.
         sample_rate: Poisson rate of a step; 1 for counts, for an update and for blocks.
-        clip: L2 bound of one record's gradient; of counts, the cap of one record's loss; of an update or a block's update, its own
-            L2 bound.
+        clip: L2 bound of one record's gradient; of counts, the cap of one record's loss; of an update or a block's update, its
+            own L2 bound.
         kind: ``dpsgd``, ``counts`` of an evaluation, ``update`` of a node, taken whole, or ``blocks`` of people.
         blocks: how many there are of these, a public number; 0 for the other kinds.
 
@@ -181,3 +181,8 @@ def noised_sum(session: DpSession, sums: npt.NDArray[np.float64]) -> npt.NDArray
         Shape (values,), on the engine's grid.
     """
     return np.frombuffer(bytearray(session.noise(sums)), dtype=np.float32)
+
+
+def noised_blocks(session: DpSession) -> npt.NDArray[np.float32]:
+    """The sum of the updates that `DpSession.add_block` was given, with the engine's noise: shape (values,)."""
+    return np.frombuffer(bytearray(session.noise_blocks()), dtype=np.float32)

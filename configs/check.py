@@ -224,12 +224,6 @@ def _check_demands(cfg: Groups) -> None:
             "secagg.weighting",
             f"rows tells how many rows a node has, which privacy.mode={g.mode} hides; take secagg.weighting=uniform",
         )
-    if g.mode == "blocks" and cfg.runtime.kind in ("inprocess", "ray"):
-        raise ConfigError(
-            "privacy.mode",
-            f"blocks train in jails of their own, and runtime.kind={cfg.runtime.kind} has none; take runtime=jailed, or nodes "
-            "that jail their app (runtime=deployment)",
-        )
     if g.mode == "off" and p.require_dp:
         raise ConfigError("privacy.mode", "the data's policy requires DP; policy.require_dp=false lifts that")
     if not cfg.secagg.enabled and p.require_secure_aggregation:

@@ -12,7 +12,7 @@ STEPS_MAX: Final = 10**6  # that a ledger takes
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """Differential privacy: of single records (DP-SGD), of whole updates, or of people in blocks. Every field changes the guarantee.
+    """Differential privacy: of single records (DP-SGD), of whole updates, or of people. Every field changes the guarantee.
 
     The bounds are the engine's and the ledger's own.
     """
@@ -20,8 +20,8 @@ class PrivacyConfig:
     mode: Annotated[str, OneOf(("example", "update", "blocks", "off"))] = key(
         "example",
         "`example`: DP-SGD at the client, unit: one record. `update`: the update of a node is clipped and noised whole, unit: "
-        "all data of a node; for models without gradients per record. `blocks`: people are assigned to blocks, each trains in a jail "
-        "of its own, unit: one person; needs a node that jails its app. `off` needs `policy.require_dp=false`",
+        "all data of a node; for models without gradients per record. `blocks`: people are assigned to blocks, each trains in a "
+        "jail of its own, unit: one person; needs a node that jails its app. `off` needs `policy.require_dp=false`",
         DP,
     )
     epsilon: Annotated[float, Within(0.0, 1e3, True, True)] = key(
@@ -56,8 +56,8 @@ class PrivacyConfig:
     )
     noise_multiplier: Annotated[float, Within(0.05, 1e4)] | None = key(
         None,
-        "σ in units of the clip (`update`, `blocks`: of twice the clip); null calibrates it from ε, δ, rate and steps. When set, `epsilon` "
-        "is not used",
+        "σ in units of the clip (`update`, `blocks`: of twice the clip); null calibrates it from ε, δ, rate and steps. When set, "
+        "`epsilon` is not used",
         DP,
     )
     noise: Annotated[str, OneOf(("secure", "insecure_test"))] = key(

@@ -188,7 +188,7 @@ def shown(
     from aegis_flower.report import HTML_NAME, JSON_NAME, load_report, print_report
 
     out = console()
-    if cfg.runtime.kind != "inprocess":
+    if cfg.runtime.kind not in ("inprocess", "jailed"):
         from aegis_flower.simulations.submit import APP, submit
 
         try:

@@ -182,7 +182,9 @@ def _privacy(report: RunReport) -> str:
         return "Nothing protects single people from conclusions out of the model: this run is NOT PRIVATE."
     if worst is None:
         return "No participant states how much the model may tell about one record."
-    what = {NODE: "all data of one node together", PERSON: "all data of one person together"}.get(str(worst.unit), "one record")
+    what = {NODE: "all data of one node together", PERSON: "all data of one person together"}.get(
+        str(worst.unit), "one record"
+    )
     text = f"What the model may tell about {what} is bounded: ε {run_epsilon(worst)} by this run."
     over = over_budget(report.clients)
     if over:

@@ -37,8 +37,8 @@ class RunInfo:
         Literal["embedded", "any", "blocks"] | None,
         says(
             "What the app at the nodes was trusted with. embedded: it ran in the node's process, and clip and noise were in its "
-            "hands. any: it ran in a jail, and the node clipped and noised its whole update. blocks: so, for each block of people. "
-            "Null: each node's own operator decides, and the server does not know."
+            "hands. any: it ran in a jail, and the node clipped and noised its whole update. blocks: so, for each block of "
+            "people. Null: each node's own operator decides, and the server does not know."
         ),
     ] = None
     seed: Annotated[

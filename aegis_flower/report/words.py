@@ -106,7 +106,7 @@ def trust(report: RunReport) -> str:
 
 def per(client: ClientReport) -> str:
     """The unit of a client's ε behind a number."""
-    return {NODE: "per node", PERSON: "a person"}.get(client.unit, "a record")
+    return {NODE: "per node", PERSON: "a person"}.get(str(client.unit), "a record")
 
 
 class _Basis(Protocol):

@@ -39,9 +39,9 @@ def test_rows_of_every_kind_of_number_arrive_as_they_are(jail, kind):
     np.testing.assert_array_equal(result.update[:6], (START["w"] + rows.mean()).ravel().astype(np.float32))
 
 
-@pytest.mark.parametrize("rows", [np.array(["a"]), np.array([None]), np.array(["2020"], "M8[D]")])
+@pytest.mark.parametrize("rows", [np.array([b"a"]), np.array([None]), np.array(["2020"], "M8[D]")])
 def test_what_is_no_number_does_not_go_in(jail, rows):
-    with pytest.raises(TypeError, match="arrays of numbers or flags"):
+    with pytest.raises(TypeError, match="arrays of numbers, flags or texts"):
         jail.run(work("in_place", {"x": rows}))
 
 
