@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from aegis.cli.output import EXIT_CODES
 
-from aegis_flower.cli import consent, data, model
+from aegis_flower.cli import consent, data, model, node
 from aegis_flower.cli.certs import certs_make
 from aegis_flower.cli.init import init as init_command
 from aegis_flower.cli.init import init_help
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
         ("data", "Data sets of a vault: draft a schema, import, look, change terms, add rows, drop.", data.COMMANDS),
         ("consent", "What people allow and forbid.", consent.COMMANDS),
         ("model", "The models that runs left.", model.COMMANDS),
+        ("node", "The node: the trusted process beside a SuperNode.", node.COMMANDS),
     ):
         group = typer.Typer(help=words, no_args_is_help=True, epilog=EXIT_CODES)
         for command, function in commands:
