@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aegis_flower.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from aegis_engine import DpSession
     from aegis_flower.configs import PrivacyConfig
 
 KINDS = ("dpsgd", "counts", "update")
@@ -144,3 +149,16 @@ def without_noise(cfg: PrivacyConfig) -> RoundMechanism:
         steps=cfg.steps_per_round,
         expected_batch=cfg.expected_batch,
     )
+
+
+def noised_sum(session: DpSession, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """A step's sum with the engine's noise: whatever is trained, and by which framework, it has its noise from here.
+
+    Args:
+        session: has drawn the step's batch.
+        sums: shape (values,), of clipped parts.
+
+    Returns:
+        Shape (values,), on the engine's grid.
+    """
+    return np.frombuffer(bytearray(session.noise(sums)), dtype=np.float32)

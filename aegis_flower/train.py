@@ -18,7 +18,7 @@ from aegis_engine import DpSession, Permit, Rng
 from aegis_flower.errors import AppError
 from aegis_flower.inputs import Inputs, clear, moved
 from aegis_flower.ledger import RoundReservation
-from aegis_flower.mechanism import RoundMechanism
+from aegis_flower.mechanism import RoundMechanism, noised_sum
 from aegis_flower.per_record.checks import Probed
 from aegis_flower.per_record.evaluation import Evaluated, by_record, class_weighted, evaluate, judged
 from aegis_flower.per_record.losses import (
@@ -223,7 +223,7 @@ class _Step:
     def _noised(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """The sum with noise, on the engine's grid."""
         if not isinstance(self.rng, Rng):
-            return np.frombuffer(bytearray(self.rng.noise(sums)), dtype=np.float32)
+            return noised_sum(self.rng, sums)
         noised = sums.astype(np.float32)
         self.rng.add_gaussian(noised, self.mechanism.noise_multiplier * self.mechanism.clip)
         return noised

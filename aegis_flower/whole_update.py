@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from aegis_engine import DpSession, Permit, clip_l2
 from aegis_flower.ledger import RoundReservation
+from aegis_flower.mechanism import noised_sum
 from aegis_flower.weights import NDArrays
 
 Floats = npt.NDArray[np.float32]
@@ -63,7 +64,7 @@ def noised(before: NDArrays, after: NDArrays, trained: Sequence[bool], session: 
     moved = np.ascontiguousarray(np.concatenate(parts))
     clip_l2(moved, clip)
     session.draw()
-    made = np.frombuffer(bytearray(session.noise(moved.astype(np.float64))), dtype=np.float32)
+    made = noised_sum(session, moved.astype(np.float64))
     whole, at = [], 0
     for a, own in zip(before, trained, strict=True):
         whole.append(made[at : at + a.size] if own else np.zeros(a.size, np.float32))

@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from aegis.cli.keys import Folder, Key, KeyFile
+from aegis.cli.keys import Place, on_vault
 from aegis.cli.output import AsJson, show, size
-from aegis.cli.vault import opened
 
 if TYPE_CHECKING:
     from aegis_engine.types import DatasetCard
@@ -20,9 +19,10 @@ _DAY = 86400
 BAR = "\\|"  # as Markdown's tables have it (GFM §4.10)
 
 
-def data_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
+@on_vault
+def data_ls(vault: Place, as_json: AsJson = False) -> None:
     """Lists the data sets of a vault: rows, people, columns, purposes, last day of use, budget."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     cards = [within.card(one) for one in within.datasets().values()]
     if as_json:
         show(cards, [], as_json=True)
@@ -49,9 +49,10 @@ def data_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: A
     console().print(table)
 
 
-def data_show(vault: Folder, name: Name, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
+@on_vault
+def data_show(vault: Place, name: Name, as_json: AsJson = False) -> None:
     """Shows a data set to its steward: terms, columns, rows by lawful basis, states of consent. No value of a row."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     card = card_of(within, name)
     if as_json:
         show(card, [], as_json=True)
@@ -78,9 +79,10 @@ def data_show(vault: Folder, name: Name, key_file: KeyFile = None, key: Key = No
     show(card, lines, as_json=False)
 
 
-def data_card(vault: Folder, name: Name, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
+@on_vault
+def data_card(vault: Place, name: Name, as_json: AsJson = False) -> None:
     """Prints what everybody may know of a data set: columns, kinds, declared bounds, terms. Counts are rounded down."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     card = card_of(within, name)
     facts = card["facts"]
     public: dict[str, Any] = {

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from aegis.cli.keys import Folder, Key, KeyFile
+from aegis.cli.keys import Place, on_vault
 from aegis.cli.output import AsJson, say, show
-from aegis.cli.vault import opened
 
 People = Annotated[list[str], typer.Argument(metavar="PERSON...", help="identifiers, as in the imported file")]
 Purpose = Annotated[str, typer.Option("--purpose", help="a purpose of the data's terms")]
@@ -19,8 +18,9 @@ UnknownOk = Annotated[
 ]
 
 
+@on_vault
 def consent_import(
-    vault: Folder,
+    vault: Place,
     file: Annotated[
         Path,
         typer.Argument(
@@ -28,8 +28,6 @@ def consent_import(
             help="columns person, purpose, decision (given, withdrawn, objected, restricted, lifted), date",
         ),
     ],
-    key_file: KeyFile = None,
-    key: Key = None,
     renew: Annotated[
         bool,
         typer.Option("--renew", help="consent that was withdrawn here before is given anew; else a withdrawal stands"),
@@ -43,7 +41,7 @@ def consent_import(
     from aegis_flower.importer import consents
 
     decisions = consents.read(file)
-    done = consents.apply(opened(vault, key_file, key), decisions, renew=renew, unknown=unknown)
+    done = consents.apply(vault.open(), decisions, renew=renew, unknown=unknown)
     lines = [
         f"{what}: {count} people, {done.rows[what]} "
         + ("have consent now and had none" if what == "given" and not renew else "rows governed")
@@ -77,43 +75,38 @@ def _told(what: str, people: list[str], rows: int, purpose: str | None) -> None:
         say("no row rests on it: their rows have another lawful basis, or there are none", err=True)
 
 
+@on_vault
 def consent_grant(
-    vault: Folder,
+    vault: Place,
     people: People,
     purpose: Purpose,
-    key_file: KeyFile = None,
-    key: Key = None,
     unknown_ok: UnknownOk = False,
 ) -> None:
     """Records consent of people for a purpose; it ends an earlier withdrawal."""
-    _told(
-        "consent", people, opened(vault, key_file, key).consent_grant(people, purpose, unknown_ok=unknown_ok), purpose
-    )
+    _told("consent", people, vault.open().consent_grant(people, purpose, unknown_ok=unknown_ok), purpose)
 
 
+@on_vault
 def consent_withdraw(
-    vault: Folder,
+    vault: Place,
     people: People,
     purpose: Purpose,
-    key_file: KeyFile = None,
-    key: Key = None,
     unknown_ok: UnknownOk = False,
 ) -> None:
     """Withdraws consent. In force for running permits at the next batch."""
-    rows = opened(vault, key_file, key).consent_withdraw(people, purpose, unknown_ok=unknown_ok)
+    rows = vault.open().consent_withdraw(people, purpose, unknown_ok=unknown_ok)
     _told("consent withdrawn", people, rows, purpose)
 
 
 def _general(name: str, what: str, help_text: str) -> Callable[..., None]:
+    @on_vault
     def command(
-        vault: Folder,
+        vault: Place,
         people: People,
         purpose: AnyPurpose = None,
-        key_file: KeyFile = None,
-        key: Key = None,
         unknown_ok: UnknownOk = False,
     ) -> None:
-        call = getattr(opened(vault, key_file, key), f"consent_{name}")
+        call = getattr(vault.open(), f"consent_{name}")
         _told(what, people, call(people, purpose, unknown_ok=unknown_ok), purpose)
 
     command.__doc__, command.__name__ = help_text, f"consent_{name}"
@@ -125,17 +118,16 @@ consent_restrict = _general("restrict", "restriction", "Restricts the use of peo
 consent_lift = _general("lift", "lifted", "Lifts objections and restrictions.")
 
 
+@on_vault
 def consent_show(
-    vault: Folder,
+    vault: Place,
     person: Annotated[
         str | None, typer.Argument(metavar="PERSON", help="one person; counts by data set when left out")
     ] = None,
-    key_file: KeyFile = None,
-    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Shows what one person allows and forbids, or how many people of each data set do."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     if person is not None:
         rows, said = within.consent_of(person)
         lines = [f"{rows} rows"]

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
-from aegis.cli.keys import Folder, Key, KeyFile
+from aegis.cli.keys import Place, on_vault
 from aegis.cli.output import AsJson, Yes, plain, say, show, size
-from aegis.cli.vault import opened
 
 from aegis_flower.cli.cards import Name, card_of, data_card, data_ls, data_show
 
@@ -25,7 +24,7 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="CSV, Parquet, Arrow, ORC, JSON lines, a query (.sql), or a folder of images or DICOM files",
+        help="CSV, Parquet, Arrow, JSON lines, a query (.sql), or a folder of images or DICOM files",
     ),
 ]
 SchemaFile = Annotated[
@@ -97,8 +96,9 @@ def data_schema(
         say(f"left out of the draft: {', '.join(looks)}; the comments say why", err=True)
 
 
+@on_vault
 def data_add(
-    vault: Folder,
+    vault: Place,
     file: File,
     name: Annotated[str, typer.Option("--name", help="name of the data set; its holdout is NAME.holdout")],
     schema: SchemaFile,
@@ -108,8 +108,6 @@ def data_add(
             "--terms", metavar="TOML", help="the steward's terms; `aegis data terms --draft` writes a first one"
         ),
     ],
-    key_file: KeyFile = None,
-    key: Key = None,
     holdout: Annotated[float, typer.Option(help="share of the people whose rows are only evaluated on")] = 0.2,
     on_bad: OnBad = "fail",
     erased: Erased = "refuse",
@@ -122,20 +120,17 @@ def data_add(
 
     rules = terms_file.read(terms)
     choices = Choices(on_bad=on_bad, erased=erased, consent_given=consent_given, dry_run=dry_run)
-    _import(
-        partial(add, terms=rules, holdout=holdout), opened(vault, key_file, key), file, name, schema, choices, as_json
-    )
+    _import(partial(add, terms=rules, holdout=holdout), vault.open(), file, name, schema, choices, as_json)
     if not dry_run and rules.basis == "consent" and not consent_given and not as_json:
         say("nobody has consented yet, so no run reads a row: aegis consent import VAULT consents.csv")
 
 
+@on_vault
 def data_extend(
-    vault: Folder,
+    vault: Place,
     file: File,
     name: Annotated[str, typer.Option("--name", help="name of the data set")],
     schema: SchemaFile,
-    key_file: KeyFile = None,
-    key: Key = None,
     retention_days: Annotated[
         int | None,
         typer.Option(
@@ -156,7 +151,7 @@ def data_extend(
 
     choices = Choices(on_bad=on_bad, erased=erased, consent_given=consent_given, dry_run=dry_run)
     take = partial(extend, retention_days=retention_days, reason=reason)
-    _import(take, opened(vault, key_file, key), file, name, schema, choices, as_json)
+    _import(take, vault.open(), file, name, schema, choices, as_json)
 
 
 class Choices(TypedDict):
@@ -180,11 +175,10 @@ def _import(
     _report(done, dry_run=choices["dry_run"], as_json=as_json)
 
 
+@on_vault
 def data_terms(
-    vault: Annotated[Path | None, typer.Argument(metavar="VAULT", help="folder of the vault")] = None,
+    vault: Place | None = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="name of the data set")] = None,
-    key_file: KeyFile = None,
-    key: Key = None,
     draft: Annotated[bool, typer.Option("--draft", help="print a first terms file, and nothing else")] = False,
     amend: Annotated[
         Path | None, typer.Option(metavar="TOML", help="the terms as they shall be, of the data set and its holdout")
@@ -205,7 +199,7 @@ def data_terms(
         return
     if vault is None or name is None:
         raise typer.BadParameter("give VAULT and NAME, or --draft for a first terms file")
-    within = opened(vault, key_file, key)
+    within = vault.open()
     card = card_of(within, name)
     if amend is None:
         typer.echo(terms_file.write(terms_file.of_card(card), f"Terms of {plain(name)}"), nl=False)
@@ -232,11 +226,10 @@ def data_terms(
         say(f"{one}: {'; '.join(told) or 'these terms already'}")
 
 
-def data_drop(
-    vault: Folder, name: Name, key_file: KeyFile = None, key: Key = None, yes: Yes = False, as_json: AsJson = False
-) -> None:
+@on_vault
+def data_drop(vault: Place, name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     """Destroys the keys of a data set and its holdout, for good, and prints the receipt. Spent budget stays spent."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     datasets = within.datasets()
     card_of(within, name)
     names = [one for one in (name, name + ".holdout") if one in datasets]

@@ -43,7 +43,7 @@ def init(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="CSV, Parquet, Arrow, ORC, JSON lines, a query (.sql), or a folder of images or DICOM files",
+            help="CSV, Parquet, Arrow, JSON lines, a query (.sql), or a folder of images or DICOM files",
         ),
     ] = None,
     subject: Annotated[str | None, typer.Option(help="column of the file that says whom a row is about")] = None,

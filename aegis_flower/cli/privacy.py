@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from aegis.cli.keys import Key, KeyFile, provider
+from aegis.cli.keys import Place, on_vault
 
 from aegis_flower.cli.progress import escape
 from aegis_flower.console import console, tolerate
 from aegis_flower.errors import AegisError
 
 
+@on_vault
 def privacy_show(
-    vault: Annotated[Path, typer.Argument(metavar="VAULT", help="folder of the vault")],
-    key_file: KeyFile = None,
-    key: Key = None,
+    vault: Place,
     delta: Annotated[
         float | None, typer.Option(help="δ at which ε is stated; by default that of each data set's terms")
     ] = None,
@@ -25,7 +23,7 @@ def privacy_show(
     """Shows what each data set's privacy budget was spent on, by all runs: for a record, and for the person with most rows."""
     from rich.table import Table
 
-    from aegis_engine import ComplianceEngine, Vault
+    from aegis_engine import ComplianceEngine
     from aegis_flower.ledger import NEIGHBOURING, UNIT, Ledger
     from aegis_flower.mechanism import DELTA, within
     from aegis_flower.report.books import _rows, mechanisms
@@ -34,7 +32,7 @@ def privacy_show(
         within("--delta", delta, DELTA)
     tolerate()
     out = console()
-    opened = Vault.open(str(vault), provider(key_file, key))
+    opened = vault.open()
     engine = ComplianceEngine(opened)
     decisions = opened.audit_records("authorize")
     table = Table(

@@ -69,7 +69,7 @@ class Source:
     """How a file is written that the schema is for.
 
     Attributes:
-        format: csv, parquet, arrow, orc, json (a JSON object per line), images (a folder per label), dicom (a folder) or sql
+        format: csv, parquet, arrow, json (a JSON object per line), images (a folder per label), dicom (a folder) or sql
             (a query, for the database that ``AEGIS_DATABASE`` names).
         delimiter, quote, encoding: of CSV.
         header: whether the first line of CSV names the columns; without, they are ``column_0``, ``column_1``, ...
@@ -94,7 +94,7 @@ class Source:
         _check_source(self)
 
 
-FORMATS: Final = ("csv", "parquet", "arrow", "orc", "json", "images", "dicom", "sql")
+FORMATS: Final = ("csv", "parquet", "arrow", "json", "images", "dicom", "sql")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from aegis_engine import DpSession, Rng
 from aegis_flower import inputs
 from aegis_flower.errors import AppError
 from aegis_flower.learners.protocol import Array, Batch, Floats, Learner, PerRecord, Settings, X
-from aegis_flower.mechanism import RoundMechanism
+from aegis_flower.mechanism import RoundMechanism, noised_sum
 from aegis_flower.metrics import Judged, joined
 from aegis_flower.per_record.losses import clipped_sum
 from aegis_flower.stream import PermitDataset, PoissonSampler, Rows
@@ -73,8 +73,7 @@ def learn(
                 if found.shape != (len(y), size):
                     raise AppError(f"gradients() gives shape {found.shape}, where ({len(y)}, {size}) is wanted")
                 sums += summed(_weighed(found, draws.weight), mechanism.clip)
-            noised = np.frombuffer(bytearray(rng.noise(sums)), dtype=np.float32)
-            learner.step(noised / np.float32(mechanism.expected_batch), settings)
+            learner.step(noised_sum(rng, sums) / np.float32(mechanism.expected_batch), settings)
     return Learned(mechanism.steps, len(data), draws.empty)
 
 

@@ -107,7 +107,6 @@ class Answers:
         message = given.message
         context = flower.context(given, dict(self._settings.node))
         nodes.current.set(None)
-        hashed = nodes.app_hash.set(given.fab_hash)
         try:
             halt.check()
             run = _run(_frozen(given.run_config))
@@ -115,7 +114,8 @@ class Answers:
             halt.approval = found
             protocol = message.metadata.message_type in PROTOCOL
             app = run.protocol if protocol else self._app(found, given.fab, run.config, halt)
-            reply = app(message, context)
+            with nodes.running(given.fab_hash):
+                reply = app(message, context)
             if not self._approvals.still(found):
                 halt.set(AppNotApproved("the app's approval was taken back while it worked"))
             halt.check()
@@ -123,8 +123,6 @@ class Answers:
             raise
         except BaseException as error:  # noqa: BLE001 - a panic of the engine is a refusal, too
             return door.refuse(error, message, context)
-        finally:
-            nodes.app_hash.reset(hashed)
         return reply
 
     def _approved(self, given: Given, cfg: Config) -> Approval:
@@ -151,7 +149,8 @@ class Answers:
             shutil.rmtree(self._apps, ignore_errors=True)
             self._apps.mkdir(mode=0o700)
             draft = self._apps / "draft"
-            approval.unpack(approval.read(fab), draft)
+            draft.mkdir(mode=0o700)
+            approval.unpack(fab, draft)
             draft.rename(target)
         return target
 

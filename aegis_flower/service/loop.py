@@ -34,7 +34,7 @@ from aegis_flower.service.flower import Claim, Given, SuperNode
 from aegis_flower.service.health import Health
 from aegis_flower.service.journal import Journal
 from aegis_flower.service.settings import Settings
-from aegis_flower.service.shown import metrics_text, status_of
+from aegis_flower.service.shown import Shown, metrics_text, status_of
 from aegis_flower.steps import Step
 
 _BUSY_POLL: Final = 0.05  # seconds between two looks for a task, for some time after the last one
@@ -290,8 +290,22 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """What `aegis node status` shows."""
-        return status_of(self)
+        return status_of(self._shown())
 
     def metrics(self) -> str:
         """What Prometheus reads."""
-        return metrics_text(self)
+        return metrics_text(self._shown())
+
+    def _shown(self) -> Shown:
+        return Shown(
+            name=self.settings.name,
+            vault=self.node.vault.id,
+            address=self.supernode.address,
+            since=self.since,
+            reached=self.reached,
+            working=self.working,
+            seconds=self.seconds,
+            paused=self.control.paused,
+            waiting=self.answers.waiting,
+            counts=self.journal.counts,
+        )

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import aegis.cli
+import click
+import typer
 from aegis import cli_base
 from typer.testing import CliRunner
+
+from aegis_flower.cli import register
 
 CLI = Path(aegis.cli.__file__).parent
 
@@ -39,3 +45,25 @@ def test_the_bench_measures_the_cipher_and_takes_the_options_of_before() -> None
 def test_the_old_address_of_what_commands_share_still_has_it() -> None:
     for name in cli_base.__all__:
         assert getattr(cli_base, name) is not None
+
+
+def test_every_command_that_opens_a_vault_takes_its_key_by_the_same_two_options() -> None:
+    def commands(of: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+        for name, one in of.commands.items():
+            if isinstance(one, click.Group):
+                yield from commands(one, f"{above}{name} ")
+            else:
+                yield above + name, one
+
+    app = aegis.cli.build()
+    register(app)
+    found = {}
+    for name, one in commands(cast("click.Group", typer.main.get_command(app))):
+        if any(p.human_readable_name == "VAULT" for p in one.params):
+            keys = [p for p in one.params if p.name in ("key_file", "key")]
+            found[name] = [(p.name, p.opts, p.envvar, getattr(p, "help", "")) for p in keys]
+    without = {name for name, told in found.items() if not told}
+    assert without == {"doctor", "vault doctor", "audit verify", "audit tail"}, "these read what is public"
+    kinds = {str(told) for told in found.values() if told}
+    assert len(kinds) == 1, kinds
+    assert {"vault ls", "data terms", "consent lift", "privacy show"} <= found.keys()

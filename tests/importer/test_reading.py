@@ -260,3 +260,9 @@ def test_a_row_of_nobody_is_a_bad_row(who: str | None) -> None:
     batch = Batch({"who": pa.array([who, " p1 "], pa.string()), "x": pa.array([1.0, 2.0])}, 0, 2)
     made = convert(batch, schema, bad, str)
     assert (made.subjects.to_pylist(), bad.places) == (["p1"], {("who", "no identifier of a person"): [1]})
+
+
+def test_orc_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.orc").write_bytes(b"ORC")
+    with pytest.raises(DataError, match=r"a\.orc: ORC files are not read; write it as Parquet first"):
+        format_of(tmp_path / "a.orc")

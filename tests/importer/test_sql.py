@@ -8,9 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from pyarrow import orc
 
 from aegis_engine import Vault
 from aegis_flower.data.schema import Source
@@ -193,16 +191,3 @@ def test_postgresql_gives_its_rows_and_lets_nothing_be_written(
         rows(query(tmp_path, "select 1 / (age - 5), 'Secret' as s from t"))
     assert "Secret" not in str(error.value)
     assert rows(query(tmp_path, "select * from t")) == 1000
-
-
-def test_orc_is_read_stripe_by_stripe(tmp_path: Path) -> None:
-    table = pa.table({"id": pa.array(range(200_000)), "name": pa.array(["a", None] * 100_000)})
-    orc.write_table(table, tmp_path / "rows.orc", stripe_size=64 << 10)
-    batches = list(read(tmp_path / "rows.orc", Source(format=format_of(tmp_path / "rows.orc"))))
-    assert len(batches) > 2
-    joined = pa.concat_arrays([batch.columns["id"] for batch in batches])
-    assert joined.equals(table["id"].combine_chunks())
-    assert [batch.first for batch in batches] == [sum(b.rows for b in batches[:at]) for at in range(len(batches))]
-    (tmp_path / "cut.orc").write_bytes((tmp_path / "rows.orc").read_bytes()[:-50])
-    with pytest.raises(DataError, match=r"cut\.orc"):
-        list(read(tmp_path / "cut.orc", Source(format="orc")))

@@ -15,7 +15,6 @@ import math
 import os
 import shutil
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from by_hand import START, ByHand, code_heard, config, model
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from hostile_learners import KINDS
 from hostile_messages import ADVERT as ADVERTISED
 from hostile_messages import COMMIT, MASKED, SHARES, UNMASKED, Changer, Signers, read, write
 from hostile_rounds import NODE, Run, Step, Talk, World, payload
@@ -33,10 +33,10 @@ from aegis_flower import Terms, wire
 from aegis_flower.gate import METRICS
 from aegis_flower.node.node import Node, NodeConfig, close_nodes
 
-NUMBER = int(os.environ.get("AEGIS_HOSTILE", "400"))
+NUMBER = int(os.environ.get("AEGIS_HOSTILE", "750"))
 SEED = int(os.environ.get("AEGIS_HOSTILE_SEED", "11"))
 BUDGET, EVALUATIONS = 12.0, 2
-PER_NODE, PER_AUDIT = min(1250, max(100, NUMBER // 4)), 250
+PER_NODE, PER_AUDIT = min(1250, max(100, NUMBER // len(KINDS))), 250
 TERMS = Terms(["research"], min_rows=2, min_subjects=2, budget_epsilon=BUDGET)
 EXTREME: list[Any] = [
     *(0, 1, -1, 2, 2**31 - 1, 2**31, 2**62, -(2**62), 0.0, -0.0, 0.05, 1.0, -1.0),
@@ -62,25 +62,6 @@ STEPS = {
 }
 NO_ROWS = RecordDict({"metrics": MetricRecord({"num-examples": 0, "loss": 0.0, "accuracy": 0.0})})
 PARSER = ("AEG-N010", "AEG-S001")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of node: what its experiment and its operator ask for."""
-
-    overrides: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-    commit: bool = False
-    holdout: bool = True
-
-
-KINDS = (
-    Kind(),
-    Kind(settings={"aegis-require-commit": True}, commit=True),
-    # so many steps that the server's own learning rate and proximal term make the weights overflow
-    Kind(overrides=("privacy.steps_per_round=12",), settings={"aegis-same-policy": True}, holdout=False),
-    Kind(overrides=("privacy.noise_multiplier=1.2", "privacy.sample_rate=1.0"), commit=True),
-)
 
 
 class Hostile:
@@ -116,6 +97,7 @@ class Hostile:
             holdout=TERMS if kind.holdout else None,
             number=12,
             held=4,
+            client=kind.client,
             node={"aegis-max-evaluations": EVALUATIONS, "aegis-min-cohort": 3, **kind.settings},
         )
         self.cfg, self.given = cfg, dict(self.nodes.contexts[NODE].node_config)

@@ -1,7 +1,7 @@
 """What really happened at a node, noted where it happens and not by what the node's log or ledger say of it.
 
 Every sum that was noised and every evaluation that read a row counts, whether or not anything left. The noise is measured: on the
-gradients beside the engine's session, and on the counts in a sum that the server unmasked.
+steps beside the engine's session, of whichever framework, and on the counts in a sum that the server unmasked.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from aegis_engine import SecAggSum
-from aegis_flower import gate, stream, train
+from aegis_flower import gate, mechanism, stream, train, whole_update
 from aegis_flower.accountant import Mechanism, counts_mechanism, epsilon
 from aegis_flower.configs import Config
+from aegis_flower.learners import rounds
+from aegis_flower.ledger import RoundMechanism
 from aegis_flower.node.node import Node
 
 DELTA = 1e-5  # of the terms
@@ -58,6 +60,7 @@ class Truth:
         self.rows, self.rows_expected, self.rows_variance = 0, 0.0, 0.0
         self.left: Left | None = None
         self.failed: list[str] = []
+        self.sessions: dict[int, tuple[Any, RoundMechanism, int]] = {}
         self._install(patch)
 
     def _must(self, holds: bool, what: str) -> None:
@@ -67,7 +70,7 @@ class Truth:
 
     def begin(self, cfg: Config, folder: Path, sigma: float) -> None:
         """Another node: its configuration, its vault, the least noise that it may train with."""
-        self.folder, self.sigma = folder, sigma
+        self.folder, self.sigma, self.privacy = folder, sigma, cfg.privacy
         self.train: Counter[Mechanism] = Counter()
         self.holdout: Counter[Mechanism] = Counter()
         self.read: dict[str, str] = {}  # permit to what it was for
@@ -81,10 +84,12 @@ class Truth:
         """Another message, in a run."""
         self.run = run
         self.left, self.noised, self.touched = None, 0, False
+        self.sessions.clear()
 
     def _install(self, patch: pytest.MonkeyPatch) -> None:
+        whole = whole_update.session
         opened, taken = stream.PermitDataset.__init__, stream.PermitDataset.__getitems__
-        noised, release = train._Step._noised, gate.release
+        noised, release = mechanism.noised_sum, gate.release
 
         def opening(data: Any, vault: Any, permit: Any, spec: Any) -> None:
             data.noted = permit
@@ -95,10 +100,24 @@ class Truth:
                 self._rows(data.noted, len(indices))
             return taken(data, indices)
 
-        def noising(step: Any, sums: np.ndarray) -> np.ndarray:
-            self._sampled(step)
-            out = noised(step, sums)
-            self.gradients.add((out - sums) / (step.mechanism.noise_multiplier * step.mechanism.clip))
+        def charged(make: Any) -> Any:
+            def making(what: Any, permit: Any, reservation: Any, *rest: Any) -> Any:
+                made = make(what, permit, reservation, *rest)
+                self.sessions[id(made)] = made, reservation.mechanism, permit.rows
+                return made
+
+            return making
+
+        def charged_whole(permit: Any, reservation: Any, *rest: Any) -> Any:
+            return charged(lambda _, *given: whole(*given))(None, permit, reservation, *rest)
+
+        def noising(session: Any, sums: np.ndarray) -> np.ndarray:
+            _, asked, rows = self.sessions[id(session)]
+            self._sampled(asked, rows)
+            far = float(np.linalg.norm(sums))
+            self._must(asked.kind != "update" or far <= asked.clip * (1 + 1e-6), f"a whole update of norm {far}")
+            out = noised(session, sums)
+            self.gradients.add((out - sums) / (asked.noise_multiplier * asked.sensitivity))
             return out
 
         def releasing(node: Any, permits: Any, proposal: Any, limits: Any, **how: Any) -> Any:
@@ -118,7 +137,10 @@ class Truth:
 
         patch.setattr(stream.PermitDataset, "__init__", opening)
         patch.setattr(stream.PermitDataset, "__getitems__", taking)
-        patch.setattr(train._Step, "_noised", noising)
+        patch.setattr(train, "session", charged(train.session))
+        patch.setattr(whole_update, "session", charged_whole)
+        for module in (train, rounds, whole_update):
+            patch.setattr(module, "noised_sum", noising)
         patch.setattr(gate, "release", releasing)
 
     def _rows(self, permit: Any, rows: int) -> None:
@@ -133,16 +155,15 @@ class Truth:
         if permit.action == "train":
             self.rows += rows
 
-    def _sampled(self, step: Any) -> None:
-        """A noised sum, of rows that were drawn or of none."""
+    def _sampled(self, asked: RoundMechanism, rows: int) -> None:
+        """A noised sum, of rows that were drawn or of none; of a whole update, after all its batches."""
         self.noised += 1
-        self._must(
-            step.mechanism.noise_multiplier >= self.sigma * (1 - 1e-6), "less noise than the node's own configuration"
-        )
-        rate, rows = step.mechanism.sample_rate, len(step.data)
-        self.train[Mechanism(step.mechanism.noise_multiplier, rate, step.mechanism.clip)] += 1
-        self.rows_expected += rate * rows
-        self.rows_variance += rate * (1 - rate) * rows
+        self._must(asked.noise_multiplier >= self.sigma * (1 - 1e-6), "less noise than the node's own configuration")
+        self._must(asked.clip == self.privacy.clip, "another clip than configured")
+        self.train[asked.step] += 1
+        rate, batches = self.privacy.sample_rate, 1 if asked.kind == "dpsgd" else self.privacy.steps_per_round
+        self.rows_expected += batches * rate * rows
+        self.rows_variance += batches * rate * (1 - rate) * rows
 
     def masked(self) -> None:
         """A masked vector left: of something that passed the gates, or of a node that has no rows for it."""

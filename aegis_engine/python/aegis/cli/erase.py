@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from aegis_engine.types import EraseReceipt, ShredReceipt
 
-from aegis.cli.keys import Folder, Key, KeyFile
+from aegis.cli.keys import Place, on_vault
 from aegis.cli.output import AsJson, Yes, show, sure
-from aegis.cli.vault import object_id, opened
+from aegis.cli.vault import object_id
 
 
 class Level(enum.StrEnum):
@@ -39,51 +39,48 @@ def _shredded(receipt: ShredReceipt, as_json: bool) -> None:
     _receipt(receipt, f"shredded {', '.join(receipt['objects'])}", as_json)
 
 
+@on_vault
 def vault_shred(
-    vault: Folder,
+    vault: Place,
     objects: Annotated[list[str], typer.Argument(metavar="OBJECTS...", help="ids or names; all of them or none")],
-    key_file: KeyFile = None,
-    key: Key = None,
     require: Require = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Destroys the keys of objects, for good, and prints the receipt."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     found = [object_id(within, given) for given in objects]
     names = ", ".join(f"{one} ({within.stat(one)['name']})" for one in found)
     sure(f"destroy the keys of {names} for ever?", yes=yes)
     _shredded(within.shred_many(found, require=require), as_json)
 
 
+@on_vault
 def vault_shred_subject(
-    vault: Folder,
+    vault: Place,
     subject: Annotated[str, typer.Argument(help="the person, as given when the objects were added")],
-    key_file: KeyFile = None,
-    key: Key = None,
     require: Require = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Destroys the keys of every object about one person alone. Rows of theirs in data sets: erase-person."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     about = [entry for entry in within.list() if entry["subject"] == subject]
     names = ", ".join(entry["name"] for entry in about)
     sure(f"destroy the keys of {len(about)} objects ({names}) for ever?", yes=yes or not about)
     _shredded(within.shred_subject(subject, require=require), as_json)
 
 
+@on_vault
 def vault_erase_person(
-    vault: Folder,
+    vault: Place,
     subject: Annotated[str, typer.Argument(help="the person, as given when the data were taken in")],
-    key_file: KeyFile = None,
-    key: Key = None,
     require: Require = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Erases a person: ends consent and writes every data set with rows of theirs anew without them. Prints the receipt."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     sure("erase this person for ever?", yes=yes)
     receipt = within.erase_person(subject, require=require)
     rows = sum(entry["rows"] for entry in receipt["datasets"] if not entry["unreachable"])
@@ -91,16 +88,15 @@ def vault_erase_person(
     _receipt(receipt, told, as_json)
 
 
+@on_vault
 def vault_destroy(
-    vault: Folder,
-    key_file: KeyFile = None,
-    key: Key = None,
+    vault: Place,
     require: Require = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Destroys a whole vault: its root, its keystore, its files. The audit log stays, as evidence."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     count = len(within.list())
     if not yes:
         typed = typer.prompt(f"this destroys {count} objects for ever; type the vault's id ({within.id}) to go on")

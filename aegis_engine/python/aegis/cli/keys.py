@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo
 
-from aegis_engine import keys
+from aegis_engine import Vault, keys
 
 KEY_FORMS = """where the key is, never the key itself: file:PATH · env:NAME (64 hex digits) · fd:NUMBER · command:PROGRAM ARGS ·
 passphrase (asks) · passphrase-fd:NUMBER · keyring:SERVICE/USER · pkcs11:MODULE:TOKEN (asks for the PIN, or takes
 AEGIS_PIN)"""
 
-Folder = Annotated[Path, typer.Argument(metavar="VAULT", help="folder of the vault")]
+FOLDER = typer.Argument(metavar="VAULT", help="folder of the vault")
+Folder = Annotated[Path, FOLDER]
 
 KeyFile = Annotated[
     Path | None,
@@ -43,6 +48,61 @@ def provider(key_file: Path | None, key: str | None, *, option: str = "--key") -
         raise typer.BadParameter(str(error) or f"give {KEY_FORMS}", param_hint=option) from None
     # The value is not repeated: somebody may have put a key there.
     raise typer.BadParameter(f"that says no place of a key; give {KEY_FORMS}", param_hint=option)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The vault that a command is about. It is opened by `open`, once the command's other arguments are sound.
+
+    Attributes:
+        folder: of the vault.
+        key_file: as given by ``--key-file``.
+        key: as given by ``--key``; it goes first.
+    """
+
+    folder: Path
+    key_file: Path | None
+    key: str | None
+
+    def provider(self) -> keys.KeyProvider:
+        """Where its key is."""
+        return provider(self.key_file, self.key)
+
+    def open(self) -> Vault:
+        """The open vault."""
+        return Vault.open(str(self.folder), self.provider())
+
+
+def on_vault(body: Callable[..., None]) -> Callable[..., None]:
+    """Makes a command of its body: with the argument VAULT and the options of its key, handed on as a `Place` in first place.
+
+    A body whose first parameter has a default makes a command that may be called without VAULT.
+    """
+    own = list(inspect.signature(body).parameters.values())
+    hints = get_type_hints(body, include_extras=True)
+    place, *others = [p.replace(annotation=hints[p.name]) for p in own]
+    optional = place.default is not inspect.Parameter.empty
+    vault = place.replace(annotation=Annotated[Path | None, FOLDER] if optional else Folder)
+    given = [
+        inspect.Parameter(name, place.kind, default=None, annotation=kind)
+        for name, kind in (("key_file", KeyFile), ("key", Key))
+    ]
+    # Python wants what has no default first; so VAULT is before the other arguments, its key before the other options
+    first = sum(p.default is inspect.Parameter.empty or _is_argument(p.annotation) for p in others)
+    parameters = [vault, *others[:first], *given, *others[first:]]
+
+    @functools.wraps(body)
+    def called(**values: Any) -> None:
+        folder, key_file, key = values.pop("vault"), values.pop("key_file"), values.pop("key")
+        body(None if folder is None else Place(folder, key_file, key), **values)
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return called
+
+
+def _is_argument(annotation: Any) -> bool:
+    return any(isinstance(told, ArgumentInfo) for told in getattr(annotation, "__metadata__", ()))
 
 
 def _some(text: str) -> str:

@@ -8,21 +8,20 @@ from typing import Annotated
 
 import typer
 
-from aegis.cli.keys import KEY_FORMS, Folder, Key, KeyFile, provider
+from aegis.cli.keys import KEY_FORMS, Place, on_vault, provider
 from aegis.cli.output import AsJson, Yes, bar, log_head, say, show, size, sure
-from aegis.cli.vault import Object, object_id, opened
+from aegis.cli.vault import Object, object_id
 from aegis_engine import Vault
 
 
+@on_vault
 def vault_rename(
-    vault: Folder,
+    vault: Place,
     target: Object,
     name: Annotated[str, typer.Argument(help="the new name")],
-    key_file: KeyFile = None,
-    key: Key = None,
 ) -> None:
     """Gives an object another name. Its file stays as it is."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     found = object_id(within, target)
     within.rename(found, name)
     say(f"{found}  {name}")
@@ -39,10 +38,9 @@ def _make_key(file: Path) -> None:
         os.fsync(descriptor)
 
 
+@on_vault
 def vault_rotate(
-    vault: Folder,
-    key_file: KeyFile = None,
-    key: Key = None,
+    vault: Place,
     new_key_file: Annotated[Path | None, typer.Option(help="file with the new key")] = None,
     new_key: Annotated[str | None, typer.Option(metavar="WHERE", help=f"the new key: {KEY_FORMS}")] = None,
     make_key: Annotated[
@@ -52,7 +50,7 @@ def vault_rotate(
     """Puts the vault under another key, or under a fresh root of the same key. No data is written."""
     if make_key and (new_key_file is None or new_key is not None):
         raise typer.BadParameter("--make-key writes a key file; name it with --new-key-file", param_hint="--make-key")
-    within = opened(vault, key_file, key)
+    within = vault.open()
     if make_key and new_key_file is not None:
         _make_key(new_key_file)
     if new_key is None and new_key_file is None:
@@ -63,15 +61,14 @@ def vault_rotate(
     say(f"epoch {epoch}, under the new key; the old one opens nothing any more")
 
 
+@on_vault
 def vault_reencrypt(
-    vault: Folder,
+    vault: Place,
     objects: Annotated[list[str], typer.Argument(metavar="OBJECTS...", help="ids or names")],
-    key_file: KeyFile = None,
-    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Encrypts objects anew under fresh keys; the old keys are destroyed, the ids change."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     done = []
     for old in [object_id(within, given) for given in objects]:
         entry = within.stat(old)
@@ -80,24 +77,22 @@ def vault_reencrypt(
     show(done, [f"{d['old']} -> {d['new']}  {d['name']}" for d in done], as_json)
 
 
+@on_vault
 def vault_backup(
-    vault: Folder,
+    vault: Place,
     target: Annotated[Path, typer.Argument(help="new file for the keystore backup; not on the vault's disk")],
     recovery: Annotated[str, typer.Option(metavar="WHERE", help=f"recovery key: {KEY_FORMS}")],
-    key_file: KeyFile = None,
-    key: Key = None,
 ) -> None:
     """Backs the keystore up under a recovery key. The copy is on record: no later shred reaches it."""
-    opened(vault, key_file, key).backup_keystore(str(target), provider(None, recovery, option="--recovery"))
+    vault.open().backup_keystore(str(target), provider(None, recovery, option="--recovery"))
     say(f"keystore backed up to {target}; every later shred receipt lists this copy")
 
 
+@on_vault
 def vault_restore(
-    vault: Folder,
+    vault: Place,
     backup: Annotated[Path, typer.Argument(help="the keystore backup")],
     recovery: Annotated[str, typer.Option(metavar="WHERE", help=f"recovery key: {KEY_FORMS}")],
-    key_file: KeyFile = None,
-    key: Key = None,
     expect: Annotated[
         str | None,
         typer.Option(
@@ -119,27 +114,26 @@ def vault_restore(
     What was shredded since stays shredded: the audit log proves it, so it must be there up to where the backup knows it.
     """
     head = log_head(expect)
-    sure(f"replace the keystore of {vault} by the backup?", yes=yes)
+    sure(f"replace the keystore of {vault.folder} by the backup?", yes=yes)
     restored = Vault.restore_keystore(
-        str(vault),
+        str(vault.folder),
         str(backup),
         provider(None, recovery, option="--recovery"),
-        provider(key_file, key),
+        vault.provider(),
         expect=head,
         accept_lost_log=accept_lost_log,
     )
     say(f"vault {restored.id} is at epoch {restored.epoch} with {len(restored.list())} objects")
 
 
+@on_vault
 def vault_scrub(
-    vault: Folder,
-    key_file: KeyFile = None,
-    key: Key = None,
+    vault: Place,
     sample: Annotated[float, typer.Option(help="share of the chunks to read, above 0 and up to 1")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Reads and authenticates the vault from end to end, or a random sample of it, and puts the result on record."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     with bar(len(within.object_ids()), "objects", quiet=as_json, least=20) as progress:
         report = within.scrub(sample, progress=(lambda done, *_: progress(done)) if progress else None)
     damaged = [f"{d['object']}  DAMAGED: {d['error']} [{d['code']}]" for d in report["damaged"]]
@@ -148,10 +142,9 @@ def vault_scrub(
     raise SystemExit(5 if damaged else 0)
 
 
+@on_vault
 def vault_fsck(
-    vault: Folder,
-    key_file: KeyFile = None,
-    key: Key = None,
+    vault: Place,
     repair: Annotated[bool, typer.Option("--repair", help="mend what can be mended without losing anything")] = False,
     accept_older_keystore: Annotated[
         bool, typer.Option(help="go on from an older keystore.akv: what was stored since is lost")
@@ -161,7 +154,7 @@ def vault_fsck(
     """Checks the folder of a vault: keystore, journal, every header and size, files nobody knows. Exit code 5 if anything
     is left that is wrong.
     """
-    report = Vault.fsck(str(vault), provider(key_file, key), repair=repair, accept_older_keystore=accept_older_keystore)
+    report = Vault.fsck(str(vault.folder), vault.provider(), repair=repair, accept_older_keystore=accept_older_keystore)
     lines = []
     for f in report["findings"]:
         lines.append(f"{f['severity']}: {f['place']}: {f['damage']}")

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from aegis_engine.errors import AegisError
 
-from aegis.cli.keys import Folder, Key, KeyFile, provider
+from aegis.cli.keys import Place, on_vault
 from aegis.cli.output import AsJson, bar, exit_code, plain, say, show, size
 from aegis_engine import Vault
 
@@ -27,11 +27,6 @@ TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 # Names of files that are listed after a failure.
 SHOWN = 20
-
-
-def opened(vault: Path, key_file: Path | None, key: str | None) -> Vault:
-    """The vault of the arguments."""
-    return Vault.open(str(vault), provider(key_file, key))
 
 
 def object_id(vault: Vault, given: str) -> str:
@@ -49,10 +44,9 @@ def object_id(vault: Vault, given: str) -> str:
     )
 
 
+@on_vault
 def vault_init(
-    vault: Folder,
-    key_file: KeyFile = None,
-    key: Key = None,
+    vault: Place,
     make_key: Annotated[bool, typer.Option("--make-key", help="make a new random key in KEY_FILE first")] = False,
     govern: Annotated[
         str | None, typer.Option(help="put the vault under a policy bundle: 'core', or a folder; cannot be undone")
@@ -62,22 +56,22 @@ def vault_init(
     if govern:  # tried on a throw-away vault first: a bad bundle must not leave an ungoverned vault behind
         with tempfile.TemporaryDirectory() as trial:
             Vault.create(trial, key=bytes(32)).govern(govern)
-    if make_key and (key_file is None or key is not None):
+    if make_key and (vault.key_file is None or vault.key is not None):
         raise typer.BadParameter("--make-key writes a key file; name it with --key-file", param_hint="--make-key")
     if make_key:
-        made = Vault.create(str(vault), key_file=str(key_file), make_key=True)
-    elif key == "passphrase":  # a typing mistake here would cost the data
+        made = Vault.create(str(vault.folder), key_file=str(vault.key_file), make_key=True)
+    elif vault.key == "passphrase":  # a typing mistake here would cost the data
         twice = typer.prompt("new passphrase", hide_input=True, confirmation_prompt=True, err=True)
         from aegis_engine import keys
 
-        made = Vault.create(str(vault), keys.passphrase(twice))
+        made = Vault.create(str(vault.folder), keys.passphrase(twice))
     else:
-        made = Vault.create(str(vault), provider(key_file, key))
+        made = Vault.create(str(vault.folder), vault.provider())
     if govern:
         made.govern(govern)
-    say(f"vault {made.id} in {vault}" + (f", governed by {govern}" if govern else ""))
+    say(f"vault {made.id} in {vault.folder}" + (f", governed by {govern}" if govern else ""))
     if make_key:
-        say(f"key in {key_file}: keep it apart from the vault; without it the data are gone")
+        say(f"key in {vault.key_file}: keep it apart from the vault; without it the data are gone")
 
 
 def _storable(name: str) -> str | None:
@@ -95,13 +89,12 @@ def _storable(name: str) -> str | None:
     return name
 
 
+@on_vault
 def vault_add(
-    vault: Folder,
+    vault: Place,
     files: Annotated[
         list[str], typer.Argument(metavar="FILES...", help="files to encrypt into the vault; - is standard input")
     ],
-    key_file: KeyFile = None,
-    key: Key = None,
     name: Annotated[str | None, typer.Option(help="name in the vault; needed for standard input")] = None,
     subject: Annotated[str | None, typer.Option(help="the person the file is about; kept encrypted")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="read back and authenticate before it counts")] = False,
@@ -112,7 +105,7 @@ def vault_add(
         raise typer.BadParameter("one name for several files; add them one by one", param_hint="--name")
     if "-" in files and name is None:
         raise typer.BadParameter("standard input has no name; give one", param_hint="--name")
-    into = opened(vault, key_file, key)
+    into = vault.open()
     if into.governed:
         raise typer.BadParameter(
             "this vault is governed, and a plain file in it has no terms: nobody could ever read it. Take rows in by "
@@ -151,28 +144,27 @@ def vault_add(
     show(done, [f"{d['id']}  {d['name']}" for d in done], as_json)
 
 
-def vault_ls(vault: Folder, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False) -> None:
+@on_vault
+def vault_ls(vault: Place, as_json: AsJson = False) -> None:
     """Lists the objects of a vault."""
-    entries = opened(vault, key_file, key).list()
+    entries = vault.open().list()
     rows = [f"{e['id']}  {size(e['bytes']):>10}  {e['name']}" for e in entries]
     show(entries, rows or ["(empty)"], as_json)
 
 
-def vault_stat(
-    vault: Folder, target: Object, key_file: KeyFile = None, key: Key = None, as_json: AsJson = False
-) -> None:
+@on_vault
+def vault_stat(vault: Place, target: Object, as_json: AsJson = False) -> None:
     """Shows what is known of one object."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     entry = within.stat(object_id(within, target))
     shown = {**entry, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["created"]))}
     show(shown, [f"{k + ':':<13} {'-' if v is None or v == {} else v}" for k, v in shown.items()], as_json)
 
 
+@on_vault
 def vault_cat(
-    vault: Folder,
+    vault: Place,
     target: Object,
-    key_file: KeyFile = None,
-    key: Key = None,
     offset: Annotated[int, typer.Option(min=0, help="first byte")] = 0,
     length: Annotated[int | None, typer.Option(min=0, help="how many bytes; all by default")] = None,
 ) -> None:
@@ -182,17 +174,16 @@ def vault_cat(
             "decrypted data are not shown on a terminal, which keeps them; pipe them into a program",
             param_hint="OBJECT",
         )
-    within = opened(vault, key_file, key)
+    within = vault.open()
     _copy(within, object_id(within, target), sys.stdout.buffer, offset, length, quiet=True)
     sys.stdout.buffer.flush()
 
 
+@on_vault
 def vault_export(
-    vault: Folder,
+    vault: Place,
     target: Object,
     file: Annotated[Path, typer.Argument(help="new file to write, mode 0600")],
-    key_file: KeyFile = None,
-    key: Key = None,
     understood: Annotated[
         bool,
         typer.Option("--i-understand-plaintext", help="the file is not encrypted, and shredding does not reach it"),
@@ -204,7 +195,7 @@ def vault_export(
             "an export is plaintext that no policy and no shred reaches; say --i-understand-plaintext if you want it",
             param_hint="--i-understand-plaintext",
         )
-    within = opened(vault, key_file, key)
+    within = vault.open()
     found = object_id(within, target)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -240,17 +231,16 @@ def _copy(vault: Vault, found: str, out: Any, offset: int, length: int | None, *
     return done
 
 
+@on_vault
 def vault_verify(
-    vault: Folder,
+    vault: Place,
     target: Annotated[
         str | None, typer.Argument(metavar="[OBJECT]", help="id or name of one object; all of them by default")
     ] = None,
-    key_file: KeyFile = None,
-    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Authenticates every byte of one object, or of all, and names what is damaged. Hands out no plaintext."""
-    within = opened(vault, key_file, key)
+    within = vault.open()
     ids = [object_id(within, target)] if target else within.object_ids()
     results, worst = [], 0
     with bar(len(ids), "objects", quiet=as_json, least=20) as progress:
