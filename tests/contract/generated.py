@@ -20,8 +20,8 @@ from pydantic import TypeAdapter
 from aegis_flower.configs.keys import Key, Within, keys, kind_name
 from aegis_flower.configs.schema import Groups
 from aegis_flower.node.keys import KEYS, Setting
-from aegis_flower.service.keys import SERVICE_KEYS
 from aegis_flower.report import model
+from aegis_flower.service.keys import SERVICE_KEYS
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "aegis_flower" / "report.schema.json"
