@@ -151,6 +151,26 @@ class StaleState(AegisError):
     code = "AEG-N017"
 
 
+class AppNotApproved(AegisError):
+    """The node's operator has not approved this app for these data and this purpose, or no longer does; no byte of it ran."""
+
+    code = "AEG-N019"
+    exit_code = 3
+
+
+class ApprovalsTampered(AppNotApproved):
+    """The list of approvals is not the operator's newest: changed, put back, or another one. No app runs."""
+
+    code = "AEG-N020"
+    exit_code = 5
+
+
+class BadBundle(AegisError):
+    """A file is no Flower App Bundle that can be looked at; nothing of it was run."""
+
+    code = "AEG-F002"
+
+
 class RunFailed(AegisError):
     """A run ended without a model."""
 
@@ -186,8 +206,11 @@ __all__ = [
     "AccountantError",
     "AegisError",
     "AppError",
+    "AppNotApproved",
+    "ApprovalsTampered",
     "AuditError",
     "AuditTampered",
+    "BadBundle",
     "BudgetExceeded",
     "ConfigError",
     "DataError",

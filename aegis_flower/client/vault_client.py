@@ -31,7 +31,7 @@ from aegis_flower.features import plan_of
 from aegis_flower.groups import codes
 from aegis_flower.ledger import Reservation, RoundMechanism
 from aegis_flower.mechanism import without_noise
-from aegis_flower.node.node import Node
+from aegis_flower.node.node import Node, app_hash
 from aegis_flower.weights import NDArrays, apply_update
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ class VaultClient(Recipe, NumPyClient):
             run=str(self.context.run_id),
             round=round_,
             node=self.node.config.name,
+            app_hash=app_hash.get(),
             minutes=policy.permit_minutes,
         )
         return self.node.engine.authorize(self.node.dataset(holdout), request)

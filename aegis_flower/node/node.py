@@ -10,6 +10,8 @@ import os
 import shlex
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -25,7 +27,18 @@ from aegis_flower.node.settings import NodeConfig
 
 log = logging.getLogger("aegis")
 HOLDOUT = ".holdout"
-__all__ = ["HOLDOUT", "Node", "NodeConfig", "close_nodes", "current", "note_refusal", "open_node", "refusals"]
+__all__ = [
+    "HOLDOUT",
+    "Node",
+    "NodeConfig",
+    "app_hash",
+    "close_nodes",
+    "current",
+    "note_refusal",
+    "open_node",
+    "refusals",
+    "running",
+]
 
 
 class Node:
@@ -119,6 +132,21 @@ _open: dict[tuple[Path, Path, str | None], Node] = {}
 _lock = threading.Lock()
 # The node whose message is being answered, so that the door can add its audit head to a refusal too.
 current: ContextVar[Node | None] = ContextVar("aegis-node", default=None)
+
+
+# The hash of the app whose message is being answered; empty where the process does not know it. Permits, decisions and audit
+# records have it.
+app_hash: ContextVar[str] = ContextVar("aegis-app-hash", default="")
+
+
+@contextmanager
+def running(fab_hash: str) -> Iterator[None]:
+    """While it lasts, what this thread (or task) asks the compliance engine for is asked by the app of this hash."""
+    token = app_hash.set(fab_hash)
+    try:
+        yield
+    finally:
+        app_hash.reset(token)
 
 
 def open_node(context: Context, cfg: Config) -> Node:

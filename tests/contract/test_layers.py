@@ -26,7 +26,7 @@ FLOORS = (
     {"mechanism", "book"},
     {"accountant"},
     {"ledger"},
-    {"node"},
+    {"node", "approval"},
     {"ingest", "importer"},
     {"projects"},
     {"wire"},

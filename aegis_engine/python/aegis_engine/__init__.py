@@ -43,6 +43,7 @@ from aegis_engine._native import (
     roster_open,
     roster_sign,
     secret_buffer,
+    signature_holds,
 )
 
 # Readers and writers are raw streams in every way but inheritance, which the stable ABI does not offer to native classes.
@@ -84,4 +85,5 @@ __all__ = [
     "roster_open",
     "roster_sign",
     "secret_buffer",
+    "signature_holds",
 ]

@@ -38,6 +38,7 @@ from aegis_engine._secagg import encode_update as encode_update
 from aegis_engine._secagg import honest_inputs as honest_inputs
 from aegis_engine._secagg import roster_open as roster_open
 from aegis_engine._secagg import roster_sign as roster_sign
+from aegis_engine._secagg import signature_holds as signature_holds
 from aegis_engine._vault import KeyProvider as KeyProvider
 from aegis_engine._vault import TableDraft as TableDraft
 from aegis_engine._vault import Vault as Vault

@@ -335,6 +335,20 @@ class Identity:
     def public(self) -> bytes:
         """The verification key, 32 bytes."""
 
+    def sign(self, domain: str, message: bytes) -> bytes:
+        """Signs a message in a domain, 64 bytes (Ed25519): no other use of the key can take the signature for its own.
+
+        Args:
+            domain: what is signed, such as "approvals": 1 to 64 of a to z, 0 to 9, - and /.
+            message: any bytes.
+
+        Raises:
+            SecAggError: the domain is none.
+        """
+
+def signature_holds(public: bytes, domain: str, message: bytes, signature: bytes) -> bool:
+    """Whether a signature is that of the identity `public`, 32 bytes, for this message in this domain."""
+
 def roster_sign(identity: Identity, *, serial: int, issued: int, expires: int, members: Mapping[bytes, str]) -> str:
     """The text of a roster: names by identity, times in seconds since 1970.
 

@@ -85,7 +85,7 @@ mod _native {
     #[pymodule_export]
     use crate::secagg::plan::{SecAggPlan, encode_update};
     #[pymodule_export]
-    use crate::secagg::roster::{Identity, roster_open, roster_sign};
+    use crate::secagg::roster::{Identity, roster_open, roster_sign, signature_holds};
     #[pymodule_export]
     use crate::secagg::server::{SecAggServer, honest_inputs};
     #[pymodule_export]

@@ -4,6 +4,9 @@
 //! aegis-identity 1
 //! secret 4c…            the 32-byte private key, 64 hex digits
 //! ```
+//!
+//! It signs what the protocol signs, and what a caller gives a domain to: "aegis/signed/v1" ‖ 00 ‖ domain ‖ 00 ‖ message. No
+//! message of the protocol and no roster starts so, and a domain has no 00: a signature of one kind is never one of another.
 
 use std::fmt;
 
@@ -15,6 +18,25 @@ use crate::keys;
 use crate::secret::Key32;
 
 const HEAD: &str = "aegis-identity 1\nsecret ";
+
+const SIGNED: &[u8] = b"aegis/signed/v1\0";
+
+const DOMAIN_MAX: usize = 64;
+
+/// What is signed for `message` in `domain`; `None` where the domain is none: 1 to 64 of a to z, 0 to 9, `-` and `/`.
+fn in_domain(domain: &str, message: &[u8]) -> Option<Vec<u8>> {
+    let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'/');
+    ((1..=DOMAIN_MAX).contains(&domain.len()) && domain.bytes().all(fits))
+        .then(|| [SIGNED, domain.as_bytes(), b"\0", message].concat())
+}
+
+/// Whether `signature` is that of the identity `public` for `message` in `domain`.
+pub fn signature_holds(public: &[u8; 32], domain: &str, message: &[u8], signature: &[u8]) -> bool {
+    in_domain(domain, message).is_some_and(|whole| {
+        <&[u8; 64]>::try_from(signature)
+            .is_ok_and(|signature| keys::verify(0, public, &whole, signature).is_ok())
+    })
+}
 
 /// The private key of a node or of the operator who signs rosters. Wiped on drop, never shown.
 pub struct Identity(Key32);
@@ -53,6 +75,18 @@ impl Identity {
         keys::identity(&self.0)
     }
 
+    /// Signs `message` in `domain`, so that no other use of the key can take the signature for its own.
+    ///
+    /// # Errors
+    /// [`SecAggError::Malformed`] where the domain is none; [`SecAggError::Crypto`].
+    pub fn sign_in(&self, domain: &str, message: &[u8]) -> Result<[u8; 64], SecAggError> {
+        let whole = in_domain(domain, message).ok_or(SecAggError::Malformed {
+            message: "domain of a signature",
+            reason: "it has 1 to 64 of a to z, 0 to 9, - and /",
+        })?;
+        keys::sign(&self.0, &whole)
+    }
+
     /// The private key, for signing.
     pub fn seed(&self) -> &[u8; 32] {
         &self.0
@@ -86,6 +120,82 @@ mod tests {
             assert!(Identity::from_text(&bad).is_none(), "{bad}");
         }
         assert_eq!(format!("{identity:?}"), "Identity(secret)");
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_message_its_domain_and_its_key_alone() {
+        let (one, other) = (Identity(Key32::new([1; 32])), Identity(Key32::new([2; 32])));
+        let (public, message) = (one.public().unwrap(), b"serial 1");
+        let signature = one.sign_in("approvals", message).unwrap();
+        assert!(signature_holds(&public, "approvals", message, &signature));
+        assert!(!signature_holds(&public, "approval", message, &signature));
+        assert!(!signature_holds(
+            &public,
+            "approvals",
+            b"serial 2",
+            &signature
+        ));
+        let stranger = other.public().unwrap();
+        assert!(!signature_holds(
+            &stranger,
+            "approvals",
+            message,
+            &signature
+        ));
+        assert!(!signature_holds(&[0; 32], "approvals", message, &signature));
+        assert!(!signature_holds(
+            &public,
+            "approvals",
+            message,
+            &signature[..63]
+        ));
+        for bit in 0..512 {
+            let mut bad = signature;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                !signature_holds(&public, "approvals", message, &bad),
+                "{bit}"
+            );
+        }
+        // Where the domain ends is part of what is signed.
+        let moved = one.sign_in("a", b"b\0c").unwrap();
+        assert!(!signature_holds(&public, "a", b"\0b\0c", &moved));
+        assert!(!signature_holds(&public, "ab", b"c", &moved));
+    }
+
+    #[test]
+    fn what_is_no_domain_signs_nothing_and_holds_for_nothing() {
+        let identity = Identity(Key32::new([1; 32]));
+        let long = "a".repeat(DOMAIN_MAX + 1);
+        for domain in ["", "A", "a b", "a\0", "\u{e4}", long.as_str()] {
+            assert!(identity.sign_in(domain, b"m").is_err(), "{domain:?}");
+            let whole = [SIGNED, domain.as_bytes(), b"\0m"].concat();
+            let forced = keys::sign(&identity.0, &whole).unwrap();
+            let public = identity.public().unwrap();
+            assert!(
+                !signature_holds(&public, domain, b"m", &forced),
+                "{domain:?}"
+            );
+        }
+        assert!(identity.sign_in(&long[1..], b"m").is_ok());
+    }
+
+    #[test]
+    fn a_signed_note_is_no_roster_and_a_roster_is_no_signed_note() {
+        let (identity, text) = (Identity(Key32::new([1; 32])), "serial 1\n");
+        let public = identity.public().unwrap();
+        let roster = [crate::roster::DOMAIN, text.as_bytes()].concat();
+        let of_roster = keys::sign(&identity.0, &roster).unwrap();
+        for domain in ["aegis/roster/v1", "roster", "roster/v1"] {
+            assert!(!signature_holds(
+                &public,
+                domain,
+                text.as_bytes(),
+                &of_roster
+            ));
+            let note = identity.sign_in(domain, text.as_bytes()).unwrap();
+            assert!(keys::verify(0, &public, &roster, &note).is_err());
+        }
     }
 
     #[test]

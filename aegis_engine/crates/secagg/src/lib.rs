@@ -58,7 +58,7 @@ pub use client::{ClientLimits, ClientRun, Roster, Sums};
 pub use encode::encode;
 pub use error::SecAggError;
 pub use graph::{Shape, honest_inputs, threshold};
-pub use identity::Identity;
+pub use identity::{Identity, signature_holds};
 pub use plan::{Encoding, Plan};
 pub use ring::RingWidth;
 pub use roster::{ROSTER_MAX, RosterError, SignedRoster, Taken, roster_hash};

@@ -48,4 +48,6 @@ def _record_line(record: AuditRecord) -> str:
         for k, v in record.items()
         if k not in hidden and v not in ("", [], {})
     )
+    if app := record.get("app_hash"):
+        rest += f" app={app[:16]}"
     return f"{record['seq']:>6}  {record.get('time', '')}  {record.get('event', '?'):<18} {rest}"

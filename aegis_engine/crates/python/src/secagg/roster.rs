@@ -57,6 +57,30 @@ impl Identity {
     fn public<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.inner.public()?))
     }
+
+    /// Signs `message` in `domain`, 64 bytes.
+    fn sign<'py>(
+        &self,
+        py: Python<'py>,
+        domain: &str,
+        message: &[u8],
+    ) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner.sign_in(domain, message)?))
+    }
+}
+
+/// Whether `signature` is that of the identity `public` for `message` in `domain`.
+#[pyfunction]
+pub fn signature_holds(
+    public: &[u8],
+    domain: &str,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<bool> {
+    let public = digest(public)?;
+    Ok(aegis_secagg::signature_holds(
+        &public, domain, message, signature,
+    ))
 }
 
 /// Signs a roster; `members` are names by identity.
