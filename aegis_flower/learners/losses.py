@@ -41,5 +41,5 @@ def losses(task: str, outputs: Array, y: Array) -> Array:
     known = (y >= 0) & (y < out.shape[1])
     if task == "next-token":
         each = -np.take_along_axis(logs, np.where(known, y, 0)[:, None, :], axis=1)[:, 0, :]
-        return np.where(known, each, 0.0).sum(axis=1) / np.maximum(1, known.sum(axis=1))
+        return np.asarray(np.where(known, each, 0.0).sum(axis=1) / np.maximum(1, known.sum(axis=1)))
     return np.where(known, -logs[np.arange(len(y)), np.where(known, y, 0)], np.nan)

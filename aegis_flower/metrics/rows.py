@@ -165,9 +165,9 @@ def made_up(target: Target, rows: int = 6) -> Judged:
         at_end = np.where(rng.random((rows, 1)) < 0.5, 1, -1)  # noqa: PLR2004 - half
         labels = np.where(places < ends, 0, np.where(places == ends, at_end, -1)).astype(np.float32)
     elif target.task == "next-token":
-        places = (rows, 3)
-        labels = rng.integers(-1, target.classes, places)
-        outputs = rng.normal(size=(rows, target.classes, places[1]))
+        shape = (rows, 3)
+        labels = rng.integers(-1, target.classes, shape)
+        outputs = rng.normal(size=(rows, target.classes, 3))
         return Judged.of(outputs, labels, rng.exponential(size=rows))
     elif target.classes == 1:
         labels = rng.uniform(-1, 1, rows).astype(np.float32)
