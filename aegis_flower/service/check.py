@@ -20,6 +20,7 @@ from aegis_flower.configs import compose
 from aegis_flower.errors import AegisError, NodeError
 from aegis_flower.jail import Ended, Jail, Work
 from aegis_flower.jail.jail import LAYERS
+from aegis_flower.node.keys import DATASET, TRUST_SERVER, VAULT
 from aegis_flower.node.node import Node, open_node
 from aegis_flower.service import keys
 from aegis_flower.service.control import Control
@@ -90,7 +91,7 @@ def preflight(settings: Settings) -> list[Finding]:
         look("data", lambda: _data(node, settings))
         look("roster", lambda: _roster(node))
         look("clock", lambda: _clock(node))
-    look("disk", lambda: _disk(Path(settings.node["aegis-vault"])) if "aegis-vault" in settings.node else "no vault")
+    look("disk", lambda: _disk(Path(settings.node.get(VAULT, settings.file.parent))))
     look("jail", lambda: _jail(settings))
     look("approvals", lambda: _approvals(settings))
     look("supernode", lambda: _supernode(settings))
@@ -99,7 +100,7 @@ def preflight(settings: Settings) -> list[Finding]:
 
 def _data(node: Node, settings: Settings) -> str:
     if settings.dataset is None:
-        return "each run names its data set (aegis-dataset would fix one)"
+        return f"each run names its data set ({DATASET} would fix one)"
     node.dataset()
     return f"{settings.dataset!r} is there, {'with' if node.has_holdout else 'without'} held-out rows"
 
@@ -107,7 +108,7 @@ def _data(node: Node, settings: Settings) -> str:
 def _roster(node: Node) -> str:
     trust = node.config.trust
     if trust is None:
-        return "none: the server's word is taken for who the other nodes are (aegis-trust-server)"
+        return f"none: the server's word is taken for who the other nodes are ({TRUST_SERVER})"
     trust.identity()
     return f"{len(trust.members())} members, signed by the key that was named"
 

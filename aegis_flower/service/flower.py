@@ -45,6 +45,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from aegis_flower.errors import SuperNodeError, TaskGone
+from aegis_flower.service.keys import SUPERNODE_SECRET
 
 PREFIX: Final = "/v1/runtime/"
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
@@ -258,7 +259,7 @@ class SuperNode:
             raise TaskGone(f"the SuperNode at {self.address} no longer counts the task as this node's ({verb})")
         if found.status_code == 401:  # noqa: PLR2004
             raise SuperNodeError(
-                f"the SuperNode at {self.address} refuses this node's secret: aegis-supernode-secret must name the file that "
+                f"the SuperNode at {self.address} refuses this node's secret: {SUPERNODE_SECRET} must name the file that "
                 "the SuperNode got by --superexec-auth-secret-file"
             )
         if not found.is_success:

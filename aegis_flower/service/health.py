@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from aegis_flower.errors import NodeError
+from aegis_flower.service.keys import HEALTH
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = 5.0
@@ -99,10 +100,10 @@ class Health:
             self._server = Server(where, Handler)
         except OSError as error:
             raise NodeError(
-                f"aegis-health: {where[0]}:{where[1]} cannot be served ({error.strerror}); choose another port"
+                f"{HEALTH}: {where[0]}:{where[1]} cannot be served ({error.strerror}); choose another port"
             ) from None
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="aegis-health", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="node-health", daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from test_layers import rooms
 
 from aegis_flower.configs import run_config
 from aegis_flower.node.keys import KEYS
+from aegis_flower.service.keys import SERVICE_KEYS
 
 FILES = files()
 
@@ -42,7 +43,11 @@ def texts(file: Path) -> Iterator[str]:
 
 def test_a_key_of_a_node_or_run_config_is_written_in_one_place() -> None:
     own = {run_config.CARRIED, run_config.EXPERIMENT, run_config.OVERRIDES, run_config.OUTPUT}
-    home = {**dict.fromkeys(KEYS, "node.keys"), **dict.fromkeys(own, "configs.run_config")}
+    home = {
+        **dict.fromkeys(KEYS, "node.keys"),
+        **dict.fromkeys(SERVICE_KEYS, "service.keys"),
+        **dict.fromkeys(own, "configs.run_config"),
+    }
     key = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, home))})(?![\w-])")
     found = {
         f"{name}: {each}"
