@@ -5,12 +5,13 @@ from __future__ import annotations
 import typer
 from aegis.cli.output import EXIT_CODES
 
-from aegis_flower.cli import app as app_commands
-from aegis_flower.cli import consent, data, inbox, model
-from aegis_flower.cli.certs import certs_make
+from aegis_flower.cli import consent, data, model
 from aegis_flower.cli.init import init as init_command
 from aegis_flower.cli.init import init_help
-from aegis_flower.cli.jail import jail_check
+from aegis_flower.cli.operator import app as app_commands
+from aegis_flower.cli.operator import inbox
+from aegis_flower.cli.operator.certs import certs_make
+from aegis_flower.cli.operator.jail import jail_check
 from aegis_flower.cli.privacy import privacy_show
 from aegis_flower.cli.report import report_open, report_show
 from aegis_flower.cli.run import run as run_command

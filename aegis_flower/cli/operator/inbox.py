@@ -72,7 +72,7 @@ def inbox_show(
     from aegis_flower.approval.asks import asks
     from aegis_flower.approval.desk import earlier, listed
     from aegis_flower.approval.difference import difference
-    from aegis_flower.cli.app import described, key_of
+    from aegis_flower.cli.operator.app import described, key_of
 
     if (approvals is None) != (signer is None):
         raise typer.BadParameter("--approvals and --signer go together: nobody else's list is believed")
