@@ -54,7 +54,9 @@ def test_a_key_of_a_node_or_run_config_is_written_in_one_place() -> None:
         for name, file in rooms().items()
         for text in texts(file)
         for each in key.findall(text)
-        if name != home[each] and name != "configs.schema"  # whose sentences are for docs/CONFIG.md
+        if name != home[each]
+        and name != "configs.schema"  # whose sentences are for docs/CONFIG.md
+        and (name, each) != ("approval.signed", "aegis-approvals")  # the first word of the list of approvals
     }
     assert found == set()
     used = {
