@@ -60,6 +60,8 @@ def test_a_key_of_a_node_or_run_config_is_written_in_one_place() -> None:
     }
     assert found == set()
     used = {
-        each for name in ("node.keys", "configs.run_config") for each in key.findall(" ".join(texts(rooms()[name])))
+        each
+        for name in ("node.keys", "service.keys", "configs.run_config")
+        for each in key.findall(" ".join(texts(rooms()[name])))
     }
     assert used == set(home)
