@@ -20,17 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flwr.app import Context, Message
+from flwr.app import Message
 
 from aegis_flower import approval, door
 from aegis_flower.approval import Approval, Approvals, Inbox
-from aegis_flower.client import handlers
-from aegis_flower.client.vault_client import VaultClient
+from aegis_flower.client.app import aegis_client_app
 from aegis_flower.configs import CARRIED, EXPERIMENT, OVERRIDES, Config, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AegisError, AppNotApproved, BadBundle, ConfigError, Interrupted
 from aegis_flower.node import node as nodes
-from aegis_flower.node.node import open_node
 from aegis_flower.service import flower
 from aegis_flower.service.control import Control
 from aegis_flower.service.flower import Given
@@ -184,10 +182,4 @@ def _run(frozen: tuple[tuple[str, str], ...]) -> _Run:
         if _OVERRIDE.fullmatch(word) is None or word.startswith("hydra"):
             raise ConfigError(OVERRIDES, f"{word[:80]!r} is no KEY=VALUE of an experiment, and a node takes no others")
     cfg = from_run_config(given)[0]
-    app = DoorApp()
-
-    def make(context: Context) -> VaultClient:
-        return VaultClient(open_node(context, cfg), cfg, context)
-
-    handlers.register(app, make)
-    return _Run(cfg, app)
+    return _Run(cfg, aegis_client_app(config=cfg))

@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.app import Context, Message, RecordDict
 
 from aegis_flower import door
 from aegis_flower.configs import compose
@@ -43,7 +42,6 @@ _BUSY: Final = 30.0
 _AWAY: Final = 1.0  # seconds between two tries to reach a SuperNode
 _WATCH: Final = 0.2  # seconds between two looks at the operator's orders
 _GRACE: Final = 20.0  # seconds that a task may go on after an order to end
-_ERROR: Final = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
 class Service:
@@ -239,8 +237,8 @@ class Service:
             if message is None:
                 message = self.supernode.unanswered(claim, None)
             if message is not None:
-                error = Error(_ERROR, f"[{Interrupted.code}]")
-                self.supernode.push(claim, Message(error, reply_to=message))
+                context = Context(claim.run_id, message.metadata.dst_node_id, {}, RecordDict(), {})
+                self.supernode.push(claim, door.refuse(Interrupted("the node was ended meanwhile"), message, context))
                 self.supernode.finish(claim)
                 self.journal.refusal(Interrupted.code, "interrupted", claim.run_id, app_hash=claim.fab_hash)
         except TaskGone:

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context
-
 from aegis_flower.approval import Approval
-from aegis_flower.client import handlers
-from aegis_flower.client.vault_client import VaultClient
+from aegis_flower.client.app import aegis_client_app
 from aegis_flower.configs import Config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import NodeError
-from aegis_flower.node.node import open_node
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,4 @@ def client_app(found: Approval, folder: Path, options: WorkOptions) -> DoorApp:
         return made
     if found.mode != "recipe":
         raise NodeError(f"the app is approved as {found.mode}, which needs a jailed client that is not installed")
-    cfg = options.config
-    app = DoorApp()
-
-    def make(context: Context) -> VaultClient:
-        return VaultClient(open_node(context, cfg), cfg, context)
-
-    handlers.register(app, make)
-    return app
+    return aegis_client_app(config=options.config)
