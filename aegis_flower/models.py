@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
 from aegis_flower.configs import ModelConfig
 from aegis_flower.data import Spec
 from aegis_flower.errors import ConfigError
+from aegis_flower.features import plan_of
 
 SMALLEST_IMAGE = 28  # the kernels and pools below need as many pixels
 
@@ -21,12 +26,15 @@ def build(cfg: ModelConfig, spec: Spec, seed: int) -> nn.Module:
             "model.kind",
             f"{cfg.kind} takes one input, the feature plan has {', '.join(spec.columns)}; bring a model of your own",
         )
-    if spec.plan is not None and spec.dtypes:
+    plan = plan_of(spec)
+    if plan is not None and spec.dtypes and cfg.kind != "tokens":
         raise ConfigError(
-            "model.kind", f"{cfg.kind} takes numbers, the feature plan gives ids; bring a model with an embedding"
+            "model.kind",
+            f"{cfg.kind} takes numbers, the feature plan gives ids; take tokens, or bring a model of your own",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    if plan is not None and plan.label.task == "next-token" and cfg.kind != "tokens":
+        raise ConfigError("model.kind", f"{cfg.kind} says one thing of a row, and next-token asks after each place")
+    with seeded(seed):
         if cfg.kind == "logistic":
             layer = nn.Linear(spec.features, spec.classes)
             nn.init.zeros_(layer.weight)
@@ -38,6 +46,8 @@ def build(cfg: ModelConfig, spec: Spec, seed: int) -> nn.Module:
             for before, after in itertools.pairwise(sizes):
                 layers += [nn.Linear(before, after), nn.Tanh()]
             return nn.Sequential(*layers, nn.Linear(sizes[-1], spec.classes))
+        if cfg.kind == "tokens":
+            return _tokens(cfg, spec)
         return _tanh_cnn(spec)
 
 
@@ -59,6 +69,59 @@ def _tanh_cnn(spec: Spec) -> nn.Module:
     with torch.no_grad():
         flat = body(torch.zeros(1, spec.features)).shape[1]
     return nn.Sequential(*body, nn.Linear(flat, 32), nn.Tanh(), nn.Linear(32, spec.classes))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Whatever draws a start in this block draws it from `seed`: torch, numpy's legacy functions, Python's `random` (Keras)."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002 - what an app's model may draw from
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+
+
+class Tokens(nn.Module):
+    """Ids by an embedding and a convolution over each id and those before it: at every place, or on average over a row.
+
+    Args:
+        ids: the least and the largest id.
+        width: of the embedding and of what is between.
+        outputs: of a place, or of a row.
+        each: whether every place has outputs: shape (rows, outputs, places), each from ids up to that place alone.
+    """
+
+    SEEN = 8  # ids that an output is made of
+
+    def __init__(self, ids: tuple[int, int], width: int, outputs: int, *, each: bool) -> None:
+        super().__init__()
+        self._low, self._count, self._each = ids[0], ids[1] - ids[0] + 1, each
+        self.embedding = nn.Embedding(self._count, width)
+        self.before = nn.Conv1d(width, width, self.SEEN)
+        self.last = nn.Conv1d(width, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (rows, places) of ids to (rows, outputs, places), or (rows, outputs)."""
+        known = self.embedding((x - self._low).clamp(0, self._count - 1)).transpose(1, 2)
+        found = torch.tanh(self.before(nn.functional.pad(known, (self.SEEN - 1, 0))))
+        out: torch.Tensor = self.last(found)
+        return out if self._each else out.mean(2)
+
+
+def _tokens(cfg: ModelConfig, spec: Spec) -> nn.Module:
+    plan = plan_of(spec)
+    if plan is None or not spec.dtypes:
+        raise ConfigError(
+            "model.kind", "tokens takes ids, as a feature plan gives them: list or text as ids; take logistic or mlp"
+        )
+    ((low, high),) = plan.bounds.values()
+    width = cfg.hidden[0] if cfg.hidden else 64
+    return Tokens((int(low.min()), int(high.max())), width, spec.classes, each=len(plan.label.given) > 1)
 
 
 def device(name: str) -> torch.device:

@@ -87,8 +87,12 @@ class EarlyStopConfig:
 class ModelConfig:
     """The model and its local optimiser."""
 
-    kind: Annotated[str, OneOf(("logistic", "mlp", "cnn"))] = key("logistic", "`cnn` takes 28x28 images and larger")
-    hidden: list[Annotated[int, Within(1, 65_536)]] = key([], "layer sizes of an `mlp`")
+    kind: Annotated[str, OneOf(("logistic", "mlp", "cnn", "tokens"))] = key(
+        "logistic", "`cnn` takes 28x28 images and larger, `tokens` lists or texts as ids"
+    )
+    hidden: list[Annotated[int, Within(1, 65_536)]] = key(
+        [], "layer sizes of an `mlp`; the first one is the width of `tokens`"
+    )
     learning_rate: Annotated[float, Within(0.0, 1e3, True)] = key(0.5, "of the client's SGD")
     momentum: Annotated[float, Within(0.0, 1.0, open_high=True)] = key(0.0, "of the client's SGD")
     device: str = key("auto", "torch device; `auto` takes CUDA, MPS, CPU, in this order")

@@ -156,5 +156,4 @@ def _ended(entry: Entry, now: float) -> str | None:
     """Why an entry does not count; None where it does."""
     if entry.revoked is not None:
         return "was revoked"
-    # Written so that a time that is no number counts as too late.
-    return None if now < entry.approval.expires else "has expired"
+    return None if entry.counts(now) else "has expired"

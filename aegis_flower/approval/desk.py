@@ -179,6 +179,21 @@ def kept(folder: Path, fab_hash: str) -> bytes:
     return fab
 
 
+def listed(folder: Path, signer: bytes) -> list[Entry]:
+    """What a folder's list has, newest last, for a reader without a memory: its signature is checked, not its age.
+
+    Raises:
+        ApprovalsTampered: it is not signed by `signer`.
+        AppNotApproved: there is none.
+    """
+    file = Path(folder) / LIST
+    try:
+        text = regular(file, MOST_BYTES)
+    except FileNotFoundError:
+        raise AppNotApproved(f"there is no list of approvals in {folder}; `aegis app approve` begins one") from None
+    return sorted(opened(text, signer, str(file)).entries, key=lambda entry: entry.approval.serial)
+
+
 def earlier(folder: Path, entries: list[Entry], bundle: Bundle) -> Bundle | None:
     """The newest approved bundle of the same publisher and name, other than this one, that the folder keeps."""
     for entry in sorted(entries, key=lambda entry: -entry.approval.serial):

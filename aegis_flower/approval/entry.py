@@ -91,6 +91,10 @@ class Entry:
         if not is_count(self.since) or not (self.revoked is None or is_count(self.revoked)):
             raise ValueError("since and revoked of an entry are whole seconds since 1970")
 
+    def counts(self, now: float) -> bool:
+        """Whether it allows something, at this many seconds since 1970. A time that is no number counts as too late."""
+        return self.revoked is None and now < self.approval.expires
+
     def to_line(self) -> str:
         """The entry as the list has it: JSON in one spelling, of ASCII characters."""
         one = self.approval

@@ -6,10 +6,12 @@ import typer
 from aegis.cli.output import EXIT_CODES
 
 from aegis_flower.cli import consent, data, model
-from aegis_flower.cli.certs import certs_make
 from aegis_flower.cli.init import init as init_command
 from aegis_flower.cli.init import init_help
-from aegis_flower.cli.jail import jail_check
+from aegis_flower.cli.operator import app as app_commands
+from aegis_flower.cli.operator import inbox, node
+from aegis_flower.cli.operator.certs import certs_make
+from aegis_flower.cli.operator.jail import jail_check
 from aegis_flower.cli.privacy import privacy_show
 from aegis_flower.cli.report import report_open, report_show
 from aegis_flower.cli.run import run as run_command
@@ -31,11 +33,22 @@ def register(app: typer.Typer) -> None:
         ("data", "Data sets of a vault: draft a schema, import, look, change terms, add rows, drop.", data.COMMANDS),
         ("consent", "What people allow and forbid.", consent.COMMANDS),
         ("model", "The models that runs left.", model.COMMANDS),
+        ("node", "The node: the trusted process beside a SuperNode.", node.COMMANDS),
+        ("app", "Which apps may run on a node: look at them, approve, revoke.", app_commands.COMMANDS),
     ):
         group = typer.Typer(help=words, no_args_is_help=True, epilog=EXIT_CODES)
         for command, function in commands:
             group.command(command)(function)
         app.add_typer(group, name=name)
+    waiting = typer.Typer(
+        cls=inbox.ListsByDefault,
+        help="Runs that wait for an approval. `aegis inbox FOLDER` lists them.",
+        no_args_is_help=True,
+        epilog=EXIT_CODES,
+    )
+    for command, function in inbox.COMMANDS:
+        waiting.command(command)(function)
+    app.add_typer(waiting, name="inbox")
     privacy = typer.Typer(help="The privacy budget of a vault's data.", no_args_is_help=True)
     privacy.command("show")(privacy_show)
     app.add_typer(privacy, name="privacy")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aegis_engine import DpSession, Permit, Rng
 from aegis_flower import whole_update
 from aegis_flower.errors import ModelMismatch
+from aegis_flower.features import plan_of
 from aegis_flower.learners import Learner, PerRecord, Settings, is_torch, learner_of
 from aegis_flower.learners.losses import CLASSES, task_of
 from aegis_flower.ledger import RoundMechanism, RoundReservation
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
     from aegis_flower.client.recipe import Recipe
     from aegis_flower.stream import PermitDataset
+
+
+_JUDGED: Final = 1 << 22  # outputs that an evaluation holds at once; a row of tokens has very many
+
+
+def _at_once(client: Recipe) -> int:
+    """Rows of an evaluation at once; changes no result."""
+    plan = plan_of(client.spec)
+    given = math.prod(plan.label.given) if plan else client.spec.classes
+    return max(1, min(512, _JUDGED // given))
 
 
 class Local(Protocol):
@@ -104,7 +116,9 @@ class TorchModel:
 
         client = self._client
         device = models.device(client.config.model.device)
-        return training.judged(self._model, client.loss(), data, device, classes=client.predicts_classes)
+        return training.judged(
+            self._model, client.loss(), data, device, _at_once(client), classes=client.predicts_classes
+        )
 
 
 class LearnerModel:
@@ -156,4 +170,4 @@ class LearnerModel:
         """See `aegis_flower.learners.rounds.judged`."""
         from aegis_flower.learners import rounds
 
-        return rounds.judged(self.learner, data, classes=self._client.predicts_classes)
+        return rounds.judged(self.learner, data, classes=self._client.predicts_classes, batch=_at_once(self._client))

@@ -145,7 +145,7 @@ def _bounds(c: Column) -> list[str]:
     return [key for key in ("low", "high") if getattr(c, key) is None]
 
 
-def _label(name: str, c: Column) -> Label | list[str]:
+def _label(name: str, c: Column) -> Label | list[str]:  # noqa: PLR0911 - one kind after the other
     if c.kind == "boolean":
         return Label(task="binary", column=name, levels=("false", "true"))
     if c.kind == "category":
@@ -156,4 +156,6 @@ def _label(name: str, c: Column) -> Label | list[str]:
         if c.low is None or c.high is None:
             return [f"{key} of the label" for key in _bounds(c)]
         return Label(task="regression", column=name, low=c.low, high=c.high)
+    if c.kind == "list":
+        return ["task: next-token with length, low and high, and the same column as ids among the columns"]
     return ["a label that is a number, a category or a flag"]

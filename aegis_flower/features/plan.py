@@ -87,6 +87,9 @@ class Plan:
             feature.check(f"columns.{name}")
         self.label.check("label")
         for name in self.label.reads:
+            if self.label.task == "next-token":
+                self._check_tokens(name)
+                continue
             require(
                 f"columns.{name}", name not in self.columns, "is the label; a model would be told what it is to say"
             )
@@ -97,6 +100,14 @@ class Plan:
         self._check_inputs()
         width = sum(feature.width for feature in self.columns.values())
         require("columns", width <= WIDEST, f"makes {width} values of a row, more than {WIDEST}")
+
+    def _check_tokens(self, name: str) -> None:
+        """The model sees each token up to the one that it is to say; so the label's column is a feature, too."""
+        feature = self.columns.get(name)
+        same = isinstance(feature, ListIds) and feature.length == self.label.length
+        require(
+            f"columns.{name}", same, f"is to be a list as ids of length {self.label.length}, as the label's tokens are"
+        )
 
     def _check_inputs(self) -> None:
         told = [name for names in self.inputs.values() for name in names]
@@ -127,7 +138,8 @@ class Plan:
     @property
     def reads(self) -> tuple[str, ...]:
         """Every column that a permit has to open: the features', the label's and the weight's."""
-        return (*self.columns, *self.label.reads, *([self.weight.column] if self.weight else []))
+        named = (*self.columns, *self.label.reads, *([self.weight.column] if self.weight else []))
+        return tuple(dict.fromkeys(named))
 
     @property
     def shapes(self) -> dict[str, tuple[int, np.dtype[Any]]]:

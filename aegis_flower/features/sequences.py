@@ -176,7 +176,7 @@ class ListNumbers(Feature):
 
     def encode(self, values: Values, name: str) -> Array:
         present(values, name, promised=self.missing is None)
-        row, place, data = _items(values, self.length)
+        row, place, data = items(values, self.length)
         out = np.full((len(values), self.length), self.pad)
         numbers = scaled(data.astype(np.float64), self.low, self.high)
         out[row, place] = np.where(np.isnan(numbers), self.pad, numbers)
@@ -225,14 +225,14 @@ class ListIds(Feature):
 
     def encode(self, values: Values, name: str) -> Array:
         present(values, name, promised=self.missing is None)
-        row, place, data = _items(values, self.length)
+        row, place, data = items(values, self.length)
         out = np.full((len(values), self.length), self.pad, dtype=np.int64)
         known = (data >= self.low) & (data <= self.high) & (np.floor(data) == data)
         out[row, place] = np.where(known, data, self.unknown).astype(np.int64)
         return out
 
 
-def _items(values: Values, length: int) -> tuple[Array, Array, Array]:
+def items(values: Values, length: int) -> tuple[Array, Array, Array]:
     """Row, place and number of the first items of each list."""
     assert values.ends is not None
     kept = np.minimum(values.lengths, length)

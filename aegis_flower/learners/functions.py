@@ -174,6 +174,8 @@ def _default(spec: Spec) -> Callable[[Any, Any], Any]:
         return cross_entropy
     if task == "regression":
         return squared
+    if task == "next-token":
+        return next_token
     raise AppError(f"there is no default loss of {task} labels in JAX; give one: Jax(init, apply, spec, loss=...)")
 
 
@@ -183,6 +185,16 @@ def cross_entropy(outputs: Any, y: Any) -> Any:
 
     logs = jax.nn.log_softmax(outputs, axis=1)
     return -jax.numpy.take_along_axis(logs, y[:, None], axis=1)[:, 0]
+
+
+def next_token(outputs: Any, y: Any) -> Any:
+    """The mean cross-entropy of each row over the places that have a next token: outputs of shape (rows, tokens, places)."""
+    import jax
+
+    known = y >= 0
+    logs = jax.nn.log_softmax(outputs, axis=1)
+    each = -jax.numpy.take_along_axis(logs, jax.numpy.where(known, y, 0)[:, None, :], axis=1)[:, 0, :]
+    return jax.numpy.where(known, each, 0.0).sum(axis=1) / jax.numpy.maximum(1, known.sum(axis=1))
 
 
 def squared(outputs: Any, y: Any) -> Any:

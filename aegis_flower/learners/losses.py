@@ -16,7 +16,7 @@ CLASSES: Final = "classes"
 def task_of(spec: Spec) -> str:
     """``classes`` where a row has one of several, else the plan's task; ``regression`` where a `Spec` has one class."""
     plan = plan_of(spec)
-    if plan is not None and plan.label.task not in ("binary", "multiclass", "sequence", "next-token"):
+    if plan is not None and plan.label.task not in ("binary", "multiclass"):
         return plan.label.task
     return CLASSES if spec.classes > 1 else "regression"
 
@@ -25,9 +25,10 @@ def losses(task: str, outputs: Array, y: Array) -> Array:
     """The loss of each row.
 
     Args:
-        task: ``classes`` (cross-entropy of a softmax along the second dimension) or ``regression`` (squared error).
-        outputs: shape (rows, outputs).
-        y: shape (rows,).
+        task: ``classes`` (cross-entropy of a softmax along the second dimension), ``next-token`` (its mean over the places that
+            have one) or ``regression`` (squared error).
+        outputs: shape (rows, outputs), of next-token (rows, tokens, places).
+        y: shape (rows,), of next-token (rows, places).
 
     Returns:
         Shape (rows,), float64; NaN for a label that no class has.
@@ -38,4 +39,7 @@ def losses(task: str, outputs: Array, y: Array) -> Array:
     shifted = out - out.max(axis=1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     known = (y >= 0) & (y < out.shape[1])
+    if task == "next-token":
+        each = -np.take_along_axis(logs, np.where(known, y, 0)[:, None, :], axis=1)[:, 0, :]
+        return np.asarray(np.where(known, each, 0.0).sum(axis=1) / np.maximum(1, known.sum(axis=1)))
     return np.where(known, -logs[np.arange(len(y)), np.where(known, y, 0)], np.nan)

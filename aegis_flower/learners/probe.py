@@ -136,9 +136,10 @@ MIXES = "so the records of a batch are mixed and the noise for one record does n
 def _check_rows(learner: Learner, x: X, y: Array, spec: Spec) -> None:
     outputs = _outputs(learner, x)
     plan = plan_of(spec)
-    wanted = plan.label.outputs if plan else spec.classes
-    if plan is not None and outputs.shape[1] != wanted:
-        raise AppError(f"the model gives {outputs.shape[1]} outputs for a row, and the plan's label has {wanted}")
+    if plan is not None and outputs.shape[1:] != plan.label.given:
+        raise AppError(
+            f"the model gives {outputs.shape[1:]} outputs for a row, and the plan's label has {plan.label.given}"
+        )
     losses = np.asarray(learner.losses(outputs, y))
     if losses.shape != (ROWS,):
         raise AppError(f"losses() gives shape {losses.shape} for {ROWS} records; it must be one number for each")

@@ -26,6 +26,7 @@ BY_TARGET: Final[dict[str, Callable[[Target], Metric]]] = {
     "r2": numbers.r2,
     "recall": classes.recall,
     "rmse": numbers.rmse,
+    "token-accuracy": classes.token_accuracy,
 }
 BY_LOSS: Final[dict[str, Callable[[float], Metric]]] = {"loss": numbers.loss, "perplexity": numbers.perplexity}
 AT_HORIZON: Final = {
@@ -40,6 +41,8 @@ def target_of(label: Label) -> Target:
     """What a feature plan's label is."""
     if label.task == "regression":
         return Target("number", 1, (), label.low, label.high)
+    if label.task == "next-token":
+        return Target(label.task, label.outputs)
     return Target(
         label.task, label.outputs, label.columns or label.levels or tuple(f"{edge:g}" for edge in label.edges)
     )
@@ -90,7 +93,7 @@ def declared(
     Args:
         names: as the configuration lists them. None takes those of the task: accuracy and loss of classes, and where the sums
             are exact their calibration; mean absolute error and loss of numbers; area under the ROC curve at the last edge and
-            loss of a time to an event.
+            loss of a time to an event; accuracy and loss of next tokens.
         target: what is predicted.
         loss_max: a record's loss counts as at most this.
         exact: whether the sums leave without noise.
@@ -121,6 +124,8 @@ def declared(
 def _by_task(target: Target) -> list[str]:
     if target.task == "time-to-event":
         return ["auroc", "loss"]
+    if target.task == "next-token":
+        return ["token-accuracy", "loss"]
     if target.classes > 1:
         return ["accuracy", "loss"]
     return ["mae", "loss"] if target.low is not None else ["loss"]

@@ -78,6 +78,32 @@ def calibration(target: Target) -> Metric:
     return CALIBRATION
 
 
+# -- tokens -------------------------------------------------------------------------------------------------------------------
+
+
+def _right_tokens(rows: Judged) -> Floats:
+    """Share of a row's next tokens that were named, in thousandths; 0 of a row that has none."""
+    known = rows.truth >= 0
+    right = (rows.named == rows.truth) & known & rows.finite[:, None]
+    return np.asarray(right.sum(axis=1) / np.maximum(1, known.sum(axis=1)) * _MILLI)
+
+
+TOKENS: Final = Statistic("token_milli", _right_tokens, cap=_MILLI)
+
+
+def token_accuracy(target: Target) -> Metric:
+    """Share of next tokens that were named: the mean over the rows of each row's own share, so that a long row counts as one."""
+    if target.task != "next-token":
+        raise ConfigError(
+            "evaluation.metrics", f"token-accuracy is for next-token labels; this label is a {target.task}"
+        )
+    return Metric(
+        "token-accuracy",
+        (TOKENS,),
+        lambda sums: {"token-accuracy": _share(sums["token_milli"] / _MILLI, sums["examples"])},
+    )
+
+
 # -- scores of two classes -------------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +240,7 @@ def confusion(target: Target) -> Metric:
 
 
 def _need_classes(name: str, target: Target) -> None:
-    if target.classes < len(("no", "yes")) or target.task == "time-to-event":
+    if target.classes < len(("no", "yes")) or target.task in ("time-to-event", "next-token"):
         raise ConfigError(
             "evaluation.metrics", f"{name} is for models that name classes; this label is a {target.task}"
         )

@@ -20,7 +20,8 @@ class Target:
 
     Attributes:
         task: of the feature plan's label; ``multiclass`` or ``number`` for a `Spec` without a plan.
-        classes: how many there are; 1 where no class is named. Of multilabel and ordinal tasks, the number of outputs.
+        classes: how many there are; 1 where no class is named. Of multilabel and ordinal tasks, the number of outputs; of
+            next-token, of tokens.
         names: of classes, labels or bins in order; empty where nobody named them.
         low, high: bounds of a number; None where nobody declared them.
     """
@@ -34,7 +35,7 @@ class Target:
     @property
     def exclusive(self) -> bool:
         """Whether a record has exactly one class."""
-        return self.task in ("binary", "multiclass", "sequence") and self.classes > 1
+        return self.task in ("binary", "multiclass") and self.classes > 1
 
     def name(self, at: int) -> str:
         """A class, label or bin in words."""
@@ -48,7 +49,7 @@ class Judged:
     Attributes:
         outputs: shape (rows, ...): what the model gives before a softmax or sigmoid; of an app whose model ends with one, the
             logarithms of the probabilities. NaN where it failed.
-        labels: shape (rows,) or (rows, values), as the feature plan encodes them.
+        labels: shape (rows,) or (rows, values), of next tokens (rows, places), as the feature plan encodes them.
         losses: shape (rows,); NaN where the loss failed.
         classes: whether the model names classes; where it predicts a number, no row is right and none is sure.
     """
@@ -163,6 +164,11 @@ def made_up(target: Target, rows: int = 6) -> Judged:
         places = np.arange(target.classes)
         at_end = np.where(rng.random((rows, 1)) < 0.5, 1, -1)  # noqa: PLR2004 - half
         labels = np.where(places < ends, 0, np.where(places == ends, at_end, -1)).astype(np.float32)
+    elif target.task == "next-token":
+        shape = (rows, 3)
+        labels = rng.integers(-1, target.classes, shape)
+        outputs = rng.normal(size=(rows, target.classes, 3))
+        return Judged.of(outputs, labels, rng.exponential(size=rows))
     elif target.classes == 1:
         labels = rng.uniform(-1, 1, rows).astype(np.float32)
     return Judged.of(rng.normal(size=(rows, target.classes)), labels, rng.exponential(size=rows))

@@ -115,12 +115,28 @@ def hazards(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 hazards.each_record = True  # type: ignore[attr-defined]
 
 
+def next_token(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The mean cross-entropy of each record over the places that have a next token; 0 where none has.
+
+    Args:
+        out: shape (rows, tokens, places).
+        y: shape (rows, places); -1 where there is none.
+    """
+    each = nn.functional.cross_entropy(out, y, ignore_index=-1, reduction="none")
+    return each.sum(1) / (y >= 0).sum(1).clamp(min=1)
+
+
+next_token.each_record = True  # type: ignore[attr-defined]
+
+
 def loss_of(task: str | None) -> Loss:
     """The default loss of a feature plan's task; cross-entropy without one."""
     if task == "regression":
         return squared
     if task == "time-to-event":
         return hazards
+    if task == "next-token":
+        return next_token
     if task in ("multilabel", "ordinal"):
         return nn.functional.binary_cross_entropy_with_logits
     return nn.functional.cross_entropy

@@ -94,10 +94,12 @@ def _check_width(model: nn.Module, like: Inputs, label: Label) -> None:
             outputs = copy.deepcopy(model).cpu().eval()(row)
     except Exception:  # noqa: BLE001 - the examination that follows says what is wrong, in full
         return
-    if isinstance(outputs, torch.Tensor) and outputs.dim() > 1 and outputs.shape[1:] != (label.outputs,):
+    if isinstance(outputs, torch.Tensor) and outputs.dim() > 1 and outputs.shape[1:] != label.given:
+        places = ", and give the places last: logits.transpose(1, 2)" if len(label.given) > 1 else ""
         raise AppError(
             f"the model gives {tuple(outputs.shape[1:])} outputs for a row, and the plan's label {', '.join(label.reads)} "
-            f"({label.task}) has {label.outputs}; end it in a layer of {label.outputs} outputs, spec.classes in a model(spec)"
+            f"({label.task}) has {label.given}; end it in a layer of {label.outputs} outputs, spec.classes in a model(spec)"
+            f"{places}"
         )
 
 

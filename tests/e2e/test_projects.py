@@ -1,9 +1,8 @@
-"""What `aegis init` makes runs as it is made: each template in this process, one by Ray, one on SuperLink and SuperNodes."""
+"""What `aegis init` makes runs as it is made: each template in this process, two by Ray, one on SuperLink and SuperNodes."""
 
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ FIRST = {
 
 @pytest.mark.parametrize("name", list(projects.templates()))
 def test_a_new_project_runs_as_made_and_its_model_comes_back(aegis, tmp_path, name):
-    if lacking := [module for module in projects.templates()[name].needs if find_spec(module) is None]:
+    if lacking := projects.templates()[name].lacking:
         pytest.skip(f"{', '.join(lacking)} is not installed; `make test-keras` brings Keras")
     made = aegis("init", f"my_{name}", "--template", name)
     assert made.returncode == 0, made.stderr
@@ -99,8 +98,9 @@ def test_a_project_trains_on_supernodes_with_the_plan_that_came_with_it(tmp_path
 
 @pytest.mark.deployment
 @pytest.mark.timeout(600)
-def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch):
-    made = projects.make(tmp_path / "clinics", projects.template("torch"))
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch, name):
+    made = projects.make(tmp_path / "clinics", projects.template(name))
     monkeypatch.chdir(made.folder)
     done = subprocess.run(
         [sys.executable, "-m", "aegis", "run", "runtime=ray", "data.clients=3", *QUICK, "hydra.run.dir=out"],
@@ -112,7 +112,7 @@ def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with np.load(made.folder / "out" / "model.npz") as model:
-        assert model[model.files[0]].shape == FIRST["torch"]
+        assert model[model.files[0]].shape == FIRST[name]
     assert load_report(made.folder / "out").run.runtime == "ray"
 
 

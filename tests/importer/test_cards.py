@@ -32,7 +32,7 @@ def test_a_bar_or_a_line_break_in_a_unit_or_a_level_stays_in_its_cell(
     vault.govern("core")
     add(vault, written(tmp_path / "rows.csv", lines(0, 40)), "patients", schema, TERMS)
     del vault
-    data_card(tmp_path / "vault", "patients", key_file=key)
+    data_card(vault=tmp_path / "vault", name="patients", key_file=key)
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if line.startswith("|")]
     assert len(table) >= 5

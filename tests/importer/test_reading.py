@@ -262,6 +262,15 @@ def test_a_row_of_nobody_is_a_bad_row(who: str | None) -> None:
     assert (made.subjects.to_pylist(), bad.places) == (["p1"], {("who", "no identifier of a person"): [1]})
 
 
+def test_a_schema_that_says_nothing_of_the_format_takes_no_other_file_for_csv(tmp_path: Path) -> None:
+    for end, named in ((".jsonl", "json"), (".parquet", "parquet"), (".arrow", "arrow"), (".sql", "sql")):
+        (tmp_path / f"a{end}").write_text('{"x": 1}\n')
+        with pytest.raises(DataError, match=rf'by its name it is {named}.*write format = "{named}" below \[source\]'):
+            list(read(tmp_path / f"a{end}", Source()))
+    (tmp_path / "a.dat").write_text("x\n1\n")
+    assert sum(batch.rows for batch in read(tmp_path / "a.dat", Source())) == 1
+
+
 def test_orc_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.orc").write_bytes(b"ORC")
     with pytest.raises(DataError, match=r"a\.orc: ORC files are not read; write it as Parquet first"):

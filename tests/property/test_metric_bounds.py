@@ -22,6 +22,7 @@ TARGETS = (
     Target("ordinal", 2),
     Target("number", 1, (), -3.0, 7.0),
     Target("time-to-event", 4, ("1", "2", "3", "4")),
+    Target("next-token", 5),
 )
 ODD = (np.nan, np.inf, -np.inf, 1e300, -1e300, 0.0)
 

@@ -14,6 +14,8 @@ from aegis_flower.per_record.evaluation import by_record
 from aegis_flower.per_record.losses import loss_of, squared
 from aegis_flower.per_record.probe import probe
 
+TOKENS = "version: 1\ncolumns: {t: {kind: list, as: ids, length: 5, low: 3, high: 9, pad: 2, unknown: 2}}\n"
+
 
 @pytest.mark.parametrize("task", features.TASKS)
 def test_the_built_in_models_fit_every_task_with_its_loss(task: str) -> None:
@@ -24,9 +26,13 @@ def test_the_built_in_models_fit_every_task_with_its_loss(task: str) -> None:
         "multilabel": "columns: [y, z]",
         "regression": "column: y, low: 0, high: 1",
         "time-to-event": "column: t, event: y, edges: [1, 2, 4]",
+        "next-token": "column: t, length: 5, low: 3, high: 9",
     }[task]
-    spec = features.parse(AGE + f"label: {{task: {task}, {label}}}\n").spec
-    for cfg in (ModelConfig(), ModelConfig("mlp", [4])):
+    given, kinds = AGE, [ModelConfig(), ModelConfig("mlp", [4])]
+    if task == "next-token":
+        given, kinds = TOKENS, [ModelConfig("tokens", [4])]
+    spec = features.parse(given + f"label: {{task: {task}, {label}}}\n").spec
+    for cfg in kinds:
         assert (
             probe(lambda cfg=cfg: models.build(cfg, spec, 1), loss_of(task), spec, torch.device("cpu")).functorch
             is False
@@ -43,6 +49,36 @@ def test_the_built_in_models_refuse_inputs_that_they_cannot_take() -> None:
     )
     with pytest.raises(ConfigError, match="takes one input, the feature plan has a, b"):
         models.build(ModelConfig(), two.spec, 1)
+
+
+def test_ids_of_a_row_have_one_label_or_one_after_each_of_them() -> None:
+    binary, following = (
+        features.parse(TOKENS + label).spec
+        for label in (LABEL, "label: {task: next-token, column: t, length: 5, low: 3, high: 9}\n")
+    )
+    assert models.build(ModelConfig("tokens"), binary, 1)(torch.tensor([[3, 9, 2, 2, 2]])).shape == (1, 2)
+    model = models.build(ModelConfig("tokens"), following, 1)
+    a, b = model(torch.tensor([[3, 4, 5, 6, 7], [3, 4, 5, 9, 9]]))
+    assert a.shape == (7, 5)
+    assert torch.equal(a[:, :3], b[:, :3]), "what comes later tells nothing of a place"
+    assert not torch.equal(a[:, 3], b[:, 3])
+    for kind, spec, words in (
+        ("logistic", following, "gives ids"),
+        ("tokens", features.parse(AGE + LABEL).spec, "tokens takes ids"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            models.build(ModelConfig(kind), spec, 1)
+
+
+def test_a_model_with_its_places_in_the_middle_is_told_to_turn_them() -> None:
+    spec = features.parse(TOKENS + "label: {task: next-token, column: t, length: 5, low: 3, high: 9}\n").spec
+
+    class Turned(models.Tokens):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).transpose(1, 2)
+
+    with pytest.raises(AppError, match=r"places last: logits.transpose\(1, 2\)"):
+        probe(lambda: Turned((3, 9), 4, 7, each=True), loss_of("next-token"), spec, torch.device("cpu"))
 
 
 def test_a_picture_alone_is_an_image_to_a_model() -> None:

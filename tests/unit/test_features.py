@@ -6,18 +6,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from plan_examples import AGE, LABEL
 
 from aegis_flower import compose, features
 from aegis_flower.data import BREAST_CANCER_RANGES
 from aegis_flower.data.schema import Column, Schema, described
-from aegis_flower.errors import ConfigError
+from aegis_flower.errors import ConfigError, DataMismatch
 from aegis_flower.features.categories import OneHot
 from aegis_flower.features.columns import Number
 from aegis_flower.features.read import packaged
 
 # -- files ------------------------------------------------------------------------------------------------------------------
+
+TOKENS = "version: 1\ncolumns: {t: {kind: list, as: ids, length: 3, low: 3, high: 9, pad: 2, unknown: 1}}\n"
+NEXT = "label: {task: next-token, column: t, length: 3, low: 3, high: 9}\n"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,16 @@ from aegis_flower.features.read import packaged
         (AGE + LABEL.replace(", 'yes'", ""), "label.levels: binary needs exactly 2"),
         (AGE + LABEL.replace("binary", "regression"), "label.levels: is for binary"),
         (AGE + LABEL.replace("binary", "guessing"), "label.task: 'guessing' is not one of"),
+        (AGE + NEXT, "columns.t: is to be a list as ids of length 3"),
+        (TOKENS.replace("length: 3", "length: 4") + NEXT, "columns.t: is to be a list as ids of length 3"),
+        (TOKENS + NEXT.replace("length: 3, ", ""), "label.length: is for next-token, and needed there"),
+        (TOKENS + NEXT.replace("high: 9", "high: 9.5"), "label.high: low to high are whole numbers"),
+        (TOKENS + NEXT.replace("high: 9", "high: .inf"), "label.high: low to high are whole numbers"),
+        (
+            TOKENS + NEXT.replace("high: 9", "missing: empty"),
+            "label.high: is for regression and next-token, and needed",
+        ),
+        (AGE + LABEL.replace("column:", "length: 3, column:"), "label.length: is for next-token"),
         (AGE + LABEL + "inputs: {n: [age, dose]}\n", "inputs.n: 'dose' is not one of the plan's columns"),
         (AGE + LABEL + "inputs: {label: [age]}\n", "inputs.label: is no name of an input"),
         (AGE + LABEL + LABEL, "the key 'label' is there twice"),
@@ -163,3 +178,27 @@ def test_a_draft_says_by_name_what_nobody_declared() -> None:
         features.parse(text)
     done = features.parse(text + "label: {task: regression, column: cost, low: 0, high: 9}\n")
     assert list(done.columns) == ["age", "beds", "ward", "smokes", "notes"]
+
+
+def test_the_label_of_a_place_is_the_token_after_it() -> None:
+    rows = [[3, 4, 5, 6, 7], [9, 3], [4], [], [3, 10, 2, 9], None]
+    table = pa.table({"t": pa.array(rows, pa.list_(pa.int64()))})
+    plan = features.parse(
+        TOKENS.replace("unknown: 1", "unknown: 1, missing: empty") + NEXT.replace("low", "missing: empty, low")
+    )
+    made = plan.apply(table)
+    assert made.inputs["x"].tolist() == [[3, 4, 5], [9, 3, 2], [4, 2, 2], [2, 2, 2], [3, 1, 1], [2, 2, 2]]
+    assert made.label is not None
+    assert made.label.tolist() == [[1, 2, 3], [0, -1, -1], [-1] * 3, [-1] * 3, [-1, -1, 6], [-1] * 3]
+    assert (plan.spec.classes, plan.label.given, plan.label.width, plan.reads) == (7, (7, 3), 3, ("t",))
+    assert plan.empty().label.shape == (0, 3)  # type: ignore[union-attr]
+    with pytest.raises(DataMismatch, match="missing values"):
+        features.parse(TOKENS + NEXT).apply(table)
+    outputs = np.zeros((2, 7, 3))
+    outputs[0, 6, 0] = outputs[1, 2, 2] = 1.0
+    assert {k: v.tolist() for k, v in plan.label.decode(outputs).items()} == {
+        "after 1": [9, 3],
+        "after 2": [3, 3],
+        "after 3": [3, 5],
+    }
+    assert features.parse(features.write(plan)).sha256 == plan.sha256

@@ -11,7 +11,7 @@ from sklearn import metrics as known
 from aegis_flower import gate
 from aegis_flower.configs import compose
 from aegis_flower.errors import ConfigError
-from aegis_flower.metrics import DEFAULT, Metric, Metrics, Statistic, Target, declared, sigma, spread
+from aegis_flower.metrics import DEFAULT, Judged, Metric, Metrics, Statistic, Target, declared, sigma, spread
 
 RNG = np.random.default_rng(3)
 TWO, FIVE = Target("binary", 2, ("no", "yes")), Target("multiclass", 5)
@@ -161,3 +161,21 @@ def test_numbers_by_group_are_those_of_its_rows_and_their_sum_is_the_whole() -> 
     for name, own in (("f", groups == 0), ("m", groups == 1), ("other", groups > 1)):
         assert parts[name] == plain.read(plain.count(outputs[own], labels[own], losses[own]))
     assert len(metrics.blocks) == len(plain.blocks)  # a record is in one group, so groups cost no noise of their own
+
+
+def test_token_accuracy_is_the_mean_over_rows_of_each_rows_own_share() -> None:
+    labels = np.array([[1, 2, -1], [0, 0, 0], [-1, -1, -1], [1, 1, 1]])
+    outputs = np.full((4, 3, 3), -1.0)
+    for row, named in enumerate([[1, 0, 2], [0, 0, 1], [0, 0, 0], [1, 1, 1]]):
+        outputs[row, named, range(3)] = 1.0
+    outputs[3, 0, 0] = np.nan
+    metrics = declared(["token-accuracy", "perplexity"], Target("next-token", 3), 10.0)
+    tally = metrics.tally()
+    tally.add(Judged.of(outputs, labels, [0.5, 1.0, 0.0, np.nan]), None)
+    read = metrics.read(tally.counts())
+    assert read["token-accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 4, abs=1e-3)
+    assert read["perplexity"] == pytest.approx(np.exp(11.5 / 4))
+    with pytest.raises(ConfigError, match="accuracy is for models that name classes; this label is a next-token"):
+        declared(["accuracy"], Target("next-token", 3), 10.0)
+    with pytest.raises(ConfigError, match="token-accuracy is for next-token labels"):
+        declared(["token-accuracy"], Target(), 10.0)

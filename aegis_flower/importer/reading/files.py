@@ -81,6 +81,12 @@ def read(path: Path, source: Source, malformed: Malformed | None = None) -> Iter
     import pyarrow as pa
 
     regular(path)
+    named = _ENDS.get(path.suffix.lower(), "csv") if path.is_file() else source.format
+    if source.format == "csv" != named:
+        raise DataError(
+            f"{path.name}: by its name it is {named}, and by the schema csv, as where a schema says nothing; write "
+            f'format = "{named}" below [source]'
+        )
     reader: Callable[[Path, Source, Malformed | None], Iterator[Batch]] = {
         "csv": read_csv,
         "parquet": _parquet,

@@ -93,7 +93,7 @@ def on_vault(body: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(body)
     def called(**values: Any) -> None:
-        folder, key_file, key = values.pop("vault"), values.pop("key_file"), values.pop("key")
+        folder, key_file, key = values.pop("vault"), values.pop("key_file", None), values.pop("key", None)
         body(None if folder is None else Place(folder, key_file, key), **values)
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
