@@ -9,7 +9,7 @@
 
 One file per step: `rows` (from the vault), `tasks` (what an app is asked), `blocks` (the tasks of a round, at fixed times),
 `pool` (jails that stay warm), `client` (a round), `app` (a `DoorApp`), `approved` (what must be known of an approval). What runs
-inside is `flower_app` (somebody's Flower app), `files` (the data as files for it) and `own_model` (AEGIS's own loop).
+inside is `flower_app` (somebody's Flower app), `files` (the data as files for it) and `own` (AEGIS's own loop).
 """
 
 from __future__ import annotations

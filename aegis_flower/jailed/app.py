@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from aegis_flower.client import aegis_client_app
 from aegis_flower.configs import CARRIED, EXPERIMENT, OVERRIDES, Config, compose, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AppError, ConfigError
-from aegis_flower.jailed import own_model
+from aegis_flower.jailed import own
 from aegis_flower.jailed.approved import MECHANISMS, Approved, Options
 from aegis_flower.jailed.client import JailedClient
 from aegis_flower.node.node import open_node
@@ -32,6 +33,7 @@ def client_app(
     node_options: Options | Mapping[str, Any] | None = None,
     *,
     config: Config | None = None,
+    halted: threading.Event | None = None,
 ) -> DoorApp:
     """Makes the app of a node that runs an approved app in its jail. No byte of the approved app runs in this process.
 
@@ -39,6 +41,7 @@ def client_app(
         approval: of the app, checked by the caller: its hash is that of `app_folder`, it has not expired and is not revoked.
         app_folder: the app, unpacked; its ``pyproject.toml`` names the ``ClientApp``, or ``entry`` of the options a function.
         node_options: what the operator lets the app have.
+        halted: set when whatever runs must end at once.
         config: the experiment; None takes the options' ``overrides``, else what the run config says.
 
     Raises:
@@ -46,6 +49,8 @@ def client_app(
         NodeError: an option that there is not.
     """
     options = Options.of(node_options or {})
+    if not options.preload:
+        options = dataclasses.replace(options, preload=_PRELOAD)
     folder = Path(app_folder).resolve()
     if approval.mode not in MECHANISMS:
         raise AppError(f"the approval's mode {approval.mode!r} is none of a jail; there are {', '.join(MECHANISMS)}")
@@ -54,7 +59,9 @@ def client_app(
 
     def make(context: Context) -> JailedClient:
         cfg = config or _configured(options, context)
-        made = JailedClient(open_node(context, cfg), cfg, context, approval=approval, app=folder, options=options)
+        made = JailedClient(
+            open_node(context, cfg), cfg, context, approval=approval, app=folder, options=options, halted=halted
+        )
         if cfg.privacy.on:
             made.default_sigma = _sigma(cfg)
         return made
@@ -81,13 +88,11 @@ def experiment_app(cfg: Config, node_options: Options | None = None) -> DoorApp:
     mode = {mechanism: mode for mode, mechanism in MECHANISMS.items()}.get(cfg.privacy.mode)
     if mode is None:
         raise ConfigError("privacy.mode", f"{cfg.privacy.mode} is no mechanism of a jail; take update or blocks")
-    own = cfg.runtime.app is None
-    folder = Path(__file__).parent if own else Path(str(cfg.runtime.app))
+    none = cfg.runtime.app is None
+    folder = Path(own.__file__).parent if none else Path(str(cfg.runtime.app))
     if not folder.is_dir():
         raise ConfigError("runtime.app", f"{folder} is no folder of an app")
-    given = node_options or (
-        Options(entry=own_model.ENTRY, preload=own_model.PRELOAD) if own else Options(preload=_PRELOAD)
-    )
+    given = node_options or (Options(entry=own.ENTRY, preload=own.PRELOAD) if none else Options())
     options = dataclasses.replace(given, block_seconds=cfg.runtime.block_seconds)
     return client_app(Tried(hash_of(folder), mode, cfg.policy.purpose), folder, options, config=cfg)
 

@@ -47,7 +47,8 @@ class Options:
     Attributes:
         entry: ``module:function`` of the app, called as a jail's task is (`aegis_flower.jail.Work`). Empty: the Flower
             ``ClientApp`` that the app's ``pyproject.toml`` names.
-        preload: modules that the warm parent imports, so that tasks start quickly. Trusted: they see no row.
+        preload: modules that the warm parent imports, so that tasks start quickly. Trusted: they see no row. Empty:
+            those of numpy, Flower, torch and scikit-learn that are installed.
         readable: further files and folders that the app may read.
         seconds: of wall time that a task of ``any`` may take.
         block_seconds: of wall time that each block's task may take. The blocks of a round start at fixed times, so a round takes
@@ -60,7 +61,7 @@ class Options:
     """
 
     entry: str = ""
-    preload: tuple[str, ...] = ("numpy",)
+    preload: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     seconds: float = 600.0
     block_seconds: float = 2.0

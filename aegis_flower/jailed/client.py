@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from aegis_flower.configs import Config
 from aegis_flower.errors import AppError, DataMismatch, OutsideTerms
 from aegis_flower.features import plan_of
 from aegis_flower.jail import Limits
-from aegis_flower.jailed import blocks, own_model, rows, tasks
+from aegis_flower.jailed import blocks, own, rows, tasks
 from aegis_flower.jailed.approved import BLOCKS, MECHANISMS, Approved, Options, flower_entry
 from aegis_flower.jailed.pool import Place, jail_of
 from aegis_flower.ledger import RoundMechanism, RoundReservation
@@ -70,15 +71,24 @@ class JailedClient(VaultClient):
         approval: the app's.
         app: its folder, unpacked.
         options: of the node's operator.
+        halted: set when whatever runs must end at once, such as after a revocation.
     """
 
     torch_model: ClassVar[bool] = False  # type: ignore[misc]
 
     def __init__(
-        self, node: Node, config: Config, context: Context, *, approval: Approved, app: Path, options: Options
+        self,
+        node: Node,
+        config: Config,
+        context: Context,
+        *,
+        approval: Approved,
+        app: Path,
+        options: Options,
+        halted: threading.Event | None = None,
     ) -> None:
         super().__init__(node, config, context)
-        self.approval, self.options = approval, options
+        self.approval, self.options, self.halted = approval, options, halted
         self.pace = blocks.PACE
         self._began = self.pace.clock()
         self._place = Place(app, node.config.vault.resolve(), options.preload, options.readable)
@@ -153,7 +163,7 @@ class JailedClient(VaultClient):
         permit, self._permit = self._permit or self._permitted("train", round_), None
         mechanism = RoundMechanism.of(self.config.privacy, noise_multiplier)
         # Before a charge: a machine without a layer says so here, and the warm parent is up when the time counts.
-        with jail_of(self._place) as jail:
+        with jail_of(self._place, self.halted) as jail:
             reservation = self.node.ledger_of(permit.object, permit.facts).reserve_round(
                 mechanism,
                 run=str(self.context.run_id),
@@ -227,7 +237,7 @@ class JailedClient(VaultClient):
             "files": self.options.files,
             "threads": self.options.threads,
         }
-        if self._entry == own_model.ENTRY:
+        if self._entry == own.ENTRY:
             settings |= {
                 "columns": dict(self.spec.columns),
                 "image": self.spec.image,
@@ -240,13 +250,13 @@ class JailedClient(VaultClient):
         return tasks.Asked(self._entry, tuple(names), parameters, settings)
 
     def _limits(self, data: rows.Arrays) -> Limits:
-        own = self.options
+        mine = self.options
         size = sum(values.nbytes for values in data.values())
         return Limits(
-            seconds=own.seconds,
-            cpu_seconds=max(1, int(own.seconds * own.threads)),
-            memory=own.memory,
-            threads=own.threads,
+            seconds=mine.seconds,
+            cpu_seconds=max(1, int(mine.seconds * mine.threads)),
+            memory=mine.memory,
+            threads=mine.threads,
             scratch=(64 << 20) + 4 * size,
         )
 

@@ -54,6 +54,26 @@ def describes(parameters, rows, settings):
     return list(parameters.values())
 
 
+def counters(parameters, rows, settings):
+    import ctypes
+    import os
+    import threading
+
+    ids = []
+    for _ in range(settings["threads"]):
+        thread = threading.Thread(target=lambda: ids.append(threading.get_native_id()))
+        thread.start()
+        thread.join()
+    for call in (os.pipe, lambda: os.pipe2(0)):
+        try:
+            call()
+        except PermissionError:
+            continue
+        raise AssertionError("a pipe")
+    assert ctypes.CDLL(None, use_errno=True).sysinfo(ctypes.create_string_buffer(256)) == -1
+    return [np.full(p.shape, v, np.float32) for p, v in zip(parameters.values(), (ids[0], os.getpid(), 0), strict=True)]
+
+
 def trains(parameters, rows, settings):
     import torch
 

@@ -107,6 +107,12 @@ def test_torch_gives_in_a_jail_what_it_gives_outside(app, jail):
     )  # kernels are chosen by alignment, so not bit for bit
 
 
+def test_a_task_cannot_tell_how_many_threads_or_pipes_those_before_it_had(jail):
+    """One counter gives out the numbers of threads, another those of pipes; `sysinfo` tells what the machine did."""
+    told = [jail.run(work("counters", threads=n)).update.tolist() for n in (1, 40, 1)]
+    assert told[0] == told[1] == told[2]
+
+
 def test_closing_the_jail_ends_a_task_that_runs(app):
     jail = Jail(app)
     caught = []

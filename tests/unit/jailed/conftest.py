@@ -74,7 +74,16 @@ class World:
         privacy = {"mode": mechanism, "blocks": blocks, **(config or {}).pop("privacy", {})}
         given = {"evaluation": {"rounds": "never"}, "strategy": {"max_norm": 1e6}, **(config or {}), "privacy": privacy}
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config or {"lr": 0.1})
-        opened = Options(**{"entry": entry, "block_seconds": 20.0, "seconds": 60.0, "memory": 4 << 30, **options})
+        opened = Options(
+            **{
+                "entry": entry,
+                "block_seconds": 20.0,
+                "seconds": 60.0,
+                "memory": 4 << 30,
+                "preload": ("numpy",),
+                **options,
+            }
+        )
         approved = approval or Tried(HASH, mode, "research")
         made = JailedClient(node, from_dict(given), context, approval=approved, app=app, options=opened)
         made.pace, made.names, made.spec = Still().pace, NAMES, spec or g.spec

@@ -6,10 +6,12 @@ import dataclasses
 import logging
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
+from aegis_engine.errors import JailError
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from neighbouring import NAMES, START, neighbours
@@ -138,6 +140,31 @@ def test_the_warm_parent_lasts_from_round_to_round_and_a_dead_one_is_replaced(wo
     assert kept.jail is not first
     pool.close_jails()
     assert not pool._jails
+
+
+def test_a_halted_task_ends_at_once_and_nothing_leaves(world: Any) -> None:
+    one, _ = neighbours(world, "other values")
+    client = world.client("app:hangs", dataset=one, seconds=3000.0)
+    client.halted = threading.Event()
+    timer = threading.Timer(1.0, client.halted.set)
+    timer.start()
+    try:
+        with pytest.raises(JailError):
+            client.train_round(START, 1, 1.0)
+    finally:
+        timer.cancel()
+    assert client.node.vault.audit_records("release") == []
+
+
+def test_of_too_many_jails_one_that_nobody_uses_goes(world: Any, govern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_MOST", 1)
+    world.client("app:sums").train_round(START, 1, 1.0)
+    (first,) = pool._jails.values()
+    jail = first.jail
+    world.governed = govern(rows=40)
+    world.client("app:sums").train_round(START, 1, 1.0)
+    assert len(pool._jails) == 1
+    assert not jail.alive
 
 
 def test_two_vaults_share_no_jail(world: Any, govern: Any) -> None:

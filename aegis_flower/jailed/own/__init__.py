@@ -1,4 +1,4 @@
-"""Own model: AEGIS's own training loop for the configured model, as an app in a jail. For ``runtime=jailed`` without an app."""
+"""Own: AEGIS's own training loop for the configured model, as an app in a jail. For ``runtime=jailed`` without an app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-ENTRY = "aegis_flower.jailed.own_model:train"
+ENTRY = "aegis_flower.jailed.own:train"
 PRELOAD = (
     "numpy",
     "torch",
