@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import APPS
+from neighbouring import APPS
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 

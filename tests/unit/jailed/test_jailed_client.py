@@ -269,7 +269,7 @@ def test_the_nodes_process_never_imports_torch(world: Any) -> None:
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from conftest import *
+from neighbouring import World
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
