@@ -5,7 +5,7 @@ import warnings
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from sklearnexample.task import (
+from sklearnexample.sklearn_task import (
     create_log_reg_and_instantiate_parameters,
     get_model_parameters,
     load_data,

@@ -4,8 +4,8 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from pytorchexample.task import Net, load_local_data
-from pytorchexample.task import train as train_fn
+from pytorchexample.torch_task import Net, load_local_data
+from pytorchexample.torch_task import train as train_fn
 
 app = ClientApp()
 
