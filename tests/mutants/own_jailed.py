@@ -28,10 +28,10 @@ JAILED = [
     ),
     Mutant(
         "J03 the sum of blocks is noised for one clip",
-        f"{NOISE}/session.rs",
+        f"{NOISE}/plan.rs",
         "            2.0 * self.clip\n",
         "            self.clip\n",
-        "blocks::tests::the_noise_of_blocks_is_that_of_twice_the_clip",
+        "the_noise_of_blocks_is_that_of_twice_the_clip",
         crate="aegis-noise",
     ),
     Mutant(
@@ -39,7 +39,7 @@ JAILED = [
         f"{NOISE}/session.rs",
         "    pub fn noise(&mut self, sums: &[f64]) -> Result<Vec<f32>, NoiseError> {\n        self.without_blocks()?;\n",
         "    pub fn noise(&mut self, sums: &[f64]) -> Result<Vec<f32>, NoiseError> {\n        self.spent.drawn = 1;\n",
-        "blocks::tests::a_session_of_blocks_gives_its_sum_once_and_with_noise",
+        "a_session_of_blocks_gives_its_sum_once_and_with_noise",
         crate="aegis-noise",
     ),
     Mutant(
@@ -47,7 +47,7 @@ JAILED = [
         f"{NOISE}/session.rs",
         "if self.spent.noised > 0 && self.blocks.is_some() {",
         "if self.spent.noised > 9 && self.blocks.is_some() {",
-        "blocks::tests::a_session_of_blocks_gives_its_sum_once_and_with_noise",
+        "a_session_of_blocks_gives_its_sum_once_and_with_noise",
         crate="aegis-noise",
     ),
     Mutant(
