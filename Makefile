@@ -21,7 +21,7 @@ FUZZ_RUNS ?= 10000000
 TEST_JOBS ?= 2
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: public-sets test-keras test-keras-jax test-keras-tensorflow test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
+.PHONY: public-sets test-keras test-keras-jax test-keras-tensorflow test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python test-suite bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -30,7 +30,17 @@ demo: setup ## set up, then run the quickstart: five hospitals, with and without
 	@echo "aegis: set-up done, the demo starts"
 	$(BIN)/aegis run experiment=quickstart compare=true
 
-test: setup test-rust lint test-python test-wheels ## set up and run every test
+# Deployments mostly wait, for processes to start and for the SuperLink to give up dead nodes: they run beside all the rest.
+define beside-deployments
+	@mkdir -p .cache
+	$(BIN)/pytest -q -m deployment --durations=10 >.cache/deployments.log 2>&1 & deployments=$$!; \
+		$(MAKE) --no-print-directory $(1); others=$$?; \
+		echo "the deployments go on; their log is .cache/deployments.log"; \
+		wait $$deployments; deployed=$$?; cat .cache/deployments.log; exit $$((others | deployed))
+endef
+
+test: setup ## set up and run every test
+	$(call beside-deployments,test-rust lint test-suite test-wheels)
 
 # Under a minute after `make setup`: no build, no clippy, no deployment, no federated run.
 check: ## what to run before a commit: formatters, ruff, mypy, fast tests
@@ -169,13 +179,11 @@ fuzz-vault: $(FUZZ) ## libFuzzer on what the vault reads from untrusted files
 fuzz-secagg: $(FUZZ) ## libFuzzer on the messages and both state machines of secure aggregation
 	$(call run-fuzz,secagg,codecs client server,-max_len=2048 -malloc_limit_mb=2)
 
-# Deployments mostly wait, for processes to start and for the SuperLink to give up dead nodes: they run beside the others.
 test-python: setup ## Python tests, deployments with real processes among them
-	@mkdir -p .cache
-	$(BIN)/pytest -q -m deployment --durations=10 >.cache/deployments.log 2>&1 & deployments=$$!; \
-		$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadfile --durations=60 -m "not deployment"; others=$$?; \
-		echo "the deployments go on; their log is .cache/deployments.log"; \
-		wait $$deployments; deployed=$$?; cat .cache/deployments.log; exit $$((others | deployed))
+	$(call beside-deployments,test-suite)
+
+test-suite: setup ## Python tests but for deployments
+	$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadfile --durations=60 -m "not deployment"
 
 bench-growth: setup ## what a vault costs at 10^2 to 10^5 objects, and many small files beside copy and fsync
 	$(BIN)/python benches/vault_growth.py

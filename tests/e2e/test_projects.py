@@ -1,4 +1,4 @@
-"""What `aegis init` makes runs as it is made: each template in this process, one by Ray, one on SuperLink and SuperNodes."""
+"""What `aegis init` makes runs as it is made: each template in this process, two by Ray, one on SuperLink and SuperNodes."""
 
 import os
 import subprocess
@@ -99,8 +99,9 @@ def test_a_project_trains_on_supernodes_with_the_plan_that_came_with_it(tmp_path
 
 @pytest.mark.deployment
 @pytest.mark.timeout(600)
-def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch):
-    made = projects.make(tmp_path / "clinics", projects.template("torch"))
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch, name):
+    made = projects.make(tmp_path / "clinics", projects.template(name))
     monkeypatch.chdir(made.folder)
     done = subprocess.run(
         [sys.executable, "-m", "aegis", "run", "runtime=ray", "data.clients=3", *QUICK, "hydra.run.dir=out"],
@@ -112,7 +113,7 @@ def test_a_project_trains_its_own_model_by_ray(tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with np.load(made.folder / "out" / "model.npz") as model:
-        assert model[model.files[0]].shape == FIRST["torch"]
+        assert model[model.files[0]].shape == FIRST[name]
     assert load_report(made.folder / "out").run.runtime == "ray"
 
 
