@@ -175,6 +175,21 @@ def _reply(out: Outgoing, message: Message, context: Context) -> Message:
     return Message(reply.to_content(), reply_to=message)
 
 
+def refuse(error: BaseException, message: Message, context: Context) -> Message:
+    """What is answered to a message that no app may see: the code of an error."""
+    nodes.current.set(None)
+    return _reply(_refused(error, message, context), message, context)
+
+
+def code_in(reply: Message) -> str:
+    """The code that a reply refuses with; empty where it answers."""
+    if reply.has_error():
+        found = _CODE.search(reply.error.reason or "")
+        return found[0] if found else UNKNOWN
+    said = wire.Reply.from_content(reply.content)
+    return said.code if said is not None else ""
+
+
 class DoorApp(ClientApp):
     """A Flower `ClientApp` whose handlers, those that are registered later included, answer through the door."""
 

@@ -171,6 +171,30 @@ class BadBundle(AegisError):
     code = "AEG-F002"
 
 
+class SuperNodeError(AegisError):
+    """The SuperNode's Runtime API cannot be reached, or does not answer as Flower's does."""
+
+    code = "AEG-O002"
+
+
+class TaskGone(SuperNodeError):
+    """The SuperNode no longer counts a task as this node's: its run ended, or the SuperNode was restarted."""
+
+    code = "AEG-O003"
+
+
+class NodePaused(AegisError):
+    """The node's operator has halted all use of its data."""
+
+    code = "AEG-O004"
+
+
+class Interrupted(AegisError):
+    """The node was restarted, or its task taken away, while it answered; the state before the message holds."""
+
+    code = "AEG-O005"
+
+
 class RunFailed(AegisError):
     """A run ended without a model."""
 
@@ -219,9 +243,11 @@ __all__ = [
     "DeviceMissing",
     "EvaluationsSpent",
     "GateFailed",
+    "Interrupted",
     "LedgerTampered",
     "ModelMismatch",
     "NodeError",
+    "NodePaused",
     "NotEnoughClients",
     "OutsideTerms",
     "PermitError",
@@ -235,6 +261,8 @@ __all__ = [
     "RunFailed",
     "SecAggError",
     "StaleState",
+    "SuperNodeError",
+    "TaskGone",
     "VaultError",
     "WrongVault",
 ]

@@ -17,13 +17,15 @@ from aegis_flower.node.node import Node
 _DOMAIN = "aegis/v2/secagg-state"
 _RECORD = "aegis.secagg"
 _NONCE = 16
+_NOT_ADVERTISED = "this node has not advertised keys in this run; the server must ask for them first"
 
 
 class Masker:
     """One node's side of the protocol in one run.
 
     The state lives in ``Context.state`` as a blob sealed by the vault, since each message may get a fresh process. How far
-    it has gone is remembered in the vault as well, so a state that somebody puts back is found.
+    it has gone is remembered in the vault as well, so a state that somebody puts back is found. A node that keeps its states
+    itself (`aegis_flower.node.states`) takes none from Flower and gives it none.
 
     Guarantees:
         - A masked input is made only from a `Release`.
@@ -51,10 +53,21 @@ class Masker:
             raise StaleState("the protocol state that Flower keeps for this node is damaged; start the run anew")
         return sealed
 
+    def _begun(self) -> bool:
+        """Whether this node has a state in this run."""
+        if self._node.states is not None:
+            return self._node.states.read(self._context.run_id, self._context.node_id) is not None
+        return self._sealed() is not None
+
     def _load(self) -> tuple[SecAggClient, bytes]:
+        if self._node.states is not None:
+            plain = self._node.states.read(self._context.run_id, self._context.node_id)
+            if plain is None:
+                raise SecAggError(_NOT_ADVERTISED)
+            return SecAggClient.from_bytes(plain[_NONCE:]), plain[:_NONCE]
         sealed = self._sealed()
         if sealed is None:
-            raise SecAggError("this node has not advertised keys in this run; the server must ask for them first")
+            raise SecAggError(_NOT_ADVERTISED)
         plain = self._node.vault.open_blob(_DOMAIN, self._aad, sealed)
         nonce, client = plain[:_NONCE], SecAggClient.from_bytes(plain[_NONCE:])
         if not self._memory.is_newest(nonce, client.answers):
@@ -65,6 +78,9 @@ class Masker:
         return client, nonce
 
     def _store(self, client: SecAggClient, nonce: bytes) -> None:
+        if self._node.states is not None:
+            self._node.states.keep(self._context.run_id, self._context.node_id, nonce + client.to_bytes())
+            return
         self._memory.advance(nonce, client.answers)  # first, so that a crash in between leaves a state that is refused
         sealed = self._node.vault.seal_blob(_DOMAIN, self._aad, nonce + client.to_bytes())
         self._context.state[_RECORD] = ConfigRecord({"of": self._aad.decode(), "sealed": sealed})
@@ -77,7 +93,7 @@ class Masker:
 
     def advertise(self) -> Outgoing:
         """The run's advert; the same one when asked twice."""
-        if self._sealed() is not None:
+        if self._begun():
             return Outgoing.protocol(self._load()[0], "advertise")
         config = self._node.config
         client = SecAggClient(

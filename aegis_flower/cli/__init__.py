@@ -9,7 +9,7 @@ from aegis_flower.cli import consent, data, model
 from aegis_flower.cli.init import init as init_command
 from aegis_flower.cli.init import init_help
 from aegis_flower.cli.operator import app as app_commands
-from aegis_flower.cli.operator import inbox
+from aegis_flower.cli.operator import inbox, node
 from aegis_flower.cli.operator.certs import certs_make
 from aegis_flower.cli.operator.deploy import deploy_init
 from aegis_flower.cli.operator.jail import jail_check
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         ("data", "Data sets of a vault: draft a schema, import, look, change terms, add rows, drop.", data.COMMANDS),
         ("consent", "What people allow and forbid.", consent.COMMANDS),
         ("model", "The models that runs left.", model.COMMANDS),
+        ("node", "The node: the trusted process beside a SuperNode.", node.COMMANDS),
         ("app", "Which apps may run on a node: look at them, approve, revoke.", app_commands.COMMANDS),
     ):
         group = typer.Typer(help=words, no_args_is_help=True, epilog=EXIT_CODES)

@@ -58,7 +58,9 @@ class Setting:
     told: bool = True
 
 
-def _text(says: str, otherwise: str, most: int = 4096) -> Setting:
+def text(says: str, otherwise: str, most: int = 4096) -> Setting:
+    """Printable text."""
+
     def fits(value: Any) -> bool:
         return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
 
@@ -66,14 +68,18 @@ def _text(says: str, otherwise: str, most: int = 4096) -> Setting:
     return Setting("text", wanted, fits, says, otherwise=otherwise)
 
 
-def _whole(least: int, most: int, default: int, says: str) -> Setting:
+def whole(least: int, most: int, default: int, says: str) -> Setting:
+    """A whole number within bounds."""
+
     def fits(value: Any) -> bool:
         return type(value) is int and least <= value <= most
 
     return Setting(f"{least} to {most}", f"a whole number from {least} to {most}", fits, says, default)
 
 
-def _number(most: float, otherwise: str, says: str) -> Setting:
+def number(most: float, otherwise: str, says: str) -> Setting:
+    """A number above 0."""
+
     def fits(value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value) and 0 < value <= most
 
@@ -87,7 +93,8 @@ def _number(most: float, otherwise: str, says: str) -> Setting:
     )
 
 
-def _flag(says: str) -> Setting:
+def flag(says: str) -> Setting:
+    """Yes or no."""
     return Setting("true, false", "true or false, without quotes", lambda v: isinstance(v, bool), says, default=False)
 
 
@@ -103,13 +110,14 @@ def _is_place(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(place, value) is not None and value.isprintable()
 
 
-def _is_hex_key(value: Any) -> bool:
+def is_hex_key(value: Any) -> bool:
+    """Whether it is 32 bytes in hexadecimal digits."""
     return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value) is not None
 
 
 # Every key that a node knows; an `aegis-` key that is not here is refused.
 KEYS: Final[dict[str, Setting]] = {
-    VAULT: _text("folder of the vault", "required"),
+    VAULT: text("folder of the vault", "required"),
     VAULT_ID: Setting(
         "UUID",
         "the id that `aegis vault init` printed; vault.json has it",
@@ -117,7 +125,7 @@ KEYS: Final[dict[str, Setting]] = {
         "the vault that must lie there; another one in its place is refused (AEG-N018)",
         otherwise="any",
     ),
-    KEY_FILE: _text(f"its key file, of 32 bytes, or in its place `{KEY}`", "required"),
+    KEY_FILE: text(f"its key file, of 32 bytes, or in its place `{KEY}`", "required"),
     KEY: Setting(
         "place",
         "the place of a key, never the key itself: env:NAME, command:PROGRAM ARGS, keyring:SERVICE/USER or pkcs11:MODULE:TOKEN "
@@ -127,39 +135,39 @@ KEYS: Final[dict[str, Setting]] = {
         "`keyring:SERVICE/USER`, `pkcs11:MODULE:TOKEN` (the PIN in `AEGIS_PIN`)",
         told=False,
     ),
-    DATASET: _text(
+    DATASET: text(
         "data set in the vault; rows to evaluate on are in `NAME.holdout`, if it has one",
         "`data.name` of the run",
         1024,
     ),
-    NAME: _text("name in audit records and in the report", "`node-<id>`", 128),
-    TRUST_SERVER: _flag(
+    NAME: text("name in audit records and in the report", "`node-<id>`", 128),
+    TRUST_SERVER: flag(
         "without a roster: take the server's word for who the other clients are. A node with neither does not start"
     ),
-    IDENTITY: _text(
+    IDENTITY: text(
         "file of the node's key (`aegis identity new`). This key and the next two: all three or none. The newest serial of "
         "the roster is kept in its folder, in `NAME.roster`",
         "none",
     ),
-    ROSTER: _text("file of the roster (`aegis roster sign`)", "none"),
-    ROSTER_SIGNER: Setting("64 hex digits", "64 hexadecimal digits", _is_hex_key, "the key that must have signed it"),
-    MIN_COHORT: _whole(2, 2**16, 3, "fewest clients this node masks with"),
-    MIN_THRESHOLD: _whole(2, 2**16, 2, "fewest shares that may unmask one client; the protocol's own bounds hold, too"),
-    MAX_NORM: _number(1e6, "the run's", "largest L2 norm of an update it releases"),
-    MAX_EVALUATIONS: _whole(
+    ROSTER: text("file of the roster (`aegis roster sign`)", "none"),
+    ROSTER_SIGNER: Setting("64 hex digits", "64 hexadecimal digits", is_hex_key, "the key that must have signed it"),
+    MIN_COHORT: whole(2, 2**16, 3, "fewest clients this node masks with"),
+    MIN_THRESHOLD: whole(2, 2**16, 2, "fewest shares that may unmask one client; the protocol's own bounds hold, too"),
+    MAX_NORM: number(1e6, "the run's", "largest L2 norm of an update it releases"),
+    MAX_EVALUATIONS: whole(
         0,
         10_000,
         1,
         "how often one run may evaluate on the held-out rows, if they are under differential privacy; the holdout's terms "
         "may say less",
     ),
-    COLLUDING_PERCENT: _whole(0, 100, 10, "share of the clients that may work with the server against this node"),
-    REQUIRE_COMMIT: _flag("masks only in rounds with the commit step"),
-    SAME_POLICY: _flag("takes part only with nodes whose data are under this node's own policy bundle"),
+    COLLUDING_PERCENT: whole(0, 100, 10, "share of the clients that may work with the server against this node"),
+    REQUIRE_COMMIT: flag("masks only in rounds with the commit step"),
+    SAME_POLICY: flag("takes part only with nodes whose data are under this node's own policy bundle"),
     FEATURES_SHA256: Setting(
         "64 hex digits",
         "64 hexadecimal digits, as `aegis data features PLAN` prints them",
-        _is_hex_key,
+        is_hex_key,
         "the feature plan that apps may read the data by (`aegis data features PLAN` prints its hash); another one, or none, is "
         "refused (AEG-N014)",
         otherwise="any",

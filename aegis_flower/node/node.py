@@ -24,6 +24,7 @@ from aegis_flower.errors import NodeError, WrongVault
 from aegis_flower.ledger import Ledger
 from aegis_flower.node.keys import DATASET, KEY, VAULT_ID
 from aegis_flower.node.settings import NodeConfig
+from aegis_flower.node.states import States
 
 log = logging.getLogger("aegis")
 HOLDOUT = ".holdout"
@@ -53,6 +54,7 @@ class Node:
                 f"{config.vault_id}: another vault was put in its place; find out who did, or correct the id"
             )
         self.engine = ComplianceEngine(self.vault)
+        self.states: States | None = States(self.vault) if _keeping.is_set() else None
         self._datasets = {str(entry["name"]): str(entry["id"]) for entry in self.vault.list()}
         others = [name for name in self._datasets if name.endswith(HOLDOUT)]
         if config.dataset in self._datasets and others and not self.has_holdout:
@@ -126,6 +128,15 @@ def _provider(config: NodeConfig) -> keys.KeyProvider:
         return keys.pkcs11(module, token, os.environ.get("AEGIS_PIN", ""))
     except (OSError, ValueError, ModuleNotFoundError) as error:
         raise NodeError(f"{KEY}: {error}") from None
+
+
+_keeping = threading.Event()  # whether nodes of this process keep their protocol states themselves
+
+
+def keep_states(on: bool = True) -> None:
+    """From now on nodes keep the protocol's states in their vaults and take none from Flower: in a process that is no app's."""
+    (_keeping.set if on else _keeping.clear)()
+    close_nodes()
 
 
 _open: dict[tuple[Path, Path, str | None], Node] = {}

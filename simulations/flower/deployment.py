@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,9 +38,14 @@ class NodeSpec:
 
     Attributes:
         node_config: what the node's operator tells every ClientApp on it (``Context.node_config``).
+        isolated: it starts no app itself (``--isolation process``): another process claims its tasks at
+            `Deployment.addresses`, as ``aegis node run`` does.
+        secret: file that whoever claims must know (``--superexec-auth-secret-file``).
     """
 
     node_config: Mapping[str, Value] = field(default_factory=dict)
+    isolated: bool = False
+    secret: Path | None = None
 
 
 class Deployment:
@@ -78,12 +83,15 @@ class Deployment:
         self.nodes = tuple(nodes)
         self.node_ids: list[int] = []
         """Flower's number of each node, in the order of ``nodes``; empty until they are online."""
+        self.addresses: list[str] = [""] * len(self.nodes)
+        """Where each node's Runtime API listens, once it is online."""
         self._tls = tls
         self._node_auth = node_auth
         self._startup_timeout = 30.0 + 10.0 * len(nodes) if startup_timeout is None else startup_timeout
         self._processes: Processes | None = None
         self._superlink: SuperLink | None = None
         self._supernodes: list[Process] = []
+        self._starts: list[Callable[[int], Process]] = []
 
     def __enter__(self) -> Self:
         """Starts everything and wait until all nodes are online."""
@@ -129,10 +137,11 @@ class Deployment:
 
         def at(index: int, port: int) -> Process:
             key = keys[index] if keys else None
+            self.addresses[index] = f"{HOST}:{port}"
             command = self._supernode_command(index, port, superlink.port, certificates, key)
             return processes.start(f"node-{index}", command)
 
-        starts = [partial(at, index) for index in range(len(self.nodes))]
+        starts = self._starts = [partial(at, index) for index in range(len(self.nodes))]
         self._supernodes = [start(free_port()) for start in starts]
         for index, (start, process) in enumerate(zip(starts, self._supernodes, strict=True)):
             self._supernodes[index] = processes.listen(start, _is_online, deadline, process)
@@ -146,6 +155,10 @@ class Deployment:
         command += ["--insecure"] if certificates is None else ["--root-certificates", str(certificates.ca)]
         if key is not None:
             command += ["--auth-supernode-private-key", str(key.private)]
+        if node.isolated:
+            command += ["--isolation", "process"]
+        if node.secret is not None:
+            command += ["--superexec-auth-secret-file", str(node.secret)]
         if node.node_config:
             # As a file: Flower splits the textual form at spaces and cannot carry a double quote in it.
             command += ["--node-config", toml_file(self.folder / f"node-{index}.toml", node.node_config)]
@@ -181,6 +194,22 @@ class Deployment:
         """Ends a SuperNode and the ClientApp in it by SIGKILL: it says goodbye to nobody."""
         if self._processes is not None:
             self._processes.kill(self._supernodes[node_index])
+
+    def start_again(self, node_index: int) -> None:
+        """Starts a killed SuperNode once more, with the same key and, if nobody took it, at the same port.
+
+        Raises:
+            DeploymentError: it is not online in time.
+        """
+        if self._processes is None:
+            raise DeploymentError("the deployment is not running: use it as a context manager, or call start() first")
+        start = self._starts[node_index]
+        first = self._supernodes[node_index]
+        first.log.rename(first.log.with_suffix(f".{first.popen.pid}.log"))
+        deadline = time.monotonic() + self._startup_timeout
+        process = start(int(self.addresses[node_index].rpartition(":")[2]))
+        self._supernodes[node_index] = self._processes.listen(start, _is_online, deadline, process)
+        self.node_ids[node_index] = _node_id(self._supernodes[node_index])
 
     def stop(self) -> None:
         """Ends all processes of the deployment; may be called again, and before `start`."""

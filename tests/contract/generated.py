@@ -21,6 +21,7 @@ from aegis_flower.configs.keys import Key, Within, keys, kind_name
 from aegis_flower.configs.schema import Groups
 from aegis_flower.node.keys import KEYS, Setting
 from aegis_flower.report import model
+from aegis_flower.service.keys import SERVICE_KEYS
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "aegis_flower" / "report.schema.json"
@@ -184,7 +185,16 @@ def _value(value: Any) -> str:
 
 def node_keys() -> str:
     """The table of the node config."""
-    rows = [(f"`{name}`", each.kind, _default(each), each.says) for name, each in KEYS.items()]
+    return _settings(KEYS)
+
+
+def service_keys() -> str:
+    """The table of what NODE.TOML has beside the node config."""
+    return _settings(SERVICE_KEYS)
+
+
+def _settings(keys: dict[str, Setting]) -> str:
+    rows = [(f"`{name}`", each.kind, _default(each), each.says) for name, each in keys.items()]
     return table(("key", "type", "default", "meaning"), rows)
 
 
@@ -195,6 +205,7 @@ def _default(setting: Setting) -> str:
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/REPORT.md", "report fields"): report_fields,
     ("docs/CONFIG.md", "node config"): node_keys,
+    ("docs/NODE.md", "node service"): service_keys,
     **{
         ("docs/CONFIG.md", f"config {group}".strip()): functools.partial(config_keys, group)
         for group in dict.fromkeys(key.path.rpartition(".")[0] for key in keys(Groups))

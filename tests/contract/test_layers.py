@@ -40,6 +40,7 @@ FLOORS = (
     {"door"},
     {"mask"},
     {"client"},
+    {"service"},
     {"strategies"},
     {"simulations.own_table"},
     {"simulations.inprocess", "simulations.provision", "simulations.flower"},
@@ -167,6 +168,44 @@ def test_nothing_imports_an_old_name() -> None:
     graph = arrows(rooms())
     users = {name for name, targets in graph.items() for old in ("config", "datasets") if old in targets}
     assert users == set()
+
+
+# Flower's modules that promise nothing to others. `test_flower_runtime.py` has all that the node's own file needs of them.
+PRIVATE = ("flwr.supercore", "flwr.supernode", "flwr.superlink", "flwr.proto")
+MAY_IMPORT_PRIVATE = {
+    "service.flower": "speaks the SuperNode's Runtime API",
+    "strategies.cohort": "Grid.get_nodes() gives NodeInfo, a message of the protocol, which Flower names nowhere else",
+    "simulations.inprocess": "a Grid of one process gives a Run and says for whom messages are made, as Flower's own does",
+}
+
+
+def imports_private(file: Path) -> bool:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return any(f"{name}.".startswith(f"{private}.") for name in names for private in PRIVATE)
+
+
+def test_flowers_private_modules_are_imported_where_the_list_says() -> None:
+    assert {name for name, file in rooms().items() if imports_private(file)} == MAY_IMPORT_PRIVATE.keys()
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("import flwr.supercore.run", True),
+        ("from flwr import supernode", True),
+        ("    from flwr.proto.node_pb2 import Node", True),
+        ("from flwr.app import Context", False),
+    ],
+)
+def test_the_check_sees_an_import_of_a_private_module(tmp_path: Path, line: str, seen: bool) -> None:
+    file = tmp_path / "one.py"
+    file.write_text(f"if True:\n    {line.strip()}\n")
+    assert imports_private(file) is seen
 
 
 def python_files() -> list[Path]:
