@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -112,8 +111,6 @@ def test_the_federation_comes_up_by_the_folders_own_commands(folder: Path, proce
     listed = json.loads(_flwr(f"{lines[2]} --format json", home).stdout)
     assert [one["status"] for one in listed["nodes"]] == ["online", "online"], listed
 
-    if importlib.util.find_spec("aegis_flower.service") is None:
-        return  # `aegis node` is not of this version
     services = [_start(processes, folder / f"node-{n}/systemd/aegis-node-{n}.service") for n in (1, 2)]
     for number, service in enumerate(services, 1):
         said = folder / f"node-{number}/node.toml"
