@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,8 +34,7 @@ def build(cfg: ModelConfig, spec: Spec, seed: int) -> nn.Module:
         )
     if plan is not None and plan.label.task == "next-token" and cfg.kind != "tokens":
         raise ConfigError("model.kind", f"{cfg.kind} says one thing of a row, and next-token asks after each place")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if cfg.kind == "logistic":
             layer = nn.Linear(spec.features, spec.classes)
             nn.init.zeros_(layer.weight)
@@ -66,6 +69,21 @@ def _tanh_cnn(spec: Spec) -> nn.Module:
     with torch.no_grad():
         flat = body(torch.zeros(1, spec.features)).shape[1]
     return nn.Sequential(*body, nn.Linear(flat, 32), nn.Tanh(), nn.Linear(32, spec.classes))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Whatever draws a start in this block draws it from `seed`: torch, numpy's legacy functions, Python's `random` (Keras)."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002 - what an app's model may draw from
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
 
 
 class Tokens(nn.Module):

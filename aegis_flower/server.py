@@ -96,10 +96,7 @@ def _drawn(cfg: Config, model: ModelFn | None) -> tuple[ArrayRecord, str | None]
     if model is None:
         start = models.build(cfg.model, features.spec_of(cfg.data), cfg.seed)
     else:
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(cfg.seed)
+        with models.seeded(cfg.seed):
             start = built(model, lambda: features.spec_of(cfg.data))
         if not is_torch(start):
             learner = learner_of(start, features.spec_of(cfg.data))

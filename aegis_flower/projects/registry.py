@@ -26,7 +26,7 @@ class Template:
         line: what it is, for ``aegis init --help``.
         data: the packaged data set that a project trains on without ``--data``; ``example`` writes a file of public rows into it.
         order: its place in lists.
-        needs: modules that must be installed.
+        needs: modules that must be installed; of ``a or b`` one of the two.
         extra: the extra of aegis-flower that installs them.
     """
 
@@ -37,14 +37,18 @@ class Template:
     needs: tuple[str, ...] = ()
     extra: str = ""
 
+    @property
+    def lacking(self) -> list[str]:
+        """What of `needs` is not installed."""
+        return [one for one in self.needs if not any(importlib.util.find_spec(name) for name in one.split(" or "))]
+
     def check(self) -> None:
         """Refuses to make a project that could not run.
 
         Raises:
             ConfigError: a module is not installed; says what to install.
         """
-        lacking = [module for module in self.needs if importlib.util.find_spec(module) is None]
-        if lacking:
+        if lacking := self.lacking:
             how = f"aegis-flower[{self.extra}]" if self.extra else " ".join(lacking)
             raise ConfigError("--template", f"{self.name} needs {', '.join(lacking)}: pip install '{how}'")
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ FIRST = {
 
 @pytest.mark.parametrize("name", list(projects.templates()))
 def test_a_new_project_runs_as_made_and_its_model_comes_back(aegis, tmp_path, name):
-    if lacking := [module for module in projects.templates()[name].needs if find_spec(module) is None]:
+    if lacking := projects.templates()[name].lacking:
         pytest.skip(f"{', '.join(lacking)} is not installed; `make test-keras` brings Keras")
     made = aegis("init", f"my_{name}", "--template", name)
     assert made.returncode == 0, made.stderr

@@ -1,5 +1,6 @@
 """New projects and `aegis.toml`: what a hurried user does wrong is said before anything is written."""
 
+import dataclasses
 import sys
 import tomllib
 from pathlib import Path
@@ -118,6 +119,9 @@ def test_a_template_is_one_folder_and_says_what_it_needs(tmp_path):
         (tmp_path / name / "template.toml").write_text(f'line = "{name}"\ndata = "digits"\n{more}')
     assert list(projects.templates(tmp_path)) == ["lacking", "mine"]
     assert projects.template("mine", tmp_path).line == "mine"
+    either = projects.templates(tmp_path)["mine"]
+    assert dataclasses.replace(either, needs=("no_such_module or json",)).lacking == []
+    assert dataclasses.replace(either, needs=("no_such_module or nor_this",)).lacking == ["no_such_module or nor_this"]
     with pytest.raises(ConfigError, match=r"needs no_such_module: pip install 'aegis-flower\[keras\]'"):
         projects.template("lacking", tmp_path)
     with pytest.raises(ConfigError, match="did you mean mine"):

@@ -17,12 +17,14 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="Keras is in no lock; `make test-keras` brings it")
 
 from aegis_engine import Rng  # noqa: E402
+from aegis_flower import compose  # noqa: E402
 from aegis_flower import train as training  # noqa: E402
 from aegis_flower.configs import PrivacyConfig  # noqa: E402
 from aegis_flower.data import Spec  # noqa: E402
 from aegis_flower.errors import AppError  # noqa: E402
 from aegis_flower.learners import Jax, Keras, PerRecord, Settings, learner_of, probe, rounds  # noqa: E402
 from aegis_flower.mechanism import without_noise  # noqa: E402
+from aegis_flower.server import initial_arrays  # noqa: E402
 
 SPEC = Spec({"x": 3}, "y", 2)
 BACKEND = keras.backend.backend()
@@ -216,3 +218,13 @@ def test_the_loss_of_a_compiled_model_is_taken_row_by_row() -> None:
     losses = compiled.losses(compiled.outputs(x), y)
     assert np.allclose(losses, plain.losses(plain.outputs(x), y), atol=1e-4)
     probe.probe(lambda: learner_of(layers(), SPEC), SPEC, mode="example", features=3, label_width=1)
+
+
+def test_the_start_of_a_run_is_that_of_its_seed() -> None:
+    def drawn(seed: int) -> list[Any]:
+        cfg = compose(overrides=[f"seed={seed}"])
+        return [a.numpy() for a in initial_arrays(cfg, layers).values()]
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
