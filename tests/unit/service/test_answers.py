@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asked import RUN, ask, ask_anew, content_of, given
 from by_hand import code_heard
+from one_message import RUN, ask, ask_anew, content_of, given
 
 from aegis_engine import SecAggPlan, SecAggServer, audit_read
 from aegis_flower import wire

@@ -13,7 +13,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from asked import content_of
+from one_message import content_of
 from supernodes import Served, served
 
 from aegis_engine import audit_read, audit_verify
