@@ -11,6 +11,7 @@ from aegis_flower.cli.init import init_help
 from aegis_flower.cli.operator import app as app_commands
 from aegis_flower.cli.operator import inbox, node
 from aegis_flower.cli.operator.certs import certs_make
+from aegis_flower.cli.operator.deploy import deploy_init
 from aegis_flower.cli.operator.jail import jail_check
 from aegis_flower.cli.privacy import privacy_show
 from aegis_flower.cli.report import report_open, report_show
@@ -60,6 +61,11 @@ def register(app: typer.Typer) -> None:
     certs = typer.Typer(help="Certificates and node keys for a deployment on your own machines.", no_args_is_help=True)
     certs.command("make")(certs_make)
     app.add_typer(certs, name="certs")
+    deploy = typer.Typer(help="A federation on machines of your own.", no_args_is_help=True, epilog=EXIT_CODES)
+    # With a callback, one command alone stays a word of the command line.
+    deploy.callback()(lambda: None)
+    deploy.command("init")(deploy_init)
+    app.add_typer(deploy, name="deploy")
     jail = typer.Typer(help="Running an app that nobody trusts.", no_args_is_help=True, epilog=EXIT_CODES)
     jail.command("check")(jail_check)
     app.add_typer(jail, name="jail")

@@ -51,7 +51,7 @@ FLOORS = (
     {"tracking"},
     {"server_app", "inference"},
     {"experiment"},
-    {"sweep", "simulations.submit"},
+    {"sweep", "simulations.submit", "deploy"},
     {"cli"},
     {"kit"},
 )

@@ -5,90 +5,24 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import uvicorn
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.supercore.constant import TaskType
-from flwr.supercore.fab import Fab
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode.main import create_app
-from flwr.supernode.nodestate import NodeState, NodeStateFactory
+from supernodes import NODE, RUN, Served, served
 
 from aegis_flower.errors import SuperNodeError, TaskGone
 from aegis_flower.service.flower import Claim, SuperNode, of_stub, stub
 
-RUN, NODE, FAB = 11, 22, b"a bundle's bytes"
+FAB = b"a bundle's bytes"
 HASH = hashlib.sha256(FAB).hexdigest()
 CONTENT = {"arrays": ArrayRecord({"w": Array(np.arange(6, dtype=np.float32))}), "c": ConfigRecord({"round": 1})}
 
 
-class Served:
-    """A SuperNode without its link: the server, and the state behind it."""
-
-    def __init__(self, secret: bytes | None = None) -> None:
-        store = ObjectStoreFactory()
-        factory = NodeStateFactory(objectstore_factory=store)
-        self.state: NodeState = factory.state()
-        self.store = store.store()
-        self.state.set_node_id(NODE)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        app = create_app(state_factory=factory, superexec_auth_secret=secret)
-        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="warning"))
-        self._thread = threading.Thread(target=self.server.run, daemon=True)
-        self._thread.start()
-        until = time.monotonic() + 60
-        while not self.server.started:
-            assert time.monotonic() < until
-            time.sleep(0.02)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def put(self) -> Message:
-        """A message for the node, as the link would put it there."""
-        context = Context(RUN, NODE, {"theirs": 1}, RecordDict({"s": ConfigRecord({"theirs": 1})}), {"lr": 0.5})
-        run = Run.create_empty(RUN)
-        run.fab_hash = HASH
-        self.state.set_run_series_context(run.series_id, context)
-        self.state.store_run(run)
-        self.state.store_fab(Fab(HASH, FAB, {}))
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN, SUPERLINK_NODE_ID
-        message = Message(RecordDict(dict(CONTENT)), dst_node_id=NODE, message_type="query.aegis_share")
-        message.metadata.__dict__["_message_id"] = message.object_id
-        assert self.state.create_task(task_type=TaskType.CLIENT_APP, run_id=RUN, fab_hash=HASH) is not None
-        self.store.preregister(RUN, get_object_tree(message))
-        for name, each in get_all_nested_objects(message).items():
-            self.store.put(name, each.deflate())
-        self.state.store_message(message)
-        return message
-
-    def replies(self) -> list[Message]:
-        return list(self.state.get_messages_legacy(is_reply=True))
-
-    def close(self) -> None:
-        self.server.should_exit = True
-        self._thread.join(30)
-
-
-@contextmanager
-def served(secret: bytes | None = None) -> Iterator[Served]:
-    one = Served(secret)
-    try:
-        yield one
-    finally:
-        one.close()
+def put(node: Served) -> Message:
+    return node.put(RecordDict(dict(CONTENT)), "query.aegis_share", FAB, {"lr": 0.5})
 
 
 @pytest.fixture
@@ -98,7 +32,7 @@ def node() -> Iterator[Served]:
 
 
 def test_a_task_is_claimed_answered_and_done_without_a_process_of_flowers(node: Served) -> None:
-    sent = node.put()
+    sent = put(node)
     us = SuperNode(node.address)
     claim = us.acquire()
     assert claim is not None
@@ -127,7 +61,7 @@ def test_a_task_is_claimed_answered_and_done_without_a_process_of_flowers(node: 
 
 def test_a_wrong_or_missing_secret_gets_no_task_and_the_right_one_does() -> None:
     with served(b"right") as node:
-        node.put()
+        put(node)
         for wrong in (None, b"wrong"):
             with pytest.raises(SuperNodeError, match="aegis-supernode-secret"):
                 SuperNode(node.address, wrong).acquire()
@@ -137,7 +71,7 @@ def test_a_wrong_or_missing_secret_gets_no_task_and_the_right_one_does() -> None
 
 
 def test_a_probe_claims_nothing(node: Served) -> None:
-    node.put()
+    put(node)
     us = SuperNode(node.address)
     us.probe()
     assert us.acquire() is not None
@@ -177,13 +111,13 @@ def test_no_proxy_of_the_environment_sees_a_token_or_a_message(node: Served, mon
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    node.put()
+    put(node)
     assert SuperNode(node.address).acquire() is not None
 
 
 def test_the_end_of_a_task_is_noticed_while_it_is_worked_on(node: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegis_flower.service.flower.BEAT", 0.05)
-    node.put()
+    put(node)
     us = SuperNode(node.address)
     claim = us.acquire()
     assert claim is not None
@@ -196,7 +130,7 @@ def test_the_end_of_a_task_is_noticed_while_it_is_worked_on(node: Served, monkey
 
 
 def test_a_message_is_answered_with_an_error_from_what_was_kept_of_it(node: Served) -> None:
-    node.put()
+    put(node)
     us = SuperNode(node.address)
     claim = us.acquire()
     assert claim is not None
@@ -216,7 +150,7 @@ def test_a_message_is_answered_with_an_error_from_what_was_kept_of_it(node: Serv
 
 
 def test_a_task_that_was_claimed_and_never_started_can_still_be_answered(node: Served) -> None:
-    sent = node.put()
+    sent = put(node)
     us = SuperNode(node.address)
     claim = us.acquire()
     assert claim is not None

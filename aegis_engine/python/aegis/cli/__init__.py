@@ -58,7 +58,21 @@ COMMANDS: Final[tuple[tuple[str, str, Callable[..., None], str | None], ...]] = 
     ("", "doctor", doctor.doctor, None),
 )
 
-PLUGIN = ("data", "consent", "model", "run", "privacy", "report", "init", "certs", "jail", "app", "inbox", "node")
+PLUGIN = (
+    "data",
+    "consent",
+    "model",
+    "run",
+    "privacy",
+    "report",
+    "init",
+    "certs",
+    "jail",
+    "app",
+    "inbox",
+    "deploy",
+    "node",
+)
 
 
 def _typer(help_text: str, name: str | None = None) -> typer.Typer:
