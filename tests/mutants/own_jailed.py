@@ -116,8 +116,8 @@ JAILED = [
     Mutant(
         "J15 the budget is charged after the rows are read",
         CLIENT,
-        "        with jail_of(self._place) as jail:\n",
-        "        with jail_of(self._place) as jail:\n            rows.read(self.node.vault, permit, self.spec)\n",
+        "        with jail_of(self._place, self.halted) as jail:\n",
+        "        with jail_of(self._place, self.halted) as jail:\n            rows.read(self.node.vault, permit, self.spec)\n",
         f"{UNIT}/jailed/test_jailed_client.py::test_a_refused_budget_reads_nothing_and_runs_nothing",
     ),
 ]
