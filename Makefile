@@ -21,7 +21,7 @@ FUZZ_RUNS ?= 10000000
 TEST_JOBS ?= 2
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
-.PHONY: public-sets test-keras test-keras-jax test-keras-tensorflow test-redteam bench-jail check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python test-suite bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
+.PHONY: public-sets test-keras test-keras-jax test-keras-tensorflow test-redteam bench-jail bench-jailed check generated docs test-matrix test-hostile miri fuzz fuzz-vault fuzz-secagg test-crash test-mutants help demo test setup deny bench-vault bench-growth lint test-rust test-python test-suite bench-sim bench-secagg bench-startup bench-data bench-first-model wheels test-wheels clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -150,6 +150,9 @@ test-redteam: setup ## every hostile app in the whole jail, in none, with each l
 
 public-sets: setup ## public data sets of every kind, by commands alone, with and without DP; renews the table of docs/public-sets.md (15 minutes)
 	$(BIN)/python tests/public_sets/public_page.py docs/public-sets.md
+
+bench-jailed: setup ## accuracy of jailed apps on two tables, with DP beside without
+	$(BIN)/python benches/jailed.py
 
 bench-jail: setup ## start of a task, training in a jail beside outside
 	$(BIN)/python benches/jail.py

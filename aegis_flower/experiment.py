@@ -182,6 +182,10 @@ def _check_runtime(cfg: Config) -> None:
             "evaluation.rounds",
             "nothing counts held-out rows in a jail; take never, and measure on public rows of the server (evaluation.server)",
         )
+    if jailed:
+        from aegis_flower.jailed.pool import confined
+
+        confined()
     if cfg.runtime.app is not None and not jailed:
         raise ConfigError("runtime.app", "is for runtime=jailed; `aegis run --app` or `flwr run` take apps elsewhere")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from aegis_engine.errors import JailError
 
-from aegis_flower.jail import Jail
+from aegis_flower.jail import Jail, Work
 
 _MOST = 16  # jails that are kept; each has a warm parent
 _LOOK = 0.1  # seconds from one look at whether a task is to end to the next
@@ -118,6 +120,16 @@ def _watched(jail: Jail, halted: threading.Event | None) -> Iterator[None]:
 
 def _started(make: Callable[[], Jail]) -> Jail:
     return _starter.submit(make).result()
+
+
+def confined() -> None:
+    """One task that does nothing, so that a machine without a layer is found before anything is made or charged.
+
+    Raises:
+        JailError: names the layer, and what the kernel said.
+    """
+    with tempfile.TemporaryDirectory(prefix="aegis-jail-") as folder, Jail(folder) as jail:
+        jail.run(Work("os:getpid", {"w": np.zeros(1, np.float32)}))  # it fails, but where it was confined
 
 
 def close_jails(app: Path | None = None) -> None:

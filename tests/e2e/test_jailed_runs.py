@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aegis_engine.errors import JailError
 
 from aegis_flower import compose, run_experiment
 from aegis_flower.errors import ConfigError
@@ -68,6 +69,18 @@ def test_a_federation_of_jailed_clients_learns_under_masks_and_the_report_says_h
         assert (client.unit, client.neighbouring, client.audit.verified) == (unit, "replace_one", True)
         assert (mechanism.kind, mechanism.steps, mechanism.blocks) == (mode, 2, 4 if mode == "blocks" else 0)
     assert report.results.public_metrics["accuracy"] > 0.75  # 0.63 by the larger class
+
+
+def test_a_machine_without_a_layer_says_which_before_vaults_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise JailError("the kernel gives no Landlock", "AEG-J001")
+
+    monkeypatch.setattr("aegis_flower.jailed.pool.Jail", none)
+    with pytest.raises(JailError, match="Landlock"):
+        ran(tmp_path, "privacy=blocks")
+    assert not list((tmp_path / "run").glob("vaults/*"))
 
 
 @pytest.mark.parametrize(
