@@ -29,11 +29,12 @@ def sklearn(parameters, rows, settings):
 
     classes = np.arange(settings["classes"])
     model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=settings["rate"], alpha=0.0, random_state=0)
-    model.partial_fit(rows["x"][:1], rows["y"][:1], classes=classes)
+    x = rows["x"].astype(np.float64)
+    model.partial_fit(x[:1], rows["y"][:1], classes=classes)
     w, b = (np.array(p, np.float64) for p in parameters.values())
     model.coef_, model.intercept_ = (w, b) if len(classes) > 2 else (w[1:], b[1:])
     for _ in range(settings["epochs"]):
-        model.partial_fit(rows["x"], rows["y"])
+        model.partial_fit(x, rows["y"])
     if len(classes) > 2:
         return [model.coef_, model.intercept_]
     return [np.concatenate([w[:1], model.coef_]), np.concatenate([b[:1], model.intercept_])]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from aegis_engine.tables import Csv
 
+from aegis_engine import ComplianceEngine, Request, Vault
+from aegis_flower.data import Spec
 from aegis_flower.errors import DataMismatch
+from aegis_flower.ingest import Terms
 from aegis_flower.jail import Ended
 from aegis_flower.jail.inputs import Work
-from aegis_flower.jailed import rows
+from aegis_flower.jailed import blocks, rows
 from aegis_flower.jailed.pool import jail_of
 
 
@@ -101,6 +107,34 @@ def test_cleared_rows_hold_nothing() -> None:
     found = columns(table(gaps=False))
     rows.clear(found)
     assert not any(np.asarray(v if v.dtype.kind != "U" else v != "").any() for v in found.values())
+
+
+def test_a_governed_table_is_read_under_its_permit_texts_and_gaps_too(tmp_path: Path) -> None:
+    """Rows of people who withdrew, and columns that the permit does not open, are not among them."""
+    vault = Vault.create(tmp_path / "vault", bytes(range(32)))
+    vault.govern("core")
+    lines = [f"{i if i % 4 else ''},{('north', 'ü')[i % 2]},no" for i in range(100)]
+    (tmp_path / "p.csv").write_text("\n".join(["age,ward,private", *lines]) + "\n")
+    people = [f"person-{i // 2}" for i in range(100)]
+    dataset = vault.store_table(
+        tmp_path / "p.csv",
+        subjects=people,
+        classes=[("consent", int(time()) // 86400 + 9, False)],
+        facts=Terms(purposes=["research"]).facts(["age", "ward", "private"], "p", "train"),
+        name="p",
+        csv=Csv(types={"age": "i64", "ward": "text", "private": "text"}),
+    )
+    vault.consent_grant_many(sorted(set(people)), "research")
+    vault.consent_withdraw("person-0", "research")
+    asked = Request(action="train", purpose="research", columns=["age", "ward"])
+    permit = ComplianceEngine(vault).authorize(str(dataset), asked)
+    found = rows.read(vault, permit, Spec({"age": 1}, "ward", 2))
+    assert set(found) == {"age", "age.missing", "ward", "ward.missing"}
+    assert found["age"].tolist() == [i if i % 4 else 0 for i in range(2, 100)]
+    assert found["age.missing"].tolist() == [i % 4 == 0 for i in range(2, 100)]
+    assert found["ward"].tolist() == [("north", "ü")[i % 2] for i in range(2, 100)]
+    places = blocks.places(vault, permit, 5)
+    assert sorted(np.concatenate(places).tolist()) == list(range(98))
 
 
 def test_a_vaults_rows_are_read_column_by_column(world: Any) -> None:
