@@ -152,7 +152,7 @@ public-sets: setup ## public data sets of every kind, by commands alone, with an
 	$(BIN)/python tests/public_sets/public_page.py docs/public-sets.md
 
 bench-jailed: setup ## accuracy of jailed apps on two tables, with DP beside without
-	$(BIN)/python benches/jailed.py
+	$(BIN)/python benches/jailed/accuracy.py
 
 bench-jail: setup ## start of a task, training in a jail beside outside
 	$(BIN)/python benches/jail.py

@@ -1,6 +1,6 @@
 """Apps in jails on two real tables: accuracy with DP beside the same without, for torch and scikit-learn, in `any` and `blocks`.
 
-    python benches/jailed.py [--rounds 5] [--epsilon 8] [--seconds 2]
+    python benches/jailed/accuracy.py [--rounds 5] [--epsilon 8] [--seconds 2]
 
 One node has all rows of a table, one row a person. The tasks run in a real jail. Clip and noise are those of the engine's
 mechanism, drawn by numpy, as only accuracy is measured here. ε is per node in `any`, per person in `blocks`. Without DP: the
