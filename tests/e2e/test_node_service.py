@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -119,4 +118,53 @@ def test_an_app_that_nobody_approved_is_refused_by_its_code_and_waits_in_the_inb
             inbox = services.control(index).file("inbox")
             assert len(list(inbox.glob("*.json"))) == 1
             assert not services.control(index).file("apps").exists(), "nothing of the bundle was unpacked"
-    time.sleep(0)
+
+
+@pytest.mark.deployment
+@pytest.mark.timeout(1000)
+def test_a_supernode_killed_in_mid_run_and_one_with_its_node_come_back_as_the_same_nodes(tmp_path):
+    overrides = _overrides()
+    cfg = compose("quickstart", overrides)
+    nodes = provision(cfg, tmp_path / "vaults")
+    with (
+        Deployment(
+            tmp_path / "deployment",
+            [NodeSpec({}, isolated=True)] * 3,
+            tls=True,
+            node_auth=True,
+            startup_timeout=240,
+        ) as deployment,
+        Services(tmp_path / "services", [n.node_config for n in nodes]) as services,
+    ):
+        services.desk.approve(built(QUICKSTART, tmp_path / "fab"), mode="recipe", purpose=cfg.policy.purpose, days=1)
+        for index in range(3):
+            services.write(index, deployment.addresses[index])
+            services.start(index)
+        for index in range(3):
+            wait(lambda index=index: services.lines(index, "supernode-reached"), 120, f"node {index} is up")
+        before = list(deployment.node_ids)
+
+        thread, results = _run(deployment, tmp_path, overrides)
+        wait(lambda: services.lines(1, "release") and services.lines(2, "release"), 500, "two nodes released an update")
+        deployment.kill(1)
+        deployment.kill(2)
+        services.kill(2)
+        for index in (1, 2):
+            deployment.start_again(index)
+            services.write(index, deployment.addresses[index])
+        services.kill(1)  # its address may be another one now
+        for index in (1, 2):
+            services.start(index)
+        thread.join(720)
+        assert results, "the run has not ended"
+        assert results[0].ok, results[0].log[-3000:]
+        assert deployment.node_ids == before, "a node is its key"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["run"]["status"] == "finished"
+    participants = [len(r["participants"]) for r in report["rounds"]]
+    assert participants[-1] == 3, participants
+    for index in range(3):
+        node = Node(read(services.file(index)).node_config(cfg))
+        audit_verify(str(Path(node.vault.path) / "audit"))
+        rounds = [e["round"] for e in node.ledger.entries() if e["kind"] == "reserve"]
+        assert sorted(rounds) == sorted(set(rounds)), "no round was charged twice"
