@@ -198,8 +198,8 @@ class Deployment:
             self._processes.kill(self._supernodes[node_index])
 
     def start_again(self, node_index: int) -> None:
-        """Starts a killed SuperNode once more, with the same key and, if nobody took it, at the same port. A SuperLink lets a key in
-        again once it has noticed that the node is gone: until then it is tried anew, as a supervisor would.
+        """Starts a killed SuperNode once more, with the same key and, if nobody took it, at the same port. A SuperLink lets a key
+        in again once it has noticed that the node is gone: until then it is tried anew, as a supervisor would.
 
         Raises:
             DeploymentError: it is not online in time.
