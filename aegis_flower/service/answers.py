@@ -182,4 +182,10 @@ def _run(frozen: tuple[tuple[str, str], ...]) -> _Run:
         if _OVERRIDE.fullmatch(word) is None or word.startswith("hydra"):
             raise ConfigError(OVERRIDES, f"{word[:80]!r} is no KEY=VALUE of an experiment, and a node takes no others")
     cfg = from_run_config(given)[0]
+    for name in cfg.evaluation.metrics or ():
+        if "." in name:
+            raise ConfigError(
+                "evaluation.metrics",
+                f"{name!r:.80} would be imported into the node's own process; name a metric that AEGIS has",
+            )
     return _Run(cfg, aegis_client_app(config=cfg))
