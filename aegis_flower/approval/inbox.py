@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ MOST_BYTES: Final = 100 << 20  # of bundles
 _CONFIG_MAX: Final = 64 << 10
 _NOTE_MAX: Final = 256 << 10
 _IDS: Final = 2**64
+_OLD: Final = 30 * 86_400  # seconds; a run that has waited longer makes room where there is none
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Inbox:
 
     Guarantees:
         - It never holds more than `MOST_RUNS` runs and `MOST_BYTES` bytes of bundles, whatever a server sends. What came first
-          stays; what finds no room is not recorded, and is refused like everything that is not approved.
+          stays for 30 days; what finds no room is not recorded, and is refused like everything that is not approved.
         - To ask twice is to ask once.
 
     Args:
@@ -73,6 +74,8 @@ class Inbox:
         with self._locks.locked():
             if note.exists():
                 return True
+            if len(self._notes()) >= MOST_RUNS:
+                self._take_away(one for one in self._notes() if one.stat().st_mtime < time.time() - _OLD)
             notes = self._notes()
             target = self.folder / f"{fab_hash}.fab"
             size = 0 if target.exists() else len(fab)
@@ -120,13 +123,21 @@ class Inbox:
     def drop(self, run_id: int | None = None) -> int:
         """Forgets a run, or all; gives their number. A bundle goes with its last run."""
         with self._locks.locked():
-            gone = [file for file in self._notes() if run_id is None or file.name.startswith(f"{run_id}-")]
-            for file in gone:
-                file.unlink(missing_ok=True)
-            used = {file.stem.partition("-")[2] for file in self._notes()}
-            for fab in self.folder.glob("*.fab"):
-                if fab.stem not in used:
-                    fab.unlink(missing_ok=True)
+            return self._take_away(f for f in self._notes() if run_id is None or f.name.startswith(f"{run_id}-"))
+
+    def decided(self, fab_hash: str) -> int:
+        """Forgets the runs of an app that was decided on; gives their number. One that still waits asks again."""
+        with self._locks.locked():
+            return self._take_away(file for file in self._notes() if file.stem.partition("-")[2] == fab_hash)
+
+    def _take_away(self, notes: Iterable[Path]) -> int:
+        gone = list(notes)
+        for file in gone:
+            file.unlink(missing_ok=True)
+        used = {file.stem.partition("-")[2] for file in self._notes()}
+        for fab in self.folder.glob("*.fab"):
+            if fab.stem not in used:
+                fab.unlink(missing_ok=True)
         return len(gone)
 
     def _notes(self) -> list[Path]:

@@ -41,3 +41,14 @@ def test_clients_and_strategies_work_with_the_oldest_flower() -> None:
     tests = ["tests/unit/client/test_client_app.py", "tests/unit/strategies/test_hostile_replies.py"]
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.skipif(not OLDEST.is_dir(), reason="`make setup` installs the oldest Flower into .cache/oldest")
+def test_an_apps_folder_has_one_hash_with_the_oldest_and_the_newest_flower() -> None:
+    command = ("-m", "aegis", "app", "inspect", "simulations/quickstart", "--json")
+    newest = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+    oldest = run(*command)
+    assert oldest.returncode == newest.returncode == 0, oldest.stderr + newest.stderr
+    assert oldest.stdout == newest.stdout

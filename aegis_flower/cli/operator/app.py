@@ -150,7 +150,7 @@ def app_approve(
 
     A later approval for the same app, data set and purpose takes the place of the earlier one.
     """
-    from aegis_flower.approval import MODES, read
+    from aegis_flower.approval import MODES, Inbox, read
     from aegis_flower.approval.asks import asks
     from aegis_flower.approval.difference import difference
 
@@ -174,7 +174,10 @@ def app_approve(
         given = desk.approve(fab, mode=mode, purpose=purpose, days=days, dataset=dataset)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    show({**vars(given), "folder": str(folder)}, [f"approved {_line(given)}"], as_json)
+    lines = [f"approved {_line(given)}"]
+    if inbox is not None:
+        lines.append(f"{Inbox(inbox).decided(given.fab_hash)} runs of it no longer wait in {inbox}")
+    show({**vars(given), "folder": str(folder)}, lines, as_json)
 
 
 def app_revoke(

@@ -134,7 +134,9 @@ def test_the_inbox_lists_shows_approves_and_forgets(world: World, fab: bytes, la
     inbox = tmp_path / "inbox"
     assert "no run waits" in aegis("inbox", inbox).output
     Inbox(inbox).ask(7, read(fab).fab_hash, fab, {"aegis-overrides": "policy.purpose=audit"})
-    assert approve(world, read(fab).fab_hash, "--inbox", inbox, "--yes").exit_code == 0
+    assert "1 runs of it no longer wait" in approve(world, read(fab).fab_hash, "--inbox", inbox, "--yes").output
+    assert "no run waits" in aegis("inbox", inbox).output
+    Inbox(inbox).ask(7, read(fab).fab_hash, fab, {"aegis-overrides": "policy.purpose=audit"})
     Inbox(inbox).ask(8, read(later_fab).fab_hash, later_fab, {})
     listed = aegis("inbox", inbox).output
     assert "run 7, waiting" in listed

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -272,3 +275,59 @@ def test_a_list_that_did_not_change_is_not_read_again(
     world.desk.revoke(app, now=NOW)
     assert not node.still(found, NOW)
     assert len(reads) == 2
+
+
+# -- an end at each step of the node ----------------------------------------------------------------------------------------
+
+KILLED = """
+import os, pathlib, signal, sys
+left = int(sys.argv[5])
+def counted(real):
+    def call(*given, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **named)
+    return call
+from aegis_flower.approval import Approvals
+from aegis_flower.errors import AppNotApproved
+node = Approvals(pathlib.Path(sys.argv[1]), bytes.fromhex(sys.argv[2]), pathlib.Path(sys.argv[3]))
+for module, names in ((os, ("fsync", "replace", "open", "close")), (pathlib.Path, ("open", "replace", "unlink"))):
+    for name in names:
+        setattr(module, name, counted(getattr(module, name)))
+try:
+    node.find(sys.argv[4], "patients", "research", float(sys.argv[6]))
+    print("allowed", flush=True)
+except AppNotApproved:
+    print("refused", flush=True)
+"""
+
+
+def test_a_node_that_ends_at_any_step_has_answered_nothing_that_is_undone(tmp_path: Path, fab: bytes) -> None:
+    """Whatever it said before it was killed still holds when an attacker puts the older list back for its next start."""
+    world = World(tmp_path)
+    app = world.approve(fab)
+    old = world.list.read_bytes()
+    world.desk.revoke(app, now=NOW)
+    new = world.list.read_bytes()
+    for step in range(1, 200):
+        newest = tmp_path / f"node-{step}" / "newest"
+        given = [world.folder, world.public.hex(), newest, app, step, NOW]
+        world.list.write_bytes(new)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, *map(str, given)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        assert "allowed" not in done.stdout
+        again = Approvals(world.folder, world.public, newest)
+        world.list.write_bytes(old)
+        if "refused" in done.stdout:
+            assert "older list" in refused(again, app)
+        world.list.write_bytes(new)
+        assert "was revoked" in refused(Approvals(world.folder, world.public, newest), app)
+        if done.returncode == 0:
+            break
+    else:
+        pytest.fail("the node never came to its answer")
+    assert step > 5

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,28 @@ def test_what_is_kept_is_plain_json(tmp_path: Path, fab: bytes, app: str) -> Non
     Inbox(tmp_path).ask(1, app, fab, {"a": b"\x00", "b": [1]})
     said = json.loads((tmp_path / f"1-{app}.json").read_text())
     assert said["config"] == {"a": "b'\\x00'", "b": "[1]"}
+
+
+def test_what_waited_for_thirty_days_makes_room_and_nothing_newer_does(
+    tmp_path: Path, fab: bytes, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "MOST_RUNS", 3)
+    inbox = Inbox(tmp_path)
+    assert all(inbox.ask(run, app, fab, {}) for run in range(3))
+    for run, days in ((0, 31), (1, 29)):
+        at = time.time() - days * 86_400
+        os.utime(tmp_path / f"{run}-{app}.json", (at, at))
+    assert inbox.ask(3, app, fab, {})
+    assert sorted(one.run_id for one in inbox.waiting()) == [1, 2, 3]
+    assert not inbox.ask(4, app, fab, {})
+    assert inbox.bundle(app) == fab
+
+
+def test_an_app_that_was_decided_on_waits_no_more(tmp_path: Path, fab: bytes, app: str, later_fab: bytes) -> None:
+    inbox = Inbox(tmp_path)
+    for run in (1, 2):
+        inbox.ask(run, app, fab, {})
+    inbox.ask(3, read(later_fab).fab_hash, later_fab, {})
+    assert inbox.decided(app) == 2
+    assert [one.run_id for one in inbox.waiting()] == [3]
+    assert [p.stem for p in tmp_path.glob("*.fab")] == [read(later_fab).fab_hash]

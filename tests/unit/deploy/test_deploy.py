@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from functools import cache
@@ -344,3 +346,44 @@ def test_a_value_that_would_mean_something_else_in_a_file_is_refused(said: dict[
 @pytest.mark.parametrize("host", ["::1", "192.0.2.1", "link", "a-b.example.org"])
 def test_addresses_of_all_kinds_become_one_that_flower_reads(host: str) -> None:
     assert Plan((host,)).address == (f"[{host}]:8000" if ":" in host else f"{host}:8000")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users, as an operator does")
+def test_after_the_readmes_commands_the_network_reads_no_vault_and_the_node_writes_no_approval() -> None:
+    """`chown` and `chmod` of the README, run with numbers for the users that this machine does not have."""
+    network, node = 61_990, 61_991
+    with tempfile.TemporaryDirectory(prefix="aegis-deploy-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        made = root / "federation"
+        write(made, Plan(("localhost",), place=made, nodes=1, vaults=True))
+        made.chmod(0o755)
+        lines = [line for text in blocks(made, "sh machine") for line in text.splitlines()]
+        own = [line for line in lines if line.startswith(("chown", "chmod"))]
+        assert len(own) == 7
+        numbers = {"aegis-net:": f"{network}:{network}", "aegis:": f"{node}:{node}", "root:": "0:0"}
+        for line in own:
+            subprocess.run([numbers.get(word, word) for word in shlex.split(line)], check=True, timeout=60)
+
+        def can(user: int, groups: str, *command: str) -> bool:
+            words = ["setpriv", f"--reuid={user}", f"--regid={user}", groups, *command]
+            return subprocess.run(words, capture_output=True, check=False, timeout=60).returncode == 0
+
+        home = made / "node-1"
+        of_network, of_node = (network, "--clear-groups"), (node, f"--groups={network}")
+        for file in ("vault.key", "vault/keystore.akv", "vault/epoch.key", "identity"):
+            assert can(*of_node, "cat", str(home / file)), file
+            assert not can(*of_network, "cat", str(home / file)), file
+        for file in ("superexec.secret", "ca.crt"):
+            assert can(*of_node, "cat", str(home / "network" / file)), file
+            assert can(*of_network, "cat", str(home / "network" / file)), file
+        assert can(*of_network, "cat", str(home / "network/supernode.key"))
+        assert not can(*of_node, "cat", str(home / "network/supernode.key"))
+        assert not can(*of_network, "ls", str(home))
+        assert not can(*of_node, "touch", str(home / "approvals/approvals"))
+        assert can(*of_node, "ls", str(home / "approvals"))
+        assert can(*of_node, "touch", str(home / "log.txt"))
+        for stranger in ((61_992, "--clear-groups"),):
+            for file in ("vault.key", "identity", "network/superexec.secret", "network/supernode.key"):
+                assert not can(*stranger, "cat", str(home / file)), file
+        assert not can(*of_node, "cat", str(made / "operator/operator.key"))
