@@ -123,8 +123,8 @@ def test_an_app_that_nobody_approved_is_refused_by_its_code_and_waits_in_the_inb
 @pytest.mark.deployment
 @pytest.mark.timeout(1400)
 def test_a_node_killed_together_with_its_supernode_comes_back_as_the_same_node(tmp_path):
-    # A SuperLink lets a key in again a minute after its node has gone: the rounds must last longer.
-    overrides = _overrides("strategy.rounds=24")
+    # What the SuperNode held is gone with it, and the server waits for that until the deadline. Later rounds have all three.
+    overrides = _overrides("runtime.round_deadline=150")
     cfg = compose("quickstart", overrides)
     nodes = provision(cfg, tmp_path / "vaults")
     specs = [NodeSpec({}, isolated=True)] * 3
@@ -140,21 +140,21 @@ def test_a_node_killed_together_with_its_supernode_comes_back_as_the_same_node(t
             wait(lambda index=index: services.lines(index, "supernode-reached"), 120, f"node {index} is up")
         before = list(deployment.node_ids)
 
-        thread, results = _run(deployment, tmp_path, overrides, timeout=1100)
+        thread, results = _run(deployment, tmp_path, overrides, timeout=900)
         wait(lambda: services.lines(2, "release"), 500, "node 2 released an update")
         deployment.kill(2)
         services.kill(2)
         deployment.start_again(2)
         services.write(2, deployment.addresses[2])
         services.start(2)
-        thread.join(1100)
+        thread.join(900)
         assert results, "the run has not ended"
         assert results[0].ok, results[0].log[-3000:]
         assert deployment.node_ids == before, "a node is its key"
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["run"]["status"] == "finished"
     participants = [len(r["participants"]) for r in report["rounds"]]
-    assert 2 in participants, "the others went on"
+    assert participants[0] < 3, "a message was lost"
     assert participants[-1] == 3, participants
     for index in range(3):
         node = Node(read(services.file(index)).node_config(cfg))
