@@ -23,6 +23,7 @@ from aegis_flower import door
 from aegis_flower.configs import compose
 from aegis_flower.errors import AppNotApproved, Interrupted, NodePaused, SuperNodeError, TaskGone
 from aegis_flower.files import write_atomically
+from aegis_flower.jailed import close_jails
 from aegis_flower.node import node as nodes
 from aegis_flower.node.node import open_node
 from aegis_flower.service import flower
@@ -103,6 +104,7 @@ class Service:
             if self._health is not None:
                 self._health.close()
             self._say()
+            close_jails()
             self.supernode.close()
             self.control.release()
             nodes.close_nodes()
