@@ -157,6 +157,20 @@ def test_each_unit_is_one_that_systemd_takes(folder: Path) -> None:
     assert "Restrat" in done.stderr
 
 
+def test_each_unit_leaves_a_service_no_more_than_it_needs(folder: Path) -> None:
+    """By systemd's own measure, 0 to 100: nothing beside Internet sockets for the network, the jail's namespaces for a node."""
+    tool = shutil.which("systemd-analyze")
+    assert tool, "this test needs systemd-analyze (package systemd)"
+    for unit, most in (
+        (folder / "superlink/systemd/aegis-superlink.service", 20),
+        (folder / "node-1/systemd/aegis-supernode-1.service", 20),
+        (folder / "node-1/systemd/aegis-node-1.service", 50),
+    ):
+        words = [tool, "security", "--offline=yes", "--no-pager", f"--threshold={most}", unit]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stdout[-300:] + done.stderr
+
+
 @cache
 def options_of(*command: str) -> set[str]:
     """The options that a program says it has."""
