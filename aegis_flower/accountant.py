@@ -1,7 +1,7 @@
 """Accountant: what a composition of mechanisms comes to. The one file that knows dp-accounting.
 
 Two bounds, both for add-or-remove-one neighbours. To them an update of a node, noised for whatever its data are, is a step of
-rate 1. RDP composes for mechanisms chosen adaptively (Feldman & Zrnic 2021) and is
+rate 1, and so is the sum over blocks of people. RDP composes for mechanisms chosen adaptively (Feldman & Zrnic 2021) and is
 computed here with numpy alone, a vector for each (σ, rate), so that a thousand different mechanisms cost as many additions. PLD,
 by Google's dp-accounting, is tighter, and proved for a mechanism that was chosen in advance.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aegis_flower.errors import AccountantError, ConfigError
-from aegis_flower.mechanism import DELTA, SIGMA, Mechanism, within
+from aegis_flower.mechanism import DELTA, SIGMA, WHOLE, Mechanism, within
 
 __all__ = [
     "NEIGHBOURING",
@@ -253,7 +253,8 @@ def gate_epsilon(steps: Steps, delta: float, *, tight: bool) -> float:
 def person_epsilon(steps: Steps, delta: float, rows: int) -> float:
     """ε at `delta` for a person of whom the data set has `rows` rows, each sampled by itself.
 
-    An update of a node costs a person what it costs the node, whatever number of its rows are the person's.
+    An update of a node costs a person what it costs the node, whatever number of its rows are the person's; blocks cost a person
+    what their unit, a person, costs.
 
     With k rows, a step's sum moves by one of 0..k clips, Binomial(k, rate) of them: dp-accounting's mixture of Gaussians, tight
     and below what group privacy would say. Counts move by up to k times what one record adds.
@@ -294,7 +295,7 @@ def _person_epsilon(key: tuple[tuple[float, float, str, int], ...], delta: float
 
 def _fold(kind: str, rows: int) -> int:
     """How many times what one record moves the rows of a person move, at most."""
-    return 1 if kind == "update" else rows
+    return 1 if kind in WHOLE else rows
 
 
 def _binomial(trials: int, rate: float) -> list[float]:

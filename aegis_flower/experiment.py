@@ -61,7 +61,7 @@ def run_experiment(
     SIGINT or SIGTERM the report is written and `KeyboardInterrupt` raised; the second one ends the process at once.
 
     Args:
-        cfg: the configuration; ``runtime.kind`` must be ``inprocess``. The client app gets it as its run config.
+        cfg: the configuration; ``runtime.kind`` must be ``inprocess`` or ``jailed``. The client app gets it as its run config.
         folder: where the report goes; made if needed. Without ``vault.root`` the nodes' vaults go there, too.
         overrides: what the user wrote, for the report.
         on_round: called after each round; where it returns `aegis_flower.STOP`, the run ends with that round's model.
@@ -94,7 +94,7 @@ def run_experiment(
     phase = on_phase or _silent
     with watched(), quiet_flower():
         try:
-            _check_delta(cfg)
+            _check(cfg)
             trackers = Trackers.of(cfg, outcome)
             phase("calibrating the noise")
             outcome.noise_multiplier = noise_multiplier(cfg)
@@ -155,12 +155,44 @@ def _silent(_: str) -> None:
     """Nobody listens."""
 
 
-def _check_delta(cfg: Config) -> None:
+def _check(cfg: Config) -> None:
+    """What cannot be here is said before vaults are made."""
     if cfg.privacy.on and cfg.privacy.delta > cfg.policy.delta:
         raise ConfigError(
             "privacy.delta",
             f"{cfg.privacy.delta:g} is above policy.delta={cfg.policy.delta:g}, which the data's terms allow; lower it",
         )
+    _check_runtime(cfg)
+
+
+def _check_runtime(cfg: Config) -> None:
+    p, jailed = cfg.privacy, cfg.runtime.kind == "jailed"
+    if p.mode == "blocks" and not jailed:
+        raise ConfigError(
+            "privacy.mode",
+            f"blocks train in jails of their own, and runtime.kind={cfg.runtime.kind} has none; take runtime=jailed",
+        )
+    if jailed and not p.whole:
+        raise ConfigError(
+            "runtime.kind",
+            f"in a jail the engine noises what comes back whole: take privacy=update or privacy=blocks, not {p.mode}",
+        )
+    if jailed and cfg.evaluation_rounds != "never":
+        raise ConfigError(
+            "evaluation.rounds",
+            "nothing counts held-out rows in a jail; take never, and measure on public rows of the server (evaluation.server)",
+        )
+    if cfg.runtime.app is not None and not jailed:
+        raise ConfigError("runtime.app", "is for runtime=jailed; `aegis run --app` or `flwr run` take apps elsewhere")
+
+
+def _client_app(cfg: Config, model: ModelFn | None, metrics: Sequence[Metric]) -> Any:
+    """The app of the nodes where the caller brings none."""
+    if cfg.runtime.kind == "jailed":
+        from aegis_flower.jailed.app import experiment_app
+
+        return experiment_app(cfg)
+    return aegis_client_app(config=cfg, model=model, metrics=metrics)
 
 
 def _train(
@@ -184,7 +216,7 @@ def _train(
     try:
         run_inprocess(
             app,
-            client_app or aegis_client_app(config=cfg, model=model, metrics=outcome.own_metrics),
+            client_app or _client_app(cfg, model, outcome.own_metrics),
             [n.node_config for n in nodes],
             run_config={CARRIED: carry(cfg, overrides, "")},
             run_id=outcome.run_id,
@@ -193,6 +225,10 @@ def _train(
         )
     finally:
         close_nodes()
+        if cfg.runtime.kind == "jailed":
+            from aegis_flower.jailed.pool import close_jails
+
+            close_jails()
 
 
 def _without_dp(cfg: Config, client_app: Any, model: ModelFn | None) -> float | None:

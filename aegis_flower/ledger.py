@@ -201,6 +201,7 @@ class Ledger:
             "noise_multiplier": float(mechanism.noise_multiplier),
             "sample_rate": float(mechanism.sample_rate),
             "clip": float(mechanism.clip),
+            **({"blocks": mechanism.blocks} if mechanism.blocks else {}),
             "steps": steps,
             "delta": self.delta,
             "asked_delta": delta,
@@ -294,7 +295,11 @@ def mechanism_of(entry: Entry) -> Mechanism:
     """
     # Entries of earlier versions have no clip and no kind.
     return Mechanism(
-        entry["noise_multiplier"], entry["sample_rate"], entry.get("clip", 1.0), entry.get("mechanism", "dpsgd")
+        entry["noise_multiplier"],
+        entry["sample_rate"],
+        entry.get("clip", 1.0),
+        entry.get("mechanism", "dpsgd"),
+        entry.get("blocks", 0),
     )
 
 

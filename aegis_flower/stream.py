@@ -19,11 +19,10 @@ from aegis_flower.features import check_types, plan_of
 from aegis_flower.features.plan import ONE
 from aegis_flower.inputs import Inputs, each
 from aegis_flower.planned import Planned
+from aegis_flower.stored import Batch, Records
 
 Rows = npt.NDArray[np.uint32]
 Layout = Iterable[tuple[str, str, int]]
-Batch = dict[str, npt.NDArray[np.generic]]
-_NUMPY = {"f32": "<f4", "f64": "<f8", "i64": "<i8", "i32": "<i4", "u8": "|u1"}
 _NAMES = {
     "f32": "float32",
     "f64": "float64",
@@ -95,28 +94,6 @@ def _check_label(name: str, code: str, spec: Spec) -> None:
         )
 
 
-class _Records:
-    """Rows of a data set of records, read one by one."""
-
-    def __init__(self, vault: Vault, permit: Permit) -> None:
-        self._reader = vault.records(permit)
-        self.layout = self._reader.columns()
-        self._rows = np.frombuffer(self._reader.rows(), dtype=np.uint32)
-        self._record = np.dtype([(name, _NUMPY[code], (count,)) for name, code, count in self.layout])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def read(self, places: npt.NDArray[np.int64], columns: Sequence[str]) -> Batch:
-        chosen = np.ascontiguousarray(self._rows[places])
-        records = np.zeros(len(chosen), dtype=self._record)
-        if len(chosen):
-            self._reader.read_rows(chosen, records)
-        found = {name: np.array(records[name]) for name in columns}
-        records.view(np.uint8)[:] = 0
-        return found
-
-
 class _Table:
     """Rows of a table. A block (a row group, a run of lines) is decoded whole, into memory outside core dumps, and kept while
     there is room: a step of Poisson sampling touches all of them.
@@ -173,10 +150,10 @@ class _Table:
         return decoded
 
 
-def _opened(vault: Vault, permit: Permit) -> _Records | _Table:
+def _opened(vault: Vault, permit: Permit) -> Records | _Table:
     """The rows as they are stored."""
     try:
-        return _Records(vault, permit)
+        return Records(vault, permit)
     except AegisError as error:
         if error.code != _TABLE:
             raise
@@ -204,7 +181,7 @@ class PermitDataset(Dataset[tuple[Inputs, torch.Tensor]]):
         self._spec = spec
         if (plan := plan_of(spec)) is not None:
             check_types(plan, permit.layout)
-            self._rows: Planned | _Records | _Table = Planned(vault, permit, plan)
+            self._rows: Planned | Records | _Table = Planned(vault, permit, plan)
             self.labelled, self.weighted = self._rows.labelled, self._rows.weighted
             return
         self._rows = source = _opened(vault, permit)

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def session(permit: Permit, reservation: RoundReservation, dim: int, insecure_seed: int | None = None) -> DpSession:
-    """The engine's session for what was charged: of an update one step, over all of the permit's rows.
+    """The engine's session for what was charged: of an update, or of blocks, one step over all of the permit's rows.
 
     Args:
         permit: the permit to train.
@@ -32,13 +32,15 @@ def session(permit: Permit, reservation: RoundReservation, dim: int, insecure_se
     return DpSession(
         permit,
         noise_multiplier=charged.noise_multiplier,
-        clip=charged.sensitivity,
+        # The engine takes twice the clip of a block by itself, as it clips each; an update was clipped before.
+        clip=charged.clip if charged.blocks else charged.sensitivity,
         sample_rate=charged.sample_rate,
         steps=charged.steps,
         expected_batch=charged.expected_batch,
         dim=dim,
         reservation=reservation.id,
         insecure_seed=insecure_seed,
+        blocks=charged.blocks,
     )
 
 

@@ -219,10 +219,10 @@ def _check_demands(cfg: Groups) -> None:
     g, p = cfg.privacy, cfg.policy
     if g.on and g.noise == "insecure_test" and p.require_dp:
         raise ConfigError("privacy.noise", "insecure_test noise protects nobody; it needs policy.require_dp=false")
-    if g.mode == "update" and cfg.secagg.weighting == "rows":
+    if g.whole and cfg.secagg.weighting == "rows":
         raise ConfigError(
             "secagg.weighting",
-            "rows tells how many rows a node has, which privacy.mode=update hides; take secagg.weighting=uniform",
+            f"rows tells how many rows a node has, which privacy.mode={g.mode} hides; take secagg.weighting=uniform",
         )
     if g.mode == "off" and p.require_dp:
         raise ConfigError("privacy.mode", "the data's policy requires DP; policy.require_dp=false lifts that")

@@ -12,15 +12,16 @@ STEPS_MAX: Final = 10**6  # that a ledger takes
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """Differential privacy: of single records (DP-SGD), or of whole updates. Every field changes the guarantee.
+    """Differential privacy: of single records (DP-SGD), of whole updates, or of people. Every field changes the guarantee.
 
     The bounds are the engine's and the ledger's own.
     """
 
-    mode: Annotated[str, OneOf(("example", "update", "off"))] = key(
+    mode: Annotated[str, OneOf(("example", "update", "blocks", "off"))] = key(
         "example",
         "`example`: DP-SGD at the client, unit: one record. `update`: the update of a node is clipped and noised whole, unit: "
-        "all data of a node; for models without gradients per record. `off` needs `policy.require_dp=false`",
+        "all data of a node; for models without gradients per record. `blocks`: people are assigned to blocks, each trains in a "
+        "jail of its own, unit: one person; needs a node that jails its app. `off` needs `policy.require_dp=false`",
         DP,
     )
     epsilon: Annotated[float, Within(0.0, 1e3, True, True)] = key(
@@ -31,7 +32,8 @@ class PrivacyConfig:
     )
     clip: Annotated[float, Within(1e-6, 1e6)] = key(
         1.0,
-        "L2 bound of one record's gradient; with `update`, of the node's update, whose sensitivity is twice that. It scales "
+        "L2 bound of one record's gradient; with `update`, of the node's update, with `blocks`, of each block's: there the "
+        "sensitivity is twice that. It scales "
         "noise and signal alike; ε does not depend on it",
         DP,
     )
@@ -41,15 +43,21 @@ class PrivacyConfig:
         DP,
     )
     steps_per_round: Annotated[int, Within(1, STEPS_MAX)] = key(
-        4, "local steps of a round; with `example` each is charged, with `update` the round is, once", DP
+        4, "local steps of a round; with `example` each is charged, with `update` and `blocks` the round is, once", DP
+    )
+    blocks: Annotated[int, Within(1, 1 << 16)] = key(
+        50,
+        "blocks of people at each node (`blocks`), a public number: about one for 20 people. More blocks need less noise for "
+        "their mean, fewer train better",
+        DP,
     )
     expected_batch: Annotated[float, Within(1.0, 1e9)] = key(
         32.0, "public divisor of each step's noised sum; never taken from the rows there are (`example`)", DP
     )
     noise_multiplier: Annotated[float, Within(0.05, 1e4)] | None = key(
         None,
-        "σ in units of the clip (`update`: of twice the clip); null calibrates it from ε, δ, rate and steps. When set, `epsilon` "
-        "is not used",
+        "σ in units of the clip (`update`, `blocks`: of twice the clip); null calibrates it from ε, δ, rate and steps. When set, "
+        "`epsilon` is not used",
         DP,
     )
     noise: Annotated[str, OneOf(("secure", "insecure_test"))] = key(
@@ -60,6 +68,11 @@ class PrivacyConfig:
     def on(self) -> bool:
         """Whether the run asks for noise."""
         return self.mode != "off"
+
+    @property
+    def whole(self) -> bool:
+        """Whether updates of whole trainings are clipped: once a round, without sampling."""
+        return self.mode in ("update", "blocks")
 
     @property
     def by_record(self) -> bool:

@@ -258,14 +258,24 @@ class StrategyConfig:
 class RuntimeConfig:
     """Where the apps run. Nothing here changes a privacy guarantee."""
 
-    kind: Annotated[str, OneOf(("inprocess", "ray", "deployment"))] = key(
-        "inprocess", "where the apps run. `inprocess` and `ray` separate no parties from each other"
+    kind: Annotated[str, OneOf(("inprocess", "jailed", "ray", "deployment"))] = key(
+        "inprocess",
+        "where the apps run. `inprocess`, `jailed` and `ray` separate no parties from each other; `jailed` runs the code of "
+        "the clients in a jail",
     )
-    workers: Annotated[int, Within(0, 1024)] = key(0, "threads of `inprocess`; 0: one per core")
+    workers: Annotated[int, Within(0, 1024)] = key(0, "threads of `inprocess` and `jailed`; 0: one per core")
     round_deadline: Annotated[float, Within(1e-3, 1e6)] = key(120.0, "seconds a trip may take (300 in `ray.yaml`)")
     join_deadline: Annotated[float, Within(1e-3, 1e6)] = key(60.0, "seconds to wait for the cohort")
     lose: list[str] = key(
-        [], f"node loss to inject (`inprocess`), `NODE@ROUND:STEP`, nodes from 0; steps: {', '.join(Step)}"
+        [], f"node loss to inject (`inprocess`, `jailed`), `NODE@ROUND:STEP`, nodes from 0; steps: {', '.join(Step)}"
+    )
+    app: str | None = key(
+        None,
+        "folder of a Flower app whose ClientApp trains in the jails (`jailed`); null: AEGIS's own loop with the configured model",
+    )
+    block_seconds: Annotated[float, Within(0.01, 3600.0)] = key(
+        2.0,
+        "seconds that each block's training may take (`jailed` with `privacy=blocks`); all blocks start at fixed times",
     )
     superlink: str = key("", "SuperLink's name in Flower's config.toml (`deployment`)")
 
@@ -339,8 +349,10 @@ class Groups:
 
     @property
     def total_steps(self) -> int:
-        """Steps that a client is charged which takes part in every round: those of DP-SGD; of whole updates, one a round."""
-        return self.strategy.rounds * (1 if self.privacy.mode == "update" else self.privacy.steps_per_round)
+        """Steps that a client is charged which takes part in every round: those of DP-SGD; of whole updates and of blocks, one a
+        round.
+        """
+        return self.strategy.rounds * (1 if self.privacy.whole else self.privacy.steps_per_round)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as plain values."""

@@ -188,7 +188,7 @@ def shown(
     from aegis_flower.report import HTML_NAME, JSON_NAME, load_report, print_report
 
     out = console()
-    if cfg.runtime.kind != "inprocess":
+    if cfg.runtime.kind not in ("inprocess", "jailed"):
         from aegis_flower.simulations.submit import APP, submit
 
         try:
@@ -251,7 +251,7 @@ def _guarantee(cfg: Config) -> str:
 
         promised = epsilon({RoundMechanism.of(p, p.noise_multiplier).step: cfg.total_steps}, p.delta)
         promised = math.ceil(promised * 100) / 100
-    unit = "per node" if p.mode == "update" else "a record"
+    unit = {"update": "per node", "blocks": "a person"}.get(p.mode, "a record")
     return f"ε ≤ {promised:.6g} {unit} (δ={p.delta:g}), {masks}"
 
 

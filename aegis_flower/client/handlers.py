@@ -153,7 +153,9 @@ def _plain_vault(client: VaultClient, message: Message, task: str) -> Outgoing:
     client.round_config = RoundConfig(settings)
     # what Flower's strategies say in their own words
     round_ = settings.get("server-round", settings.get("round", 1))
-    request = wire.Request.plain(task, round_, settings.get("noise-multiplier", 0.0) if task == "train" else 0.0)
+    request = wire.Request.plain(
+        task, round_, settings.get("noise-multiplier", client.default_sigma) if task == "train" else 0.0
+    )
     arrays = content.array_records[wire.ARRAYS]
     freed = client.respond(request, parameters, list(arrays), masked=False)
     if task == "train":

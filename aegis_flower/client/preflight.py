@@ -45,6 +45,11 @@ def check(client: Recipe, parameters: NDArrays, *, trains: bool, evaluates: bool
         DataMismatch, ModelMismatch, DeviceMissing, AppError: each says what to change.
     """
     _check_plans(client)
+    if trains and client.config.privacy.mode == "blocks":
+        raise AppError(
+            "privacy.mode=blocks trains each block of people in a jail of its own, and this app runs in the node's process: take "
+            "runtime=jailed, or a node that jails its app"
+        )
     if trains:
         if not client.torch_model:
             _refuse_weights(client, f"{type(client).__name__} trains by itself (torch_model = False)")

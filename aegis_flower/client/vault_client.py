@@ -87,6 +87,8 @@ class VaultClient(Recipe, NumPyClient):
     Attributes:
         round_config: settings of the server's message, such as Flower's ``train_config``; read-only.
         round: number of the round, from 1; `learning_rate` has the configured schedule's rate of it.
+        names: of the message's arrays, in order.
+        default_sigma: σ of a message that names none, such as one of Flower's own strategies.
         torch_model: whether `model`, `loss` and `optimizer` are used. False for a client that overrides `train_round` and
             `evaluate_counts` to work without torch; its model is then not tried on zeros first.
 
@@ -99,6 +101,8 @@ class VaultClient(Recipe, NumPyClient):
     def __init__(self, node: Node, config: Config, context: Context) -> None:
         super().__init__(node, config, context)
         self._permit: Permit | None = None
+        self.names: tuple[str, ...] = ()
+        self.default_sigma = 0.0
         self._evaluation: Evaluation | None = None
 
     def get_parameters(self, config: dict[str, Any]) -> NDArrays:
@@ -136,7 +140,8 @@ class VaultClient(Recipe, NumPyClient):
         trains = asked.task == "train"
         evaluates = asked.evaluate or not trains
         admission.admit(self, asked.task, asked.noise_multiplier, evaluates=evaluates, masked=masked)
-        preflight.check(self, parameters, trains=trains, evaluates=evaluates)
+        self.names = tuple(names)
+        self.preflight(parameters, trains=trains, evaluates=evaluates)
         # Every permit before any charge: a refusal of one costs the budget of neither.
         self._permit = self._permitted("train", asked.round) if trains else None
         if evaluates:
@@ -148,6 +153,10 @@ class VaultClient(Recipe, NumPyClient):
         counts = self.evaluate_counts(parameters, asked.round)[0] if evaluates else {}
         shapes = [(name, tuple(a.shape)) for name, a in zip(names, parameters, strict=True)]
         return self.release(trained, shapes, counts, secure_aggregation=masked)
+
+    def preflight(self, parameters: NDArrays, *, trains: bool, evaluates: bool) -> None:
+        """Refuses what cannot work on this node's data; reads and charges nothing. See `aegis_flower.client.preflight`."""
+        preflight.check(self, parameters, trains=trains, evaluates=evaluates)
 
     def _permitted(self, action: str, round_: int, *, holdout: bool = False) -> Permit:
         """A permit for as many rows and people as the terms ask for at least; the gate would say so, too, but after a charge."""

@@ -20,7 +20,7 @@ _LENGTH: Final = struct.Struct("<Q")
 _ALIGNED: Final = 64  # bytes, for vector instructions
 _NOEXEC_SEAL: Final = 0x0008  # memfd_create(2)
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-KINDS: Final = frozenset("biuf")  # numbers and flags: nothing that would have to be unpickled
+KINDS: Final = frozenset("biufU")  # numbers, flags and texts of a fixed width: nothing that would have to be unpickled
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Work:
         entry: ``module:function`` of the app. It is called as ``function(parameters, rows, settings)`` and returns arrays of the
             parameters' shapes, in their order.
         parameters: the model's arrays by name, float32.
-        rows: arrays by name, a row in each along the first axis.
+        rows: arrays by name, a row in each along the first axis; of numbers, flags, or texts of a fixed width (``U``).
         settings: numbers, flags and texts that the operator approved.
     """
 
@@ -49,14 +49,14 @@ class Work:
         """A descriptor of memory that nobody can change any more.
 
         Raises:
-            TypeError: an array is not of numbers or flags.
+            TypeError: an array is not of numbers, flags or texts.
         """
         arrays = {f"p{i}": a for i, a in enumerate(self.parameters.values())}
         arrays |= {f"r{i}": a for i, a in enumerate(self.rows.values())}
         places, at = {}, 0
         for key, values in arrays.items():
             if values.dtype.kind not in KINDS:
-                raise TypeError(f"arrays of numbers or flags go into a jail, not of {values.dtype}")
+                raise TypeError(f"arrays of numbers, flags or texts go into a jail, not of {values.dtype}")
             places[key] = (values.dtype.str, values.shape, at)
             at += -(-values.nbytes // _ALIGNED) * _ALIGNED
         head = json.dumps(

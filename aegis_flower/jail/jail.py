@@ -197,6 +197,15 @@ class Jail:
         self.close()
         return JailError(f"the jail failed: {why.strip()[-2000:]}", "AEG-J004")
 
+    @property
+    def alive(self) -> bool:
+        """Whether the warm parent runs."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Ends the warm parent at once, from any thread: `run` of a task that runs raises. `close` comes all the same."""
+        self._process.kill()
+
     def close(self) -> None:
         """Ends the warm parent, and with it everything in its namespaces."""
         self._control.close()
@@ -247,7 +256,14 @@ class _Words:
 def _environment() -> dict[str, str]:
     """Nothing of the node's own but how to compute: other variables may hold keys."""
     kept = {name: os.environ[name] for name in _COMPUTING if name in os.environ}
-    home = {"HOME": "/scratch", "TMPDIR": "/scratch", "USER": "app", "LOGNAME": "app"}
+    # torch asks for a folder of its compiler's cache when it is imported; the warm parent has none of its own
+    home = {
+        "HOME": "/scratch",
+        "TMPDIR": "/scratch",
+        "TORCHINDUCTOR_CACHE_DIR": "/scratch",
+        "USER": "app",
+        "LOGNAME": "app",
+    }
     return {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **home, **kept}
 
 

@@ -28,6 +28,7 @@ from aegis_flower.ledger import (
     epsilon,
     mechanism_of,
 )
+from aegis_flower.mechanism import WHOLE
 from aegis_flower.node.keys import DATASET, KEY_FILE, VAULT
 from aegis_flower.node.node import HOLDOUT
 from aegis_flower.simulations.provision import SimulatedNode
@@ -178,7 +179,7 @@ def _audit(vault: Vault, checkpoint: tuple[int, bytes] | None) -> report.AuditRe
 
 def stated(source: str, mechanism: Mechanism | None, steps: int, noise: str | None) -> dict[str, Any]:
     """The fields of a `ClientReport` that say what its ε is about; None where steps were of several mechanisms."""
-    whole = mechanism is not None and mechanism.kind == "update"
+    whole = mechanism is not None and mechanism.kind in WHOLE
     return {
         "source": source,
         "unit": mechanism.unit if mechanism else UNIT,  # what hides a node hides each of its records
@@ -197,7 +198,12 @@ def mechanisms(counted: Mapping[Mechanism, int]) -> tuple[report.MechanismReport
     """As a report has them."""
     return tuple(
         report.MechanismReport(
-            kind=m.kind, noise_multiplier=m.noise_multiplier, sample_rate=m.sample_rate, clip=m.clip, steps=n
+            kind=m.kind,
+            noise_multiplier=m.noise_multiplier,
+            sample_rate=m.sample_rate,
+            clip=m.clip,
+            steps=n,
+            blocks=m.blocks,
         )
         for m, n in sorted(counted.items(), key=lambda item: (item[0].kind, item[0].noise_multiplier))
     )
@@ -268,6 +274,8 @@ def _differ(asked: RoundMechanism | None, account: Account) -> Iterator[str]:
                 f"the ledger holds {n} steps with σ={m.noise_multiplier:g}, rate {m.sample_rate:g}; the run's configuration "
                 f"says {says}"
             )
+        elif asked is not None and m.blocks != asked.blocks:
+            yield f"the ledger holds {m.blocks} blocks; the run's configuration says {asked.blocks}"
         elif m.clip not in (asked.clip, 1.0):  # entries of earlier versions have no clip
             yield f"the ledger holds clip {m.clip:g}; the run's configuration says {asked.clip:g}"
     steps = {sum(c.values()) for c in account.by_round.values()}

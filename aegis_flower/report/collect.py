@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -106,6 +106,7 @@ def write(
             experiment=cfg.name,
             started=clock.started,
             runtime=runtime or cfg.runtime.kind,
+            trust=trust(cfg, runtime or cfg.runtime.kind),
             seed=cfg.seed,
             status=status(outcome, failure),
             reason=_reason(failure),
@@ -141,6 +142,15 @@ def write(
     before = previous_of(written, folder) if cfg.tracking.html else None
     report.write_report(written, folder, html=cfg.tracking.html, previous=before)
     return written
+
+
+def trust(cfg: Config, runtime: str) -> Literal["embedded", "any", "blocks"] | None:
+    """What the app at the nodes was trusted with; None where each node decides for itself."""
+    if runtime == "deployment":
+        return None
+    if runtime != "jailed":
+        return "embedded"
+    return "blocks" if cfg.privacy.mode == "blocks" else "any"
 
 
 # -- how it ended ---------------------------------------------------------------------------------------------------

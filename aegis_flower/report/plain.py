@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from aegis_flower.report.words import (
     NODE,
+    PERSON,
     THIN,
     audit_totals,
     clean,
@@ -77,7 +78,7 @@ def meaning(report: RunReport) -> tuple[str, ...]:
     value = worst.epsilon
     odds = math.exp(min(value, 700.0))
     what = "person" if worst.unit == "client" else "record"
-    node = worst.unit == NODE
+    node, person = worst.unit == NODE, worst.unit == PERSON
     if value > _LARGE:
         plain = (
             f"An ε of {epsilon(value)} bounds next to nothing: it would allow odds that are {odds:.0e} times as large. "
@@ -101,13 +102,21 @@ def meaning(report: RunReport) -> tuple[str, ...]:
         said.append(
             "The unit is all data of a node together, so each record and each person in them has that bound at least."
         )
+    elif person:
+        said.append(
+            plain.replace(
+                "whether one record was in the data or not",
+                "whether one person had the data they have, or any others, or none,",
+            ).replace("that a certain record was in", "that a person had certain data")
+        )
+        said.append("The unit is all data of a person at a node, however many records they are.")
     elif worst.neighbouring in {"add_remove", "zero_out"}:  # the words are about a record that is in or is not
         said.append(plain)
     said.append(
         "δ is about the probability that this bound does not hold. ε adds up over runs on the same people."
         + (
             ""
-            if node
+            if node or person
             else f" A person with several {what}s is protected less; where a report knows by how much, it says so."
         )
     )
@@ -173,7 +182,9 @@ def _privacy(report: RunReport) -> str:
         return "Nothing protects single people from conclusions out of the model: this run is NOT PRIVATE."
     if worst is None:
         return "No participant states how much the model may tell about one record."
-    what = "all data of one node together" if worst.unit == NODE else "one record"
+    what = {NODE: "all data of one node together", PERSON: "all data of one person together"}.get(
+        str(worst.unit), "one record"
+    )
     text = f"What the model may tell about {what} is bounded: ε {run_epsilon(worst)} by this run."
     over = over_budget(report.clients)
     if over:

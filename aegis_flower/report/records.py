@@ -32,7 +32,15 @@ class RunInfo:
     name: Annotated[Name, says("Name for people.")]
     experiment: Annotated[Name, says("Name of the experiment in the configuration tree.")]
     started: Annotated[Instant, says("When the run began: RFC 3339, with the offset from UTC.")]
-    runtime: Annotated[Name, says("Where the apps ran: inprocess, ray or deployment.")]
+    runtime: Annotated[Name, says("Where the apps ran: inprocess, jailed, ray or deployment.")]
+    trust: Annotated[
+        Literal["embedded", "any", "blocks"] | None,
+        says(
+            "What the app at the nodes was trusted with. embedded: it ran in the node's process, and clip and noise were in its "
+            "hands. any: it ran in a jail, and the node clipped and noised its whole update. blocks: so, for each block of "
+            "people. Null: each node's own operator decides, and the server does not know."
+        ),
+    ] = None
     seed: Annotated[
         int | None, says("Seed of splits and initial weights. It never reaches noise, masks or sampling for privacy.")
     ]
@@ -173,13 +181,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MechanismReport:
-    """Steps of one mechanism that a ledger holds for this run; ``kind`` is dpsgd, counts or update."""
+    """Steps of one mechanism that a ledger holds for this run; ``kind`` is dpsgd, counts, update or blocks."""
 
-    kind: Annotated[Name, says("dpsgd, counts of an evaluation, or update of a node taken whole.")]
+    kind: Annotated[Name, says("dpsgd, counts of an evaluation, update of a node taken whole, or blocks of people.")]
     noise_multiplier: Annotated[Amount, says("Standard deviation of the noise, in units of what one record can add.")]
     sample_rate: Annotated[Ratio, says("Probability that a record is in a step.")]
     clip: Annotated[Amount, says("L2 bound of one record's gradient; of counts, the cap of one record's loss.")]
     steps: Annotated[Count, says("Steps charged.")]
+    blocks: Annotated[Count, says("Blocks of people that there are at the node; 0 for the other kinds.")] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +249,7 @@ class ClientReport:
     epsilon_total_person: Annotated[Amount | None, says("All runs' epsilon for the person with most rows.")] = None
     rows_per_person: Annotated[Count | None, says("Rows of the person with most of them, among those allowed.")] = None
     delta: Annotated[Ratio | None, says("Delta of the guarantee.")] = None
-    unit: Annotated[Name | None, says("What is protected: record, node or client.")] = None
+    unit: Annotated[Name | None, says("What is protected: record, person, node or client.")] = None
     neighbouring: Annotated[Name | None, says("How neighbouring data sets differ, such as add_remove.")] = None
     sampler: Annotated[Name | None, says("How batches were drawn, such as poisson.")] = None
     accountant: Annotated[Name | None, says("Accountant that computed epsilon, such as pld.")] = None

@@ -29,6 +29,8 @@ def print_report(report: RunReport, console: Console) -> None:
         console.print(_client_table(report))
         for line in words.guarantee_lines(report.clients) or ["no client states an ε"]:
             console.print(Text(line, "dim"))
+    if said := words.trust(report):
+        console.print(Text(said, "dim"))
     for line in _remarks(report):
         console.print(Text(line))
     for title, outputs in (("noised", results.noised_outputs), ("not protected by noise", results.unnoised_outputs)):

@@ -16,6 +16,7 @@ DASH: Final = "\u2013"  # stands for a number there is none of, in tables
 THIN: Final = "\u202f"  # narrow no-break space: groups digits, joins a number to its unit
 UNKNOWN: Final = "not known"
 NODE: Final = "node"  # the unit of a whole update
+PERSON: Final = "person"  # that of blocks
 INVISIBLE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -93,9 +94,19 @@ def guarantee(client: ClientReport) -> str:
     return basis(client)
 
 
+def trust(report: RunReport) -> str:
+    """What the app at the nodes was trusted with, in a line; empty where the server does not know."""
+    told = {
+        "embedded": "embedded: the app was trusted",
+        "any": "any: the app ran in a jail, its whole update was noised by the node",
+        "blocks": "blocks: the app ran in a jail for each block of people, their sum was noised by the node",
+    }
+    return f"trust mode: {told[report.run.trust]}" if report.run.trust else ""
+
+
 def per(client: ClientReport) -> str:
     """The unit of a client's ε behind a number."""
-    return "per node" if client.unit == NODE else "a record"
+    return {NODE: "per node", PERSON: "a person"}.get(str(client.unit), "a record")
 
 
 class _Basis(Protocol):
@@ -118,7 +129,7 @@ def basis(of: _Basis) -> str:
         "replace_one": "replace one",
         "zero_out": "zero out one",
     }.get(of.neighbouring, of.neighbouring)
-    if of.unit == NODE and of.neighbouring == "replace_one":
+    if of.unit in (NODE, PERSON) and of.neighbouring == "replace_one":
         relation = "all data of one by any others, or by none"
     return (
         f"unit {clean(of.unit)} · δ{THIN}={THIN}{delta_text(of.delta)} · neighbouring {clean(relation)} · "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from aegis_flower import jailed
 from aegis_flower.approval import Approval
 from aegis_flower.client.app import aegis_client_app
 from aegis_flower.configs import Config
@@ -41,10 +40,6 @@ def client_app(found: Approval, folder: Path, options: WorkOptions) -> DoorApp:
             "the app is approved as embedded, in the node's own process; a node that keeps the vault's key runs no app there: "
             "approve it as recipe, any or blocks, or run it by a SuperNode without `aegis node`"
         )
-    if importlib.util.find_spec("aegis_flower.jailed") is not None:
-        jailed: Any = importlib.import_module("aegis_flower.jailed")
-        made: DoorApp = jailed.client_app(found, folder, options)
-        return made
-    if found.mode != "recipe":
-        raise NodeError(f"the app is approved as {found.mode}, which needs a jailed client that is not installed")
-    return aegis_client_app(config=options.config)
+    if found.mode == "recipe":
+        return aegis_client_app(config=options.config)
+    return jailed.client_app(found, folder, config=options.config, halted=options.halted)

@@ -30,7 +30,7 @@ FLOORS = (
     {"ingest", "importer"},
     {"projects"},
     {"wire"},
-    {"planned", "groups"},
+    {"planned", "groups", "stored"},
     {"stream"},
     {"models"},
     {"per_record"},
@@ -40,6 +40,7 @@ FLOORS = (
     {"door"},
     {"mask"},
     {"client"},
+    {"jailed"},
     {"service"},
     {"strategies"},
     {"simulations.own_table"},
@@ -175,6 +176,7 @@ PRIVATE = ("flwr.supercore", "flwr.supernode", "flwr.superlink", "flwr.proto")
 MAY_IMPORT_PRIVATE = {
     "service.flower": "speaks the SuperNode's Runtime API",
     "strategies.cohort": "Grid.get_nodes() gives NodeInfo, a message of the protocol, which Flower names nowhere else",
+    "jailed.flower_app": "an app in a jail gets a message, which Flower makes for the task of its process alone",
     "simulations.inprocess": "a Grid of one process gives a Run and says for whom messages are made, as Flower's own does",
 }
 

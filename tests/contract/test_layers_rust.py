@@ -27,7 +27,7 @@ FLOORS: dict[str, list[str]] = {
     "folder": ["private", "root", "stat", "unfit", "walk", "place", "dir"],
     "jail": ["layer", "error", "limits", "namespaces", "view", "rules", "filter", "confine"],
     "memory": ["harden", "map", "alloc", "pages", "guarded"],
-    "noise": ["clip", "error", "rng", "discrete", "gaussian", "poisson", "session"],
+    "noise": ["clip", "error", "rng", "discrete", "gaussian", "poisson", "blocks", "plan", "session"],
     "policy": [
         "digest",
         "error",

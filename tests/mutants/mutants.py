@@ -7,6 +7,7 @@ the review did not look at are in `own_*.py`.
 from __future__ import annotations
 
 from mutant import Mutant
+from own_jailed import JAILED
 from own_ledger import SPENT
 from own_metrics import COUNTED
 from own_node import TERMS
@@ -218,7 +219,7 @@ PYTHON = [
     ),
     Mutant(
         "S06 decrypted record not cleared",
-        STREAM,
+        "aegis_flower/stored.py",
         "        records.view(np.uint8)[:] = 0\n",
         "",
         f"{UNIT}/test_stream.py::test_decrypted_records_are_cleared_when_the_batch_is_made",
@@ -394,6 +395,6 @@ EQUIVALENT = {
     "N12": "one of the clip's margins: rounding towards zero keeps the bound by itself, and the bound is checked at the end",
 }
 
-PYTHON += [*SERVER, *TERMS, *COUNTED, *SPENT]
-RUST += RELEASE
+PYTHON += [*SERVER, *TERMS, *COUNTED, *SPENT, *(each for each in JAILED if not each.crate)]
+RUST += [*RELEASE, *(each for each in JAILED if each.crate)]
 ALL = [*PYTHON, *RUST]

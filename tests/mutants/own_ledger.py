@@ -44,14 +44,14 @@ SPENT = [
     Mutant(
         "D20 an update costs a person as often as she has rows",
         ACCOUNT,
-        'return 1 if kind == "update" else rows',
+        "return 1 if kind in WHOLE else rows",
         "return rows",
         f"{UNIT}/client/test_whole_update.py::test_an_update_costs_a_person_what_it_costs_the_node",
     ),
     Mutant(
         "D21 an update is noised for half of what other data move",
         "aegis_flower/mechanism.py",
-        'return 2 * self.clip if self.kind == "update" else self.clip',
+        "return 2 * self.clip if self.kind in WHOLE else self.clip",
         "return self.clip",
         f"{UNIT}/client/test_whole_update.py::test_the_noise_of_an_update_is_that_of_the_ledger_and_of_the_record_and_its_unit_is_the_node",
     ),

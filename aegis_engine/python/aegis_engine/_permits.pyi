@@ -323,19 +323,22 @@ class DpSession:
         dim: int,
         reservation: str,
         insecure_seed: int | None = None,
+        blocks: int = 0,
     ) -> Self:
         """A session over the permit's rows, charged as `reservation`.
 
         Args:
             permit: one to train.
-            noise_multiplier: σ in units of the clip, 0.05 to 10 000.
-            clip: L2 bound of one record's gradient.
+            noise_multiplier: σ in units of the clip, 0.05 to 10 000; with `blocks`, of twice the clip.
+            clip: L2 bound of one record's gradient; with `blocks`, of one block's update.
             sample_rate: Poisson rate.
             steps: steps that were reserved.
             expected_batch: public divisor of each sum, for the record.
             dim: trained coordinates.
             reservation: id in the ledger.
             insecure_seed: noise anybody can repeat; the release then says so.
+            blocks: most blocks of people whose updates are clipped and summed here, up to 65 536: one step of rate 1, divisor 1.
+                0 draws batches.
         """
 
     def draw(self) -> bytes:
@@ -343,6 +346,14 @@ class DpSession:
 
     def noise(self, sums: Buffer) -> bytes:
         """The sum of the drawn batch (float64) with noise on every coordinate, float32; once a step."""
+
+    def add_block(self, update: Buffer) -> None:
+        """Adds the update of one block (float32), scaled to an L2 norm of at most the clip; zeros in place of one that is not
+        finite. A block that is never added counts as zeros. Refused past the number of blocks.
+        """
+
+    def noise_blocks(self) -> bytes:
+        """The sum over all blocks with noise for twice the clip on every coordinate, float32; once."""
 
     @property
     def spent(self) -> tuple[int, int, int, bool]:

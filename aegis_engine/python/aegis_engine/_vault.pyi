@@ -461,6 +461,19 @@ class Vault:
             PolicyError: AEG-P013 for what is no identifier.
         """
 
+    def blocks(self, permit: Permit, blocks: int) -> bytes:
+        """The block of each row that the permit opens, in the order of its rows, little-endian u32.
+
+        It is a keyed hash of the row's person alone: all rows of a person are in one block, whoever else is there.
+
+        Args:
+            permit: over rows of a data set.
+            blocks: how many there are, 1 to 65 536.
+
+        Raises:
+            PermitError: the permit has ended, or is not for rows.
+        """
+
     def table(
         self,
         object: str | UUID,

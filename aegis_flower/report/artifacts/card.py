@@ -16,7 +16,7 @@ from aegis_flower.data.schema import Schema
 from aegis_flower.errors import AegisError
 from aegis_flower.features import Plan
 from aegis_flower.report.model import RunReport
-from aegis_flower.report.words import NODE, basis, clean, epsilon, number, percent, whole
+from aegis_flower.report.words import NODE, PERSON, basis, clean, epsilon, number, percent, whole
 
 NAME: Final = "MODEL_CARD.md"
 # By code point: a bar would end a cell, a backtick its code, and the third begins markup.
@@ -171,6 +171,8 @@ def _limits(report: RunReport) -> Iterator[str]:
     yield ""
     node = any(c.unit == NODE for c in report.clients)
     what = "all of a node's training rows together" if node else "one record of a node's training rows"
+    if any(c.unit == PERSON for c in report.clients):
+        what = "all of a person's training rows at a node together"
     yield from (f"- {each.replace('{what}', what)}" for each in _LIMITS)
     yield from (f"- {_cell(each)}" for each in report.run.labels)
     if warnings := len(report.run.warnings):  # they name nodes and paths

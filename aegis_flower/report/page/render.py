@@ -30,7 +30,7 @@ from aegis_flower.report.page.tables import client_rows, masking, round_table, u
 from aegis_flower.report.page.tiles import tiles
 from aegis_flower.report.page.view import EPSILON
 from aegis_flower.report.plain import labelled, meaning, summary
-from aegis_flower.report.words import plural, privacy_warning
+from aegis_flower.report.words import plural, privacy_warning, trust
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -125,6 +125,8 @@ def _lead(report: RunReport) -> str:
     words.append(f"experiment {run.experiment}")
     words.append(f"started {run.started.replace('T', ' ')}")
     words.append(f"{run.runtime} runtime")
+    if said := trust(report):
+        words.append(said)
     words.append("no seed" if run.seed is None else f"seed {run.seed}")
     return " · ".join(words)
 

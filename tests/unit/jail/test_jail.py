@@ -39,9 +39,9 @@ def test_rows_of_every_kind_of_number_arrive_as_they_are(jail, kind):
     np.testing.assert_array_equal(result.update[:6], (START["w"] + rows.mean()).ravel().astype(np.float32))
 
 
-@pytest.mark.parametrize("rows", [np.array(["a"]), np.array([None]), np.array(["2020"], "M8[D]")])
+@pytest.mark.parametrize("rows", [np.array([b"a"]), np.array([None]), np.array(["2020"], "M8[D]")])
 def test_what_is_no_number_does_not_go_in(jail, rows):
-    with pytest.raises(TypeError, match="arrays of numbers or flags"):
+    with pytest.raises(TypeError, match="arrays of numbers, flags or texts"):
         jail.run(work("in_place", {"x": rows}))
 
 
@@ -105,6 +105,12 @@ def test_torch_gives_in_a_jail_what_it_gives_outside(app, jail):
     np.testing.assert_allclose(
         result.update, expected, atol=1e-6
     )  # kernels are chosen by alignment, so not bit for bit
+
+
+def test_a_task_cannot_tell_how_many_threads_or_pipes_those_before_it_had(jail):
+    """One counter gives out the numbers of threads, another those of pipes; `sysinfo` tells what the machine did."""
+    told = [jail.run(work("counters", threads=n)).update.tolist() for n in (1, 40, 1)]
+    assert told[0] == told[1] == told[2]
 
 
 def test_closing_the_jail_ends_a_task_that_runs(app):

@@ -4,82 +4,15 @@
 //! noised twice, or noised in part leaves a session that is not [`Spent::whole`]; what was trained on it then leaves only
 //! where no privacy is asked for.
 
-use std::ops::RangeInclusive;
-
+use crate::blocks::BlockSum;
 use crate::error::NoiseError;
 use crate::gaussian::noised;
+use crate::plan::Plan;
 use crate::poisson::poisson_rows;
 use crate::rng::Rng;
 
-/// Noise multipliers for which the accountant is trusted: below, its sums overflow; above, nobody trains.
-pub const SIGMA: RangeInclusive<f64> = 0.05..=1e4;
-/// Clips that keep sums and noise far inside what `f32` holds.
-pub const CLIP: RangeInclusive<f64> = 1e-6..=1e6;
-/// Steps of one session.
-pub const STEPS: RangeInclusive<u64> = 1..=1_000_000;
 /// A sum may be so many standard deviations of its noise, and no more: beyond, `f32` would swallow the noise.
 const LARGEST_SUM: f64 = (1_u32 << 22) as f64;
-
-/// A mechanism and how often it is used.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Plan {
-    /// Standard deviation of the noise, in units of the clip.
-    pub sigma: f64,
-    /// L2 bound of one record's gradient.
-    pub clip: f64,
-    /// Poisson rate.
-    pub rate: f64,
-    /// Steps that were reserved.
-    pub steps: u64,
-    /// Public divisor of each step's sum.
-    pub expected_batch: f64,
-    /// Coordinates of the gradient.
-    pub dim: u64,
-    /// Rows to draw from.
-    pub rows: u64,
-}
-
-impl Plan {
-    /// Refuses what the accountant is not trusted for. NaN lies in no range.
-    pub fn check(&self) -> Result<(), NoiseError> {
-        let inside = |what, value: f64, range: RangeInclusive<f64>| {
-            if range.contains(&value) {
-                Ok(())
-            } else {
-                let (least, most) = range.into_inner();
-                Err(NoiseError::OutOfBounds {
-                    what,
-                    value,
-                    least,
-                    most,
-                })
-            }
-        };
-        inside("the noise multiplier", self.sigma, SIGMA)?;
-        inside("the clip", self.clip, CLIP)?;
-        inside("the sample rate", self.rate, f64::MIN_POSITIVE..=1.0)?;
-        inside("the expected batch", self.expected_batch, 1.0..=1e9)?;
-        #[allow(clippy::cast_precision_loss, reason = "for an error's text")]
-        let count = |value: u64| value as f64;
-        if !STEPS.contains(&self.steps) {
-            return Err(NoiseError::OutOfBounds {
-                what: "the number of steps",
-                value: count(self.steps),
-                least: 1.0,
-                most: 1e6,
-            });
-        }
-        if self.dim == 0 {
-            return Err(NoiseError::Session {
-                what: "needs a gradient of at least one coordinate: no parameter of the model is trained",
-            });
-        }
-        if self.rows > 1 << 32 {
-            return Err(NoiseError::TooManyRows { n: self.rows });
-        }
-        Ok(())
-    }
-}
 
 /// What a session came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,23 +45,28 @@ impl Spent {
 pub struct Session {
     rng: Rng,
     spent: Spent,
+    blocks: Option<BlockSum>,
 }
 
 impl Session {
     /// A session with a generator keyed by the operating system.
     pub fn new(plan: Plan) -> Result<Self, NoiseError> {
-        plan.check()?;
-        Ok(Self::with(plan, Rng::from_os()?, false))
+        Self::with(plan, Rng::from_os()?, false)
     }
 
     /// A session anybody can repeat: **protects nobody**, and says so in [`Spent::insecure`].
     pub fn insecure_test(plan: Plan, seed: u64) -> Result<Self, NoiseError> {
-        plan.check()?;
-        Ok(Self::with(plan, Rng::insecure_test(seed), true))
+        Self::with(plan, Rng::insecure_test(seed), true)
     }
 
-    fn with(plan: Plan, rng: Rng, insecure: bool) -> Self {
-        Self {
+    fn with(plan: Plan, rng: Rng, insecure: bool) -> Result<Self, NoiseError> {
+        plan.check()?;
+        let blocks = match plan.blocks {
+            0 => None,
+            most => Some(BlockSum::new(plan.dim, plan.clip, most)?),
+        };
+        Ok(Self {
+            blocks,
             rng,
             spent: Spent {
                 plan,
@@ -137,7 +75,7 @@ impl Session {
                 coordinates: 0,
                 insecure,
             },
-        }
+        })
     }
 
     /// The rows of the next step's batch.
@@ -145,6 +83,7 @@ impl Session {
     /// # Errors
     /// All reserved steps are drawn, or the step before has no noise yet.
     pub fn draw(&mut self) -> Result<Vec<u32>, NoiseError> {
+        self.without_blocks()?;
         let Spent { plan, drawn, .. } = self.spent;
         if drawn == plan.steps {
             return Err(NoiseError::Session {
@@ -167,6 +106,7 @@ impl Session {
     /// No batch waits for noise, the sum is not of the session's dimension, or a value is not finite or so large that
     /// the noise would be lost in its rounding. Nothing was noised then.
     pub fn noise(&mut self, sums: &[f64]) -> Result<Vec<f32>, NoiseError> {
+        self.without_blocks()?;
         let plan = self.spent.plan;
         if self.spent.noised == self.spent.drawn {
             return Err(NoiseError::Session {
@@ -191,6 +131,49 @@ impl Session {
         Ok(out)
     }
 
+    /// Adds the update of a block, scaled to an L2 norm of at most the clip; zeros in place of one that is not finite. A block
+    /// that is never added counts as zeros, too.
+    ///
+    /// # Errors
+    /// It is no session of blocks, the update is of another dimension, there is no block left, or the sum has left.
+    pub fn add_block(&mut self, update: &[f32]) -> Result<(), NoiseError> {
+        self.unspent_blocks()?.add(update)
+    }
+
+    /// The sum over all blocks with noise of standard deviation `sigma · 2 · clip` on every coordinate, once.
+    ///
+    /// # Errors
+    /// It is no session of blocks, or the sum has left.
+    pub fn noise_blocks(&mut self) -> Result<Vec<f32>, NoiseError> {
+        let plan = self.spent.plan;
+        let sums = self.unspent_blocks()?.total();
+        let out = noised(&mut self.rng, &sums, plan.sigma * plan.sensitivity())?;
+        self.spent.drawn += 1;
+        self.spent.noised += 1;
+        self.spent.coordinates += plan.dim;
+        Ok(out)
+    }
+
+    fn without_blocks(&self) -> Result<(), NoiseError> {
+        match self.blocks {
+            None => Ok(()),
+            Some(_) => Err(NoiseError::Session {
+                what: "is one of blocks: it sums what add_block was given, and nothing else",
+            }),
+        }
+    }
+
+    fn unspent_blocks(&mut self) -> Result<&mut BlockSum, NoiseError> {
+        if self.spent.noised > 0 && self.blocks.is_some() {
+            return Err(NoiseError::Session {
+                what: "has given its sum of blocks: one session, one sum",
+            });
+        }
+        self.blocks.as_mut().ok_or(NoiseError::Session {
+            what: "has no blocks: it draws batches",
+        })
+    }
+
     /// What was drawn and noised so far.
     pub fn spent(&self) -> Spent {
         self.spent
@@ -211,6 +194,7 @@ mod tests {
             expected_batch: 8.0,
             dim: 4,
             rows: 20,
+            blocks: 0,
         }
     }
 

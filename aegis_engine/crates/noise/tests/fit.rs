@@ -208,6 +208,7 @@ fn step(seed: u64, sums: &[f64], sigma: f64, clip: f64) -> Vec<f64> {
         expected_batch: 1.0,
         dim: sums.len() as u64,
         rows: 1,
+        blocks: 0,
     };
     let mut session = Session::insecure_test(plan, seed).unwrap();
     session.draw().unwrap();
@@ -262,6 +263,7 @@ fn a_session_draws_each_row_with_its_rate() {
             expected_batch: 1.0,
             dim: 1,
             rows: N as u64,
+            blocks: 0,
         };
         let drawn = Session::new(plan).unwrap().draw().unwrap().len() as f64;
         let (n, sd) = (N as f64, (N as f64 * rate * (1.0 - rate)).sqrt());

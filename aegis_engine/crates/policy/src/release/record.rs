@@ -102,6 +102,9 @@ fn mechanism(session: &DpSession) -> Value {
         "clip": spent.plan.clip.to_string(),
         "sample_rate": spent.plan.rate.to_string(),
         "expected_batch": spent.plan.expected_batch.to_string(),
+        // How many there may be, a public number; how many came is nobody's business. 0: none of blocks.
+        "blocks": spent.plan.blocks,
+        "sensitivity": spent.plan.sensitivity().to_string(),
         "steps_reserved": spent.plan.steps,
         "steps": spent.drawn,
         "steps_noised": spent.noised,

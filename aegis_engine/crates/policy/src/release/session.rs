@@ -56,6 +56,16 @@ impl DpSession {
         self.inner.noise(sums)
     }
 
+    /// Adds one block's update, clipped. See [`Session::add_block`].
+    pub fn add_block(&mut self, update: &[f32]) -> Result<(), NoiseError> {
+        self.inner.add_block(update)
+    }
+
+    /// The noised sum over all blocks. See [`Session::noise_blocks`].
+    pub fn noise_blocks(&mut self) -> Result<Vec<f32>, NoiseError> {
+        self.inner.noise_blocks()
+    }
+
     /// What was drawn and noised so far.
     pub fn spent(&self) -> Spent {
         self.inner.spent()

@@ -75,6 +75,7 @@ fn plan() -> Plan {
         expected_batch: 8.0,
         dim: 7,
         rows: 0,
+        blocks: 0,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aegis_vault::VaultError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::facts::{Columns, Facts};
 use crate::convert::{action, object_id};
@@ -98,6 +99,18 @@ impl Vault {
             inner: Arc::new(py.detach(|| self.inner.owner_permit(id, action))?),
             facts: None,
         })
+    }
+
+    /// The block of each permitted row, as little-endian u32.
+    fn blocks<'py>(
+        &self,
+        py: Python<'py>,
+        permit: &Permit,
+        blocks: u32,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let found = py.detach(|| self.inner.blocks(&permit.inner, blocks))?;
+        let raw: Vec<u8> = found.iter().flat_map(|b| b.to_le_bytes()).collect();
+        Ok(PyBytes::new(py, &raw))
     }
 
     /// Refuses a permit that has ended.

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::permit::Permit;
-use crate::convert::float_bytes;
+use crate::convert::{float_bytes, floats};
 use crate::error::Result;
 
 /// One round of DP-SGD under one permit: draws, noises, counts. `ComplianceEngine.gate` takes it and empties it.
@@ -41,7 +41,7 @@ impl DpSession {
 #[pymethods]
 impl DpSession {
     #[new]
-    #[pyo3(signature = (permit, *, noise_multiplier, clip, sample_rate, steps, expected_batch, dim, reservation, insecure_seed=None))]
+    #[pyo3(signature = (permit, *, noise_multiplier, clip, sample_rate, steps, expected_batch, dim, reservation, insecure_seed=None, blocks=0))]
     fn new(
         permit: &Permit,
         noise_multiplier: f64,
@@ -52,6 +52,7 @@ impl DpSession {
         dim: u64,
         reservation: &str,
         insecure_seed: Option<u64>,
+        blocks: u64,
     ) -> Result<Self> {
         let plan = Plan {
             sigma: noise_multiplier,
@@ -61,6 +62,7 @@ impl DpSession {
             expected_batch,
             dim,
             rows: 0,
+            blocks,
         };
         let session =
             aegis_policy::DpSession::new(&permit.inner, plan, reservation, insecure_seed)?;
@@ -80,6 +82,19 @@ impl DpSession {
     fn noise<'py>(&self, py: Python<'py>, sums: &Bound<'_, PyAny>) -> Result<Bound<'py, PyBytes>> {
         let values = PyBuffer::<f64>::get(sums)?.to_vec(py)?;
         let noised = py.detach(|| self.with(|s| s.noise(&values)))?;
+        Ok(PyBytes::new(py, &float_bytes(&noised)))
+    }
+
+    /// Adds the update of one block: a buffer of float32, clipped here.
+    fn add_block(&self, py: Python<'_>, update: &Bound<'_, PyAny>) -> Result<()> {
+        let values = floats(py, update)?;
+        py.detach(|| self.with(|s| s.add_block(&values)))?;
+        Ok(())
+    }
+
+    /// The noised sum over all blocks, float32.
+    fn noise_blocks<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        let noised = py.detach(|| self.with(aegis_policy::DpSession::noise_blocks))?;
         Ok(PyBytes::new(py, &float_bytes(&noised)))
     }
 

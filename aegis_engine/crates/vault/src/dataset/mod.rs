@@ -7,6 +7,7 @@
 
 pub(crate) mod amend;
 pub(crate) mod anew;
+pub(crate) mod blocks;
 pub(crate) mod card;
 pub(crate) mod consents;
 pub(crate) mod erase;
