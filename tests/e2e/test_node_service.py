@@ -123,7 +123,7 @@ def test_an_app_that_nobody_approved_is_refused_by_its_code_and_waits_in_the_inb
 @pytest.mark.deployment
 @pytest.mark.timeout(1400)
 def test_a_node_killed_together_with_its_supernode_comes_back_as_the_same_node(tmp_path):
-    # What the SuperNode held is gone with it. A SuperLink lets its key in again after a minute, so the rounds must last that long.
+    # What the SuperNode held is gone with it. A SuperLink lets its key in again after a minute: the rounds last that long.
     overrides = _overrides("runtime.round_deadline=150", "strategy.rounds=8")
     cfg = compose("quickstart", overrides)
     nodes = provision(cfg, tmp_path / "vaults")
