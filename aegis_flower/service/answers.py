@@ -28,6 +28,7 @@ from aegis_flower.client.app import aegis_client_app
 from aegis_flower.configs import CARRIED, EXPERIMENT, OVERRIDES, Config, from_run_config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import AegisError, AppNotApproved, BadBundle, ConfigError, Interrupted
+from aegis_flower.jailed import close_jails
 from aegis_flower.node import node as nodes
 from aegis_flower.service import flower
 from aegis_flower.service.control import Control
@@ -138,12 +139,13 @@ class Answers:
 
     def _app(self, found: Approval, fab: bytes, cfg: Config, halt: Halt) -> DoorApp:
         folder = self._unpacked(found.fab_hash, fab)
-        return client_app(found, folder, WorkOptions(cfg, self._settings.layers, halt.event))
+        return client_app(found, folder, WorkOptions(cfg, self._settings.app, halt.event))
 
     def _unpacked(self, fab_hash: str, fab: bytes) -> Path:
         """The app's folder; made once for each hash, whole or not at all. Those of other apps go."""
         target = self._apps / fab_hash
         if not target.is_dir():
+            close_jails()  # of the apps that go
             shutil.rmtree(self._apps, ignore_errors=True)
             self._apps.mkdir(mode=0o700)
             draft = self._apps / "draft"

@@ -39,6 +39,7 @@ _FIELDS: Final = (
     *("dp", "epsilon_micro_total", "secure_aggregation", "weight", "row_set"),
 )
 _TEXT_MOST: Final = 128
+_LOOK_BACK: Final = 1 << 18  # bytes of the log
 _LINE: Final = {"authorize": "permit", "release": "release"}
 
 
@@ -47,9 +48,13 @@ class Tail:
 
     def __init__(self, folder: Path, kept: Path) -> None:
         self._file, self._kept = folder / "000001.log", kept
+        self._origin = ""  # whose log it is: a place in another vault's says nothing
         try:
-            self._at = int(kept.read_text())
-            known = _FILE_HEADER <= self._at <= self._file.stat().st_size
+            with self._file.open("rb") as file:
+                self._origin = file.read(_FILE_HEADER).hex()
+            origin, at = kept.read_text().split(":")
+            self._at = int(at)
+            known = origin == self._origin and _FILE_HEADER <= self._at <= self._file.stat().st_size
         except (OSError, ValueError):
             known = False
         if not known:
@@ -60,7 +65,7 @@ class Tail:
 
     def remember(self) -> None:
         """Remembers how far the records were written on."""
-        write_atomically({self._kept: str(self._at).encode()})
+        write_atomically({self._kept: f"{self._origin}:{self._at}".encode()})
 
     def new(self) -> Iterator[dict[str, Any]]:
         """The records since the last call, in order. Verifying the chain is `aegis audit verify`'s work."""
@@ -93,11 +98,13 @@ class Journal:
         self._file = file
         self._lock, self._following = threading.Lock(), threading.Lock()
         self._tail: Tail | None = None
+        self._told: set[tuple[str, int, str | None]] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def follow(self, audit: Path, kept: Path) -> None:
         """Writes lines for what the audit log in this folder gets from now on; `kept` remembers how far."""
         self._tail = Tail(audit, kept)
+        self._told = self._last()
 
     def audit(self) -> None:
         """Writes the lines of what came since the last call."""
@@ -113,9 +120,24 @@ class Journal:
             if kind is None:
                 continue
             self.counts[kind, "allow" if record.get("decision") == "allow" else "deny"] += 1
+            if (kind, record["seq"], record.get("permit")) in self._told:
+                continue
             self._write(kind, {key: record[key] for key in _FIELDS if _may(record.get(key))})
         if found:
             tail.remember()
+
+    def _last(self) -> set[tuple[str, int, str | None]]:
+        """The permits and releases of the last lines: a process that was killed had written some that it did not remember."""
+        found: set[tuple[str, int, str | None]] = set()
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                with self._file.open("rb") as file:
+                    file.seek(max(0, self._file.stat().st_size - _LOOK_BACK))
+                    for line in file.read().splitlines():
+                        with contextlib.suppress(ValueError, KeyError, TypeError):
+                            said = json.loads(line)
+                            found.add((said["what"], said["seq"], said.get("permit")))
+        return found
 
     def refusal(self, code: str, step: str, run: int, round_: int | None = None, app_hash: str = "") -> None:
         """A message that was answered with a code."""

@@ -17,6 +17,12 @@ REQUIRE_LAYERS: Final = "aegis-require-layers"
 HEALTH: Final = "aegis-health"
 LOG: Final = "aegis-log"
 QUANTIZE_TIME: Final = "aegis-quantize-time"
+APP_SECONDS: Final = "aegis-app-seconds"
+APP_BLOCK_SECONDS: Final = "aegis-app-block-seconds"
+APP_MEMORY: Final = "aegis-app-memory"
+APP_THREADS: Final = "aegis-app-threads"
+APP_FILES: Final = "aegis-app-files"
+APP_PRELOAD: Final = "aegis-app-preload"
 
 ALL_LAYERS: Final = "all"
 
@@ -45,6 +51,15 @@ def _is_loopback(value: Any) -> bool:
 
 def _are_layers(value: Any) -> bool:
     return isinstance(value, str) and (value == "" or re.fullmatch(r"[a-z]+(, ?[a-z]+)*", value) is not None)
+
+
+def _are_modules(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.]*(, ?[A-Za-z_][\w.]*)*", value) is not None
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The parts of a value with commas between."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _address(says: str, **more: Any) -> Setting:
@@ -86,5 +101,23 @@ SERVICE_KEYS: Final[dict[str, Setting]] = {
         3600,
         0,
         "seconds; a reply leaves when the clock is at a multiple of it, so that the time of a task tells less",
+    ),
+    APP_SECONDS: whole(1, 86_400, 600, "seconds that a task of an app in the jail may take (mode `any`)"),
+    APP_BLOCK_SECONDS: whole(1, 3600, 2, "seconds that the task of each block may take (mode `blocks`)"),
+    APP_MEMORY: whole(64, 1 << 22, 8192, "MiB of address space of a task"),
+    APP_THREADS: whole(1, 4096, 16, "threads of a task"),
+    APP_FILES: Setting(
+        "npz, arrow, csv",
+        "npz, arrow or csv",
+        lambda value: value in ("npz", "arrow", "csv"),
+        "form of the rows for an app of Flower's that reads files",
+        default="npz",
+    ),
+    APP_PRELOAD: Setting(
+        "names of modules",
+        "names of modules with commas between",
+        _are_modules,
+        "installed modules that the jail imports before any task, so that tasks start quickly; they see no row",
+        otherwise="numpy, Flower, torch and scikit-learn, as installed",
     ),
 }

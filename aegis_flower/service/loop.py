@@ -23,6 +23,7 @@ from aegis_flower import door
 from aegis_flower.configs import compose
 from aegis_flower.errors import AppNotApproved, Interrupted, NodePaused, SuperNodeError, TaskGone
 from aegis_flower.files import write_atomically
+from aegis_flower.jailed import close_jails
 from aegis_flower.node import node as nodes
 from aegis_flower.node.node import open_node
 from aegis_flower.service import flower
@@ -74,6 +75,7 @@ class Service:
         self._ended_at = 0.0
         self._paused = self._was_paused()
         self._health: Health | None = None
+        self._said = 0.0
 
     # -- serving --------------------------------------------------------------------------------------------------------------
 
@@ -102,6 +104,7 @@ class Service:
             if self._health is not None:
                 self._health.close()
             self._say()
+            close_jails()
             self.supernode.close()
             self.control.release()
             nodes.close_nodes()
@@ -183,10 +186,13 @@ class Service:
 
         def look() -> None:
             while not done.wait(_WATCH):
-                if lost.is_set():
-                    halt.set(Interrupted("the SuperNode took the task away"))
-                elif halt.approval is not None and not self.answers.still(halt.approval):
-                    halt.set(AppNotApproved("the app's approval was taken back while it worked"))
+                try:
+                    if lost.is_set():
+                        halt.set(Interrupted("the SuperNode took the task away"))
+                    elif halt.approval is not None and not self.answers.still(halt.approval):
+                        halt.set(AppNotApproved("the app's approval was taken back while it worked"))
+                except Exception as error:  # noqa: BLE001 - an approval that cannot be read is none
+                    halt.set(AppNotApproved(f"the list of approvals cannot be read ({type(error).__name__})"))
 
         thread = threading.Thread(target=look, name="aegis-watch", daemon=True)
         thread.start()
@@ -251,23 +257,31 @@ class Service:
     # -- orders and what is told ----------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Reads the operator's orders while the service runs, and keeps the status."""
-        said = 0.0
+        """Reads the operator's orders while the service runs, and keeps the status. Nothing that fails here ends it."""
+        failed = ""
         while not self._ending.wait(_WATCH) or self.working is not None:
-            if self.control.stopping:
-                self.end()
-            halt = self._halt
-            if self.control.paused != self._paused:
-                self._turn(self.control.paused)
-            if halt is not None and self._paused:
-                halt.set(NodePaused("the operator has halted all use"))
-            if halt is not None and self._ending.is_set() and time.monotonic() - self._ended_at > _GRACE:
-                halt.set(Interrupted("the node is ending"))
-            if time.monotonic() - said > 1.0:
-                said = time.monotonic()
-                self._say()
+            try:
+                self._look()
+                failed = ""
+            except Exception as error:  # noqa: BLE001 - a full disk must not leave a node that no order reaches
+                if failed != (failed := type(error).__name__):
+                    self.journal.note("orders-failed", type=failed)
             if self._ending.is_set():
                 time.sleep(_WATCH)
+
+    def _look(self) -> None:
+        paused, halt = self.control.paused, self._halt
+        if halt is not None and paused:  # before it is put on record: use ends at once
+            halt.set(NodePaused("the operator has halted all use"))
+        if self.control.stopping:
+            self.end()
+        if halt is not None and self._ending.is_set() and time.monotonic() - self._ended_at > _GRACE:
+            halt.set(Interrupted("the node is ending"))
+        if paused != self._paused:
+            self._turn(paused)
+        if time.monotonic() - self._said > 1.0:
+            self._said = time.monotonic()
+            self._say()
 
     def _turn(self, paused: bool) -> None:
         event = "node.pause" if paused else "node.resume"

@@ -24,6 +24,7 @@ _PATHS: Final = (
     *(node_keys.VAULT, node_keys.KEY_FILE, node_keys.IDENTITY, node_keys.ROSTER),
     *(keys.SUPERNODE_SECRET, keys.CONTROL, keys.APPROVALS, keys.LOG),
 )
+_OF_APPS: Final = tuple(key for key in SERVICE_KEYS if key.startswith("aegis-app-"))
 _MOST: Final = 1 << 20  # bytes of the file
 
 
@@ -43,6 +44,7 @@ class Settings:
         health: host and port of the health endpoint.
         log: file of the JSON log; None is standard error.
         grid: seconds; replies leave at a multiple of it.
+        app: what an app in the jail may have, by key.
     """
 
     file: Path
@@ -56,6 +58,7 @@ class Settings:
     health: tuple[str, int] | None
     log: Path | None
     grid: int
+    app: Mapping[str, Any]
 
     @property
     def dataset(self) -> str | None:
@@ -131,6 +134,7 @@ def read(file: Path) -> Settings:
         health=keys.loopback(health) if health else None,
         log=Path(log) if log else None,
         grid=of(keys.QUANTIZE_TIME),
+        app={key: of(key) for key in _OF_APPS},
     )
 
 
@@ -150,7 +154,7 @@ def _check(file: Path, given: Mapping[str, Any]) -> None:
 def _layers(text: str) -> tuple[str, ...]:
     if text == keys.ALL_LAYERS:
         return LAYERS
-    wanted = tuple(part.strip() for part in text.split(",") if part.strip())
+    wanted = keys.words(text)
     if unknown := [name for name in wanted if name not in LAYERS]:
         raise NodeError(f"{keys.REQUIRE_LAYERS}: there is no layer {unknown[0]!r}; there are {', '.join(LAYERS)}")
     return wanted

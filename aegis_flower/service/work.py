@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aegis_flower import jailed
 from aegis_flower.approval import Approval
@@ -12,6 +14,7 @@ from aegis_flower.client.app import aegis_client_app
 from aegis_flower.configs import Config
 from aegis_flower.door import DoorApp
 from aegis_flower.errors import NodeError
+from aegis_flower.service import keys
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,12 @@ class WorkOptions:
 
     Attributes:
         config: the run's configuration.
-        layers: of the jail, that must be there.
+        app: what an app in the jail may have, by key of NODE.TOML.
         halted: set when the task must end at once.
     """
 
     config: Config
-    layers: tuple[str, ...]
+    app: Mapping[str, Any]
     halted: threading.Event
 
 
@@ -42,4 +45,13 @@ def client_app(found: Approval, folder: Path, options: WorkOptions) -> DoorApp:
         )
     if found.mode == "recipe":
         return aegis_client_app(config=options.config)
-    return jailed.client_app(found, folder, config=options.config, halted=options.halted)
+    app = options.app
+    given = jailed.Options(
+        preload=keys.words(app.get(keys.APP_PRELOAD) or ""),
+        seconds=float(app[keys.APP_SECONDS]),
+        block_seconds=float(app[keys.APP_BLOCK_SECONDS]),
+        memory=app[keys.APP_MEMORY] << 20,
+        threads=app[keys.APP_THREADS],
+        files=app[keys.APP_FILES],
+    )
+    return jailed.client_app(found, folder, given, config=options.config, halted=options.halted)

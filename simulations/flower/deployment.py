@@ -29,6 +29,8 @@ from aegis_flower.simulations.flower.processes import HOST, Process, Processes, 
 from aegis_flower.simulations.flower.ray import ray_run
 from aegis_flower.simulations.flower.superlink import CompletedRun, SuperLink, Value, check_values, toml_file
 
+_AGAIN = 3.0  # seconds before a SuperNode that was not let in is tried anew
+
 __all__ = ["CompletedRun", "Deployment", "NodeSpec", "ray_run"]
 
 
@@ -196,20 +198,29 @@ class Deployment:
             self._processes.kill(self._supernodes[node_index])
 
     def start_again(self, node_index: int) -> None:
-        """Starts a killed SuperNode once more, with the same key and, if nobody took it, at the same port.
+        """Starts a killed SuperNode once more, with the same key and, if nobody took it, at the same port. A SuperLink lets a key
+        in again once it has noticed that the node is gone: until then it is tried anew, as a supervisor would.
 
         Raises:
             DeploymentError: it is not online in time.
         """
         if self._processes is None:
             raise DeploymentError("the deployment is not running: use it as a context manager, or call start() first")
-        start = self._starts[node_index]
-        first = self._supernodes[node_index]
-        first.log.rename(first.log.with_suffix(f".{first.popen.pid}.log"))
+        start, process = self._starts[node_index], self._supernodes[node_index]
         deadline = time.monotonic() + self._startup_timeout
-        process = start(int(self.addresses[node_index].rpartition(":")[2]))
-        self._supernodes[node_index] = self._processes.listen(start, _is_online, deadline, process)
-        self.node_ids[node_index] = _node_id(self._supernodes[node_index])
+        while True:
+            process.log.rename(process.log.with_suffix(f".{process.popen.pid}.log"))
+            process = start(int(self.addresses[node_index].rpartition(":")[2]))
+            try:
+                process = self._processes.listen(start, _is_online, deadline, process)
+                break
+            except DeploymentError:
+                self._processes.kill(process)
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN)
+        self._supernodes[node_index] = process
+        self.node_ids[node_index] = _node_id(process)
 
     def stop(self) -> None:
         """Ends all processes of the deployment; may be called again, and before `start`."""

@@ -121,6 +121,20 @@ def test_the_federation_comes_up_by_the_folders_own_commands(folder: Path, proce
     for service in services:
         service.popen.terminate()
     assert [service.popen.wait(SECONDS) for service in services] == [0, 0]
+    _upgraded(processes, folder / "node-1", nodes[0])
+
+
+def _upgraded(processes: Processes, node: Path, supernode: Process) -> None:
+    """What the page on upgrades says, from the stopped service to the started one; the environment is the same."""
+    before = json.loads(_aegis("audit", "verify", str(node / "vault"), "--json").stdout)
+    fsck = _aegis("vault", "fsck", str(node / "vault"), "--key-file", str(node / "vault.key"))
+    assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+    again = _start(processes, node / "systemd/aegis-node-1.service")
+    _until(lambda: _reached(node / "node.toml"), "the node that was started again", again, supernode)
+    kept = _aegis("audit", "verify", str(node / "vault"), "--expect", f"{before['records']}:{before['head']}")
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    again.popen.terminate()
+    assert again.popen.wait(SECONDS) == 0
 
 
 def _reached(said: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def _overrides(*more):
     ]
 
 
-def _run(deployment, folder, overrides):
+def _run(deployment, folder, overrides, timeout=700):
     """Starts the quickstart in a thread; the list has the result when it is there."""
     results = []
     config = {
@@ -39,7 +38,7 @@ def _run(deployment, folder, overrides):
         "aegis-output": str(folder / "out"),
     }
     thread = threading.Thread(
-        target=lambda: results.append(deployment.run(QUICKSTART, config, timeout=700)), daemon=True
+        target=lambda: results.append(deployment.run(QUICKSTART, config, timeout=timeout)), daemon=True
     )
     thread.start()
     return thread, results
@@ -119,4 +118,46 @@ def test_an_app_that_nobody_approved_is_refused_by_its_code_and_waits_in_the_inb
             inbox = services.control(index).file("inbox")
             assert len(list(inbox.glob("*.json"))) == 1
             assert not services.control(index).file("apps").exists(), "nothing of the bundle was unpacked"
-    time.sleep(0)
+
+
+@pytest.mark.deployment
+@pytest.mark.timeout(1400)
+def test_a_node_killed_together_with_its_supernode_comes_back_as_the_same_node(tmp_path):
+    # What the SuperNode held is gone with it. A SuperLink lets its key in again after a minute: the rounds last that long.
+    overrides = _overrides("runtime.round_deadline=150", "strategy.rounds=8")
+    cfg = compose("quickstart", overrides)
+    nodes = provision(cfg, tmp_path / "vaults")
+    specs = [NodeSpec({}, isolated=True)] * 3
+    with (
+        Deployment(tmp_path / "deployment", specs, tls=True, node_auth=True, startup_timeout=300) as deployment,
+        Services(tmp_path / "services", [n.node_config for n in nodes]) as services,
+    ):
+        services.desk.approve(built(QUICKSTART, tmp_path / "fab"), mode="recipe", purpose=cfg.policy.purpose, days=1)
+        for index in range(3):
+            services.write(index, deployment.addresses[index])
+            services.start(index)
+        for index in range(3):
+            wait(lambda index=index: services.lines(index, "supernode-reached"), 120, f"node {index} is up")
+        before = list(deployment.node_ids)
+
+        thread, results = _run(deployment, tmp_path, overrides, timeout=900)
+        wait(lambda: services.lines(2, "release"), 500, "node 2 released an update")
+        deployment.kill(2)
+        services.kill(2)
+        deployment.start_again(2)
+        services.write(2, deployment.addresses[2])
+        services.start(2)
+        thread.join(900)
+        assert results, "the run has not ended"
+        assert results[0].ok, results[0].log[-3000:]
+        assert deployment.node_ids == before, "a node is its key"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["run"]["status"] == "finished"
+    participants = [len(r["participants"]) for r in report["rounds"]]
+    assert participants[0] < 3, "a message was lost"
+    assert participants[-1] == 3, participants
+    for index in range(3):
+        node = Node(read(services.file(index)).node_config(cfg))
+        audit_verify(str(Path(node.vault.path) / "audit"))
+        rounds = [e["round"] for e in node.ledger.entries() if e["kind"] == "reserve"]
+        assert sorted(rounds) == sorted(set(rounds)), "no round was charged twice"

@@ -157,6 +157,20 @@ def test_each_unit_is_one_that_systemd_takes(folder: Path) -> None:
     assert "Restrat" in done.stderr
 
 
+def test_each_unit_leaves_a_service_no_more_than_it_needs(folder: Path) -> None:
+    """By systemd's own measure, 0 to 100: nothing beside Internet sockets for the network, the jail's namespaces for a node."""
+    tool = shutil.which("systemd-analyze")
+    assert tool, "this test needs systemd-analyze (package systemd)"
+    for unit, most in (
+        (folder / "superlink/systemd/aegis-superlink.service", 20),
+        (folder / "node-1/systemd/aegis-supernode-1.service", 20),
+        (folder / "node-1/systemd/aegis-node-1.service", 50),
+    ):
+        words = [tool, "security", "--offline=yes", "--no-pager", f"--threshold={most}", unit]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stdout[-300:] + done.stderr
+
+
 @cache
 def options_of(*command: str) -> set[str]:
     """The options that a program says it has."""
@@ -307,45 +321,6 @@ def test_a_second_time_writes_over_nothing(folder: Path, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="there is no folder"):
         write(tmp_path / "none/deep", Plan(("localhost",)))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"hosts": ()},
-        {"hosts": ("a b",)},
-        {"hosts": ("a\nExecStart=evil",)},
-        {"hosts": ('a"',)},
-        {"hosts": ("$(x)",)},
-        {"nodes": 0},
-        {"nodes": 101},
-        {"port": 0},
-        {"port": 70000},
-        {"port": 9094},
-        {"place": Path("relative")},
-        {"place": Path("/a b")},
-        {"place": Path("/a/../b")},
-        {"place": Path("/a%n")},
-        {"programs": Path("/x;y")},
-        {"user": "Root User"},
-        {"user": "aegis-net"},
-        {"network_user": ""},
-        {"dataset": 'a"b'},
-        {"dataset": "a\nb"},
-        {"dataset": ""},
-        {"days": 0},
-        {"days": 366},
-    ],
-    ids=str,
-)
-def test_a_value_that_would_mean_something_else_in_a_file_is_refused(said: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="must be"):
-        Plan(**{"hosts": ("localhost",), **said})
-
-
-@pytest.mark.parametrize("host", ["::1", "192.0.2.1", "link", "a-b.example.org"])
-def test_addresses_of_all_kinds_become_one_that_flower_reads(host: str) -> None:
-    assert Plan((host,)).address == (f"[{host}]:8000" if ":" in host else f"{host}:8000")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users, as an operator does")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from aegis_flower.node.node import close_nodes, keep_states
 from aegis_flower.simulations.provision import provision
 
 OVERRIDES = ["data.clients=3", "secagg.min_cohort=2", "model.kind=logistic", "model.device=cpu", "strategy.rounds=2"]
-CONFIG = {"aegis-experiment": "quickstart", "aegis-overrides": " ".join(OVERRIDES)}
 PROJECT = b"""
 [project]
 name = "study"
@@ -47,12 +46,13 @@ class Site:
         config: the run config.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: dict[str, bytes] | None = None, overrides: Sequence[str] = ()) -> None:
         self.folder = folder
-        self.cfg = compose("quickstart", OVERRIDES)
-        self.config = dict(CONFIG)
+        asked = [*OVERRIDES, *overrides]
+        self.cfg = compose("quickstart", asked)
+        self.config = {"aegis-experiment": "quickstart", "aegis-overrides": " ".join(asked)}
         self.nodes = provision(self.cfg, folder / "vaults")
-        self.fab: bytes = build_fab_from_files(dict(FILES))[0]
+        self.fab: bytes = build_fab_from_files({**FILES, **(files or {})})[0]
         self.fab_file = folder / "app.fab"
         self.fab_file.write_bytes(self.fab)
         operator = folder / "operator.key"
@@ -80,7 +80,12 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    yield Site(tmp_path)
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    yield lambda **how: Site(tmp_path, **how)
     keep_states(on=False)
     close_nodes()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    return make_site()

@@ -58,15 +58,46 @@ def test_what_a_crash_left_is_told_at_the_next_start(nodes, tmp_path):
     assert len(lines(tmp_path / "log")) == 2
 
 
-@pytest.mark.parametrize("kept", ["", "x", "-5", "99999999999"])
-def test_a_place_that_cannot_be_is_the_end(nodes, tmp_path, kept):
+def test_what_was_told_and_not_remembered_is_not_told_twice(nodes, tmp_path):
+    audit = nodes.folder / "node-3" / "audit"
+    first = Journal(tmp_path / "log")
+    first.follow(audit, tmp_path / "at")
+    before = (tmp_path / "at").read_text()
+    nodes.new_run(3)
+    nodes.round_(Server(nodes.cfg, run_id=3), [1, 2, 3], noise_multiplier=nodes.sigma)
+    first.audit()
+    assert len(lines(tmp_path / "log")) == 2
+    (tmp_path / "at").write_text(before)  # as if it was killed between the lines and the note of them
+    with (tmp_path / "log").open("a") as log:
+        log.write('{"what": "per')  # and in a line
+        log.write("\n")
+    after = Journal(tmp_path / "log")
+    after.follow(audit, tmp_path / "at")
+    after.audit()
+    assert (tmp_path / "log").read_text().count('"what": "permit"') == 1
+    assert (tmp_path / "log").read_text().count('"what": "release"') == 1
+
+
+def test_a_place_in_another_vaults_log_says_nothing(nodes, tmp_path):
+    Tail(nodes.folder / "node-1" / "audit", tmp_path / "at")
+    origin, _ = (tmp_path / "at").read_text().split(":")
+    (tmp_path / "at").write_text(f"{origin}:64")
+    assert list(Tail(nodes.folder / "node-1" / "audit", tmp_path / "at").new())
+    (tmp_path / "at").write_text(f"{origin}:64")
+    assert list(Tail(nodes.folder / "node-2" / "audit", tmp_path / "at").new()) == []
+
+
+@pytest.mark.parametrize("place", ["", "x", "64", ":64", "{}:-5", "{}:63", "{}:99999999999", "{}:64:64"])
+def test_a_place_that_cannot_be_is_the_end(nodes, tmp_path, place):
+    kept = place.format((nodes.folder / "node-1" / "audit" / "000001.log").read_bytes()[:64].hex())
     (tmp_path / "at").write_text(kept)
     assert list(Tail(nodes.folder / "node-1" / "audit", tmp_path / "at").new()) == []
 
 
 def test_the_tail_reads_what_the_engine_reads(tmp_path):
     vault = Vault.create(str(tmp_path / "v"), key_file=str(tmp_path / "v.key"), make_key=True)
-    (tmp_path / "at").write_text("64")
+    header = (tmp_path / "v" / "audit" / "000001.log").read_bytes()[:64]
+    (tmp_path / "at").write_text(f"{header.hex()}:64")
     tail = Tail(tmp_path / "v" / "audit", tmp_path / "at")
     vault.record("node.pause", {"node": "ä 𐀀"})
     whole = [{k: v for k, v in r.items() if k != "hash"} for r in audit_read(str(tmp_path / "v" / "audit"))]

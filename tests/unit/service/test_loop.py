@@ -163,6 +163,24 @@ def test_a_pause_that_was_ordered_while_the_node_was_down_holds_from_its_first_m
     assert audited(site, "node.pause") == ["node.pause"]
 
 
+def test_a_pause_that_cannot_be_put_on_record_holds_all_the_same(site, supernode, monkeypatch):
+    site.approve()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Service, "_turn", full)
+    with running(write(site, supernode)):
+        control(site).pause()
+        wait(lambda: lines(site, "orders-failed"), "it is said")
+        ask(supernode, site)
+        assert heard(supernode).code == "AEG-O004"
+        control(site).resume()
+        ask(supernode, site)
+        assert heard(supernode).code == ""
+    assert [one["type"] for one in lines(site, "orders-failed")] == ["OSError"]
+
+
 def test_a_supernode_that_is_away_is_waited_for(site):
     site.approve()
     with served() as first:
