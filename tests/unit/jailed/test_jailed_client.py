@@ -20,7 +20,7 @@ from aegis_engine import Permit
 from aegis_flower import wire
 from aegis_flower.errors import AegisError, AppError, BudgetExceeded, NodeError, OutsideTerms, PolicyDenied
 from aegis_flower.jail import Ended
-from aegis_flower.jailed import JailedClient, Options, client_app, pool
+from aegis_flower.jailed import Options, client_app, pool
 from aegis_flower.jailed.app import Tried, hash_of
 
 SHAPES = [("weight", (2, 4)), ("bias", (2,))]
@@ -298,33 +298,3 @@ def test_a_permit_that_ended_gives_no_rows(world: Any) -> None:
         rows.read(client.node.vault, permit, client.spec)
     with pytest.raises(AegisError):
         client.node.vault.blocks(permit, 3)
-
-
-@pytest.mark.parametrize("mode", ["any", "blocks"])
-def test_the_nodes_service_runs_an_approved_app_in_its_jail_and_ends_it_when_it_is_halted(
-    world: Any, mode: str
-) -> None:
-    from aegis_flower.approval import Approval
-    from aegis_flower.configs import compose
-    from aegis_flower.service.work import WorkOptions
-    from aegis_flower.service.work import client_app as of_service
-
-    mechanism = {"any": "update", "blocks": "blocks"}[mode]
-    cfg, halted = compose(None, [f"privacy={mechanism}"]), threading.Event()
-    app = of_service(
-        Approval("ab" * 32, None, mode, "research", 2**40, 1),
-        world.client("app:sums")._place.app,
-        WorkOptions(cfg, (), halted),
-    )
-    g = world.governed
-    node = {
-        "aegis-vault": str(g.folder),
-        "aegis-key-file": str(g.key_file),
-        "aegis-dataset": "tiny",
-        "aegis-trust-server": True,
-    }
-    context = world.client("app:sums").context
-    context.node_config.update(node)
-    made = app.make(context)
-    assert isinstance(made, JailedClient)
-    assert (made.approval.mode, made.halted, made.default_sigma > 0) == (mode, halted, True)
