@@ -8,6 +8,7 @@ import ctypes
 import dataclasses
 import os
 import pathlib
+import select
 import signal
 import socket
 import struct
@@ -220,7 +221,15 @@ class World:
             return "the victim is dead"
         self._victim.stdin.write("?\n")
         self._victim.stdin.flush()
-        return int(self._victim.stdout.readline())
+        stopped, deadline = "", time.monotonic() + 60
+        # Who attaches to it and ends at once may leave it stopped for ever: the signal comes after the tracer is gone.
+        while not select.select([self._victim.stdout], [], [], 0.1)[0]:
+            assert time.monotonic() < deadline, "the victim does not answer"
+            if pathlib.Path(f"/proc/{self._victim.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt":
+                stopped = "the victim was stopped"
+                self._victim.send_signal(signal.SIGCONT)
+        hits = int(self._victim.stdout.readline())
+        return stopped or hits
 
     def _state(self):
         """Names, contents, modes and times of what is watched."""
