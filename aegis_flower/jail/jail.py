@@ -128,7 +128,7 @@ class Jail:
         self._control, self._words = ours, _Words()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                [sys.executable, "-I", "-c", _MAIN, setup.text(), *path],
+                [sys.executable, "-I", "-B", "-c", _MAIN, setup.text(), *path],
                 stdin=subprocess.DEVNULL,
                 stdout=self._words.fd,
                 stderr=self._words.fd,
@@ -264,7 +264,7 @@ def _environment() -> dict[str, str]:
         "USER": "app",
         "LOGNAME": "app",
     }
-    return {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **home, **kept}
+    return {"LANG": "C.UTF-8", **home, **kept}
 
 
 def _read(output: int, size: int) -> npt.NDArray[np.float32]:

@@ -24,6 +24,7 @@ NO_LOOT_ANYWHERE = {
     "processes.older_door_of_the_kernel",
     "processes.perf",
     "tricks.leave_an_exit_handler",  # nothing runs at exit, with or without a jail
+    "tricks.leave_in_the_interpreter",  # each task is a fork of a parent that no task writes to
     "tricks.leave_in_modules",  # nor does a task meet the modules of another one
     *(
         f"tricks.{name}"
