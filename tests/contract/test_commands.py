@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 from aegis_flower.cli import register
 
 CLI = Path(aegis.cli.__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_list_has_every_command_and_the_help_shows_them_all() -> None:
@@ -67,3 +70,24 @@ def test_every_command_that_opens_a_vault_takes_its_key_by_the_same_two_options(
     kinds = {str(told) for told in found.values() if told}
     assert len(kinds) == 1, kinds
     assert {"vault ls", "data terms", "consent lift", "privacy show"} <= found.keys()
+
+
+def test_every_command_that_a_text_names_is_there() -> None:
+    app = aegis.cli.build()
+    register(app)
+    groups = cast("click.Group", typer.main.get_command(app)).commands
+    endings = {".md", ".py", ".rs", ".j2", ".yaml", ".toml"}
+    told = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    lacking, seen = [], 0
+    for name in told:
+        if Path(name).suffix not in endings or name.startswith(("tests/", "CHANGELOG")):
+            continue
+        for words in re.findall(r"`aegis ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)", (ROOT / name).read_text("utf-8")):
+            first, _, second = words.partition(" ")
+            group = groups.get(first)
+            known = group is not None and (not second or not isinstance(group, click.Group) or second in group.commands)
+            seen += 1
+            if not known:
+                lacking.append(f"{name}: aegis {words}")
+    assert seen > 150
+    assert not lacking, lacking
