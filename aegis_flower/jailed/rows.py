@@ -2,7 +2,7 @@
 
 What form a column has depends on its declared type and on nothing in the rows: else one person's value would change what the
 tasks on other people's rows get. So every whole number, text, date and flag of a table comes with `MISSING`, whether or not a
-value is missing; numbers with a fraction have NaN there.
+value is missing; numbers with a fraction have NaN there. And no value makes a round end: a refusal would tell of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aegis_flower.stored import Records
 Arrays = dict[str, npt.NDArray[Any]]
 MISSING: Final = ".missing"  # behind a column's name: flags, true where a row has no value
 LABEL: Final = "label"  # what a feature plan's label is called
-TEXT_BYTES: Final = 1 << 30  # of a column of texts in one task, 4 bytes a character of the longest
+TEXT_MOST: Final = 1024  # characters of a text; what is behind is cut off, whatever else there is
 _TABLE: Final = "AEG-V022"  # what the engine says where records are asked of a table
 
 
@@ -105,17 +105,17 @@ def _column(name: str, kind: Any, column: Any) -> tuple[npt.NDArray[Any], npt.ND
         days = pc.fill_null(column.cast(pa.date32()).cast(pa.int32()), 0)
         return np.array(days.to_numpy(zero_copy_only=False)), missing
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        texts = [text or "" for text in column.to_pylist()]
+        texts = [(text or "")[:TEXT_MOST] for text in column.to_pylist()]
         width = max((len(text) for text in texts), default=0)
-        if 4 * width * len(texts) > TEXT_BYTES:
-            raise DataMismatch(
-                f"the texts of column {name!r} take {4 * width * len(texts)} bytes in a jail, at most {TEXT_BYTES} may: ask for "
-                "fewer columns (policy.columns), or read them by a feature plan"
-            )
         return np.array(texts, dtype=f"<U{max(1, width)}"), missing
-    if pa.types.is_fixed_size_list(kind) and pa.types.is_primitive(kind.value_type) and not missing.any():
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        return np.array(flat).reshape(len(column), kind.list_size), None
+    if pa.types.is_fixed_size_list(kind) and pa.types.is_primitive(kind.value_type):
+        size = kind.list_size
+        inner = column.values[column.offset * size : (column.offset + len(column)) * size]
+        gaps = np.asarray(inner.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_).reshape(len(column), size)
+        missing |= gaps.any(axis=1)
+        flat = np.array(pc.fill_null(inner, 0).to_numpy(zero_copy_only=False)).reshape(len(column), size)
+        flat[missing] = 0
+        return flat, missing
     raise DataMismatch(
         f"column {name!r} of the table holds {kind}, which no array of a jail holds; ask for other columns (policy.columns), or "
         "read it by a feature plan (data.features)"

@@ -83,10 +83,22 @@ def test_what_no_array_holds_is_refused_by_name() -> None:
             columns(pa.table({"odd": values}))
 
 
-def test_texts_that_take_too_much_memory_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "TEXT_BYTES", 4 * 9 * 3 - 1)
-    with pytest.raises(DataMismatch, match="'note'"):
-        columns(table(gaps=False))
+def test_a_text_is_cut_at_a_length_that_no_other_moves() -> None:
+    long = "ä" * (rows.TEXT_MOST + 5)
+    found = columns(pa.table({"note": ["b", long]}))
+    assert found["note"].tolist() == ["b", "ä" * rows.TEXT_MOST]
+    assert rows.of_block(found, np.array([0]))["note"].dtype == np.dtype("<U1")
+
+
+def test_a_list_that_is_missing_or_has_a_gap_ends_no_round() -> None:
+    """A refusal would tell that somebody has one."""
+    kind = pa.list_(pa.float32(), 2)
+    whole = columns(pa.table({"t": pa.array([[1, 2], [3, 4], [5, 6]], kind)}))
+    gaps = columns(pa.table({"t": pa.array([[9, 9], [1, 2], None, [5, None]], kind).slice(1)}))
+    assert whole["t"].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert gaps["t"].tolist() == [[1, 2], [0, 0], [0, 0]]
+    assert gaps["t.missing"].tolist() == [False, True, True]
+    assert {n: v.dtype for n, v in whole.items()} == {n: v.dtype for n, v in gaps.items()}
 
 
 def test_texts_arrive_in_a_jail_as_they_are(world: Any, tmp_path: Any) -> None:
